@@ -1,0 +1,1 @@
+"""Tuning logs that ship with the package, one folder a target."""
