@@ -1,0 +1,86 @@
+"""What one compiled kernel is, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvmconv.errors import SpecError
+
+# Bytes an element. bfloat16 has no NumPy type of its own, so the table is by name.
+ITEMSIZE: dict[str, int] = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
+}  # fmt: skip
+
+PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
+
+
+@dataclass(frozen=True)
+class Param:
+    """One array that a kernel reads or writes: row-major, dense, data aligned to one element.
+
+    ``layout`` names the axes of ``shape`` ("NHWC", "OIHW"; "" when it has no name worth stating).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ITEMSIZE:
+            raise SpecError(f"dtype of {self.name}: {self.dtype!r}, expected one of {', '.join(ITEMSIZE)}")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element."""
+        return ITEMSIZE[self.dtype]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense array."""
+        return self.elements * self.itemsize
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled kernel: a relocatable object and what a caller must know to use it.
+
+    ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
+    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``. The parts of ``packed`` lie one
+    after the other in one blob, each at a multiple of 64 bytes.
+    """
+
+    symbol: str
+    descriptor: str
+    object: bytes = field(repr=False)
+    inputs: tuple[Param, ...]
+    weights: tuple[Param, ...]
+    packed: tuple[Param, ...]
+    output: Param
+    schedule: dict[str, Any] = field(default_factory=dict, hash=False)
+    flops: int = 0
+    bytes: int = 0
+
+    def packed_offsets(self) -> tuple[int, ...]:
+        """Byte offset of each part of ``packed`` in the blob."""
+        return tuple(self._layout()[0])
+
+    @property
+    def packed_bytes(self) -> int:
+        """Size of the packed blob, a multiple of 64 (0 without weights)."""
+        return self._layout()[1]
+
+    def _layout(self) -> tuple[list[int], int]:
+        offsets, end = [], 0
+        for part in self.packed:
+            offsets.append(end)
+            end += -(-part.nbytes // PACKED_ALIGNMENT) * PACKED_ALIGNMENT
+        return offsets, end
