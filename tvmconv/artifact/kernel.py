@@ -1,4 +1,4 @@
-"""What one compiled kernel is, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
+"""What a compiled kernel is, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
 
 from __future__ import annotations
 
@@ -67,11 +67,15 @@ class Kernel:
     output: Param
     schedule: dict[str, Any] = field(default_factory=dict, hash=False)
     flops: int = 0
-    bytes: int = 0
 
     def packed_offsets(self) -> tuple[int, ...]:
         """Byte offset of each part of ``packed`` in the blob."""
         return tuple(self._layout()[0])
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that one call must move at least: inputs, weights and output once each."""
+        return sum(p.nbytes for p in (*self.inputs, *self.weights, self.output))
 
     @property
     def packed_bytes(self) -> int:
