@@ -1,0 +1,149 @@
+"""Reading the arguments of a spec: each becomes its canonical form, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.descriptor import LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
+from tvmconv.errors import SpecError
+
+if TYPE_CHECKING:
+    from tvmconv.spec import ConvSpec
+
+INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
+
+
+def read_integer(name: str, value: Any, least: int) -> int:
+    what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
+    if isinstance(value, bool):
+        raise SpecError(f"{name}: {value}, expected {what}")
+    try:
+        number = operator.index(value)  # NumPy's integers too, but no floats
+    except TypeError:
+        raise SpecError(f"{name}: {shown(value)}, expected {what}") from None
+    if number < least:
+        raise SpecError(f"{name}: {number}, expected {what}")
+    if number > INDEX_LIMIT:
+        raise SpecError(f"{name}: {number}, expected at most {INDEX_LIMIT}")
+    return number
+
+
+def read_items(value: Any) -> tuple[Any, ...] | None:
+    """The items of a sequence, or None for what is none (a string is none)."""
+    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+        return None
+    try:
+        return tuple(value)
+    except TypeError:  # a zero-dimensional array says that it is iterable
+        return None
+
+
+def read_shape(value: Any) -> tuple[int, ...]:
+    items = read_items(value)
+    if items is None or not 3 <= len(items) <= 5:
+        what = "3 to 5 integers: batch, channels and 1 to 3 spatial dims"
+        raise SpecError(f"input_shape: {shown(value)}, expected {what}")
+    return tuple(read_integer("input_shape", item, 0) for item in items)
+
+
+def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
+    items = read_items(value)
+    if items is None:
+        return (read_integer(name, value, least),) * rank
+    if len(items) != rank:
+        raise SpecError(f"{name}: {shown(value)}, expected one integer, or {rank}: one per spatial dim")
+    return tuple(read_integer(name, item, least) for item in items)
+
+
+def read_flag(name: str, value: Any) -> bool:
+    # An array given for bias= is a likely slip; its truth value must not decide.
+    if isinstance(value, (bool, int)) and value in (0, 1):
+        return bool(value)
+    raise SpecError(f"{name}: {shown(value)}, expected True or False")
+
+
+def read_layout(value: Any, rank: int) -> str:
+    names = tuple(dict.fromkeys((*LAYOUTS[2], *LAYOUTS[rank])))
+    if not isinstance(value, str) or value not in names:
+        if isinstance(value, str) and value in LAYOUT_NAMES:
+            raise SpecError(f"layout: {value!r}, expected one of {', '.join(names)} for {rank} spatial dims")
+        raise unknown("layout", value, names)
+    return "NHWC" if value in [last for _, last in LAYOUTS.values()] else "NCHW"
+
+
+def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
+    text = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", None))
+    if text not in known:
+        raise unknown(name, value if text is None else text, known)
+    return str(text)
+
+
+def _padding_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """Padding that was given in numbers."""
+    items = read_items(value)
+    if items is None:
+        items = (value,) * rank
+    wanted = f"{', '.join(NAMED_PADDINGS)}, an integer, or {rank} per-dim integers or (lo, hi) pairs"
+    if len(items) != rank:
+        raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+    pairs = []
+    for item in items:
+        pair = read_items(item)
+        if pair is None:
+            pair = (item, item)
+        if len(pair) != 2 or isinstance(item, str):
+            raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+        pairs.append((read_integer("padding", pair[0], 0), read_integer("padding", pair[1], 0)))
+    return tuple(pairs)
+
+
+def _padding_name(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if value.upper() not in NAMED_PADDINGS:
+        raise unknown("padding", value, NAMED_PADDINGS)
+    return value.upper()
+
+
+Resolved = tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
+
+
+def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank), spec.output_padding
+    pairs = []
+    for size, kernel, stride, dilation in zip(
+        spec.in_spatial, spec.kernel, spec.stride, spec.dilation, strict=True
+    ):
+        reach = dilation * (kernel - 1)
+        if name == "VALID":
+            pairs.append((0, 0))
+        elif name == "FULL":
+            pairs.append((reach, reach))
+        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
+            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+            pairs.append((total // 2, total - total // 2))
+    return tuple(pairs), spec.output_padding
+
+
+def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank), spec.output_padding
+    if name == "FULL":
+        raise SpecError("padding: 'FULL', expected SAME, VALID or numbers for a transposed convolution")
+    if name == "VALID":
+        return ((0, 0),) * spec.rank, spec.output_padding
+    pairs, grown = [], []
+    for kernel, stride, dilation, extra in zip(
+        spec.kernel, spec.stride, spec.dilation, spec.output_padding, strict=True
+    ):
+        # in*stride results: what lies over is cropped, what is short becomes output padding.
+        over = dilation * (kernel - 1) + 1 + extra - stride
+        crop = max(over, 0)
+        pairs.append((crop // 2, crop - crop // 2))
+        grown.append(extra + max(-over, 0))
+    return tuple(pairs), tuple(grown)
