@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.descriptor import LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
@@ -16,6 +15,7 @@ INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
 
 
 def read_integer(name: str, value: Any, least: int) -> int:
+    """An integer of Python's or NumPy's that is at least ``least``; True and 1.0 are none."""
     what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
     if isinstance(value, bool):
         raise SpecError(f"{name}: {value}, expected {what}")
@@ -31,16 +31,14 @@ def read_integer(name: str, value: Any, least: int) -> int:
 
 
 def read_items(value: Any) -> tuple[Any, ...] | None:
-    """The items of a sequence, or None for what is none (a string is none)."""
-    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
-        return None
-    try:
+    """The items of a tuple, a list or a NumPy array with dims; None for anything else."""
+    if isinstance(value, (tuple, list)):
         return tuple(value)
-    except TypeError:  # a zero-dimensional array says that it is iterable
-        return None
+    return tuple(value) if getattr(value, "ndim", 0) else None
 
 
 def read_shape(value: Any) -> tuple[int, ...]:
+    """An input shape: batch, channels and 1 to 3 spatial dims, in any order."""
     items = read_items(value)
     if items is None or not 3 <= len(items) <= 5:
         what = "3 to 5 integers: batch, channels and 1 to 3 spatial dims"
@@ -49,6 +47,7 @@ def read_shape(value: Any) -> tuple[int, ...]:
 
 
 def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
+    """One integer per spatial dim; a single one stands for all."""
     items = read_items(value)
     if items is None:
         return (read_integer(name, value, least),) * rank
@@ -58,13 +57,14 @@ def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...
 
 
 def read_flag(name: str, value: Any) -> bool:
-    # An array given for bias= is a likely slip; its truth value must not decide.
-    if isinstance(value, (bool, int)) and value in (0, 1):
+    """True or False. An array given for ``bias`` is a likely slip, and its truth value must not decide."""
+    if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise SpecError(f"{name}: {shown(value)}, expected True or False")
 
 
 def read_layout(value: Any, rank: int) -> str:
+    """ "NCHW" or "NHWC", from a layout name that fits the rank."""
     names = tuple(dict.fromkeys((*LAYOUTS[2], *LAYOUTS[rank])))
     if not isinstance(value, str) or value not in names:
         if isinstance(value, str) and value in LAYOUT_NAMES:
@@ -74,6 +74,7 @@ def read_layout(value: Any, rank: int) -> str:
 
 
 def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """The name of a dtype that was given as a name, a NumPy dtype or a NumPy scalar type."""
     text = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", None))
     if text not in known:
         raise unknown(name, value if text is None else text, known)
@@ -111,6 +112,7 @@ Resolved = tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
 
 
 def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
+    """``((lo, hi), ...)`` of a convolution, and its output padding (untouched)."""
     name = _padding_name(value)
     if name is None:
         return _padding_pairs(value, spec.rank), spec.output_padding
@@ -130,6 +132,7 @@ def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
 
 
 def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
+    """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
     name = _padding_name(value)
     if name is None:
         return _padding_pairs(value, spec.rank), spec.output_padding

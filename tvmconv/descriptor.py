@@ -7,7 +7,6 @@ whether they make a convolution is :class:`tvmconv.ConvSpec`'s business.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -56,13 +55,17 @@ def shown(value: Any) -> str:
 def unknown(argument: str, value: Any, names: Iterable[str]) -> SpecError:
     """The error for a name that is not one of ``names``; near ones are suggested."""
     names = tuple(names)
-    near = []
-    if isinstance(value, str):
-        # A misspelt "NHCW" is as near to a layout in lower case as in upper case.
-        folded = {name.lower(): name for name in names}
-        near = [folded[name] for name in difflib.get_close_matches(value.lower(), folded, n=2)]
-    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    return SpecError(f"{argument}: {shown(value)}, expected one of {', '.join(names)}{hint}")
+    return SpecError(f"{argument}: {shown(value)}, expected one of {', '.join(names)}{_hint(value, names)}")
+
+
+def _hint(value: Any, names: tuple[str, ...]) -> str:
+    if not isinstance(value, str):
+        return ""
+    import difflib  # only when something went wrong: importing this module stays cheap
+
+    folded = {name.lower(): name for name in names}  # "nhwc" is near "NHWC"
+    near = [folded[name] for name in difflib.get_close_matches(value.lower(), folded, n=2)]
+    return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
 def canonical_activation(activation: Any) -> str | None:
@@ -202,11 +205,9 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
     if token.partition("=")[0] in ACTIVATIONS:
         return {"activation": canonical_activation(token)}
     names = (*LAYOUT_NAMES, *ITEMSIZE, "bias", *ACTIVATIONS)
-    near = difflib.get_close_matches(token, names, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
     raise SpecError(
-        f"descriptor's token: {shown(token)} in {shown(text)}, "
-        f"expected o, k, s, p, d, g, op with sizes, a layout, a dtype, bias or an activation{hint}"
+        f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op with sizes, "
+        f"a layout, a dtype, bias or an activation{_hint(token, names)}"
     )
 
 

@@ -101,7 +101,8 @@ class ConvSpec:
         store("groups", read_integer("groups", groups, 1))
         store("layout", read_layout(layout, rank))
         store("dtype", read_dtype("dtype", dtype, DTYPES))
-        store("out_dtype", self.dtype if out_dtype is None else read_dtype("out_dtype", out_dtype, OUT_DTYPES))
+        out_dtype = self.dtype if out_dtype is None else out_dtype
+        store("out_dtype", read_dtype("out_dtype", out_dtype, OUT_DTYPES))
         store("transposed", read_flag("transposed", transposed))
         store("output_padding", read_per_dim("output_padding", output_padding, rank, 0))
         store("bias", read_flag("bias", bias))
