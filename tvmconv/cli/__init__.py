@@ -1,0 +1,63 @@
+"""The `tvmconv` command.
+
+`main` is the entry point: it runs a verb and turns every user error into one line on stderr and exit
+status 2. One module a verb; `app.VERBS` lists them. Nothing here imports TVM until a verb compiles.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_SHELL_PACKAGES = {"typer", "rich", "click"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return the exit status.
+
+    0: done; 1: ran, but the result is bad (a kernel failed `verify`); 2: a user error, told in one line on
+    stderr; 130: interrupted.
+    """
+    try:
+        try:
+            from tvmconv.cli.app import run_app
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _SHELL_PACKAGES:
+                raise
+            return _fail("the command line needs typer and rich: pip install 'tvmconv[compile]'")
+        return _run(run_app, list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(run_app, argv: list[str]) -> int:
+    from tvmconv.cli.app import usage_message
+    from tvmconv.errors import Error
+
+    try:
+        status = run_app(argv)
+        sys.stdout.flush()
+        return status
+    except Error as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader (`| head`) has gone: point stdout elsewhere, so that the flush at exit stays silent.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    except Exception as error:
+        message = usage_message(error)
+        if message is None:
+            raise
+        return _fail(message)
+
+
+def _fail(message: str) -> int:
+    print("tvmconv: error: " + " ".join(message.split()), file=sys.stderr)
+    return 2

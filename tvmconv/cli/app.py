@@ -1,0 +1,94 @@
+"""The Typer application: the verbs, and what `tvmconv --help` teaches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+VERBS = ("compile", "run", "verify", "inspect", "targets")
+"""Modules of this package; each has `register(app)`, which adds its verb."""
+
+HELP = """Compile convolutions into one shared library that needs nothing but the C library.
+
+\b
+A convolution is described on one line, tokens joined by ":":
+  conv2d:1x112x112x32:o64:k3x3:s2:p1:NHWC:float32:bias:relu6
+\b
+  conv2d        kind and rank: conv1d, conv2d, conv3d
+  1x112x112x32  input shape, in the order that the layout names
+  o64           output channels
+  k3x3          kernel
+  s2            stride              (default 1; s1x2 per dimension)
+  p1            padding             (default 0; p1x2, p0+1x0+1 low+high, pSAME, pVALID, pFULL)
+  d2            dilation            (default 1)
+  g32           groups              (default 1; depthwise: as many as input channels)
+  NHWC          layout: NHWC or NCHW
+  float32       element type
+  bias, relu6   optional: bias, then an activation (relu, relu6, hard_swish, clip=0,6, ...)
+
+\b
+A first session:
+  tvmconv compile first=conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:bias:relu6 -o conv.so
+  tvmconv inspect conv.so
+  tvmconv verify conv.so
+  tvmconv run conv.so first
+
+Results go to stdout, progress and logs to stderr; errors are one line and exit status 2.
+'tvmconv VERB --help' has examples for each verb.
+"""
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def build() -> typer.Typer:
+    """The application with every verb registered."""
+    app = typer.Typer(
+        name="tvmconv",
+        rich_markup_mode=None,  # plain help keeps the examples' line breaks, and pipes well
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=_CONTEXT,
+    )
+    app.callback(invoke_without_command=True, help=HELP)(_root)
+    for verb in VERBS:
+        import_module(f"tvmconv.cli.{verb}").register(app)
+    return app
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from tvmconv.cli.console import package_version
+
+        print(f"tvmconv {package_version()}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run_app(argv: Sequence[str]) -> int:
+    """Run the verb that `argv` names; usage errors and tvmconv's own errors propagate."""
+    command = typer.main.get_command(build())
+    try:
+        result = command.main(args=list(argv), prog_name="tvmconv", standalone_mode=False)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 130
+    return result if isinstance(result, int) else 0
+
+
+def usage_message(error: Exception) -> str | None:
+    """The one line for an error of the argument parser; None if `error` is something else."""
+    # Typer brings its own copy of click since 0.20 or so: take the base class from what it raises.
+    bases = [base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"]
+    if not isinstance(error, tuple(bases)):
+        return None
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "tvmconv"
+    return f"{error.format_message().rstrip('.')} (see '{where} --help')"

@@ -1,0 +1,203 @@
+"""`tvmconv compile`: descriptors in, one shared library and its header out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.specs import Named, collect
+from tvmconv.errors import Error
+
+if TYPE_CHECKING:
+    from tvmconv.artifact.library import Library
+
+HELP = """Compile descriptors into one shared library, and write its C header beside it.
+
+\b
+Examples:
+  tvmconv compile conv2d:1x56x56x64:o64:k3x3:p1:NHWC:float32:bias:relu6 -o conv.so
+  tvmconv compile dw=conv2d:1x56x56x64:o64:k3x3:p1:g64:NHWC:float32 -o dw.so --target x86-64-v3
+  tvmconv compile -f layers.txt -o model.so --prefix model -j 2 -v
+  tvmconv compile -f layers.txt -o model.so --json > report.json
+
+layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR a line; "#" starts a comment. Without a NAME a function is
+called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
+lists the targets.
+"""
+
+Descriptors = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="DESCRIPTOR", help="DESCRIPTOR or NAME=DESCRIPTOR, several.", show_default=False),
+]
+Target = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("compile", help=HELP, short_help="Compile descriptors into one library.")(compile_verb)
+
+
+def compile_verb(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The library to write.", show_default=False)
+    ],
+    descriptors: Descriptors = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Read descriptors from a file ('-': stdin).",
+            show_default=False,
+        ),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the first, second, ... DESCRIPTOR argument.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Target = "native",
+    tuning_logs: Annotated[
+        Path | None,
+        typer.Option(
+            "--tuning-logs", metavar="DIR", help="Search these tuning logs as well.", show_default=False
+        ),
+    ] = None,
+    prefix: Annotated[
+        str, typer.Option("--prefix", metavar="P", help="Prefix of the library's own C functions.")
+    ] = "tvmconv",
+    cc: Annotated[
+        str | None,
+        typer.Option(
+            "--cc",
+            metavar="CC",
+            show_default=False,
+            help="C compiler to link with (default: $CC, cc, gcc, clang, or ziglang from PyPI).",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="N",
+            min=1,
+            show_default=False,
+            help="Kernels to compile at a time (default: the number of CPUs).",
+        ),
+    ] = None,
+    header: Annotated[bool, typer.Option("--header/--no-header", help="Write the C header as well.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show steps and schedules.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """See HELP."""
+    found = collect(descriptors or [], files or [], names or [])
+    if not found:
+        raise Error("nothing to compile: expected a DESCRIPTOR, or -f FILE with one a line")
+    _check_output(output)
+    start = time.perf_counter()
+    library = build(found, target, tuning_logs=tuning_logs, prefix=prefix, cc=cc, jobs=jobs, verbose=verbose)
+    path = library.export(output, header=header)
+    report = _report(Path(path), library.manifest, time.perf_counter() - start, header)
+    if as_json:
+        console.print_json(report)
+    else:
+        _print(report, verbose)
+
+
+def build(
+    found: Sequence[Named],
+    target: str,
+    *,
+    tuning_logs: Path | None = None,
+    prefix: str = "tvmconv",
+    cc: str | None = None,
+    jobs: int | None = None,
+    verbose: bool = False,
+) -> Library:
+    """Compile named specs with a progress bar on stderr; raises Error if the compiler is not installed."""
+    require_compiler()
+    from tvmconv.compiler import compile as compile_specs
+
+    with console.progress("compiling", verbose=verbose) as step:
+        return compile_specs(
+            _request(found), target, tuning_logs, jobs=jobs, progress=step, prefix=prefix, cc=cc
+        )
+
+
+def require_compiler() -> None:
+    """Raise Error, naming the pip extra, if TVM is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("tvm") is None:
+        raise Error("compiling needs Apache TVM: pip install 'tvmconv[compile]'")
+
+
+def _request(found: Sequence[Named]) -> Any:
+    if all(name is None for name, _ in found):
+        return [spec for _, spec in found]
+    from tvmconv.compiler import function_name
+
+    return {name or function_name(spec): spec for name, spec in found}
+
+
+def _check_output(output: Path) -> None:
+    """Find out before a long compile that the result cannot be written."""
+    if output.is_dir():
+        raise Error(f"-o {output}: is a directory; expected the name of a file to write")
+    if not output.parent.is_dir():
+        raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
+
+
+def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) -> dict[str, Any]:
+    artifacts = [("library", path)] + ([("header", path.with_suffix(".h"))] if header else [])
+    return {
+        "artifacts": [
+            {
+                "path": str(file),
+                "kind": kind,
+                "size": file.stat().st_size,
+                "sha256": console.file_sha256(file),
+            }
+            for kind, file in artifacts
+        ],
+        "target": manifest["target"]["name"],
+        "seconds": round(seconds, 3),
+        "functions": [
+            {key: function[key] for key in ("name", "descriptor", "packed_bytes", "flops", "schedule")}
+            for function in manifest["functions"]
+        ],
+    }
+
+
+def _print(report: dict[str, Any], verbose: bool) -> None:
+    functions = report["functions"]
+    print(f"{console.count(len(functions), 'function')} for {report['target']} in {report['seconds']:.1f} s")
+    console.print_table(
+        ("file", "kind", "size", "sha256"),
+        [(a["path"], a["kind"], console.size(a["size"]), a["sha256"]) for a in report["artifacts"]],
+        right=("size",),
+    )
+    columns, rows = ["function", "descriptor"], [[f["name"], f["descriptor"]] for f in functions]
+    if verbose:
+        columns.append("schedule")
+        for row, function in zip(rows, functions, strict=True):
+            row.append(schedule_text(function["schedule"]))
+    print()
+    console.print_table(columns, rows)
+
+
+def schedule_text(schedule: dict[str, Any]) -> str:
+    """A function's schedule on one line: "default, depthwise"."""
+    return ", ".join(str(schedule[key]) for key in ("source", "strategy") if key in schedule)

@@ -1,0 +1,97 @@
+"""`tvmconv targets`: the machines that tvmconv compiles for."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.compile import AsJson
+from tvmconv.errors import TargetError
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import Machine
+
+HELP = """List the targets: what --target takes.
+
+\b
+Examples:
+  tvmconv targets
+  tvmconv targets --json
+
+"native" is the best target that this machine runs; it is marked with "*". A target with tuned logs has
+schedules that were measured on such a machine; the others use the default schedules.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("targets", help=HELP, short_help="List the targets.")(targets_verb)
+
+
+def targets_verb(as_json: AsJson = False) -> None:
+    """See HELP."""
+    from tvmconv.schedules.machines import names, resolve
+
+    native = _native_name()
+    rows = [_row(resolve(name), native) for name in names() if name != "native"]
+    if as_json:
+        console.print_json({"native": native, "targets": rows})
+        return
+    print(f"native: {native or 'none of these'}\n")
+    console.print_table(
+        ("", "target", "arch", "vector", "registers", "L1", "L2", "tuned logs", "needs"),
+        [
+            (
+                "*" if row["native"] else "",
+                row["name"],
+                row["arch"],
+                f"{row['vector_bits']} bit",
+                row["vector_registers"],
+                *(_cache(row[level]) for level in ("l1", "l2")),
+                "yes" if row["tuned_logs"] else "no",
+                " ".join(row["requires"]) or "-",
+            )
+            for row in rows
+        ],
+        right=("registers", "L1", "L2"),
+    )
+
+
+def _cache(size: int) -> str:
+    return f"{size // 1024} KiB"
+
+
+def _native_name() -> str | None:
+    from tvmconv.schedules.machines import native
+
+    try:
+        return native().name
+    except TargetError:
+        return None
+
+
+def _row(machine: Machine, native: str | None) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "native": machine.name == native,
+        "arch": machine.arch,
+        "triple": machine.triple,
+        "cpu": machine.cpu,
+        "features": list(machine.features),
+        "vector_bits": machine.vector_bits,
+        "vector_registers": machine.vector_registers,
+        "fma_ports": machine.fma_ports,
+        "l1": machine.l1,
+        "l2": machine.l2,
+        "l3": machine.l3,
+        "requires": list(machine.requires),
+        "tuned_logs": _has_logs(machine.name),
+    }
+
+
+def _has_logs(name: str) -> bool:
+    folder = files("tvmconv.tuning_logs") / name
+    return folder.is_dir() and any(entry.name.endswith((".json", ".jsonl")) for entry in folder.iterdir())

@@ -1,0 +1,129 @@
+"""`tvmconv verify`: each kernel against the float64 reference."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.compile import AsJson, Target, build
+from tvmconv.cli.specs import collect, looks_like_descriptor
+from tvmconv.errors import Error
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Module
+    from tvmconv.verify import Check
+
+HELP = """Check a library's functions, or descriptors compiled on the spot, against a float64 reference.
+
+\b
+Examples:
+  tvmconv verify conv.so
+  tvmconv verify conv.so --name dw --seed 7
+  tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
+
+Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
+result has to be equal (the activations relu, relu6, clip and none; others within the tolerance). The relative
+error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
+status is 1.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("verify", help=HELP, short_help="Check kernels against a reference.")(verify_verb)
+
+
+def verify_verb(
+    what: Annotated[
+        list[str], typer.Argument(metavar="LIBRARY|DESCRIPTOR", help="One library, or descriptors.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Check only this function.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of the random data.")] = 0,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="E",
+            min=0.0,
+            show_default=False,
+            help="Largest relative error on normal data (default: by type and length of the sums).",
+        ),
+    ] = None,
+    target: Target = "native",
+    as_json: AsJson = False,
+) -> None:
+    """See HELP."""
+    from tvmconv.verify import FILLS, verify
+
+    module = _module(what, target)
+    chosen = list(names) if names else list(module.functions)
+    for name in chosen:
+        module[name]  # raises an error that lists the names
+    checks: list[Check] = []
+    with console.progress("verifying") as step:
+        step(0, len(chosen) * len(FILLS), chosen[0] if chosen else "")
+        for check in verify(module, chosen, seed=seed, tolerance=tolerance):
+            checks.append(check)
+            step(len(checks), len(chosen) * len(FILLS), check.name)
+    target = module.manifest["target"]["name"]
+    if as_json:
+        ok = all(check.ok for check in checks)
+        console.print_json({"target": target, "ok": ok, "checks": [_json(check) for check in checks]})
+    else:
+        _print(checks, target, tolerance)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+def _module(what: Sequence[str], target: str) -> Module:
+    if all(looks_like_descriptor(text) for text in what):
+        return build(collect(what), target).load()
+    if len(what) > 1:
+        raise Error(f"verify: got {len(what)} arguments; expected one library, or descriptors only")
+    from tvmconv import load
+
+    return load(Path(what[0]))
+
+
+def repro(check: Check, target: str, tolerance: float | None = None) -> str:
+    """The command that repeats a failure, from the descriptor alone."""
+    command = f"tvmconv verify --seed {check.seed} '{check.descriptor}' --target {shlex.quote(target)}"
+    return command if tolerance is None else f"{command} --tolerance {tolerance!r}"
+
+
+def _json(check: Check) -> dict[str, Any]:
+    finite = {key: None if value == float("inf") else value for key, value in asdict(check).items()}
+    return {**finite, "ok": check.ok}
+
+
+def _print(checks: Sequence[Check], target: str, tolerance: float | None) -> None:
+    columns = ("function", "data", "max abs", "max rel", "allowed", "result", "descriptor")
+    rows = [
+        (
+            check.name,
+            check.fill,
+            f"{check.max_abs:.2e}",
+            f"{check.max_rel:.2e}",
+            f"{check.tolerance:.1e}" if check.tolerance else "equal",
+            "ok" if check.ok else "FAIL",
+            check.descriptor,
+        )
+        for check in checks
+    ]
+    console.print_table(columns, rows, right=("max abs", "max rel", "allowed"))
+    failed = [check for check in checks if not check.ok]
+    for check in failed:
+        wrong = console.count(check.wrong, "element")
+        print(f"FAIL {check.name}: {check.fill} data, {wrong} wrong, the worst at {check.worst}")
+        print(f"  repeat with: {repro(check, target, tolerance)}")
+    functions = console.count(len({check.name for check in checks}), "function")
+    print(f"{functions} checked, {console.count(len(checks), 'run')}, {len(failed)} failed")

@@ -1,0 +1,190 @@
+"""Proof that a library computes what its descriptors say: each function against the float64 reference.
+
+Two fills of random data. "normal": standard normal numbers, within a tolerance that grows with the length of
+the sums. "integer": small integers, whose sums every order of summation gets exactly, so that a single wrong
+tap shows; the result must be equal, bit for bit, where the activation is exact as well.
+Needs numpy and the reference, no compiler.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.errors import SpecError
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Module
+    from tvmconv.spec import ConvSpec
+
+FILLS = ("normal", "integer")
+
+_EXACT_ACTIVATIONS = {None, "relu", "relu6", "clip"}
+_CLAMPS = {"relu6", "clip"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one function did on one fill.
+
+    max_abs: the largest absolute error. max_rel: max_abs over the size of the result, which is its largest
+    value or the rms value of a sum of that many products, whichever is larger. tolerance: the largest max_rel
+    that passes; 0 means that every element has to be equal. wrong: elements outside that. worst: index of the
+    largest error, None if there are no elements.
+    """
+
+    name: str
+    descriptor: str
+    fill: str
+    seed: int
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    wrong: int
+    worst: tuple[int, ...] | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function passes."""
+        return self.wrong == 0
+
+
+def verify(
+    module: Module,
+    names: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float | None = None,
+    fills: Sequence[str] = FILLS,
+) -> Iterator[Check]:
+    """Check functions of a loaded library, one `Check` a function and fill, as they are done.
+
+    names: the functions to check (default: all). seed: of the random data; a function's data depend on the
+    seed and its descriptor alone, so that it fails alike in another library. tolerance: replaces the default
+    of `default_tolerance` for the normal fill. Raises SpecError for a descriptor that has no reference here.
+    """
+    entries = {entry["name"]: entry for entry in module.manifest["functions"]}
+    for name in entries if names is None else names:
+        function, entry = module[name], entries[name]
+        for fill in fills:
+            yield check(function, entry, fill, seed=seed, tolerance=tolerance)
+
+
+def check(
+    function: Any, entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
+) -> Check:
+    """Check one function (`module[name]`) given its manifest entry; see `verify`."""
+    from tvmconv.reference import conv_reference
+    from tvmconv.spec import ConvSpec
+
+    spec = ConvSpec.parse(entry["descriptor"])
+    arrays = random_arrays(spec, entry["arguments"], fill, seed)
+    expected = conv_reference(spec, *arrays.values())
+    exact = fill == "integer" and _is_exact(spec)
+    if exact:
+        tolerance = 0.0
+        expected = expected.astype(spec.out_dtype).astype(np.float64)  # a bound such as 0.1 rounds
+    elif tolerance is None:
+        tolerance = default_tolerance(spec)
+    actual = _call(function, entry["arguments"], arrays)
+    return _compare(actual, expected, entry, (fill, seed), tolerance, _size_of_sums(spec, arrays))
+
+
+def default_tolerance(spec: ConvSpec) -> float:
+    """The largest `max_rel` that a right kernel may have, growing as the square root of the sum's length."""
+    epsilon = max(_epsilon(spec.dtype), _epsilon(spec.out_dtype), float(np.finfo(np.float32).eps) / 2**29)
+    return epsilon * (8 + 2 * math.sqrt(_taps(spec)))
+
+
+def random_arrays(
+    spec: ConvSpec, arguments: Sequence[Mapping[str, Any]], fill: str, seed: int
+) -> dict[str, np.ndarray]:
+    """One array for each input argument, in call order, of a fill ("normal" or "integer")."""
+    if fill not in FILLS:
+        raise SpecError(f"fill {fill!r}: expected one of {', '.join(FILLS)}")
+    rng = np.random.default_rng([seed, zlib.crc32(str(spec).encode()), FILLS.index(fill)])
+    arrays = {}
+    for argument in arguments:
+        if argument["role"] == "output":
+            continue
+        shape, dtype = tuple(argument["shape"]), np.dtype(argument["dtype"])
+        if fill == "normal" and dtype.kind == "f":
+            values = rng.standard_normal(shape)
+        elif argument["name"] == "w" and _activation(spec) in _CLAMPS:
+            # Few enough terms a sum that it mostly stays between the bounds, or nothing would be compared.
+            values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / _taps(spec))
+        else:
+            values = rng.integers(0 if dtype.kind == "u" else -3, 4, shape)
+        arrays[argument["name"]] = values.astype(dtype)
+    return arrays
+
+
+def _call(
+    function: Any, arguments: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    output = next(argument for argument in arguments if argument["role"] == "output")
+    dtype = np.dtype(output["dtype"])
+    # Poisoned, so that an element that the kernel leaves out shows.
+    y = np.full(output["shape"], np.nan if dtype.kind == "f" else 99, dtype)
+    weights = [arrays[a["name"]] for a in arguments if a["role"] == "weight"]
+    inputs = [arrays[a["name"]] for a in arguments if a["role"] == "input"]
+    function.bind(*weights)(*inputs, out=y)
+    return y.astype(np.float64)
+
+
+def _compare(
+    actual: np.ndarray,
+    expected: np.ndarray,
+    entry: Mapping[str, Any],
+    data: tuple[str, int],
+    tolerance: float,
+    size_of_sums: float,
+) -> Check:
+    error = np.abs(actual - expected)
+    error[np.isnan(error)] = math.inf
+    size = max(float(np.max(np.abs(expected), initial=0.0)), size_of_sums)
+    worst = np.unravel_index(int(np.argmax(error)), error.shape) if error.size else None
+    max_abs = float(error[worst]) if worst is not None else 0.0
+    return Check(
+        name=entry["name"],
+        descriptor=entry["descriptor"],
+        fill=data[0],
+        seed=data[1],
+        max_abs=max_abs,
+        max_rel=max_abs / size if size else (math.inf if max_abs else 0.0),
+        tolerance=tolerance,
+        wrong=int(np.count_nonzero(error > tolerance * size)),
+        worst=None if worst is None else tuple(int(i) for i in worst),
+    )
+
+
+def _is_exact(spec: ConvSpec) -> bool:
+    return _activation(spec) in _EXACT_ACTIVATIONS
+
+
+def _activation(spec: ConvSpec) -> str | None:
+    return spec.activation.partition("=")[0] if spec.activation else None
+
+
+def _taps(spec: ConvSpec) -> int:
+    """Products in the sum of one output element."""
+    return max(1, math.prod(spec.kernel) * spec.in_channels // spec.groups)
+
+
+def _size_of_sums(spec: ConvSpec, arrays: Mapping[str, np.ndarray]) -> float:
+    """The rms value of a sum before the activation, were its terms independent."""
+    x, w = (
+        float(np.sqrt(np.mean(np.square(arrays[n], dtype=np.float64)))) if arrays[n].size else 0.0
+        for n in ("x", "w")
+    )
+    return math.sqrt(_taps(spec)) * x * w
+
+
+def _epsilon(dtype: str) -> float:
+    kind = np.dtype(dtype)
+    return float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
