@@ -24,9 +24,9 @@ def read_integer(name: str, value: Any, least: int) -> int:
     except TypeError:
         raise SpecError(f"{name}: {shown(value)}, expected {what}") from None
     if number < least:
-        raise SpecError(f"{name}: {number}, expected {what}")
+        raise SpecError(f"{name}: {shown(number)}, expected {what}")
     if number > INDEX_LIMIT:
-        raise SpecError(f"{name}: {number}, expected at most {INDEX_LIMIT}")
+        raise SpecError(f"{name}: {shown(number)}, expected at most {INDEX_LIMIT}")
     return number
 
 

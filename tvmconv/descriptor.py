@@ -48,7 +48,10 @@ _TOKEN = re.compile(
 
 def shown(value: Any) -> str:
     """``repr`` of a bad value, on one line and not too long for a message."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python prints no integer of many thousand digits
+        text = f"a very large {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 

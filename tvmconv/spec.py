@@ -224,7 +224,7 @@ class ConvSpec:
 
     @property
     def kind(self) -> str:
-        """"depthwise", "grouped", "pointwise" or "dense"."""
+        """One of depthwise, grouped, pointwise, dense."""
         if self.groups > 1:
             return "depthwise" if self.groups == self.in_channels else "grouped"
         return "pointwise" if set(self.kernel) == {1} else "dense"
