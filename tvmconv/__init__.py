@@ -1,0 +1,49 @@
+"""tvmconv: a compiler for convolutions, and the runtime of the libraries that it makes.
+
+Names are loaded when they are first used, so that ``import tvmconv`` costs nothing, and running a library
+needs numpy alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvmconv.errors import ArtifactError, Error, SpecError, TargetError, TuningError
+    from tvmconv.runtime import Bound, Function, Module, load, set_num_threads
+    from tvmconv.spec import ConvSpec, depthwise, pointwise
+
+_HOMES = {
+    "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
+    "tvmconv.runtime": ("Bound", "Function", "Module", "load", "set_num_threads"),
+    "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name in _HOME:
+        from importlib import import_module
+
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
+    globals()[name] = value  # found directly from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tvmconv")
+    except PackageNotFoundError:
+        return "0+unknown"  # run from a source tree that was never installed

@@ -1,0 +1,1 @@
+"""Load a library and call its functions, with numpy and nothing else."""
