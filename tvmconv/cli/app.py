@@ -63,9 +63,9 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        from tvmconv.cli.console import package_version
+        import tvmconv
 
-        print(f"tvmconv {package_version()}")
+        print(f"tvmconv {tvmconv.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())

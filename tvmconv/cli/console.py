@@ -13,13 +13,6 @@ Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what comes now)."""
 
 
-def package_version() -> str:
-    """The version of the installed package."""
-    from importlib.metadata import version
-
-    return version("tvmconv")
-
-
 def print_json(value: Any) -> None:
     """`value` as JSON on stdout."""
     print(json.dumps(value, indent=2))

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# All checks, from a bare machine: a fresh virtual environment, ruff, pytest.
+# Usage: scripts/test.sh [PYTEST ARGUMENTS]      e.g. scripts/test.sh tests/test_spec.py -x
+# PYTHON names the interpreter to use; 3.10 or newer.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. scripts/common.sh
+
+# The tests compile C programs against the libraries and their headers.
+have_cc || apt_install "a C compiler" gcc libc6-dev
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export TVMCONV_CACHE="$work/cache"  # nothing compiled earlier may pass for today's work
+
+say "making a fresh virtual environment ..."
+make_venv "$work/venv"
+python="$work/venv/bin/python"
+"$python" -m pip install --quiet --editable ".[test]"
+
+"$python" -m ruff check .
+"$python" -m pytest "$@"
