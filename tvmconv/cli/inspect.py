@@ -1,14 +1,113 @@
-"""`tvmconv inspect`: what a library holds, without loading it."""
+"""`tvmconv inspect`: what a library holds, read from the file without loading it."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.compile import AsJson, schedule_text
+from tvmconv.errors import Error
+
+HELP = """Show a library's manifest: functions, arguments, target, and whether this machine can run it.
+
+\b
+Examples:
+  tvmconv inspect conv.so
+  tvmconv inspect conv.so dw
+  tvmconv inspect conv.so --json | python3 -m json.tool
+
+Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
+--json adds "path", "size" and "runs_here" to the manifest.
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
-    app.command("inspect", help="Show what a library holds.")(inspect_verb)
+    app.command("inspect", help=HELP, short_help="Show what a library holds.")(inspect_verb)
 
 
-def inspect_verb() -> None:
-    """To be written when the manifest reader is there."""
+def inspect_verb(
+    library: Annotated[Path, typer.Argument(metavar="LIBRARY", help="A library that tvmconv compiled.")],
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="Show the arguments of one function.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """See HELP."""
+    from tvmconv.artifact import manifest as reader
+
+    manifest = reader.read(library)
+    functions = {function["name"]: function for function in manifest["functions"]}
+    if name is not None and name not in functions:
+        raise Error(f"function {name!r}: not in {library}; expected one of {', '.join(functions)}")
+    missing = _missing(manifest["target"])
+    if as_json:
+        chosen = manifest["functions"] if name is None else [functions[name]]
+        facts = {"path": str(library), "size": library.stat().st_size, "runs_here": missing is None}
+        console.print_json({**facts, **manifest, "functions": chosen})
+    elif name is not None:
+        _print_function(functions[name])
+    else:
+        _print_library(library, manifest, missing)
+
+
+def _missing(target: dict[str, Any]) -> str | None:
+    """Why this machine cannot run a library for `target`; None if it can."""
+    from tvmconv.runtime.cpu import host_arch, host_features
+
+    if target["arch"] != host_arch():
+        return f"it is for {target['arch']}, this machine is {host_arch()}"
+    lacking = sorted(set(target["requires"]) - host_features())
+    return f"this CPU lacks {' '.join(lacking)}" if lacking else None
+
+
+def _print_library(library: Path, manifest: dict[str, Any], missing: str | None) -> None:
+    target, functions = manifest["target"], manifest["functions"]
+    facts = (
+        ("library", f"{library}, {console.size(library.stat().st_size)}, contents intact"),
+        ("made by", f"tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"),
+        ("formats", f"manifest {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']}"),
+        ("target", f"{target['name']} ({target['triple']}, {target['cpu']})"),
+        ("needs", " ".join(target["requires"]) or f"any {target['arch']} CPU"),
+        ("runs here", "yes" if missing is None else f"no: {missing}"),
+        ("sha256", f"{manifest['sha256']} (of the file with this field zeroed)"),
+        ("functions", len(functions)),
+    )
+    for label, value in facts:
+        print(f"{label:<10} {value}")
+    print()
+    console.print_table(
+        ("function", "descriptor", "call", "output", "packed", "MFLOP", "schedule"),
+        [
+            (
+                function["name"],
+                function["descriptor"],
+                ", ".join(a["name"] for a in function["arguments"] if a["role"] != "output"),
+                *(console.shape(a["shape"]) for a in function["arguments"] if a["role"] == "output"),
+                console.size(function["packed_bytes"]),
+                f"{function['flops'] / 1e6:.2f}",
+                schedule_text(function["schedule"]),
+            )
+            for function in functions
+        ],
+        right=("packed", "MFLOP"),
+    )
+
+
+def _print_function(function: dict[str, Any]) -> None:
+    print(f"{function['name']}  {function['descriptor']}")
+    print(
+        f"{function['flops']} flops, {function['bytes']} bytes moved, {function['packed_bytes']} bytes packed"
+    )
+    print(f"schedule: {' '.join(f'{key}={value}' for key, value in function['schedule'].items())}\n")
+    console.print_table(
+        ("argument", "role", "shape", "dtype", "layout"),
+        [
+            (a["name"], a["role"], console.shape(a["shape"]), a["dtype"], a["layout"])
+            for a in function["arguments"]
+        ],
+    )
