@@ -13,14 +13,17 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Bound, Function, Module, load, set_num_threads
     from tvmconv.spec import ConvSpec, depthwise, pointwise
 
-_HOMES = {
+__all__ = [
+    "ArtifactError", "Bound", "ConvSpec", "Error", "Function", "Module", "SpecError", "TargetError",
+    "TuningError", "__version__", "depthwise", "load", "pointwise", "set_num_threads",
+]  # fmt: skip
+
+_NAMES = {
     "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
     "tvmconv.runtime": ("Bound", "Function", "Module", "load", "set_num_threads"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

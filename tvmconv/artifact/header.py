@@ -1,0 +1,139 @@
+"""The C header of a library: its ABI in words and declarations, for C99 and C++."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.artifact.glue import Argument, c_arguments, prepack_arguments, run_arguments
+from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import Machine
+
+# Return codes as in support.c.
+CODES = {
+    "OK": (0, "done"),
+    "ERR_NULL": (1, "an argument that is needed is NULL"),
+    "ERR_ALIGN": (2, "an argument is not aligned as stated"),
+    "ERR_OVERLAP": (3, "what is written overlaps an argument that is read"),
+    "ERR_CPU": (4, "this CPU lacks a feature that the library was compiled for"),
+    "ERR_KERNEL": (5, "the kernel failed, out of memory for instance"),
+}
+
+_TOP = """/* {title}
+ *
+ * Made by tvmconv {tvmconv} for {target} ({triple}), C ABI version {abi}.
+ * Needs a CPU with {requires};
+ * on another, functions return TVMCONV_ERR_CPU.
+ *
+ * Arrays are dense and row-major, in the shapes and types stated at each function. Each pointer must be
+ * aligned to one element of its type, and `packed` to {packed_align} bytes; what is written must not overlap
+ * what is read. Functions return 0 (TVMCONV_OK), or one of the codes below, and {prefix}_last_error() says
+ * what was wrong.
+ *
+ * Threads: all functions may be called from any number of threads at once, on different outputs; a packed
+ * blob may be shared. Kernels run on a pool of threads that starts at the first call, as many as
+ * TVMCONV_NUM_THREADS says, or TVM_NUM_THREADS, or the CPU affinity; while one call has the pool, others run
+ * on their own thread. After fork() the child starts a pool of its own.
+ */
+#ifndef {guard}
+#define {guard}
+
+#include <stddef.h>
+
+#ifndef TVMCONV_OK
+{codes}
+#endif
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* The C ABI version of the library: compare with {macro}_ABI. */
+#define {macro}_ABI {abi}
+int {prefix}_abi_version(void);
+
+/* What went wrong in this thread's last failed call: one line, valid until its next call. */
+const char *{prefix}_last_error(void);
+
+/* How many threads kernels run on from now on; less than 1: the default. Waits for a call under way. */
+void {prefix}_set_num_threads(int n);
+"""
+
+_BOTTOM = """
+#ifdef __cplusplus
+}}
+#endif
+
+#endif /* {guard} */
+"""
+
+
+def generate(
+    functions: dict[str, Kernel], machine: Machine, prefix: str, manifest: dict[str, Any], title: str
+) -> str:
+    """The header's text. ``title``: the library's file name."""
+    macro = prefix.upper()
+    guard = re.sub(r"\W", "_", f"{macro}_{title}_H".upper(), flags=re.ASCII)
+    top = _TOP.format(
+        title=_comment(title),
+        tvmconv=manifest["tvmconv"],
+        target=machine.name,
+        triple=machine.triple,
+        requires=_wrapped(machine.requires) or f"nothing beyond {machine.arch}",
+        abi=manifest["abi"],
+        packed_align=PACKED_ALIGNMENT,
+        prefix=prefix,
+        macro=macro,
+        guard=guard,
+        codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in CODES.items()),
+    )
+    return top + "".join(_function(*item) for item in functions.items()) + _BOTTOM.format(guard=guard)
+
+
+def _function(name: str, kernel: Kernel) -> str:
+    macro = name.upper()
+    run = run_arguments(kernel)
+    lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
+    lines += [f" *   {_fact(argument)}" for argument in run]
+    if kernel.packed:
+        pack = prepack_arguments(kernel)
+        lines += [
+            " *",
+            f" * {name}_prepack, once for given weights, fills `packed` from",
+            *(f" *   {_fact(argument)}" for argument in pack[:-1]),
+        ]
+    lines.append(" */")
+    for argument in dict.fromkeys((*run, *(prepack_arguments(kernel) if kernel.packed else ()))):
+        if argument.param:
+            lines.append(f"#define {macro}_{argument.name.upper()}_ELEMS {argument.param.elements}")
+    if kernel.packed:
+        lines += [
+            f"#define {macro}_PACKED_BYTES {kernel.packed_bytes}",
+            f"size_t {name}_packed_bytes(void);",
+            f"int {name}_prepack({c_arguments(pack)});",
+        ]
+    lines.append(f"int {name}({c_arguments(run)});")
+    return "\n".join(lines) + "\n"
+
+
+def _fact(argument: Argument) -> str:
+    if argument.param is None:
+        if argument.bytes == 0:
+            return f"{argument.name:<8} not used, NULL is fine"
+        return f"{argument.name:<8} {argument.bytes} bytes, aligned to {argument.align}"
+    param = argument.param
+    shape = "x".join(map(str, param.shape)) or "1"
+    return f"{argument.name:<8} {param.dtype} {shape} {param.layout}".rstrip()
+
+
+def _wrapped(names: Sequence[str]) -> str:
+    return "\n * ".join(textwrap.wrap(", ".join(names), 104))
+
+
+def _comment(text: str) -> str:
+    """ASCII text that cannot end a comment."""
+    return text.encode("ascii", "replace").decode().replace("*/", "* /")

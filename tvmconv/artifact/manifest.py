@@ -1,0 +1,210 @@
+"""The manifest: what a library says of itself, as JSON in its read-only data.
+
+It stands after a magic string and its length, so that it is found by mapping the file, on any machine and
+for any architecture, without loading the library. Its last key is the SHA-256 of the whole file, computed
+with that field zeroed. Standard library only: this is half of the runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from tvmconv.artifact.kernel import Kernel, Param
+    from tvmconv.schedules.machines import Machine
+
+FORMAT = 1  # of the manifest; a reader refuses newer ones
+ABI = 1  # of the C functions
+MAGIC = b"\x7fTVMCONV-MANIFEST\n"
+_LENGTH_DIGITS = 8  # hexadecimal
+_HASH_DIGITS = 64
+_ZEROS = "0" * _HASH_DIGITS
+
+
+def build(
+    functions: dict[str, Kernel], machine: Machine, prefix: str, versions: dict[str, str]
+) -> dict[str, Any]:
+    """The manifest of a library that is yet to be linked; its hash is zeros.
+
+    ``versions``: of "tvmconv" and "tvm".
+    """
+    return {
+        "format": FORMAT,
+        "abi": ABI,
+        "tvmconv": versions["tvmconv"],
+        "tvm": versions["tvm"],
+        "prefix": prefix,
+        "target": {
+            "name": machine.name,
+            "triple": machine.triple,
+            "cpu": machine.cpu,
+            "arch": machine.arch,
+            "requires": list(machine.requires),
+        },
+        "functions": [_function(name, kernel) for name, kernel in functions.items()],
+        "sha256": _ZEROS,
+    }
+
+
+def _function(name: str, kernel: Kernel) -> dict[str, Any]:
+    def argument(param: Param, role: str) -> dict[str, Any]:
+        return {
+            "name": param.name,
+            "shape": list(param.shape),
+            "dtype": param.dtype,
+            "layout": param.layout,
+            "role": role,
+        }
+
+    return {
+        "name": name,
+        "descriptor": kernel.descriptor,
+        "arguments": [
+            *(argument(param, "input") for param in kernel.inputs[:1]),
+            *(argument(param, "weight") for param in kernel.weights),
+            *(argument(param, "input") for param in kernel.inputs[1:]),
+            argument(kernel.output, "output"),
+        ],
+        "packed_bytes": kernel.packed_bytes,
+        "flops": kernel.flops,
+        "bytes": kernel.traffic,
+        "schedule": kernel.schedule,
+    }
+
+
+def embedded(manifest: dict[str, Any]) -> bytes:
+    """The bytes that a library carries: magic, length, JSON with the hash zeroed and last."""
+    facts = {key: value for key, value in manifest.items() if key != "sha256"}
+    text = json.dumps({**facts, "sha256": _ZEROS}, separators=(",", ":"), ensure_ascii=True).encode()
+    return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text
+
+
+def seal(library: bytes) -> tuple[bytes, str]:
+    """A linked library with its hash filled in, and the hash."""
+    found = _find(library)
+    if found is None:
+        raise ArtifactError("library: no manifest in what was linked, expected one in its read-only data")
+    at = _hash_offset(*found)
+    digest = hashlib.sha256(library).hexdigest()  # the field is still zeros
+    return library[:at] + digest.encode() + library[at + _HASH_DIGITS :], digest
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a library file of any architecture; nothing is loaded or run.
+
+    Raises ArtifactError for a file that cannot be read, is no library of ours, was cut short or edited,
+    or has a newer format than this version knows.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ArtifactError(f"library: {path} is empty, expected a library made by tvmconv")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _read(path, data)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ArtifactError(f"library: {path} cannot be read: {_reason(error)}") from None
+
+
+def _read(path: Path, data: mmap.mmap) -> dict[str, Any]:
+    if data[:4] != b"\x7fELF":
+        raise ArtifactError(f"library: {path} is not a shared library, expected one made by tvmconv")
+    if len(data) < _elf_size(data):
+        raise ArtifactError(
+            f"library: {path} is truncated: {len(data)} bytes, expected {_elf_size(data)} or more"
+        )
+    found = _find(data)
+    if found is None:
+        raise ArtifactError(f"library: {path} was not made by tvmconv, or is damaged: it has no manifest")
+    start, length = found
+    try:
+        manifest = json.loads(data[start : start + length])
+        version, stated = manifest["format"], manifest["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise ArtifactError(f"library: {path} is damaged: its manifest is not readable") from None
+    if isinstance(version, int) and version > FORMAT:
+        raise ArtifactError(
+            f"library: {path} has manifest format {version}, expected {FORMAT}: made by a newer tvmconv"
+        )
+    at = _hash_offset(start, length)
+    digest = hashlib.sha256()
+    with memoryview(data) as view:
+        digest.update(view[:at])
+        digest.update(_ZEROS.encode())
+        digest.update(view[at + _HASH_DIGITS :])
+    if digest.hexdigest() != stated:
+        raise ArtifactError(f"library: {path} was changed after it was made: its SHA-256 does not match")
+    return manifest
+
+
+def _find(data: bytes | mmap.mmap) -> tuple[int, int] | None:
+    """Offset and length of the JSON."""
+    at = data.find(MAGIC)
+    if at < 0:
+        return None
+    start = at + len(MAGIC) + _LENGTH_DIGITS
+    try:
+        length = int(data[at + len(MAGIC) : start], 16)
+    except ValueError:
+        return None
+    if length <= _HASH_DIGITS or start + length > len(data):
+        return None
+    return start, length
+
+
+def _hash_offset(start: int, length: int) -> int:
+    return start + length - len('"}') - _HASH_DIGITS
+
+
+def _elf_size(data: bytes | mmap.mmap) -> int:
+    """Where the section table of an ELF file ends, which a linker writes last."""
+    wide = data[4:5] == b"\x02"
+    offset, size, count = ("<Q", 0x28), 0x3A, 0x3C
+    if not wide:
+        offset, size, count = ("<I", 0x20), 0x2E, 0x30
+    try:
+        (table,) = struct.unpack_from(offset[0], data, offset[1])
+        (entry,) = struct.unpack_from("<H", data, size)
+        (entries,) = struct.unpack_from("<H", data, count)
+    except struct.error:
+        return 64 if wide else 52  # not even a whole header
+    return table + entry * entries
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> str:
+    """The manifest as text for people, several lines. ``only``: names of the functions to show."""
+    target = manifest["target"]
+    lines = [
+        f"made by   tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"
+        f" (format {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']})",
+        f"target    {target['name']}: {target['triple']}, cpu {target['cpu']}",
+        f"needs     {' '.join(target['requires']) or 'nothing beyond ' + target['arch']}",
+        f"sha256    {manifest['sha256']}",
+    ]
+    for function in manifest["functions"]:
+        if only is not None and function["name"] not in only:
+            continue
+        schedule = " ".join(str(value) for value in function["schedule"].values() if isinstance(value, str))
+        lines += ["", f"{function['name']}  {function['descriptor']}"]
+        for argument in function["arguments"]:
+            shape = "x".join(map(str, argument["shape"]))
+            text = f"  {argument['name']:<8} {argument['role']:<7} {shape} {argument['dtype']} "
+            lines.append((text + argument["layout"]).rstrip())
+        lines.append(
+            f"  packed weights {function['packed_bytes']} bytes, {function['flops']} flops,"
+            f" {function['bytes']} bytes moved, schedule {schedule or 'not stated'}"
+        )
+    return "\n".join(lines)
