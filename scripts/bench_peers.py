@@ -1,0 +1,194 @@
+"""Times convolutions against PyTorch, ONNX Runtime, LiteRT (XNNPACK) and OpenVINO, one line a layer.
+
+    python scripts/bench_peers.py                                  # MobileNetV1, 1 thread and 2 threads
+    python scripts/bench_peers.py --network mobilenet_v2 --threads 2 --json v2.json
+    python scripts/bench_peers.py --kind depthwise --epilogue full # bias and relu6 fused on every side
+    python scripts/bench_peers.py conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32
+    python scripts/bench_peers.py --against litert,ort --layers layers.txt
+
+How it is made fair
+  - One process an engine, the same number of threads and the same cores for each. They take turns, sample by
+    sample, in an order that rotates each round; nobody runs until the previous engine's threads sleep.
+  - Every engine gets its weights and its input beforehand, in the layout that suits it: weights are packed,
+    graphs built, outputs allocated (PyTorch allocates its own). Where an engine has several ways to run a
+    layer, each is timed at the start and the fastest is kept; --json names it.
+      torch     contiguous NCHW, eager        torch-cl  channels-last, eager
+      onednn    PyTorch with weights reordered beforehand: the fused operator of frozen graphs on
+                channels-last data, or to_mkldnn tensors in oneDNN's blocked layout
+      ort       ONNX Runtime with bound inputs and outputs: NCHW, or its own NCHWc layout without the
+                reorders at both ends, which a network would pay once
+      litert    a .tflite of one operator on XNNPACK; refused if XNNPACK does not take the operator
+      openvino  the CPU plug-in in float32, channels-first or -last (used if installed)
+  - Padding that an engine cannot express (SAME at stride 2 is one-sided, for which PyTorch has no argument)
+    is put into its input beforehand, so that it pays nothing for it.
+  - A sample is a loop of calls that lasts some milliseconds, from Python for everybody: `f(x, out=y)`,
+    `invoke()`, `run_with_iobinding()`. What such a call costs by itself is in every number; the last line of
+    each table shows it on a convolution that does next to nothing.
+  - Each engine's output is compared with a float64 reference before it is timed; a wrong one ends the run.
+
+Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
+geometric, over the distinct layers. Results go to stdout, progress to stderr. Use a quiet machine.
+
+Exit status: 0; 1 if an engine computed something wrong or died; 2 for a usage error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from bench_engines import ENGINES, missing
+from bench_layers import EPILOGUES, NETWORKS, OURS, network
+from bench_table import Table, log
+from bench_worker import EngineError
+
+from tvmconv.errors import Error
+from tvmconv.spec import ConvSpec
+
+PEERS = [name for name in ENGINES if name != OURS]
+NOTHING = "conv2d:1x1x1x16:o16:k1x1:NHWC:float32"  # its time is what a call costs
+
+
+class Usage(Exception):
+    """A mistake of the caller's; one line."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = arguments(argv)
+    try:
+        specs = chosen_layers(args)
+        engines = chosen_engines(args)
+        cpus = sorted(os.sched_getaffinity(0)) if args.cpus is None else args.cpus
+        if max(args.threads) > len(cpus):
+            raise Usage(f"--threads {max(args.threads)}: only {len(cpus)} CPUs to run on")
+        report = {"cpu": cpu_model(), "load": os.getloadavg()[0], "tables": []}
+        if report["load"] > 0.3:
+            log(f"warning: this machine is busy (load {report['load']:.1f}); numbers will wobble")
+        nothing = ConvSpec.parse(NOTHING)
+        with tempfile.TemporaryDirectory() as folder:
+            options = {"seconds": args.sample_ms / 1e3}
+            if OURS in engines:
+                options["library"] = compile_ours([*specs, nothing], args, folder)
+            for threads in args.threads:
+                table = Table(engines, threads, cpus[:threads], options, args.rounds)
+                report["tables"].append(table.run(specs, nothing, report["cpu"]))
+        if args.json:
+            args.json.write_text(json.dumps(report, indent=1) + "\n")
+        if args.csv:
+            write_csv(args.csv, report, engines)
+    except (Usage, Error, OSError) as problem:
+        print(f"bench_peers: {problem}", file=sys.stderr)
+        return 2
+    except EngineError as problem:
+        print(f"bench_peers: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("descriptors", nargs="*", metavar="DESCRIPTOR", help="layers, as `tvmconv compile` takes them")
+    add("--layers", metavar="FILE", help="file of descriptors, one a line (- for stdin)")
+    add("--network", choices=NETWORKS, help="layers of a network (mobilenet_v1 if no layers are given)")
+    add("--kind", choices=["depthwise", "pointwise", "grouped", "dense"], help="only layers of this kind")
+    add("--layout", choices=["NHWC", "NCHW"], default="NHWC", help="ours, for the layers of a network")
+    add("--epilogue", choices=EPILOGUES, default="none", help="for a network; full: bias and its relu6")
+    add("--threads", type=integers, default=[1, 2], metavar="N,…", help="a table for each (default 1,2)")
+    add("--cpus", type=integers, metavar="N,…", help="CPUs to run on, the first N of them (default: all)")
+    add("--against", type=names, metavar="ENGINE,…", help=f"peers, of {', '.join(PEERS)} (default: all here)")
+    add("--no-ours", action="store_true", help="time the peers only")
+    add("--target", default="native", help="target that ours is compiled for (default native)")
+    add("--tuning-logs", metavar="DIR", help="tuning logs for ours (default: the ones that compile finds)")
+    add("--rounds", type=int, default=15, help="samples an engine and layer (default 15)")
+    add("--sample-ms", type=float, default=4.0, help="how long a sample lasts (default 4)")
+    add("--json", type=Path, metavar="FILE", help="everything: medians, minima, spread, way, error, versions")
+    add("--csv", type=Path, metavar="FILE", help="one line a layer and thread count")
+    args = parser.parse_args(argv)
+    if min(args.threads) < 1 or args.rounds < 1 or args.sample_ms <= 0:
+        parser.error("--threads, --rounds and --sample-ms must be positive")
+    return args
+
+
+def integers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def chosen_layers(args: argparse.Namespace) -> list[ConvSpec]:
+    """The layers asked for, each once. Raises Usage or SpecError."""
+    specs = [ConvSpec.parse(text) for text in args.descriptors]
+    if args.layers:
+        text = sys.stdin.read() if args.layers == "-" else Path(args.layers).read_text()
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
+        specs += [ConvSpec.parse(line) for line in lines if line]
+    if args.network or not specs:
+        specs += network(args.network or "mobilenet_v1", args.layout, args.epilogue)
+    for spec in specs:
+        if spec.transposed or spec.dtype != "float32" or spec.out_dtype != "float32" or not spec.batch:
+            raise Usage(f"{spec}: this benchmark compares forward float32 convolutions, batch 1 or more")
+    specs = [spec for spec in dict.fromkeys(specs) if args.kind in (None, spec.kind)]
+    if not specs:
+        raise Usage(f"--kind {args.kind}: none of the layers is of that kind")
+    return specs
+
+
+def chosen_engines(args: argparse.Namespace) -> list[str]:
+    """Ours and the peers to time. One asked for must be there; others are left out with a note."""
+    for name in args.against or []:
+        if name not in PEERS:
+            raise Usage(f"--against {name}: expected some of {', '.join(PEERS)}")
+    peers = []
+    for name in args.against or PEERS:
+        absent = missing(name)
+        package = "openvino" if name == "openvino" else "'tvmconv[bench]'"
+        if absent is None:
+            peers.append(name)
+        elif args.against:
+            raise Usage(f"{name}: no module {absent}; pip install {package}")
+        else:
+            log(f"{name} is left out: no module {absent}; pip install {package}")
+    if not peers:
+        raise Usage("no peer is installed; pip install 'tvmconv[bench]'")
+    return peers if args.no_ours else [OURS, *peers]
+
+
+def compile_ours(specs: list[ConvSpec], args: argparse.Namespace, folder: str) -> str:
+    """Path of one library with every layer. Raises tvmconv.Error."""
+    import tvmconv
+
+    log(f"compiling {len(specs)} kernels for {args.target}")
+    named = {f"layer{i}": spec for i, spec in enumerate(dict.fromkeys(specs))}
+    library = tvmconv.compile(named, target=args.target, tuning_logs=args.tuning_logs)
+    return str(library.export(Path(folder) / "ours.so", header=False))
+
+
+def write_csv(path: Path, report: dict, engines: list[str]) -> None:
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        known = ("descriptor", "kind", "gflops", "ratio", "best")
+        out.writerow(["threads", *known, *(f"{name}_us" for name in engines)])
+        for table in report["tables"]:
+            for row in table["layers"]:
+                times = [row["engines"].get(name, {}).get("us") for name in engines]
+                out.writerow([table["threads"], *(row[key] for key in known), *times])
+
+
+def cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The pure parts of scripts/bench_peers.py: lists of layers, data, ratios. Nothing is timed here."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tvmconv
+from tvmconv.spec import ConvSpec
+
+SCRIPTS = str(Path(__file__).parents[1] / "scripts")
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """bench_layers, bench_models and bench_peers, imported as the script imports them."""
+    sys.path.insert(0, SCRIPTS)
+    try:
+        yield {name: importlib.import_module(f"bench_{name}") for name in ("layers", "models", "peers")}
+    finally:
+        sys.path.remove(SCRIPTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "macs"),
+    [
+        # Distinct layers by kind, and the multiply-adds that the papers state, less the classifier.
+        ("mobilenet_v1", {"dense": 1, "depthwise": 9, "pointwise": 9}, 568e6),
+        ("mobilenet_v2", {"dense": 1, "depthwise": 10, "pointwise": 19}, 300e6),
+    ],
+)
+def test_networks(bench, name, kinds, macs):
+    layers = bench["layers"]
+    specs = layers.network(name)
+    assert len(set(specs)) == len(specs)
+    assert {kind: sum(spec.kind == kind for spec in specs) for kind in kinds} == kinds
+    rows = list(layers.NETWORKS[name]())
+    total = sum((i // s) ** 2 * k * k * (c if out is None else c * out) for i, c, out, k, s, _ in rows)
+    assert total == pytest.approx(macs, rel=0.01)
+
+
+def test_layouts_and_epilogues(bench):
+    network = bench["layers"].network
+    nhwc, nchw = network("mobilenet_v2"), network("mobilenet_v2", "NCHW")
+    assert [spec.flops for spec in nhwc] == [spec.flops for spec in nchw]
+    assert {spec.layout for spec in nchw} == {"NCHW"}
+    full = network("mobilenet_v2", epilogue="full")
+    assert all(spec.bias for spec in full)
+    assert {spec.activation for spec in full if spec.kind == "depthwise"} == {"relu6"}
+    assert None in {spec.activation for spec in full if spec.kind == "pointwise"}  # linear bottlenecks
+
+
+def test_ratios(bench):
+    layers = bench["layers"]
+    deep = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o4:k3x3:p1:g4:NHWC:float32")
+    point = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o8:k1x1:NHWC:float32")
+    rows = [
+        layers.Row(deep, {"ours": 10.0, "torch": 40.0, "litert": 20.0}),
+        layers.Row(point, {"ours": 10.0, "torch": 80.0, "litert": 5.0}),
+        layers.Row(point, {"ours": 10.0, "torch": 20.0}),  # XNNPACK cannot run it
+    ]
+    assert [row.best() for row in rows] == ["litert", "litert", "torch"]
+    assert rows[0].gflops == pytest.approx(deep.flops / 10e-6 / 1e9)
+    means = layers.summarise(rows, ["torch", "litert"])
+    assert list(means) == ["all", "depthwise", "pointwise"]
+    assert means["all"]["layers"] == 3
+    assert means["all"]["best"] == pytest.approx((2 * 0.5 * 2) ** (1 / 3))
+    assert means["all"]["best without XNNPACK"] == means["all"]["torch"] == pytest.approx(4.0)
+    assert means["all"]["lowest"] == 0.5
+    assert means["all"]["litert"] == pytest.approx(1.0)
+    assert means["pointwise"]["best"] == pytest.approx(1.0)
+
+
+def test_nothing_to_compare(bench):
+    layers = bench["layers"]
+    spec = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o8:k1x1:NHWC:float32")
+    assert layers.geometric_mean([]) is None
+    assert layers.Row(spec, {"ours": 1.0}).best() is None
+    assert layers.Row(spec, {"torch": 1.0}).ratio("torch") is None
+    assert layers.summarise([layers.Row(spec, {"ours": 1.0})], ["torch"])["all"]["best"] is None
+
+
+def test_data_agrees_between_layouts(bench):
+    """A layer's arrays are channels-first whatever the spec's layout, and `expected` belongs to them."""
+    example = bench["models"].example
+    text = "conv2d:1x6x5x4:o8:k3x3:s2:pSAME:g2:NHWC:float32:bias:relu6"
+    last = ConvSpec.parse(text)
+    layer = example(last)
+    first = ConvSpec((1, 4, 6, 5), 8, 3, stride=2, padding="SAME", groups=2, bias=True, activation="relu6")
+    assert (layer.x.shape, layer.w.shape) == (first.input_shape, first.weight_shape)
+    expected = tvmconv.reference.conv_reference(first, layer.x, layer.w, layer.bias)
+    np.testing.assert_allclose(layer.expected, expected, rtol=1e-12, atol=1e-12)
+    x, left = layer.padded(keep=True)
+    assert (x.shape, left) == ((1, 4, 7, 5), [0, 1])  # one-sided padding is put in, symmetric is left
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--against", "numpy"], "--against numpy: expected some of torch"),
+        (["tconv2d:1x8x8x4:o8:k3x3:NHWC:float32"], "forward float32"),
+        (["conv2d:1x8x8"], "expected 4 dims"),
+        (["--threads", "4096"], "--threads 4096: only"),
+        (["--kind", "grouped"], "none of the layers is of that kind"),
+        (["--layers", "/no/such/file"], "/no/such/file"),
+    ],
+)
+def test_usage_errors(bench, capsys, arguments, says):
+    assert bench["peers"].main(["--no-ours", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err.splitlines()[-1]
