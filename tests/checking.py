@@ -1,0 +1,75 @@
+"""Data for a spec, and what a right float32 kernel may differ from the float64 reference by."""
+
+import math
+import zlib
+
+import numpy as np
+
+from tvmconv.reference import conv_reference
+from tvmconv.spec import ConvSpec, parse_activation
+
+UNIT = 2.0**-24  # half the spacing of float32 at 1
+# Their float32 result on an exact sum is the rounded float64 one.
+EXACT = (None, "relu", "relu6", "clip")
+# The largest slope of each activation: by so much it may stretch an error of the sum.
+SLOPES = {"sigmoid": 0.25, "hard_swish": 1.5, "silu": 1.1, "gelu": 1.13, "gelu_tanh": 1.13}
+
+
+def random_arrays(spec, fill="normal", seed=0):
+    """float32 x, w, bias (None without one), the same in every run: "normal", or small "integer" values."""
+    rng = np.random.default_rng([seed, zlib.crc32(str(spec).encode())])
+
+    def draw(shape):
+        values = rng.standard_normal(shape) if fill == "normal" else rng.integers(-3, 4, shape)
+        return values.astype(np.float32)
+
+    x, w, bias = draw(spec.input_shape), draw(spec.weight_shape), draw(spec.bias_shape)
+    return x, w, bias if spec.bias else None
+
+
+def is_exact(spec):
+    """Whether small integers give the very float32 values of the reference, in any order of summation."""
+    return activation_name(spec) in EXACT
+
+
+def activation_name(spec):
+    return spec.activation and parse_activation(spec.activation)[0]
+
+
+def allowed_error(spec, x, w, bias):
+    """For every element, the rigorous bound: (terms + 2) roundings of the sum of absolute values."""
+    linear = without_activation(spec)
+    size = conv_reference(linear, np.abs(x), np.abs(w), None if bias is None else np.abs(bias))
+    terms = math.prod(spec.kernel) * spec.in_channels // spec.groups + 2
+    error = terms * UNIT / (1 - terms * UNIT) * size
+    name = activation_name(spec)
+    if name in EXACT:
+        return error + 2 * UNIT * size
+    # exp, tanh and erf in float32 err by a few roundings of values up to 1; silu and gelu scale those by v.
+    return SLOPES.get(name, 1.0) * error + 16 * UNIT * (1 + size)
+
+
+def without_activation(spec):
+    """The spec of the sum alone."""
+    if spec.activation is None:
+        return spec
+    return ConvSpec.parse(str(spec).removesuffix(f":{spec.activation}"))
+
+
+def assert_right(spec, y, x, w, bias, fill="normal"):
+    """Fail, with the spec and the worst element, unless ``y`` is the convolution of the arrays."""
+    expected = conv_reference(spec, x, w, bias)
+    assert y.shape == expected.shape and y.dtype == np.float32, f"{spec}: {y.dtype} {y.shape}"
+    if fill == "integer" and is_exact(spec):
+        allowed = np.zeros_like(expected)
+        expected = expected.astype(np.float32).astype(np.float64)  # a bound such as 0.1 is rounded
+    else:
+        allowed = allowed_error(spec, x, w, bias)
+    error = np.abs(y.astype(np.float64) - expected)
+    wrong = ~(error <= allowed)  # NaN is wrong
+    if wrong.any():
+        worst = np.unravel_index(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1)), y.shape)
+        raise AssertionError(
+            f"{spec} ({fill}): {np.count_nonzero(wrong)} of {wrong.size} elements wrong, the worst at "
+            f"{tuple(map(int, worst))}: {y[worst]}, expected {expected[worst]} within {allowed[worst]:.3g}"
+        )

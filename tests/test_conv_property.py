@@ -1,0 +1,139 @@
+"""Random convolutions through the whole pipeline: right values, and not one element outside of a buffer.
+
+An example is a list of specs, compiled into one library; the error names the spec that failed.
+"""
+
+import guard
+import numpy as np
+import pytest
+from checking import assert_right, random_arrays, without_activation
+from guarded_calls import run_guarded
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from strategies import specs
+
+import tvmconv
+from tvmconv.errors import SpecError
+from tvmconv.reference import conv_reference
+from tvmconv.spec import ConvSpec, depthwise, pointwise
+
+# What random drawing would meet too seldom; one spec each.
+CORNERS = [
+    ConvSpec((1, 1, 1, 1), 1, 1, layout="NHWC"),
+    ConvSpec((2, 3, 1, 1), 5, 3, padding=1, bias=True, activation="relu"),
+    ConvSpec((1, 5, 5, 7), 11, 5, stride=7, padding=1, layout="NHWC"),
+    ConvSpec((1, 13, 13, 3), 8, 2, stride=5, layout="NHWC", bias=True),
+    depthwise((1, 9, 33, 31), 3, padding=((0, 2), (3, 0)), layout="NHWC", bias=True, activation="relu6"),
+    depthwise((1, 31, 9, 33), 3, padding=((2, 0), (0, 3)), bias=True, activation="relu6"),
+    depthwise((2, 1, 1, 67), 3, padding=1, layout="NHWC"),
+    depthwise((3, 17, 2, 5), (1, 5), multiplier=3, padding=(0, 2), dilation=(1, 2), layout="NCHW"),
+    depthwise((1, 7, 7, 24), 5, padding="SAME", stride=2, dilation=1, layout="NHWC", activation="hard_swish"),
+    pointwise((1, 7, 5, 97), 89, layout="NHWC", bias=True, activation="relu"),
+    pointwise((3, 97, 5, 7), 89, bias=True, activation="hard_swish"),
+    pointwise((1, 15, 1, 16), 33, layout="NHWC", stride=2),
+    ConvSpec((1, 14, 15, 29), 31, 3, padding="SAME", layout="NHWC", stride=2, bias=True),
+    ConvSpec((2, 6, 7, 35), 21, 3, padding=2, dilation=2, groups=7, layout="NHWC"),
+    ConvSpec((1, 35, 6, 7), 21, (1, 4), padding="FULL", groups=7, bias=True, activation="clip=-0.1,0.1"),
+    ConvSpec((1, 37, 5), 19, 4, padding=((3, 0),), layout="NWC", bias=True),
+    ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
+    ConvSpec((1, 3, 4, 5, 6), 7, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
+    ConvSpec((1, 6, 3, 4, 5), 7, 3, padding="SAME", bias=True),
+    ConvSpec((1, 2, 3, 4), 6, (2, 3), padding=((10, 0), (0, 9)), layout="NHWC", groups=2),
+]
+
+
+def compiled(list_of_specs):
+    """A loaded library of the specs, and [(spec, function)]."""
+    named = {f"f{i}": spec for i, spec in enumerate(list_of_specs)}
+    module = tvmconv.compile(named).load()
+    return module, [(spec, module[name]) for name, spec in named.items()]
+
+
+@pytest.fixture(scope="module")
+def corners():
+    return compiled(CORNERS)
+
+
+def check_everything(module, pairs):
+    for spec, function in pairs:
+        for fill in ("integer", "normal"):
+            x, w, bias = random_arrays(spec, fill)
+            assert_right(spec, function(x, w, bias), x, w, bias, fill)
+        check_offsets(spec, function)
+        check_spread_of(spec, function, np.nan)
+        check_spread_of(spec, function, np.inf)
+    descriptors = {function.name: function.descriptor for _, function in pairs}
+    guard.in_child(run_guarded, str(module.path), descriptors)
+
+
+def check_offsets(spec, function):
+    """Every element-aligned offset within 64 bytes, another one for each buffer."""
+    x, w, bias = random_arrays(spec)
+    expected = function(x, w, bias)
+    for offset in range(0, 64, 4):
+        others = [(offset + 4 * shift) % 64 for shift in (3, 6, 11)]
+        bound = function.bind(
+            guard.aligned_copy(w, offset=others[0]),
+            None if bias is None else guard.aligned_copy(bias, offset=others[1]),
+        )
+        y = guard.aligned(spec.output_shape, offset=others[2])
+        bound(guard.aligned_copy(x, offset=offset), out=y)
+        np.testing.assert_array_equal(y, expected, err_msg=f"{spec} at offset {offset}")
+
+
+def check_spread_of(spec, function, value):
+    """One NaN or infinity in x reaches the results whose window holds it, and leaves the others alone."""
+    x, w, bias = random_arrays(spec)
+    w[w == 0] = 1  # infinity times zero would be another matter
+    clean = function(x, w, bias)
+    for seed in range(3):
+        place = tuple(np.random.default_rng(seed).integers(0, spec.input_shape))
+        marked = np.zeros_like(x)
+        marked[place] = 1
+        held = conv_reference(
+            without_activation(spec), marked, np.abs(w), np.zeros_like(bias) if spec.bias else None
+        )
+        dirty = x.copy()
+        dirty[place] = value
+        y = function(dirty, w, bias)
+        reached = conv_reference(spec, dirty, w, bias)[held > 0]
+        what = f"{spec} with {value} at {tuple(map(int, place))}"
+        np.testing.assert_array_equal(y[held == 0], clean[held == 0], err_msg=what)
+        if np.isnan(value):
+            assert np.isnan(y[held > 0]).all(), what
+        else:
+            np.testing.assert_allclose(y[held > 0], reached, rtol=1e-6, err_msg=what)
+
+
+# No shrinking: it would compile for minutes, and the failing spec is named as it is.
+@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(specs(transposed=False), min_size=12, max_size=12, unique_by=str))
+def test_random_specs(list_of_specs):
+    check_everything(*compiled(list_of_specs))
+
+
+@pytest.mark.parametrize("index", range(len(CORNERS)), ids=map(str, CORNERS))
+def test_corner(index, corners):
+    module, pairs = corners
+    check_everything(module, [pairs[index]])
+
+
+@pytest.mark.parametrize("misaligned", ["x", "w", "bias", "out"])
+@pytest.mark.parametrize("offset", [1, 2, 63])
+def test_misaligned_data_raise(misaligned, offset, corners):
+    spec, function = next((s, f) for s, f in corners[1] if s.bias)
+    x, w, bias = random_arrays(spec)
+    arrays = {"x": x, "w": w, "bias": bias, "out": np.full(spec.output_shape, 7, np.float32)}
+    arrays[misaligned] = guard.aligned_copy(arrays[misaligned], offset=offset)
+    with pytest.raises(SpecError, match=misaligned) as caught:
+        function.bind(arrays["w"], arrays["bias"])(arrays["x"], out=arrays["out"])
+    assert "align" in str(caught.value) and "\n" not in str(caught.value)
+    assert (arrays["out"] == 7).all(), "refused before native code ran"
+
+
+def test_batch_zero():
+    spec = ConvSpec((0, 8, 9, 3), 4, 3, layout="NHWC", bias=True)
+    _, [(_, function)] = compiled([spec])
+    x, w, bias = random_arrays(spec)
+    assert function(x, w, bias).shape == (0, 6, 7, 4)
+    assert tvmconv.conv(x, w, bias, layout="NHWC").shape == (0, 6, 7, 4)
