@@ -1,0 +1,66 @@
+"""Pieces that the CPU strategies share: tile arithmetic and the schedule steps of a register tile."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.lower.loops import PARALLEL, PEEL
+from tvmconv.ops.problem import Problem
+
+# Below this many multiply-adds waking the other threads costs more than they save.
+PARALLEL_MACS = 40_000
+
+
+def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:
+    """Of the tiles along output dimension d: how many at the low side see padding, and the first one at
+    the high side that does or that is not whole."""
+    count = -(-p.out_spatial[d] // tile)
+    span = (p.kernel[d] - 1) * p.dilation[d]
+    lo = p.pad[d][0]
+    first = next((t for t in range(count) if t * tile * p.stride[d] >= lo), count)
+
+    def inside(t: int) -> bool:
+        last = (t + 1) * tile - 1
+        return last < p.out_spatial[d] and last * p.stride[d] + span < lo + p.spatial[d]
+
+    last = count
+    while last > first and not inside(last - 1):
+        last -= 1
+    return first, last
+
+
+def peel_borders(sch: Schedule, loop, p: Problem, d: int, tile: int) -> None:
+    """Treat the tiles of ``loop`` that meet a border of dimension d apart from the others."""
+    count = -(-p.out_spatial[d] // tile)
+    first, last = border_tiles(p, d, tile)
+    peel_at(sch, loop, count, [first, last])
+
+
+def peel_tail(sch: Schedule, loop, extent: int, tile: int) -> None:
+    """Treat the last, partial tile of ``loop`` over ``extent`` elements apart."""
+    if extent % tile:
+        peel_at(sch, loop, -(-extent // tile), [extent // tile])
+
+
+def peel_at(sch: Schedule, loop, count: int, cuts: list[int]) -> None:
+    cuts = sorted({c for c in cuts if 0 < c < count})
+    if cuts:
+        sch.annotate(loop, PEEL, cuts)
+
+
+def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
+    """Spread ``loops``, directly nested, over the threads, if the work is worth waking them."""
+    turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others
+    if p.macs >= PARALLEL_MACS and turning:
+        sch.annotate(turning[0], PARALLEL, len(turning))
+
+
+def vector_tile(sch: Schedule, loop, lanes: int, extent: int):
+    """Split ``loop`` of ``extent`` into (vectors, lanes), lanes vectorised, vectors unrolled; both loops."""
+    lanes = min(lanes, extent)
+    outer, inner = sch.split(loop, [None, lanes], preserve_unit_iters=True)
+    peel_tail(sch, outer, extent, lanes)
+    if lanes > 1:
+        sch.vectorize(inner)
+    sch.unroll(outer)
+    return outer, inner

@@ -1,0 +1,100 @@
+"""One kernel: from a spec and a machine to an object file and the facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.target import Target
+
+from tvmconv.artifact.kernel import Kernel, Param
+from tvmconv.errors import SpecError, TargetError
+from tvmconv.lower import lower_cpu
+from tvmconv.ops import conv
+from tvmconv.ops.problem import Problem, problem_of
+from tvmconv.schedules import cpu
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
+from tvmconv.spec import ConvSpec
+
+
+def check_supported(spec: ConvSpec) -> None:
+    """Raises SpecError for a well-formed spec that no kernel can be made for yet."""
+    if spec.transposed:
+        raise SpecError(f"transposed: True in {spec}, expected False: it cannot be compiled yet")
+    if (spec.dtype, spec.out_dtype) != ("float32", "float32"):
+        dtypes = spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}"
+        raise SpecError(f"dtype: {dtypes!r} in {spec}, expected 'float32': others cannot be compiled yet")
+
+
+def symbol_of(spec: ConvSpec) -> str:
+    """The C identifier that a kernel's object uses for ``spec``."""
+    return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
+
+
+def llvm_target(machine: Machine) -> Target:
+    """TVM's target for ``machine``. Raises TargetError where LLVM does not know the CPU."""
+    description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu}
+    if machine.features:
+        description["mattr"] = [f"+{feature}" for feature in machine.features]
+    if machine.cpu not in tvm.target.codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": machine.triple})):
+        raise TargetError(f"target: cpu {machine.cpu!r} of {machine.name}, expected one that LLVM knows")
+    return Target(description)
+
+
+def scheduled(spec: ConvSpec, machine: Machine) -> tuple[tvm.IRModule, Problem, Plan]:
+    """The scheduled kernel and its prepack function, before lowering, as one module."""
+    problem = problem_of(spec)
+    plan = cpu.plan(problem, machine)
+    func = conv.kernel_func(problem, plan.packing, bias=spec.bias, activation=spec.activation)
+    sch = Schedule(_any_alignment(func))
+    plan.apply(sch)
+    prepack = _any_alignment(conv.prepack_func(problem, plan.packing, bias=spec.bias))
+    symbol = symbol_of(spec)
+    mod = tvm.IRModule({
+        symbol: sch.mod["main"].with_attr("global_symbol", symbol),
+        f"{symbol}_prepack": prepack.with_attr("global_symbol", f"{symbol}_prepack"),
+    })
+    return mod, problem, plan
+
+
+def build_kernel(spec: ConvSpec, machine: Machine) -> Kernel:
+    """Compile ``spec`` for ``machine``. Raises SpecError, TargetError."""
+    check_supported(spec)
+    mod, problem, plan = scheduled(spec, machine)
+    module = lower_cpu(mod, llvm_target(machine))
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder, "kernel.o")
+        module.write_to_file(str(path), "o")
+        code = path.read_bytes()
+    weights = [Param("w", spec.weight_shape, spec.dtype, "HWIO" if spec.channels_last else "OIHW")]
+    packed = [Param("packed_w", plan.packing.shape(problem), spec.dtype)]
+    if spec.bias:
+        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O"))
+        packed.append(Param("packed_bias", spec.bias_shape, spec.dtype))
+    return Kernel(
+        symbol=symbol_of(spec), descriptor=str(spec), object=code,
+        inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout),),
+        weights=tuple(weights), packed=tuple(packed),
+        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout),
+        schedule={"source": "default", "strategy": plan.strategy, "point": plan.point},
+        flops=spec.flops,
+    )
+
+
+def _any_alignment(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func`` with its parameters aligned to one element: TVM would assume 64 bytes and load so."""
+    fresh = [
+        (b, tirx.decl_buffer(b.shape, b.dtype, b.name, data_alignment=tvm.DataType(b.dtype).itemsize))
+        for b in func.params
+    ]
+
+    def swap(var: tirx.Var) -> tirx.Var:
+        return next((new for old, new in fresh if old.same_as(var)), var)
+
+    return tvm_ffi.structural_map(func, [(tirx.Var, swap)])

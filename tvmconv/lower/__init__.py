@@ -1,0 +1,5 @@
+"""Lowering of a scheduled kernel: TVM's passes for a CPU, and two of our own (loops, guards)."""
+
+from tvmconv.lower.pipeline import lower_cpu
+
+__all__ = ["lower_cpu"]

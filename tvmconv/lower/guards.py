@@ -1,0 +1,200 @@
+"""Guards: conditions moved to where they cost least.
+
+A zero of the padding adds nothing to a sum, so ``acc += (inside ? x : 0) * w`` becomes a guarded statement
+``if inside: acc += x * w``. Each part of a guard is then dropped where the loops' ranges prove it, moved out
+of every loop that it does not depend on (a row of the kernel above the image is skipped as a whole), and
+where it depends on one loop variable alone, that loop runs over fewer values instead: the last vector of an
+odd channel count is a shorter vector.
+"""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from tvmconv.lower.loops import RANGE
+from tvmconv.lower.rewrite import func_pass, sequence, substitute, with_body
+
+Guards = list[tirx.Expr]
+_NEVER = tirx.const(False, "bool")
+_LONGEST_SHRUNK = 256  # loops that register tiles and vectors are made of; longer ones keep their guard
+_LONGEST_WRITTEN_OUT = 16
+
+
+def _conjuncts(condition: tirx.Expr) -> Guards:
+    if isinstance(condition, tirx.And):
+        return _conjuncts(condition.a) + _conjuncts(condition.b)
+    if isinstance(condition, tvm.ir.Call) and condition.op.name.endswith(".likely"):
+        return _conjuncts(condition.args[0])
+    return [condition]
+
+
+def _is_const(expr: tirx.Expr, value: bool) -> bool:
+    return isinstance(expr, tirx.IntImm) and bool(expr.value) is value
+
+
+def _uses(expr: tirx.Expr) -> list[tirx.Var]:
+    found: list[tirx.Var] = []
+
+    def note(v):
+        if not any(v.same_as(f) for f in found):
+            found.append(v)
+
+    tvm_ffi.structural_walk(expr, [(tirx.Var, note)])
+    return found
+
+
+def _guarded(guards: Guards, stmt: tirx.Stmt) -> tirx.Stmt:
+    if not guards:
+        return stmt
+    if any(_is_const(g, False) for g in guards):
+        return tirx.Evaluate(tirx.const(0, "int32"))
+    return tirx.IfThenElse(tirx.all(*guards), stmt, None)
+
+
+class _Mover:
+    def __init__(self) -> None:
+        self.analyzer = tvm.sym.Analyzer()
+
+    def run(self, body: tirx.Stmt) -> tirx.Stmt:
+        return _guarded(*self.visit(body))
+
+    def visit(self, stmt: tirx.Stmt) -> tuple[Guards, tirx.Stmt]:
+        """(guards, statement) that together mean ``stmt``."""
+        if isinstance(stmt, tirx.SeqStmt):
+            return [], sequence([self.run(s) for s in stmt.seq])
+        if isinstance(stmt, tirx.AttrStmt):
+            if stmt.attr_key == RANGE:
+                self.analyzer.bind(stmt.node, tvm.ir.Range.from_min_extent(0, stmt.value))
+                return [], self.run(stmt.body)
+            return [], with_body(stmt, self.run(stmt.body))
+        if isinstance(stmt, tirx.IfThenElse):
+            if stmt.else_case is not None:
+                return [], tirx.IfThenElse(stmt.condition, self.run(stmt.then_case), self.run(stmt.else_case))
+            guards, body = self.visit(stmt.then_case)
+            return self.simplify(_conjuncts(stmt.condition)) + guards, body
+        if isinstance(stmt, tirx.For):
+            return self.visit_for(stmt)
+        if isinstance(stmt, tirx.BufferStore):
+            return self.visit_store(stmt)
+        return [], stmt
+
+    def simplify(self, guards: Guards) -> Guards:
+        simple = [self.analyzer.simplify(g) for g in guards]
+        if any(_is_const(g, False) for g in simple):
+            return [_NEVER]
+        return [g for g in simple if not _is_const(g, True)]
+
+    def visit_store(self, store: tirx.BufferStore) -> tuple[Guards, tirx.Stmt]:
+        split = _masked_sum(store)
+        if split is None:
+            return [], store
+        condition, value = split
+        return self.simplify(_conjuncts(condition)), tirx.BufferStore(store.buffer, value, store.indices)
+
+    def visit_for(self, loop: tirx.For) -> tuple[Guards, tirx.Stmt]:
+        var = loop.loop_var
+        if self.shares_a_guard(loop):
+            first = int(loop.min)
+            values = (tirx.const(v, var.ty.dtype) for v in range(first, first + int(loop.extent)))
+            return [], self.run(tirx.SeqStmt([substitute(loop.body, var, value) for value in values]))
+        self.analyzer.bind(var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
+        guards, body = self.visit(loop.body)
+        outer, own, inner = [], [], []
+        for guard in guards:
+            used = _uses(guard)
+            if not any(v.same_as(var) for v in used):
+                outer.append(guard)
+            elif len(used) == 1 and isinstance(loop.extent, tirx.IntImm) and loop.extent.value <= _LONGEST_SHRUNK:
+                own.append(guard)
+            else:
+                inner.append(guard)
+        if not own:
+            return outer, with_body(loop, _guarded(inner, body))
+        start, stop = self.true_range(loop, own)
+        if stop <= start:
+            return [_NEVER], body
+        if stop - start == int(loop.extent):
+            return outer, with_body(loop, _guarded(inner, body))
+        if stop - start == 1:  # also because a vector of one lane is none
+            return outer, substitute(_guarded(inner, body), var, tirx.const(start, var.ty.dtype))
+        fresh = tirx.Var(var.name, var.ty.dtype)
+        shorter = substitute(_guarded(inner, body), var, fresh + start if start else fresh)
+        return outer, tirx.For(fresh, 0, stop - start, loop.kind, shorter, None, loop.annotations)
+
+    def shares_a_guard(self, loop: tirx.For) -> bool:
+        """Whether a guard depends on this unrolled loop and on one inside it (channel = vector * 16 + lane):
+        written out, each iteration has a guard of the inner loop alone."""
+        if loop.kind != tirx.ForKind.UNROLLED or not 1 < int(loop.extent) <= _LONGEST_WRITTEN_OUT:
+            return False
+        self.analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
+        inner: list[tirx.Var] = []
+        conditions: list[tirx.Expr] = []
+
+        def note_loop(node: tirx.For) -> None:
+            inner.append(node.loop_var)
+            self.analyzer.bind(node.loop_var, tvm.ir.Range.from_min_extent(node.min, node.extent))
+
+        tvm_ffi.structural_walk(
+            loop.body,
+            [(tirx.For, note_loop), (tirx.IfThenElse, lambda node: conditions.append(node.condition))],
+        )
+        guards = self.simplify([g for c in conditions for g in _conjuncts(c)])
+        return any(
+            any(v.same_as(loop.loop_var) for v in used) and any(v.same_as(i) for v in used for i in inner)
+            for used in map(_uses, guards)
+        )
+
+    def true_range(self, loop: tirx.For, guards: Guards) -> tuple[int, int]:
+        """[start, stop) of the loop's values for which all ``guards``, comparisons of it alone, hold."""
+        condition = tirx.all(*guards)
+        first = int(loop.min)
+        fresh = tvm.sym.Analyzer()
+        holds = [
+            _is_const(fresh.simplify(substitute(condition, loop.loop_var, tirx.const(v, loop.loop_var.ty.dtype))), True)
+            for v in range(first, first + int(loop.extent))
+        ]
+        if True not in holds:
+            return 0, 0
+        start, count = holds.index(True), sum(holds)
+        if not all(holds[start : start + count]):
+            raise AssertionError(f"guard {condition} holds on more than one range")
+        return first + start, first + start + count
+
+
+def _masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
+    """(condition, value) of ``acc = acc + if_then_else(condition, v, 0) [* w]``, else None."""
+    total = store.value
+    if not (isinstance(total, tirx.Add) and _same_place(total.a, store)):
+        return None
+    term = total.b
+    if isinstance(term, tirx.Mul):
+        for masked, other in ((term.a, term.b), (term.b, term.a)):
+            found = _zero_else(masked)
+            if found is not None:
+                return found[0], total.a + found[1] * other
+        return None
+    found = _zero_else(term)
+    return None if found is None else (found[0], total.a + found[1])
+
+
+def _zero_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
+    if not (isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"):
+        return None
+    condition, value, otherwise = expr.args
+    zero = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == 0
+    return (condition, value) if zero else None
+
+
+def _same_place(expr: tirx.Expr, store: tirx.BufferStore) -> bool:
+    return (
+        isinstance(expr, tvm.ir.TensorLoad)
+        and expr.source.same_as(store.buffer)
+        and all(tvm_ffi.structural_equal(a, b) for a, b in zip(expr.indices, store.indices, strict=True))
+    )
+
+
+MoveGuards = func_pass("tvmconv.MoveGuards", lambda body: _Mover().run(body))
+
+

@@ -1,0 +1,88 @@
+"""Loops written as schedules want them: peeled at their borders, and run in parallel as one.
+
+``tvmconv.peel = [cuts...]`` on a loop splits it before those iterations. The outer parts are where a tile
+meets the border of the image or is narrower than the others; in the middle part every guard is then provably
+true and goes away.
+
+``tvmconv.parallel = n`` on a loop makes one parallel loop of it and the n - 1 loops directly inside. A loop
+among them that is also to be peeled chooses its part by a branch.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from tvmconv.lower.rewrite import func_pass, sequence, substitute, with_body
+
+PEEL = "tvmconv.peel"
+PARALLEL = "tvmconv.parallel"
+RANGE = "tvmconv.range"  # AttrStmt: the variable ``node`` lies in [0, value)
+
+
+def shape_loops(stmt: tirx.Stmt) -> tirx.Stmt:
+    if isinstance(stmt, tirx.SeqStmt):
+        return sequence([shape_loops(s) for s in stmt.seq])
+    if isinstance(stmt, tirx.AttrStmt):
+        return with_body(stmt, shape_loops(stmt.body))
+    if isinstance(stmt, tirx.IfThenElse):
+        orelse = None if stmt.else_case is None else shape_loops(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, shape_loops(stmt.then_case), orelse)
+    if isinstance(stmt, tirx.For):
+        if PARALLEL in stmt.annotations:
+            return _fused(stmt, int(stmt.annotations[PARALLEL]))
+        body = shape_loops(stmt.body)
+        if PEEL in stmt.annotations:
+            return sequence([_part(stmt, body, *bounds) for bounds in _bounds(stmt)])
+        return with_body(stmt, body)
+    return stmt
+
+
+def _bounds(loop: tirx.For) -> list[tuple[int, int]]:
+    cuts = [0, *(int(c) for c in loop.annotations.get(PEEL, [])), int(loop.extent)]
+    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+
+
+def _part(loop: tirx.For, body: tirx.Stmt, start: int, stop: int) -> tirx.Stmt:
+    """The iterations [start, stop) of ``loop``."""
+    var = loop.loop_var
+    if stop - start == 1:
+        return substitute(body, var, tirx.const(start, var.ty.dtype))
+    fresh = tirx.Var(var.name, var.ty.dtype)
+    return tirx.For(fresh, 0, stop - start, loop.kind, substitute(body, var, fresh + start if start else fresh))
+
+
+def _fused(outermost: tirx.For, count: int) -> tirx.Stmt:
+    loops = [outermost]
+    while len(loops) < count:
+        loops.append(loops[-1].body)
+        if not isinstance(loops[-1], tirx.For):
+            raise AssertionError(f"{PARALLEL} = {count} on {outermost.loop_var}: loops not directly nested")
+    index = tirx.Var("task", outermost.loop_var.ty.dtype)
+    body, inner, total = shape_loops(loops[-1].body), 1, 1
+    for loop in loops:
+        total *= int(loop.extent)
+    for loop in reversed(loops):
+        extent = int(loop.extent)
+        at = tirx.floordiv(index, inner) if inner > 1 else index
+        body = _chosen(loop, body, tirx.floormod(at, extent) if inner * extent < total else at)
+        inner *= extent
+    return tirx.For(index, 0, total, tirx.ForKind.PARALLEL, body)
+
+
+def _chosen(loop: tirx.For, body: tirx.Stmt, at: tirx.Expr) -> tirx.Stmt:
+    """``body`` for the iteration ``at`` of ``loop``, each of its parts written out for itself."""
+    var = loop.loop_var
+    chosen = None
+    for start, stop in reversed(_bounds(loop)):
+        if stop - start == 1:
+            part = substitute(body, var, tirx.const(start, var.ty.dtype))
+        else:
+            fresh = tirx.Var(var.name, var.ty.dtype)
+            inner = substitute(body, var, fresh + start if start else fresh)
+            ranged = tirx.AttrStmt(fresh, RANGE, tirx.const(stop - start, "int32"), inner)
+            part = tirx.SeqStmt([tirx.Bind(fresh, at - start if start else at), ranged])
+        chosen = part if chosen is None else tirx.IfThenElse(at < stop, part, chosen)
+    return chosen
+
+
+ShapeLoops = func_pass("tvmconv.ShapeLoops", shape_loops)

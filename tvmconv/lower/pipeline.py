@@ -1,0 +1,33 @@
+"""The passes from a scheduled s_tir function to what LLVM takes, for a CPU."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.target import Target
+
+from tvmconv.lower.guards import MoveGuards
+from tvmconv.lower.loops import ShapeLoops
+
+
+def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """An LLVM module from an IRModule of scheduled functions."""
+    mod = tirx.transform.BindTarget(target.with_host(target))(mod)
+    with target:
+        mod = tvm.ir.transform.Sequential(_passes())(mod)
+        return tvm.get_global_func("target.build.llvm")(mod, target)
+
+
+def _passes() -> list[tvm.ir.transform.Pass]:
+    s, t = s_tir.transform, tirx.transform
+    return [
+        s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
+        s.ConvertBlocksToOpaque(), s.CompactBufferAllocation(), s.LowerMatchBuffer(),
+        s.StmtSimplify(), s.LowerOpaqueBlock(),
+        ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
+        t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
+        t.VectorizeLoop(True), t.StorageRewrite(), t.UnrollLoop(), s.RenormalizeSplitPattern(),
+        t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(), t.VerifyMemory(), t.AnnotateEntryFunc(),
+        t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
+        t.LowerTVMBuiltin(), t.LowerIntrin(),
+    ]

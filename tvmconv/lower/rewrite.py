@@ -1,0 +1,34 @@
+"""A small rewriter of statements: the recursion that the passes share."""
+
+from __future__ import annotations
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+
+def substitute(node: tirx.Stmt, var: tirx.Var, value: tirx.Expr) -> tirx.Stmt:
+    """``node`` with every use of ``var`` replaced by ``value``."""
+    return tvm_ffi.structural_map(node, [(tirx.Var, lambda v: value if v.same_as(var) else v)])
+
+
+def with_body(stmt: tirx.Stmt, body: tirx.Stmt) -> tirx.Stmt:
+    """A copy of a For or AttrStmt around another body."""
+    if isinstance(stmt, tirx.For):
+        return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding,
+                        stmt.annotations, stmt.step)
+    return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, body)
+
+
+def sequence(stmts: list[tirx.Stmt]) -> tirx.Stmt:
+    return stmts[0] if len(stmts) == 1 else tirx.SeqStmt(stmts)
+
+
+def func_pass(name: str, rewrite):
+    """A TVM pass that replaces each function's body by ``rewrite(body)``."""
+
+    @tvm.tirx.transform.prim_func_pass(opt_level=0, name=name)
+    def run(func, _mod, _ctx):
+        return func.with_body(rewrite(func.body))
+
+    return run

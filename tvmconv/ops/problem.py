@@ -1,0 +1,97 @@
+"""A convolution in the one shape that the TE definitions and the schedules work on.
+
+A :class:`Problem` says the same as its ``ConvSpec`` with the channels split by group and every dimension
+dropped or merged that makes no difference, so a 1x1 convolution over an image is a matrix product over its
+pixels. Only strides of one element are involved: each array keeps its memory, another shape is put over it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from tvmconv.spec import ConvSpec
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Canonical convolution.
+
+    x is ``[batch, *spatial, groups, in_group]`` channels-last, ``[batch, groups, in_group, *spatial]``
+    channels-first; y likewise with ``out_spatial`` and ``out_group``. ``pad`` holds (low, high) zeros a
+    spatial dimension. Depthwise has ``in_group == 1`` and ``out_group`` equal to the multiplier.
+    """
+
+    batch: int
+    spatial: tuple[int, ...]
+    out_spatial: tuple[int, ...]
+    groups: int
+    in_group: int
+    out_group: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    channels_last: bool
+    dtype: str
+
+    @property
+    def taps(self) -> int:
+        return prod(self.kernel)
+
+    @property
+    def macs(self) -> int:
+        return self.batch * prod(self.out_spatial) * self.groups * self.out_group * self.in_group * self.taps
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.in_group == 1
+
+    @property
+    def padded(self) -> bool:
+        return any(lo or hi for lo, hi in self.pad)
+
+    def x_shape(self, spatial: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        return self._shape(self.spatial if spatial is None else spatial, self.in_group)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return self._shape(self.out_spatial, self.out_group)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """OIHW channels-first, HWIO channels-last, as the user's array lies in memory."""
+        out = self.groups * self.out_group
+        if self.channels_last:
+            return (*self.kernel, self.in_group, out)
+        return (out, self.in_group, *self.kernel)
+
+    def _shape(self, spatial: tuple[int, ...], channels: int) -> tuple[int, ...]:
+        if self.channels_last:
+            return (self.batch, *spatial, self.groups, channels)
+        return (self.batch, self.groups, channels, *spatial)
+
+
+def problem_of(spec: ConvSpec) -> Problem:
+    """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
+                    strict=True))
+    # A tap that is the only one has no distance to others; an output that is the only one has no next.
+    dims = [(i, o, k, 1 if o == 1 else s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
+    batch = max(spec.batch, 1)
+    if all(k == 1 and s == 1 and i == o and p == (0, 0) for i, o, k, s, p, _ in dims):
+        pixels = prod(i for i, *_ in dims)
+        if spec.channels_last:
+            pixels, batch = pixels * batch, 1
+        dims = [(pixels, pixels, 1, 1, (0, 0), 1)]
+    else:
+        kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
+        dims = kept or dims[-1:]
+    columns = (tuple(column) for column in zip(*dims, strict=True))
+    spatial, out_spatial, kernel, stride, pad, dilation = columns
+    return Problem(
+        batch=batch, spatial=spatial, out_spatial=out_spatial, groups=spec.groups,
+        in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
+        kernel=kernel, stride=stride, pad=pad, dilation=dilation,
+        channels_last=spec.channels_last, dtype=spec.dtype,
+    )
