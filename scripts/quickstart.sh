@@ -35,7 +35,12 @@ done
 
 case $venv in /*) ;; *) venv="$PWD/$venv" ;; esac
 packages=(onnx onnxruntime scikit-image)
-have_cc || packages+=(ziglang)
+if ! have_cc; then
+    say "no working C compiler here: ziglang does the linking"
+    packages+=(ziglang)
+    CC="$(printf '%q' "$venv/bin/python") -m ziglang cc"
+    export CC
+fi
 
 # The stamp is written last: an environment that has it is complete, and of this version and place.
 stamp="$root ${packages[*]} $(cksum <"$root/pyproject.toml")"

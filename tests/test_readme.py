@@ -1,0 +1,69 @@
+"""The README's commands and programs run as they are written, in its order."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+
+
+def _run(command: list[str], folder: Path, **env: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_blocks_run(tmp_path: Path) -> None:
+    # The interpreter's own folder first, so that `tvmconv` is the one under test.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    cache = str(tmp_path / "cache")
+    said = []
+    for language, text in BLOCKS:
+        if language == "python":
+            said.append(_run([sys.executable, "-c", text], tmp_path, TVMCONV_CACHE=cache))
+        elif language == "sh":
+            said.append(_run(["bash", "-euo", "pipefail", "-c", text], tmp_path, PATH=path))
+        elif language == "c":
+            name = re.match(r"/\* (\w+\.c) \*/", text)
+            assert name, "a C block starts with its file name"
+            (tmp_path / name[1]).write_text(text)
+    # All weights are zero, so what comes out is the bias.
+    assert said[-1] == "y[0] = 1, y[1] = 0\n"
+
+
+def test_every_kind_of_block_is_there() -> None:
+    assert [language for language, _ in BLOCKS].count("python") == 2
+    assert {"python", "sh", "c", "console"} == {language for language, _ in BLOCKS}
+
+
+def test_console_blocks_name_what_exists() -> None:
+    """`console` blocks change the machine, so they are not run here: test_package installs the package."""
+    for text in (text for language, text in BLOCKS if language == "console"):
+        for line in text.splitlines():
+            command = line.partition("#")[0].split()
+            if command[0].startswith("scripts/"):
+                assert os.access(ROOT / command[0], os.X_OK)
+            else:
+                assert command[:2] == ["pip", "install"]
+
+
+@pytest.mark.parametrize("folder", ["tvmconv", "schedules", "tuning_logs", "scripts", "tests"])
+def test_layout_table_names_every_folder(folder: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"`{folder}/" in text
+
+
+def test_named_paths_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:tvmconv|schedules|tuning_logs|scripts|tests)/[\w/.]*)`", text):
+        assert (ROOT / name).exists(), name
