@@ -3,6 +3,8 @@
 An example is a list of specs, compiled into one library; the error names the spec that failed.
 """
 
+from dataclasses import replace
+
 import guard
 import numpy as np
 import pytest
@@ -36,9 +38,9 @@ CORNERS = [
     ConvSpec((1, 35, 6, 7), 21, (1, 4), padding="FULL", groups=7, bias=True, activation="clip=-0.1,0.1"),
     ConvSpec((1, 37, 5), 19, 4, padding=((3, 0),), layout="NWC", bias=True),
     ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
-    ConvSpec((1, 3, 4, 5, 6), 7, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
+    ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
     ConvSpec((1, 6, 3, 4, 5), 7, 3, padding="SAME", bias=True),
-    ConvSpec((1, 2, 3, 4), 6, (2, 3), padding=((10, 0), (0, 9)), layout="NHWC", groups=2),
+    ConvSpec((1, 2, 3, 4), 6, (2, 3), padding=((10, 0), (0, 9)), layout="NHWC", groups=2, bias=True),
 ]
 
 
@@ -116,6 +118,15 @@ def test_random_specs(list_of_specs):
 def test_corner(index, corners):
     module, pairs = corners
     check_everything(module, [pairs[index]])
+
+
+def test_guard_sees_a_kernel_that_reads_too_far(corners):
+    module, pairs = corners
+    spec, function = next((s, f) for s, f in pairs if s.kind == "depthwise" and s.channels_last)
+    batch, height, width, channels = spec.input_shape
+    narrower = replace(spec, input_shape=(batch, height, width - 1, channels))
+    with pytest.raises(AssertionError, match="died of SIG"):
+        guard.in_child(run_guarded, str(module.path), {function.name: str(narrower)})
 
 
 @pytest.mark.parametrize("misaligned", ["x", "w", "bias", "out"])
