@@ -15,8 +15,8 @@ How it is made fair
       torch     contiguous NCHW, eager        torch-cl  channels-last, eager
       onednn    PyTorch with weights reordered beforehand: the fused operator of frozen graphs on
                 channels-last data, or to_mkldnn tensors in oneDNN's blocked layout
-      ort       ONNX Runtime with bound inputs and outputs: NCHW, or its own NCHWc layout without the
-                reorders at both ends, which a network would pay once
+      ort       ONNX Runtime, NCHW in and out, all graph optimisations, bound inputs and outputs
+      ort-nchwc the same in its own blocked layout, without the reorders that a network pays at its ends
       litert    a .tflite of one operator on XNNPACK; refused if XNNPACK does not take the operator
       openvino  the CPU plug-in in float32, channels-first or -last (used if installed)
   - Padding that an engine cannot express (SAME at stride 2 is one-sided, for which PyTorch has no argument)
@@ -27,7 +27,10 @@ How it is made fair
   - Each engine's output is compared with a float64 reference before it is timed; a wrong one ends the run.
 
 Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
-geometric, over the distinct layers. Results go to stdout, progress to stderr. Use a quiet machine.
+geometric, over the distinct layers. Results go to stdout, progress to stderr.
+
+Use a quiet machine: engines whose threads wait for one another collapse when another process takes a core. A
+sample in which a thread was preempted is taken again, twice at most; the table ends with how many were left.
 
 Exit status: 0; 1 if an engine computed something wrong or died; 2 for a usage error.
 """

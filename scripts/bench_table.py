@@ -19,6 +19,7 @@ class Table:
     def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
         self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
         self.options, self.workers = options, {}
+        self.samples = self.disturbed = 0
 
     def run(self, specs: list[ConvSpec], nothing: ConvSpec, cpu: str) -> dict:
         """Print the table; return it for --json. Raises EngineError."""
@@ -41,12 +42,15 @@ class Table:
             print(self.show(overhead, "(a call that does next to nothing)", width))
             told = (f"{name} {b['threads']} ({b['cores']:.1f})" for name, b in busy.items())
             print("threads that worked, and cores that they filled:", ", ".join(told))
+            if self.disturbed:
+                print(f"{self.disturbed} of {self.samples} samples were disturbed by other processes")
             means = summarise(rows, [name for name in self.engines if name != OURS])
             if OURS in self.engines:
                 self.show_means(means)
             return {
                 "threads": self.threads, "cpus": self.cpus, "versions": versions, "busy": busy,
-                "call_us": overhead.us, "layers": [as_json(row) for row in rows], "means": means,
+                "samples": self.samples, "disturbed": self.disturbed, "call_us": overhead.us,
+                "layers": [as_json(row) for row in rows], "means": means,
             }  # fmt: skip
         finally:
             for worker in self.workers.values():
@@ -75,7 +79,10 @@ class Table:
             order = list(held)
             shift = turn % max(len(order), 1)
             for name in order[shift:] + order[:shift]:
-                samples[name].append(self.workers[name].ask("sample") * 1e6)
+                taken = self.workers[name].ask("sample")
+                samples[name].append(taken["seconds"] * 1e6)
+                self.samples += 1
+                self.disturbed += taken["disturbed"]
         for name, values in samples.items():
             low, high = np.quantile(values, (0.25, 0.75))
             held[name] |= {"us": statistics.median(values), "min_us": min(values), "iqr_us": high - low}
