@@ -14,7 +14,7 @@ ACTIVATIONS = (
 
 
 @st.composite
-def specs(draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, max_elements=20_000):
+def specs(draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, max_elements=60_000):
     """A ConvSpec, float32. ``transposed``: None draws it. ``max_elements`` bounds x, w and y, each."""
     again = specs(transposed=transposed, ranks=ranks, activations=activations, max_elements=max_elements)
     rank = draw(st.sampled_from(ranks))
@@ -25,17 +25,17 @@ def specs(draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, ma
 
     grouping = draw(st.sampled_from(["dense", "grouped", "depthwise"]))
     if grouping == "depthwise":
-        groups = draw(st.sampled_from([2, 3, 7, 8, 16, 17, 33]))
+        groups = draw(st.sampled_from([2, 3, 7, 8, 16, 17, 33, 64]))
         inputs, outputs = groups, groups * draw(st.sampled_from([1, 1, 1, 2, 3]))
     else:
         groups = 1 if grouping == "dense" else draw(st.sampled_from([2, 3, 5]))
-        channels = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 13, 16, 17])
+        channels = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 33, 64])
         inputs, outputs = groups * draw(channels), groups * draw(channels)
     kernel = dims(st.sampled_from([1, 1, 2, 3, 3, 4, 5]))
     stride = dims(st.sampled_from([1, 1, 1, 2, 3, 6]))  # also past the kernel: elements that no window holds
     dilation = dims(st.sampled_from([1, 1, 1, 2, 3]))
     reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    largest = {1: 40, 2: 14, 3: 7}[rank]
+    largest = draw(st.sampled_from({1: [9, 40, 200], 2: [5, 14, 35], 3: [4, 7, 9]}[rank]))
     if flipped:
         extra = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
         spatial = dims(st.integers(1, largest))
