@@ -80,7 +80,8 @@ def native() -> Machine:
     arch, features = host_arch(), host_features()
     able = [m for m in _PRESETS.values() if m.arch == arch and features.issuperset(m.requires)]
     if not able:
-        raise TargetError(f"target: 'native', no preset fits this {arch} CPU; expected one of {', '.join(_PRESETS)}")
+        have = ', '.join(_PRESETS)
+        raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
     return max(able, key=lambda m: len(m.requires))
 
 

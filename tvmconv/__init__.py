@@ -9,16 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tvmconv.api import conv
+    from tvmconv.artifact.library import Library
+    from tvmconv.compiler import compile
     from tvmconv.errors import ArtifactError, Error, SpecError, TargetError, TuningError
     from tvmconv.runtime import Bound, Function, Module, load, set_num_threads
     from tvmconv.spec import ConvSpec, depthwise, pointwise
 
 __all__ = [
-    "ArtifactError", "Bound", "ConvSpec", "Error", "Function", "Module", "SpecError", "TargetError",
-    "TuningError", "__version__", "depthwise", "load", "pointwise", "set_num_threads",
+    "ArtifactError", "Bound", "ConvSpec", "Error", "Function", "Library", "Module", "SpecError",
+    "TargetError", "TuningError", "__version__", "compile", "conv", "depthwise", "load", "pointwise",
+    "set_num_threads",
 ]  # fmt: skip
 
 _NAMES = {
+    "tvmconv.api": ("conv",),
+    "tvmconv.artifact.library": ("Library",),
+    "tvmconv.compiler": ("compile",),
     "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
     "tvmconv.runtime": ("Bound", "Function", "Module", "load", "set_num_threads"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),

@@ -1,11 +1,12 @@
-"""Strategies for CPUs with vectors, in the order in which they are asked: the first that takes a problem wins."""
+"""Strategies for CPUs with vectors; of the rules, in this order, the first that takes a problem wins."""
 
 from __future__ import annotations
 
-from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu import depthwise_last, direct_last, planes
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
+
+from tvmconv.ops.problem import Problem
 
 RULES = (depthwise_last.rule, direct_last.rule, planes.rule)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from tvm.s_tir import Schedule
-
-from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
+
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import Problem
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:

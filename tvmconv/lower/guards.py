@@ -106,7 +106,7 @@ class _Mover:
             used = _uses(guard)
             if not any(v.same_as(var) for v in used):
                 outer.append(guard)
-            elif len(used) == 1 and isinstance(loop.extent, tirx.IntImm) and loop.extent.value <= _LONGEST_SHRUNK:
+            elif len(used) == 1 and int(loop.extent) <= _LONGEST_SHRUNK:
                 own.append(guard)
             else:
                 inner.append(guard)
@@ -148,13 +148,15 @@ class _Mover:
 
     def true_range(self, loop: tirx.For, guards: Guards) -> tuple[int, int]:
         """[start, stop) of the loop's values for which all ``guards``, comparisons of it alone, hold."""
-        condition = tirx.all(*guards)
+        condition, var = tirx.all(*guards), loop.loop_var
         first = int(loop.min)
         fresh = tvm.sym.Analyzer()
-        holds = [
-            _is_const(fresh.simplify(substitute(condition, loop.loop_var, tirx.const(v, loop.loop_var.ty.dtype))), True)
-            for v in range(first, first + int(loop.extent))
-        ]
+
+        def holds_at(value: int) -> bool:
+            at = substitute(condition, var, tirx.const(value, var.ty.dtype))
+            return _is_const(fresh.simplify(at), True)
+
+        holds = [holds_at(v) for v in range(first, first + int(loop.extent))]
         if True not in holds:
             return 0, 0
         start, count = holds.index(True), sum(holds)

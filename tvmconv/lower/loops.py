@@ -10,6 +10,8 @@ among them that is also to be peeled chooses its part by a branch.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tvm import tirx
 
 from tvmconv.lower.rewrite import func_pass, sequence, substitute, with_body
@@ -39,7 +41,7 @@ def shape_loops(stmt: tirx.Stmt) -> tirx.Stmt:
 
 def _bounds(loop: tirx.For) -> list[tuple[int, int]]:
     cuts = [0, *(int(c) for c in loop.annotations.get(PEEL, [])), int(loop.extent)]
-    return [(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [(a, b) for a, b in pairwise(cuts) if b > a]
 
 
 def _part(loop: tirx.For, body: tirx.Stmt, start: int, stop: int) -> tirx.Stmt:
@@ -48,7 +50,8 @@ def _part(loop: tirx.For, body: tirx.Stmt, start: int, stop: int) -> tirx.Stmt:
     if stop - start == 1:
         return substitute(body, var, tirx.const(start, var.ty.dtype))
     fresh = tirx.Var(var.name, var.ty.dtype)
-    return tirx.For(fresh, 0, stop - start, loop.kind, substitute(body, var, fresh + start if start else fresh))
+    inner = substitute(body, var, fresh + start if start else fresh)
+    return tirx.For(fresh, 0, stop - start, loop.kind, inner)
 
 
 def _fused(outermost: tirx.For, count: int) -> tirx.Stmt:

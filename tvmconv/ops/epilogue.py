@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tvm import tirx
+
 from tvmconv.spec import parse_activation
 
 

@@ -1,0 +1,117 @@
+"""One call: describe, compile (cached on disk), run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvmconv.errors import SpecError
+from tvmconv.spec import ConvSpec, Ints, Padding
+
+_functions: dict[tuple[ConvSpec, str], Any] = {}
+
+
+def conv(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+    activation: str | tuple[Any, ...] | None = None,
+    target: str = "native",
+) -> Any:
+    """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
+
+    ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
+    of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
+    (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). The rest as in ConvSpec. Strided and
+    read-only arrays are copied if need be. Raises SpecError for arguments that do not fit, TargetError where
+    the kernel is neither cached nor can be compiled.
+    """
+    spec = spec_of(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+                   layout=layout, activation=activation)
+    return function(spec, target)(x, w, bias)
+
+
+def spec_of(x: Any, w: Any, bias: Any, *, layout: str, groups: int, **options: Any) -> ConvSpec:
+    """The ConvSpec of a call with these arrays. Raises SpecError."""
+    x_shape, w_shape = _shape("x", x), _shape("w", w)
+    if len(w_shape) != len(x_shape):
+        raise SpecError(f"w: shape {w_shape}, expected {len(x_shape)} dims as x's shape {x_shape} has")
+    last = layout in ("NHWC", "NWC", "NDHWC")
+    out, in_group = (w_shape[-1], w_shape[-2]) if last else (w_shape[0], w_shape[1])
+    kernel = w_shape[:-2] if last else w_shape[2:]
+    channels = x_shape[-1 if last else 1]
+    for dim, size in enumerate(w_shape):
+        if size == 0:
+            raise SpecError(f"w: shape {w_shape}, expected no empty dim (dim {dim} is 0)")
+    spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=_dtype(x),
+                    bias=bias is not None, **options)
+    if in_group * groups != channels:
+        raise SpecError(
+            f"w: shape {w_shape} has {in_group} input channels a group, expected {channels // groups}: "
+            f"x has {channels} channels in {groups} group{'s' if groups > 1 else ''}"
+        )
+    return spec
+
+
+def function(spec: ConvSpec, target: str = "native") -> Any:
+    """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
+    found = _functions.get((spec, target))
+    if found is None:
+        found = _functions[spec, target] = _load(spec, target)
+    return found
+
+
+def _load(spec: ConvSpec, target: str) -> Any:
+    from tvmconv import cache, runtime
+    from tvmconv.compiler import compile
+    from tvmconv.errors import ArtifactError
+    from tvmconv.ops.support import check_supported
+    from tvmconv.schedules.machines import resolve
+
+    check_supported(spec)
+    machine = resolve(target)
+    path = cache.folder() / f"{cache.key('library', str(spec), machine, _linker(machine))}.so"
+    if path.exists():
+        try:
+            return next(iter(runtime.load(path).functions.values()))
+        except ArtifactError:
+            pass  # damaged: made again below
+    library = compile({"conv": spec}, machine)
+    library.export(path, header=False)
+    return next(iter(runtime.load(path).functions.values()))
+
+
+def _linker(machine: Any) -> list[Any]:
+    """What tells one C compiler from another: its command, and the size and age of its file."""
+    import shutil
+    from pathlib import Path
+
+    from tvmconv.artifact.linker import find_cc
+    from tvmconv.errors import ArtifactError
+
+    try:
+        command = find_cc(machine)
+    except ArtifactError:
+        return []  # a library in the cache runs without one
+    facts = Path(shutil.which(command[0]) or command[0]).stat()
+    return [command, facts.st_size, facts.st_mtime_ns]
+
+
+def _shape(name: str, array: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in array.shape)
+    except (AttributeError, TypeError):
+        raise SpecError(f"{name}: {type(array).__name__}, expected a NumPy or DLPack array") from None
+    if len(shape) < 3:
+        raise SpecError(f"{name}: shape {shape}, expected 3 to 5 dims")
+    return shape
+
+
+def _dtype(x: Any) -> str:
+    return str(x.dtype).rpartition(".")[2]  # torch.float32 -> float32
+

@@ -1,0 +1,116 @@
+"""The cache on disk: compiled kernels, and the libraries of one-call convolutions.
+
+A key holds everything that could change the bytes: this package's sources, TVM, the machine, the spec and,
+for a library, the linker. Entries appear by rename, so processes may share the folder; two that miss at the
+same time do the work twice and agree. ``TVMCONV_CACHE`` names another folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tvmconv.artifact.kernel import Kernel, Param
+
+
+@lru_cache(maxsize=1)
+def folder() -> Path:
+    """The cache folder; a temporary one, with a warning, where it cannot be written."""
+    base = os.environ.get("TVMCONV_CACHE") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tvmconv"
+    )
+    path = Path(base)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        warnings.warn(
+            f"the cache folder {path} cannot be written ({error.strerror or error}); "
+            "this process compiles into a temporary folder",
+            RuntimeWarning, stacklevel=2,
+        )
+        return Path(tempfile.mkdtemp(prefix="tvmconv-cache-"))
+
+
+def key(*parts: Any) -> str:
+    """A file name's worth of hash over ``parts`` and what every entry depends on."""
+    digest = hashlib.sha256(_sources().encode())
+    for part in parts:
+        if dataclasses.is_dataclass(part):
+            part = dataclasses.asdict(part)
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
+    return digest.hexdigest()[:40]
+
+
+def write(path: Path, data: bytes) -> bool:
+    """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
+            partial = Path(file.name)
+            file.write(data)
+        partial.replace(path)
+        return True
+    except OSError as error:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+        warnings.warn(f"the cache entry {path} cannot be written ({error.strerror or error})", RuntimeWarning,
+                      stacklevel=2)
+        return False
+
+
+def read_kernel(path: Path) -> Kernel | None:
+    """The kernel of a cache entry; None if there is none, or it is damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, _, code = data.partition(b"\n")
+    try:
+        facts = json.loads(head)
+        if facts.pop("sha256") != hashlib.sha256(code).hexdigest():
+            return None
+        for field in ("inputs", "weights", "packed"):
+            facts[field] = tuple(_param(p) for p in facts[field])
+        return Kernel(object=code, **{**facts, "output": _param(facts["output"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def kernel_bytes(kernel: Kernel) -> bytes:
+    """A cache entry: one line of JSON, then the object file."""
+    facts = dataclasses.asdict(dataclasses.replace(kernel, object=b""))
+    del facts["object"]
+    facts["sha256"] = hashlib.sha256(kernel.object).hexdigest()
+    return json.dumps(facts).encode() + b"\n" + kernel.object
+
+
+def _param(facts: dict[str, Any]) -> Param:
+    return Param(**{**facts, "shape": tuple(facts["shape"])})
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    """A hash of this package's own files and of TVM's version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import tvmconv.schedules
+
+    digest = hashlib.sha256()
+    for top in (Path(__file__).parent, Path(tvmconv.schedules.__file__).parent):
+        for path in sorted(p for p in top.rglob("*") if p.suffix in (".py", ".c", ".h")):
+            digest.update(str(path.relative_to(top)).encode() + b"\0" + path.read_bytes())
+    for package in ("apache-tvm", "apache-tvm-ffi"):
+        try:
+            digest.update(version(package).encode())
+        except PackageNotFoundError:
+            digest.update(b"none")
+    return digest.hexdigest()

@@ -1,0 +1,122 @@
+"""compile: specs into a Library, several at a time, each kernel once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from tvmconv import cache
+from tvmconv.artifact.kernel import Kernel
+from tvmconv.artifact.library import Library
+from tvmconv.errors import SpecError, TargetError, TuningError
+from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.spec import ConvSpec
+
+Specs = ConvSpec | str | Iterable["ConvSpec | str"] | Mapping[str, "ConvSpec | str"]
+Progress = Callable[[int, int, str], None]
+
+
+def compile(
+    specs: Specs,
+    target: str | Machine = "native",
+    tuning_logs: str | os.PathLike[str] | None = None,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    prefix: str = "tvmconv",
+    cc: str | None = None,
+) -> Library:
+    """Compile convolutions for a target.
+
+    ``specs``: a ConvSpec or its descriptor, several of them, or ``{name: spec}``; without a name a function
+    is called by its kind and a hash of its descriptor. ``target``: a name that ``tvmconv targets`` lists.
+    ``jobs``: kernels to compile at a time, the number of CPUs if None. ``progress(done, total, descriptor)``
+    is called as kernels become ready. ``prefix`` and ``cc``: see ``Library``.
+
+    Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError.
+    """
+    if tuning_logs is not None:
+        logs = os.fspath(tuning_logs)
+        raise TuningError(f"tuning_logs: {logs!r}, expected None: no kind of log can be read yet")
+    machine = resolve(target)
+    named = named_specs(specs)
+    kernels = _kernels(list(dict.fromkeys(named.values())), machine, jobs, progress)
+    return Library({name: kernels[spec] for name, spec in named.items()}, machine, prefix=prefix, cc=cc)
+
+
+def named_specs(specs: Specs) -> dict[str, ConvSpec]:
+    """``specs``, in any form that ``compile`` takes, by name. Raises SpecError."""
+    if isinstance(specs, Mapping):
+        return {name: _spec(spec) for name, spec in specs.items()}
+    if isinstance(specs, ConvSpec | str):
+        specs = [specs]
+    return {default_name(spec): spec for spec in map(_spec, specs)}
+
+
+def default_name(spec: ConvSpec) -> str:
+    """The C identifier of a function that nobody named: its kind and a hash of its descriptor."""
+    return f"{spec.kind}_{hashlib.sha256(str(spec).encode()).hexdigest()[:12]}"
+
+
+def _spec(value: ConvSpec | str) -> ConvSpec:
+    if isinstance(value, ConvSpec):
+        return value
+    if isinstance(value, str):
+        return ConvSpec.parse(value)
+    raise SpecError(f"specs: {value!r}, expected ConvSpecs or descriptors")
+
+
+def entry(spec: ConvSpec, machine: Machine) -> Path:
+    """Where the cache holds the kernel of ``spec`` for ``machine``."""
+    return cache.folder() / f"{cache.key('kernel', str(spec), machine)}.kernel"
+
+
+def make(spec: ConvSpec, machine: Machine) -> Kernel:
+    """Build a kernel here and cache it."""
+    from tvmconv.codegen import build_kernel
+
+    kernel = build_kernel(spec, machine)
+    cache.write(entry(spec, machine), cache.kernel_bytes(kernel))
+    return kernel
+
+
+def _kernels(
+    specs: list[ConvSpec], machine: Machine, jobs: int | None, progress: Progress | None
+) -> dict[ConvSpec, Kernel]:
+    from tvmconv.ops.support import check_supported
+
+    for spec in specs:
+        check_supported(spec)
+    done: dict[ConvSpec, Kernel] = {}
+
+    def finish(spec: ConvSpec, kernel: Kernel) -> None:
+        done[spec] = kernel
+        if progress is not None:
+            progress(len(done), len(specs), str(spec))
+
+    missing = []
+    for spec in specs:
+        kernel = cache.read_kernel(entry(spec, machine))
+        if kernel is None:
+            missing.append(spec)
+        else:
+            finish(spec, kernel)
+    if missing and find_spec("tvm") is None:
+        raise TargetError(
+            f"{missing[0]}: not in the cache, and compiling it needs TVM: pip install 'tvmconv[compile]'"
+        )
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(missing) // _FEWEST_A_WORKER)
+    if jobs > 1:
+        from tvmconv.workers import build_all
+
+        build_all(missing, machine, jobs, finish)
+    else:
+        for spec in missing:
+            finish(spec, make(spec, machine))
+    return done
+
+
+_FEWEST_A_WORKER = 6  # a worker imports TVM first, which takes as long as a few kernels

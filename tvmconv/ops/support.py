@@ -1,0 +1,15 @@
+"""Which specs can be compiled. Imports no TVM, so that a refusal is quick."""
+
+from __future__ import annotations
+
+from tvmconv.errors import SpecError
+from tvmconv.spec import ConvSpec
+
+
+def check_supported(spec: ConvSpec) -> None:
+    """Raises SpecError for a well-formed spec that no kernel can be made for yet."""
+    if spec.transposed:
+        raise SpecError(f"transposed: True in {spec}, expected False: it cannot be compiled yet")
+    if (spec.dtype, spec.out_dtype) != ("float32", "float32"):
+        dtypes = spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}"
+        raise SpecError(f"dtype: {dtypes!r} in {spec}, expected 'float32': others cannot be compiled yet")

@@ -1,0 +1,110 @@
+"""Compilation in several processes at once.
+
+Each worker is ``python -m tvmconv.workers``: a JSON line with a descriptor and a machine in, the kernel into
+the cache, a JSON line out. Plain subprocesses, so that a caller's script needs no ``__main__`` guard.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+from tvmconv import cache, errors
+from tvmconv.artifact.kernel import Kernel
+from tvmconv.schedules.machines import Machine
+from tvmconv.spec import ConvSpec
+
+
+def build_all(
+    specs: list[ConvSpec], machine: Machine, jobs: int, finish: Callable[[ConvSpec, Kernel], None]
+) -> None:
+    """Build ``specs`` with ``jobs`` workers; ``finish`` is called in this thread. Raises the first error."""
+    todo: queue.SimpleQueue[ConvSpec] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[ConvSpec | None, Kernel | Exception | None]] = queue.SimpleQueue()
+    for spec in sorted(specs, key=lambda s: -s.flops):
+        todo.put(spec)
+    workers = [_start() for _ in range(jobs)]
+    threads = [
+        threading.Thread(target=_drive, args=(worker, todo, machine, results), daemon=True) for worker in workers
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in specs:
+            spec, outcome = results.get()
+            if isinstance(outcome, Exception):
+                raise outcome
+            finish(spec, outcome)
+    finally:
+        for worker in workers:
+            worker.kill()
+        for worker, thread in zip(workers, threads, strict=True):
+            thread.join()
+            worker.communicate()
+
+
+def _start() -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "tvmconv.workers", str(cache.folder())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )
+
+
+def _drive(
+    worker: subprocess.Popen, todo: queue.SimpleQueue, machine: Machine, results: queue.SimpleQueue
+) -> None:
+    from tvmconv.compiler import entry
+
+    while True:
+        try:
+            spec = todo.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(machine)]) + "\n")
+            worker.stdin.flush()
+            answer = worker.stdout.readline()
+        except OSError:
+            answer = ""
+        if not answer:
+            ended = f"{spec}: the process that compiled it ended with code {worker.wait()}"
+            results.put((spec, errors.TargetError(ended)))
+            return
+        kind, text = json.loads(answer)
+        if kind:
+            results.put((spec, getattr(errors, kind, errors.Error)(text)))
+            return
+        path = entry(spec, machine)
+        unreadable = errors.Error(f"{spec}: compiled, but {path} cannot be read")
+        results.put((spec, cache.read_kernel(path) or unreadable))
+
+
+def _serve() -> None:
+    import os
+
+    os.environ["TVMCONV_CACHE"] = sys.argv[1]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a compiler prints must not mix with the answers
+    from tvmconv.compiler import make
+
+    for line in sys.stdin:
+        descriptor, facts = json.loads(line)
+        machine = Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        try:
+            make(ConvSpec.parse(descriptor), machine)
+            answer = ["", ""]
+        except Exception as error:
+            if isinstance(error, errors.Error):
+                answer = [type(error).__name__, str(error)]
+            else:
+                answer = ["Error", f"{descriptor}: {error!r}"]
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
