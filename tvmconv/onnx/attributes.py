@@ -1,0 +1,105 @@
+"""The meaning of a convolution node's attributes: from a node and its arrays' shapes to a ConvSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.errors import SpecError
+from tvmconv.onnx.graph import attributes, node_name
+from tvmconv.spec import ConvSpec
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def conv_spec(
+    node: NodeProto,
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    *,
+    bias: bool,
+    dtype: str = "float32",
+    activation: str | None = None,
+    layout: str = "NCHW",
+) -> ConvSpec:
+    """The spec of a Conv node.
+
+    ``x_shape`` (N, C, *spatial) and ``w_shape`` (O, C/group, *kernel) are ONNX's; ``layout`` is that of the
+    spec. Raises SpecError, which names the node.
+    """
+    try:
+        return _conv_spec(node, tuple(x_shape), tuple(w_shape), bias, dtype, activation, layout)
+    except SpecError as error:
+        raise SpecError(f"node {node_name(node)}: {error}") from None
+
+
+def _conv_spec(
+    node: NodeProto,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    bias: bool,
+    dtype: str,
+    activation: str | None,
+    layout: str,
+) -> ConvSpec:
+    if not 3 <= len(x) <= 5:
+        raise SpecError(f"x: shape {x}, expected 3 to 5 dims (1 to 3 of them spatial)")
+    if len(w) != len(x):
+        raise SpecError(f"w: shape {w}, expected {len(x)} dims as x {x} has")
+    found = attributes(node)
+    rank = len(x) - 2
+    kernel = w[2:]
+    stated = found.get("kernel_shape")
+    if stated is not None and tuple(stated) != kernel:
+        raise SpecError(f"kernel_shape: {tuple(stated)}, expected {kernel} as the weights {w} have")
+    strides = _per_dim(found, "strides", rank)
+    dilations = _per_dim(found, "dilations", rank)
+    group = found.get("group", 1)
+    if w[1] * group != x[1]:
+        raise SpecError(f"w: shape {w} with group {group}, expected {x[1]} input channels as x {x} has")
+    pads = padding(found, x[2:], kernel, strides, dilations)
+    return ConvSpec(
+        (x[0], *x[2:], x[1]) if layout == "NHWC" else x, w[0], kernel, stride=strides, padding=pads,
+        dilation=dilations, groups=group, layout=layout, dtype=dtype, bias=bias, activation=activation,
+    )  # fmt: skip
+
+
+def padding(
+    found: dict[str, Any], sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int],
+) -> Pairs:  # fmt: skip
+    """(low, high) zeros a spatial dim from ``auto_pad`` and ``pads``, for windows over ``sizes``.
+
+    SAME gives ceil(size / stride) results; the odd element goes to the end (SAME_UPPER) or to the beginning
+    (SAME_LOWER). ``pads`` counts only with NOTSET, as in onnxruntime.
+    """
+    auto = found.get("auto_pad", "NOTSET")
+    if auto not in AUTO_PADS:
+        raise SpecError(f"auto_pad: {auto!r}, expected one of {', '.join(AUTO_PADS)}")
+    rank = len(sizes)
+    if auto == "VALID":
+        return ((0, 0),) * rank
+    if auto == "NOTSET":
+        pads = list(found.get("pads", [0] * 2 * rank))
+        if len(pads) != 2 * rank:
+            raise SpecError(f"pads: {pads}, expected {2 * rank}: a begin for each spatial dim, then the ends")
+        return tuple(zip(pads[:rank], pads[rank:], strict=True))
+    pairs = []
+    for size, taps, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
+        results = -(-size // stride)
+        total = max((results - 1) * stride + dilation * (taps - 1) + 1 - size, 0)
+        small, large = total // 2, total - total // 2
+        pairs.append((small, large) if auto == "SAME_UPPER" else (large, small))
+    return tuple(pairs)
+
+
+def _per_dim(found: dict[str, Any], name: str, rank: int) -> tuple[int, ...]:
+    values = tuple(found.get(name, (1,) * rank))
+    if len(values) != rank or min(values) < 1:
+        raise SpecError(f"{name}: {values}, expected {rank} positive integers")
+    return values

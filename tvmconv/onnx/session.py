@@ -1,0 +1,98 @@
+"""Running a model in onnxruntime with values inside it made visible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.errors import Error, SpecError
+from tvmconv.onnx.model import Model
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def observe(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """The values `names` of one run on `feeds` (every input of the model).
+
+    Raises Error where onnxruntime is missing or cannot run the model, SpecError where `feeds` do not fit.
+    """
+    check_feeds(model, feeds)
+    names = list(dict.fromkeys(names))
+    found = {name: feeds[name] for name in names if name in feeds}
+    rest = [name for name in names if name not in feeds]
+    session = open_session(model, rest)
+    try:
+        found.update(zip(rest, session.run(rest, dict(feeds)), strict=True))
+    except Exception as error:
+        raise Error(f"{model.name}: onnxruntime cannot run it: {_first_line(error)}") from None
+    return found
+
+
+def open_session(model: Model, expose: Sequence[str] = ()) -> InferenceSession:
+    """A session of the model in which the values `expose` are outputs as well."""
+    runtime = require_runtime()
+    import onnx
+
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    there = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in expose if name not in there)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what matters comes as an exception
+    try:
+        return runtime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise Error(f"{model.name}: onnxruntime cannot load it: {_first_line(error)}") from None
+
+
+def require_runtime() -> Any:
+    """The `onnxruntime` module; raises Error, naming the pip extra, if it is not installed."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise Error("running ONNX models needs onnxruntime: pip install 'tvmconv[onnx]'") from None
+    return onnxruntime
+
+
+def check_feeds(model: Model, feeds: Mapping[str, np.ndarray]) -> None:
+    """Raise SpecError unless `feeds` are arrays of the right types and ranks for the model's inputs."""
+    inputs = model.inputs
+    for name in inputs:
+        if name not in feeds:
+            raise SpecError(f"input {name!r}: missing; {model.name} takes {', '.join(inputs)}")
+    for name, array in feeds.items():
+        if name not in inputs:
+            raise SpecError(f"input {name!r}: {model.name} takes {', '.join(inputs)}")
+        wanted = element_type(model, name)
+        if array.dtype != wanted:
+            raise SpecError(f"input {name!r}: {array.dtype}, expected {wanted}")
+
+
+def element_type(model: Model, name: str) -> np.dtype:
+    """The NumPy type of an input of the model."""
+    from onnx import helper
+
+    try:
+        return np.dtype(helper.tensor_dtype_to_np_dtype(model.inputs[name].type.tensor_type.elem_type))
+    except KeyError:
+        raise Error(f"{model.name}: input {name!r} is not a tensor of numbers") from None
+
+
+def random_feeds(model: Model, shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
+    """One array an input: standard normal numbers for floating point, ones for integers and flags."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for name in model.inputs:
+        dtype, shape = element_type(model, name), tuple(shapes[name])
+        feeds[name] = rng.standard_normal(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
+    return feeds
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
