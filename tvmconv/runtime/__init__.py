@@ -1,1 +1,6 @@
 """Load a library and call its functions, with numpy and nothing else."""
+
+from tvmconv.runtime.function import Bound, Function
+from tvmconv.runtime.library import Module, load, set_num_threads
+
+__all__ = ["Bound", "Function", "Module", "load", "set_num_threads"]

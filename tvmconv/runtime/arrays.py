@@ -1,0 +1,131 @@
+"""Arrays in and out: NumPy, and any DLPack array in CPU memory, seen as NumPy without a copy, and checked."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tvmconv.errors import SpecError
+
+ALIGNMENT = 64  # of what the runtime allocates
+_CPU_DEVICES = (1, 3, 11, 13)  # DLPack: CPU, and host memory pinned for, or shared with, a device
+
+
+class Argument(NamedTuple):
+    """What a function takes or gives: dense, row-major. ``role`` is "input", "weight" or "output"."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str
+    role: str
+
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype for NumPy. Raises SpecError where NumPy has none (bfloat16)."""
+        try:
+            return np.dtype(self.dtype)
+        except TypeError:
+            raise SpecError(f"{self.name}: dtype {self.dtype}, expected one that NumPy has") from None
+
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense array."""
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+
+def view(name: str, value: Any) -> np.ndarray[Any, Any]:
+    """``value`` as a NumPy array that shares its memory. Raises SpecError."""
+    if isinstance(value, np.ndarray):
+        return value
+    if not hasattr(value, "__dlpack__"):
+        what = type(value).__name__
+        raise SpecError(f"{name}: {what}, expected a NumPy array, or a DLPack array in CPU memory")
+    try:
+        device = tuple(int(part) for part in value.__dlpack_device__())
+        if device[0] not in _CPU_DEVICES:
+            raise SpecError(f"{name}: on DLPack device {device}, expected an array in CPU memory")
+        return np.from_dlpack(value)
+    except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, SpecError):
+            raise
+        why = " ".join(str(error).split())
+        raise SpecError(f"{name}: {type(value).__name__}, expected plain data in CPU memory: {why}") from None
+
+
+def read(want: Argument, value: Any, *, copy: bool) -> np.ndarray[Any, Any]:
+    """``value`` as a contiguous array to read, checked against ``want``.
+
+    ``copy``: make a contiguous copy where ``value`` is none, rather than refuse it. Raises SpecError.
+    """
+    array = view(want.name, value)
+    _check(want, array)
+    if not array.flags.c_contiguous:
+        if not copy:
+            raise SpecError(
+                f"{want.name}: strides {array.strides}, expected a contiguous array (np.ascontiguousarray)"
+            )
+        array = np.ascontiguousarray(array)
+    return array
+
+
+def written(want: Argument, value: Any) -> np.ndarray[Any, Any]:
+    """``value`` as the array to write a result to: contiguous and writable. Raises SpecError."""
+    array = view("out", value)
+    _check(want._replace(name="out"), array)
+    if not array.flags.c_contiguous:
+        raise SpecError(f"out: strides {array.strides}, expected a contiguous array")
+    if not array.flags.writeable:
+        raise SpecError("out: read-only, expected a writable array")
+    return array
+
+
+def _check(want: Argument, array: np.ndarray[Any, Any]) -> None:
+    if array.shape != want.shape:
+        layout = f" ({want.layout})" if want.layout else ""
+        raise SpecError(f"{want.name}: shape {_shape(array.shape)}, expected {_shape(want.shape)}{layout}")
+    if array.dtype != want.numpy_dtype:
+        raise SpecError(f"{want.name}: dtype {array.dtype}, expected {want.dtype}")
+    if address(array) % array.itemsize and array.size:
+        raise SpecError(
+            f"{want.name}: data at address {address(array):#x}, expected a multiple of {array.itemsize}"
+        )
+
+
+def check_apart(out: np.ndarray[Any, Any], name: str, array: Any) -> None:
+    """Raises SpecError if ``out`` overlaps ``array``, the argument called ``name``."""
+    if np.may_share_memory(out, array):
+        raise SpecError(f"out: overlaps {name}, expected memory of its own")
+
+
+def address(array: np.ndarray[Any, Any]) -> int:
+    """Where the data begin."""
+    if array.flags.carray and array.size:  # the quickest public way, for writable contiguous memory only
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+    return int(array.__array_interface__["data"][0])
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarray[Any, Any]:
+    """A new array whose data are aligned to a cache line; NumPy's own are not, and vectors would straddle."""
+    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return np.ndarray(shape, dtype, memory, -start % ALIGNMENT)
+
+
+def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
+    """``array`` as the kind that ``value`` is: its own module takes it over by DLPack, without a copy."""
+    if isinstance(value, np.ndarray):
+        return array
+    space = getattr(value, "__array_namespace__", None)
+    module = space() if space is not None else sys.modules.get(type(value).__module__.partition(".")[0])
+    take = getattr(module, "from_dlpack", None)
+    return array if take is None else take(array)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return f"{shape} of rank {len(shape)}"

@@ -1,0 +1,191 @@
+"""Functions of a loaded library, and functions bound to their weights."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tvmconv.errors import ArtifactError, Error, SpecError
+from tvmconv.runtime import arrays
+from tvmconv.runtime.arrays import Argument
+
+_from_buffer = ctypes.c_char.from_buffer
+_addressof = ctypes.addressof
+_ndarray = np.ndarray
+
+_ERR_CPU, _ERR_KERNEL = 4, 5  # of the C ABI; the others are the caller's mistakes
+
+
+class Function:
+    """One function of a loaded library; ``module[name]`` gives it.
+
+    ``name``: its C name. ``descriptor``: what it computes. ``arguments``: name, shape, dtype, layout and role
+    of each array in call order, the result last.
+    """
+
+    __slots__ = ("_entry", "_last_error", "_packed_bytes", "_prepack", "arguments", "descriptor", "name")
+
+    def __init__(
+        self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
+    ) -> None:
+        self.name: str = facts["name"]
+        self.descriptor: str = facts["descriptor"]
+        self.arguments = tuple(
+            Argument(a["name"], tuple(a["shape"]), a["dtype"], a["layout"], a["role"])
+            for a in facts["arguments"]
+        )
+        self._last_error = last_error
+        self._packed_bytes: int = facts["packed_bytes"]
+        pointer = ctypes.c_void_p
+        count = len(self._with_role("input")) + 1 + bool(self._packed_bytes)
+        self._entry = library[self.name]
+        self._entry.argtypes = [pointer] * count
+        self._prepack = None
+        if self._packed_bytes:
+            self._prepack = library[f"{self.name}_prepack"]
+            self._prepack.argtypes = [pointer] * (len(self._prepack_order()) + 1)
+
+    def __repr__(self) -> str:
+        return f"<tvmconv function {self.name}: {self.descriptor}>"
+
+    def __call__(self, x: Any, w: Any = None, bias: Any = None, *others: Any, out: Any = None) -> Any:
+        """Compute the result for ``x`` with these weights, which are prepacked for this one call.
+
+        Arrays are NumPy's or any DLPack arrays in CPU memory, in the shapes, dtypes and order of
+        ``arguments``; ``others`` are those after bias. Inputs that are read-only or not contiguous are fine.
+        ``out``: a contiguous writable array for the result; else a new one, of the kind that ``x`` is.
+        Raises SpecError for arrays that do not fit, before anything is computed.
+        """
+        named = self._named((x, w, bias, *others), skip=())
+        inputs = [named[a.name] for a in self._with_role("input")]
+        weights = {a.name: named[a.name] for a in self._with_role("weight")}
+        if out is not None:
+            array = arrays.written(self.arguments[-1], out)
+            for name, value in weights.items():
+                arrays.check_apart(array, name, arrays.view(name, value))
+        return Bound(self, weights).run(inputs, out, copy=True)
+
+    def bind(self, w: Any = None, bias: Any = None, *others: Any) -> Bound:
+        """This function with its weights copied and prepacked once; ``others`` are weights after bias.
+
+        Raises SpecError for arrays that do not fit.
+        """
+        named = self._named((w, bias, *others), skip=("input",))
+        return Bound(self, named)
+
+    def _named(self, given: Sequence[Any], skip: Sequence[str]) -> dict[str, Any]:
+        """Arguments by name. ``bias`` has its place in a call whether or not there is one, as has ``w``."""
+        known = {a.name: a for a in self.arguments[:-1] if a.role not in skip}
+        order = [name for name in ("x", "w", "bias") if name != "x" or "input" not in skip]
+        order += [name for name in known if name not in order]
+        if len(given) > len(order):
+            raise SpecError(f"arguments: {len(given)}, expected at most {len(order)}: {', '.join(order)}")
+        values = dict(zip(order, given, strict=False))
+        for name in order:
+            value = values.get(name)
+            if name not in known and value is not None:
+                raise SpecError(f"{name}: {type(value).__name__}, expected None: {self.name} has none")
+            if name in known and value is None:
+                raise SpecError(f"{name}: None, expected an array of shape {known[name].shape}")
+        return {name: values[name] for name in known}
+
+    def _with_role(self, role: str) -> list[Argument]:
+        return [a for a in self.arguments if a.role == role]
+
+    def _prepack_order(self) -> list[str]:
+        names = [a.name for a in self._with_role("weight")]
+        return names if "bias" in names else [*names[:1], "bias", *names[1:]]
+
+    def _pack(self, weights: dict[str, Any]) -> np.ndarray[Any, Any]:
+        packed = arrays.empty((self._packed_bytes,), np.dtype(np.uint8), self._packed_bytes)
+        if self._prepack is not None:
+            wanted = {a.name: a for a in self._with_role("weight")}
+            kept = {name: arrays.read(wanted[name], value, copy=True) for name, value in weights.items()}
+            pointers = [arrays.address(kept[n]) if n in kept else None for n in self._prepack_order()]
+            self._check(self._prepack(*pointers, arrays.address(packed)))
+        return packed
+
+    def _check(self, code: int) -> None:
+        if code:
+            text = (self._last_error() or b"").decode("utf-8", "replace")
+            kind = {_ERR_CPU: ArtifactError, _ERR_KERNEL: Error}.get(code, SpecError)
+            raise kind(text or f"{self.name}: error {code}")
+
+
+class Bound:
+    """A function with its weights; ``function.bind(w, bias)`` makes it. Immutable, and safe to call from
+    several threads at once."""
+
+    __slots__ = (
+        "_dtype", "_entry", "_function", "_out_bytes", "_out_dtype", "_out_shape", "_packed", "_pointer",
+        "_shape",
+    )  # fmt: skip
+
+    def __init__(self, function: Function, weights: dict[str, Any]) -> None:
+        x, y = function.arguments[0], function.arguments[-1]
+        self._function = function
+        self._entry = function._entry
+        self._packed = function._pack(weights)
+        self._pointer = arrays.address(self._packed)
+        self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
+        short = len(function._with_role("input")) == 1 and function._packed_bytes and y.nbytes
+        self._shape = x.shape if short else None  # no array has the shape None
+        self._dtype = x.numpy_dtype
+
+    def __repr__(self) -> str:
+        return f"<tvmconv bound function {self._function.name}: {self._function.descriptor}>"
+
+    @property
+    def name(self) -> str:
+        """The C name of the function."""
+        return self._function.name
+
+    @property
+    def descriptor(self) -> str:
+        """What the function computes."""
+        return self._function.descriptor
+
+    def __call__(self, x: Any, *others: Any, out: Any = None) -> Any:
+        """The result for ``x`` (and ``others``, where the function has more inputs).
+
+        Arrays are NumPy's or any DLPack arrays in CPU memory, contiguous, aligned to one element. ``out``: a
+        contiguous writable array, apart from the inputs, for the result; else a new one, of the kind that
+        ``x`` is. Raises SpecError for arrays that do not fit, before anything is computed.
+        """
+        # The short way, for what is nearly always passed. The C function checks alignment and overlap
+        # itself; whatever is not in order here goes the long way, which finds the words for it.
+        if type(x) is _ndarray and x.shape == self._shape and x.dtype == self._dtype and not others:
+            y = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes) if out is None else out
+            if type(y) is _ndarray and y.shape == self._out_shape and y.dtype == self._out_dtype:
+                try:  # from_buffer takes writable contiguous memory only
+                    x_at, y_at = _addressof(_from_buffer(x)), _addressof(_from_buffer(y))
+                except (BufferError, TypeError, ValueError):
+                    pass
+                else:
+                    if not self._entry(x_at, self._pointer, y_at):
+                        return y
+        return self.run((x, *others), out, copy=False)
+
+    def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
+        """As a call, for all inputs in a sequence; ``copy`` where they are not contiguous, or refuse them."""
+        function = self._function
+        wanted = function._with_role("input")
+        if len(inputs) != len(wanted):
+            names = ", ".join(a.name for a in wanted)
+            raise SpecError(f"inputs: {len(inputs)}, expected {len(wanted)}: {names}")
+        given = [arrays.read(a, value, copy=copy) for a, value in zip(wanted, inputs, strict=True)]
+        if out is None:
+            result = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes)
+        else:
+            result = arrays.written(function.arguments[-1], out)
+            for argument, value in zip(wanted, inputs, strict=True):
+                arrays.check_apart(result, argument.name, arrays.view(argument.name, value))
+        pointers = [arrays.address(array) for array in given]
+        if function._packed_bytes:
+            pointers.insert(1, self._pointer)
+        if result.size:
+            function._check(self._entry(*pointers, arrays.address(result)))
+        return out if out is not None else arrays.like(inputs[0], result)

@@ -1,0 +1,133 @@
+"""Loading a library: everything that can be known beforehand is checked before its code is mapped."""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tvmconv.artifact import manifest as manifests
+from tvmconv.errors import ArtifactError, SpecError
+from tvmconv.runtime import cpu
+from tvmconv.runtime.function import Function
+
+_LAUNCH = "__TVMBackendParallelLaunch"
+
+
+class _Pool:
+    """The one thread pool of this process: that of the library that was loaded first."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.launch: int | None = None
+        self.set_threads: Any = None
+        self.threads: int | None = None  # asked for, maybe before there was a library
+
+    def join(self, library: ctypes.CDLL, prefix: str) -> None:
+        """Let the library run its kernels on the pool."""
+        variable = ctypes.c_void_p.in_dll(library, _LAUNCH)
+        with self.lock:
+            if self.launch is not None:
+                variable.value = self.launch
+                return
+            self.launch = variable.value
+            self.set_threads = library[f"{prefix}_set_num_threads"]
+            if self.threads is not None:
+                self.set_threads(self.threads)
+
+    def resize(self, n: int) -> None:
+        with self.lock:
+            self.threads = n
+            if self.set_threads is not None:
+                self.set_threads(n)
+
+
+_pool = _Pool()
+
+
+def set_num_threads(n: int) -> None:
+    """Let kernels run on ``n`` threads from now on, in every library loaded here.
+
+    The default is TVMCONV_NUM_THREADS, else TVM_NUM_THREADS, else the CPU affinity. Raises SpecError.
+    """
+    if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
+        raise SpecError(f"n: {n!r}, expected a positive integer")
+    _pool.resize(min(int(n), 1 << 16))
+
+
+class Module:
+    """A loaded library: ``module[name]`` is a function, iterating gives names in the library's order.
+
+    ``manifest``: what the library says of itself, as a dict. ``path``: its file. ``functions``: an ordered,
+    read-only mapping of names to functions.
+    """
+
+    __slots__ = ("functions", "manifest", "path")
+
+    def __init__(self, path: Path, manifest: dict[str, Any], functions: dict[str, Function]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.functions: Mapping[str, Function] = MappingProxyType(functions)
+
+    def __getitem__(self, name: str) -> Function:
+        try:
+            return self.functions[name]
+        except (KeyError, TypeError):
+            near = difflib.get_close_matches(str(name), self.functions, n=3) or list(self.functions)[:8]
+            names = ", ".join(near)
+            raise SpecError(f"function: {name!r}, expected one in {self.path}, as {names}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.functions)
+
+    def __len__(self) -> int:
+        return len(self.functions)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.functions
+
+    def __repr__(self) -> str:
+        return f"<tvmconv library {self.path}: {', '.join(self.functions)}>"
+
+
+def load(path: str | os.PathLike[str]) -> Module:
+    """Load a library that tvmconv made, for this machine.
+
+    Raises ArtifactError, before any of its code runs, for a file that is no library of ours, is damaged, was
+    made by a newer version, for another architecture, or for a CPU with features that this one lacks.
+    """
+    file = Path(path).absolute()
+    manifest = manifests.read(file)
+    _check_machine(file, manifest)
+    try:
+        library = ctypes.CDLL(os.fspath(file))
+    except OSError as error:
+        raise ArtifactError(f"library: {file} cannot be loaded: {' '.join(str(error).split())}") from None
+    prefix = manifest["prefix"]
+    last_error = library[f"{prefix}_last_error"]
+    last_error.argtypes, last_error.restype = [], ctypes.c_char_p
+    _pool.join(library, prefix)
+    functions = {facts["name"]: Function(library, facts, last_error) for facts in manifest["functions"]}
+    return Module(file, manifest, functions)
+
+
+def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
+    if manifest["abi"] != manifests.ABI:
+        raise ArtifactError(f"library: {file} has C ABI version {manifest['abi']}, expected {manifests.ABI}")
+    target = manifest["target"]
+    here = cpu.host_arch()
+    if target["arch"] != here:
+        raise ArtifactError(
+            f"library: {file} is for {target['arch']} ({target['name']}), expected {here}, this machine"
+        )
+    have = cpu.host_features()
+    missing = [name for name in target["requires"] if name not in have]
+    if missing and have:  # where nothing can be told, the library's own check decides
+        hint = cpu.suggest_target()
+        message = f"library: {file} needs {', '.join(missing)}, which this CPU lacks"
+        raise ArtifactError(f"{message}; compile with --target {hint}" if hint else message)
