@@ -100,7 +100,10 @@ def test_missing_compiler_names_the_extra(tmp_path: Path) -> None:
         "from tvmconv.cli import main\n"
         f"sys.exit(main(['compile', {PW!r}, '-o', {str(tmp_path / 'a.so')!r}]))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    empty = {**os.environ, "TVMCONV_CACHE": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=empty
+    )
     assert_one_line_error(result, "tvmconv[compile]")
 
 

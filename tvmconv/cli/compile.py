@@ -68,12 +68,6 @@ def compile_verb(
         ),
     ] = None,
     target: Target = "native",
-    tuning_logs: Annotated[
-        Path | None,
-        typer.Option(
-            "--tuning-logs", metavar="DIR", help="Search these tuning logs as well.", show_default=False
-        ),
-    ] = None,
     prefix: Annotated[
         str, typer.Option("--prefix", metavar="P", help="Prefix of the library's own C functions.")
     ] = "tvmconv",
@@ -107,7 +101,7 @@ def compile_verb(
         raise Error("nothing to compile: expected a DESCRIPTOR, or -f FILE with one a line")
     _check_output(output)
     start = time.perf_counter()
-    library = build(found, target, tuning_logs=tuning_logs, prefix=prefix, cc=cc, jobs=jobs, verbose=verbose)
+    library = build(found, target, prefix=prefix, cc=cc, jobs=jobs, verbose=verbose)
     path = library.export(output, header=header)
     report = _report(Path(path), library.manifest, time.perf_counter() - start, header)
     if as_json:
@@ -120,36 +114,24 @@ def build(
     found: Sequence[Named],
     target: str,
     *,
-    tuning_logs: Path | None = None,
     prefix: str = "tvmconv",
     cc: str | None = None,
     jobs: int | None = None,
     verbose: bool = False,
 ) -> Library:
-    """Compile named specs with a progress bar on stderr; raises Error if the compiler is not installed."""
-    require_compiler()
+    """Compile named specs with a progress bar on stderr."""
     from tvmconv.compiler import compile as compile_specs
 
     with console.progress("compiling", verbose=verbose) as step:
-        return compile_specs(
-            _request(found), target, tuning_logs, jobs=jobs, progress=step, prefix=prefix, cc=cc
-        )
-
-
-def require_compiler() -> None:
-    """Raise Error, naming the pip extra, if TVM is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("tvm") is None:
-        raise Error("compiling needs Apache TVM: pip install 'tvmconv[compile]'")
+        return compile_specs(_request(found), target, jobs=jobs, progress=step, prefix=prefix, cc=cc)
 
 
 def _request(found: Sequence[Named]) -> Any:
     if all(name is None for name, _ in found):
         return [spec for _, spec in found]
-    from tvmconv.compiler import function_name
+    from tvmconv.compiler import default_name
 
-    return {name or function_name(spec): spec for name, spec in found}
+    return {name or default_name(spec): spec for name, spec in found}
 
 
 def _check_output(output: Path) -> None:
