@@ -171,9 +171,11 @@ def compile_ours(specs: list[ConvSpec], args: argparse.Namespace, folder: str) -
     """Path of one library with every layer. Raises tvmconv.Error."""
     import tvmconv
 
-    log(f"compiling {len(specs)} kernels for {args.target}")
+    def progress(done: int, total: int, descriptor: str) -> None:
+        log(f"compiled {done}/{total} {descriptor}", over=done < total)
+
     named = {f"layer{i}": spec for i, spec in enumerate(dict.fromkeys(specs))}
-    library = tvmconv.compile(named, target=args.target, tuning_logs=args.tuning_logs)
+    library = tvmconv.compile(named, target=args.target, tuning_logs=args.tuning_logs, progress=progress)
     return str(library.export(Path(folder) / "ours.so", header=False))
 
 

@@ -65,6 +65,8 @@ class Table:
             if "wrong" in said:
                 wrong = f"wrong, error {said['error']:.3g} of the largest value"
                 raise EngineError(f"{name} ({said['wrong']}): {spec}: {wrong}")
+            if "unsupported" in said and name == OURS:
+                raise EngineError(f"ours: {spec}: {said['unsupported']}")
             if "unsupported" in said:
                 log(f"{name} does not run {spec}: {said['unsupported']}")
             else:

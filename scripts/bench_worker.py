@@ -75,9 +75,9 @@ class Bench:
                 way.call()
                 error = errors[way.name] = error_of(way.result(), layer.expected)
             except Exception as problem:  # one way that an engine refuses does not spoil the others
-                failed = failed or f"{type(problem).__name__}: {str(problem).splitlines()[0][:150]}"
-                if isinstance(problem, Unsupported):
-                    failed = str(problem)
+                known = isinstance(problem, Unsupported)
+                text = str(problem) if known else f"{type(problem).__name__}: {problem}"
+                failed = failed or " ".join(text.split())[:200]
                 continue
             if error > TOLERANCE:
                 return {"wrong": way.name, "error": error}
