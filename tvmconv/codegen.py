@@ -63,16 +63,18 @@ def build_kernel(spec: ConvSpec, machine: Machine) -> Kernel:
         path = Path(folder, "kernel.o")
         module.write_to_file(str(path), "o")
         code = path.read_bytes()
-    weights = [Param("w", spec.weight_shape, spec.dtype, "HWIO" if spec.channels_last else "OIHW")]
+    layout = "HWIO" if spec.channels_last else "OIHW"
+    weights = [Param("w", spec.weight_shape, spec.dtype, layout, problem.weight_shape)]
     packed = [Param("packed_w", plan.packing.shape(problem), spec.dtype)]
     if spec.bias:
-        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O"))
-        packed.append(Param("packed_bias", spec.bias_shape, spec.dtype))
+        seen = (problem.groups, problem.out_group)
+        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O", seen))
+        packed.append(Param("packed_bias", spec.bias_shape, spec.dtype, "", seen))
     return Kernel(
         symbol=symbol_of(spec), descriptor=str(spec), object=code,
-        inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout),),
+        inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape()),),
         weights=tuple(weights), packed=tuple(packed),
-        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout),
+        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape),
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point},
         flops=spec.flops,
     )

@@ -172,14 +172,15 @@ def _entry(
     if len(operands) > _MAX_OPERANDS:
         raise SpecError(f"function {name}: {len(operands)} operands, expected at most {_MAX_OPERANDS}")
     inner = "tcv_f_" + name
+    seen = [param.shape if param.kernel_shape is None else param.kernel_shape for param, _, _ in operands]
     shapes = [
-        f"static const int64_t {inner}_s{i}[] = {{{', '.join(map(str, param.shape)) or '1'}}};"
-        for i, (param, _, _) in enumerate(operands)
+        f"static const int64_t {inner}_s{i}[] = {{{', '.join(map(str, shape)) or '1'}}};"
+        for i, shape in enumerate(seen)
     ]
     rows = []
     for i, (param, argument, offset) in enumerate(operands):
         dtype, shape = _dlpack_type(param.dtype), f"{inner}_s{i}"
-        tensor = f"0, TCV_DEVICE_CPU, 0, {len(param.shape)}, {dtype}, 1, {shape}, 0, 0"
+        tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen[i])}, {dtype}, 1, {shape}, 0, 0"
         rows.append(f"  {{{{{tensor}}}, {offset}u, {argument}}},")
     return "\n".join([
         f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",

@@ -22,14 +22,18 @@ class Param:
     """One array that a kernel reads or writes: row-major, dense, data aligned to one element.
 
     ``layout`` names the axes of ``shape`` ("NHWC", "OIHW"; "" when it has no name worth stating).
+    ``kernel_shape``: the shape that the compiled code puts over the same memory, where it is another one.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     layout: str = ""
+    kernel_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.kernel_shape is not None:
+            object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
         if self.dtype not in ITEMSIZE:
             raise SpecError(f"dtype of {self.name}: {self.dtype!r}, expected one of {', '.join(ITEMSIZE)}")
 
