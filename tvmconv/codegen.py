@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import tvm
@@ -75,7 +76,8 @@ def build_kernel(spec: ConvSpec, machine: Machine) -> Kernel:
         inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape()),),
         weights=tuple(weights), packed=tuple(packed),
         output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape),
-        schedule={"source": "default", "strategy": plan.strategy, "point": plan.point},
+        schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
+                  "packing": asdict(plan.packing)},
         flops=spec.flops,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,15 +92,24 @@ def exported_symbols(functions: dict[str, Kernel], prefix: str) -> list[str]:
     return sorted(symbols)
 
 
-def generate(functions: dict[str, Kernel], machine: Machine, prefix: str, manifest: dict[str, Any]) -> str:
-    """The whole C source of a library. Raises TargetError for an unknown CPU feature."""
+def generate(
+    functions: dict[str, Kernel],
+    machine: Machine,
+    prefix: str,
+    manifest: dict[str, Any],
+    baked: Mapping[str, str],
+) -> str:
+    """The whole C source of a library. Raises TargetError for an unknown CPU feature.
+
+    ``baked``: symbols of packed weights in the library, by the functions that use them if `packed` is NULL.
+    """
     here = Path(__file__).parent
     return "\n".join([
         (here / "support.c").read_text(encoding="ascii"),
         _required(machine.requires, machine.arch),
         (here / "call.c").read_text(encoding="ascii"),
         _library(prefix, manifest),
-        *(_function(name, kernel) for name, kernel in functions.items()),
+        *(_function(name, kernel, baked.get(name)) for name, kernel in functions.items()),
     ])
 
 
@@ -136,7 +145,7 @@ def _c_string(data: bytes) -> str:
     return "\n".join(f'  "{"".join(escaped[i : i + 96])}"' for i in range(0, len(escaped), 96))
 
 
-def _function(name: str, kernel: Kernel) -> str:
+def _function(name: str, kernel: Kernel, baked: str | None) -> str:
     symbol = kernel.symbol
     run = run_arguments(kernel)
     operands = [
@@ -144,7 +153,7 @@ def _function(name: str, kernel: Kernel) -> str:
         *((part, _index(run, "packed"), offset) for part, offset in _parts(kernel)),
         (kernel.output, len(run) - 1, 0),
     ]
-    text = [f"/* {name}: {kernel.descriptor} */", _entry(name, f"__tvm_ffi_{symbol}", run, operands)]
+    text = [f"/* {name}: {kernel.descriptor} */", _entry(name, f"__tvm_ffi_{symbol}", run, operands, baked)]
     if kernel.packed:
         pack = prepack_arguments(kernel)
         operands = [
@@ -167,8 +176,9 @@ def _index(arguments: Sequence[Argument], name: str) -> int:
 
 
 def _entry(
-    name: str, symbol: str, arguments: Sequence[Argument], operands: Sequence[tuple[Param, int, int]]
-) -> str:
+    name: str, symbol: str, arguments: Sequence[Argument], operands: Sequence[tuple[Param, int, int]],
+    baked: str | None = None,
+) -> str:  # fmt: skip
     if len(operands) > _MAX_OPERANDS:
         raise SpecError(f"function {name}: {len(operands)} operands, expected at most {_MAX_OPERANDS}")
     inner = "tcv_f_" + name
@@ -182,7 +192,9 @@ def _entry(
         dtype, shape = _dlpack_type(param.dtype), f"{inner}_s{i}"
         tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen[i])}, {dtype}, 1, {shape}, 0, 0"
         rows.append(f"  {{{{{tensor}}}, {offset}u, {argument}}},")
+    pointers = [f"packed ? packed : {baked}" if a.name == "packed" and baked else a.name for a in arguments]
     return "\n".join([
+        *([f'extern const char {baked}[] __attribute__((visibility("hidden")));'] if baked else []),
         f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",
         '  __attribute__((visibility("hidden")));',
         *shapes,
@@ -196,7 +208,7 @@ def _entry(
         f'  "{name}", {symbol}, {inner}_arguments, {inner}_operands, {len(arguments)}, {len(operands)},',
         "};",
         f"TCV_EXPORT int {name}({c_arguments(arguments)}) {{",
-        f"  const void *const pointer[] = {{{', '.join(a.name for a in arguments)}}};",
+        f"  const void *const pointer[] = {{{', '.join(pointers)}}};",
         f"  return tcv_call(&{inner}, pointer);",
         "}",
         f"TCV_EXPORT int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret);",

@@ -91,14 +91,18 @@ def generate(
         guard=guard,
         codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in CODES.items()),
     )
-    return top + "".join(_function(*item) for item in functions.items()) + _BOTTOM.format(guard=guard)
+    baked = {facts["name"] for facts in manifest["functions"] if facts["baked"]}
+    declared = "".join(_function(name, kernel, name in baked) for name, kernel in functions.items())
+    return top + declared + _BOTTOM.format(guard=guard)
 
 
-def _function(name: str, kernel: Kernel) -> str:
+def _function(name: str, kernel: Kernel, baked: bool) -> str:
     macro = name.upper()
     run = run_arguments(kernel)
     lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
     lines += [f" *   {_fact(argument)}" for argument in run]
+    if baked:
+        lines += [" *", " * The library holds this function's weights: with packed NULL it uses them."]
     if kernel.packed:
         pack = prepack_arguments(kernel)
         lines += [

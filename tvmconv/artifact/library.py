@@ -33,8 +33,11 @@ class Library:
     """Compiled functions for one target: ``export`` makes the file, ``load`` runs them here.
 
     ``functions``: kernels by the names that they get in C and Python. ``prefix``: of the library's own C
-    functions. ``cc``: the C compiler to link with, see ``linker.find_cc``. Raises SpecError for names that
-    are no C identifiers or that collide, ArtifactError for a kernel that the support code cannot serve.
+    functions. ``cc``: the C compiler to link with, see ``linker.find_cc``. ``baked``: packed weights to hold
+    in the library, by function (``baking.packed_weights`` makes them); these functions can be called without
+    weights. ``about``: more keys for the manifest, and ``facts``: more keys for a function's entry in it; all
+    JSON-able. Raises SpecError for names that are no C identifiers or that collide, ArtifactError for a
+    kernel that the support code cannot serve.
     """
 
     def __init__(
@@ -44,6 +47,9 @@ class Library:
         *,
         prefix: str = "tvmconv",
         cc: str | None = None,
+        baked: Mapping[str, bytes] | None = None,
+        about: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         if not functions:
             raise SpecError("functions: none, expected at least one")
@@ -57,7 +63,13 @@ class Library:
             if wanted:
                 what = ", ".join(sorted(symbol.decode() for symbol in wanted))
                 raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
-        self._manifest = manifest.build(dict(functions), machine, prefix, _versions())
+        self._baked = dict(baked or {})
+        for name, data in self._baked.items():
+            if len(data) != (wanted := functions[name].packed_bytes):
+                raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted}")
+        self._manifest = manifest.build(
+            dict(functions), machine, prefix, _versions(), baked=set(self._baked), about=about, facts=facts
+        )
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -93,12 +105,17 @@ class Library:
         for name, kernel in self.functions.items():
             if kernels[kernel.symbol] != kernel:
                 raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
+        symbols: dict[bytes, str] = {}  # equal weights are held once
+        for data in self._baked.values():
+            symbols.setdefault(data, f"tcv_baked_{len(symbols)}")
+        names = {name: symbols[data] for name, data in self._baked.items()}
         linked = linker.link(
-            glue.generate(dict(self.functions), self.machine, self.prefix, self._manifest),
+            glue.generate(dict(self.functions), self.machine, self.prefix, self._manifest, names),
             [kernel.object for kernel in kernels.values()],
             glue.exported_symbols(dict(self.functions), self.prefix),
             self.machine,
             soname=re.sub(r"[^\w.+-]", "_", soname),
+            data={symbol: data for data, symbol in symbols.items()},
             cc=self._cc,
         )
         sealed, self._manifest["sha256"] = manifest.seal(linked)

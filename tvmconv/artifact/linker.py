@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,17 +71,18 @@ def find_cc(machine: Machine, cc: str | None = None) -> list[str]:
 
 def link(
     source: str, objects: Sequence[bytes], exports: Sequence[str], machine: Machine, *, soname: str,
-    cc: str | None = None,
+    data: Mapping[str, bytes] | None = None, cc: str | None = None,
 ) -> bytes:  # fmt: skip
     """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
 
-    ``exports``: the symbols that the library shows; all others are local. Returns the library's bytes. Raises
-    ArtifactError: no compiler, a failing command (shown whole with what it printed), or a full disk.
+    ``exports``: the symbols that the library shows; all others are local. ``data``: symbols for ``source`` of
+    read-only bytes, aligned to 64. Returns the library's bytes. Raises ArtifactError: no compiler, a failing
+    command (shown whole with what it printed), or a full disk.
     """
     command = find_cc(machine, cc)
     try:
         with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-            return _link(command, Path(folder), source, objects, exports, machine, soname)
+            return _link(command, Path(folder), source, objects, exports, machine, soname, data or {})
     except OSError as error:
         where = error.filename or tempfile.gettempdir()
         raise ArtifactError(f"linking: {error.strerror or error} ({where})") from None
@@ -88,19 +90,20 @@ def link(
 
 def _link(
     command: list[str], folder: Path, source: str, objects: Sequence[bytes], exports: Sequence[str],
-    machine: Machine, soname: str,
+    machine: Machine, soname: str, data: Mapping[str, bytes],
 ) -> bytes:  # fmt: skip
     # Names without a path, and the folder as the working one: nothing of the place gets into the file.
     (folder / "library.c").write_text(source, encoding="ascii")
     names = [f"kernel{i}.o" for i in range(len(objects))]
-    for name, data in zip(names, objects, strict=True):
-        (folder / name).write_bytes(data)
+    for name, code in zip(names, objects, strict=True):
+        (folder / name).write_bytes(code)
     script = "".join(f"    {name};\n" for name in exports)
     (folder / "exports.map").write_text(f"{{\n  global:\n{script}  local: *;\n}};\n", encoding="ascii")
     (folder / "inputs.txt").write_text("\n".join(names), encoding="ascii")  # they may be very many
+    sources = ["library.c", *_data_source(folder, data)]
     line = [
         *command, *_machine_options(command, machine), *_COMPILE, *_LINK, f"-Wl,-soname,{soname}",
-        "-Wl,--version-script=exports.map", "library.c", "@inputs.txt", "-lm", "-o", "library.so",
+        "-Wl,--version-script=exports.map", *sources, "@inputs.txt", "-lm", "-o", "library.so",
     ]  # fmt: skip
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C"}
     done = subprocess.run(
@@ -119,6 +122,25 @@ def _link(
             f"expected {machine.arch} ({_ELF_MACHINES[machine.arch]})"
         )
     return library
+
+
+def _data_source(folder: Path, data: Mapping[str, bytes]) -> list[str]:
+    """Write ``data`` as files, and the assembly source that takes them in; its name, if there is any data."""
+    if not data:
+        return []
+    lines = []
+    for i, (symbol, content) in enumerate(data.items()):
+        (folder / f"data{i}.bin").write_bytes(content)
+        # The hash, because compilers with a cache look at this text alone and not at the file.
+        lines += [
+            f"/* {hashlib.sha256(content).hexdigest()} */",
+            f'.section .rodata.{symbol}, "a", %progbits',
+            ".balign 64", f".hidden {symbol}", f".globl {symbol}", f".type {symbol}, %object",
+            f"{symbol}:", f'.incbin "data{i}.bin"', f".size {symbol}, . - {symbol}",
+        ]  # fmt: skip
+    lines += ['.section .note.GNU-stack, "", %progbits', ""]
+    (folder / "data.s").write_text("\n".join(lines), encoding="ascii")
+    return ["data.s"]
 
 
 def _machine_options(command: Sequence[str], machine: Machine) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,19 @@ _ZEROS = "0" * _HASH_DIGITS
 
 
 def build(
-    functions: dict[str, Kernel], machine: Machine, prefix: str, versions: dict[str, str]
+    functions: dict[str, Kernel],
+    machine: Machine,
+    prefix: str,
+    versions: dict[str, str],
+    *,
+    baked: Collection[str] = (),
+    about: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a library that is yet to be linked; its hash is zeros.
 
-    ``versions``: of "tvmconv" and "tvm".
+    ``versions``: of "tvmconv" and "tvm". ``baked``: the functions whose weights are in the library.
+    ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
     """
     return {
         "format": FORMAT,
@@ -50,7 +58,11 @@ def build(
             "arch": machine.arch,
             "requires": list(machine.requires),
         },
-        "functions": [_function(name, kernel) for name, kernel in functions.items()],
+        **(about or {}),
+        "functions": [
+            {**_function(name, kernel), "baked": name in baked, **(facts or {}).get(name, {})}
+            for name, kernel in functions.items()
+        ],
         "sha256": _ZEROS,
     }
 
@@ -203,8 +215,10 @@ def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> 
             shape = "x".join(map(str, argument["shape"]))
             text = f"  {argument['name']:<8} {argument['role']:<7} {shape} {argument['dtype']} "
             lines.append((text + argument["layout"]).rstrip())
+        where = " in the library" if function.get("baked") else ""
         lines.append(
-            f"  packed weights {function['packed_bytes']} bytes, {function['flops']} flops,"
+            f"  packed weights {function['packed_bytes']} bytes{where},"
+            f" {function['flops']} flops,"
             f" {function['bytes']} bytes moved, schedule {schedule or 'not stated'}"
         )
     return "\n".join(lines)

@@ -1,12 +1,19 @@
-"""Layouts of prepacked weights. A schedule names one; the compute definition reads through it."""
+"""Layouts of prepacked weights. A schedule names one; the compute definition reads through it.
+
+TVM is imported where it is used, so that weights can be packed into a library without it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tvm import te, tirx
+import numpy as np
 
 from tvmconv.ops.problem import Problem
+
+if TYPE_CHECKING:
+    from tvm import te, tirx
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,15 @@ class Packing:
 
     def index(self, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
         """Where the weight of group g, output channel o of it, ``taps``, input channel i of it lies."""
+        from tvm import te
+
         if self.kind == "by_tap":
             return (*taps, o, g)
         return (g, te.indexdiv(o, self.block), *taps, i, te.indexmod(o, self.block))
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
         """The packed weights from ``w``, the user's OIHW or HWIO array."""
+        from tvm import te, tirx
 
         def natural(g, o, taps, i):
             out = g * p.out_group + o
@@ -51,3 +61,18 @@ class Packing:
             return te.if_then_else(o < p.out_group, natural(g, o, taps, i), tirx.const(0, w.dtype))
 
         return te.compute(self.shape(p), by_tap if self.kind == "by_tap" else blocked, name="packed")
+
+    def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
+        """What ``pack`` computes, in NumPy."""
+        w = w.reshape(p.weight_shape)
+        if p.channels_last:  # to (groups, out_group, *kernel, in_group) both
+            w = np.moveaxis(w.reshape(*w.shape[:-1], p.groups, p.out_group), (-2, -1), (0, 1))
+        else:
+            w = np.moveaxis(w.reshape(p.groups, p.out_group, *w.shape[1:]), 2, -1)
+        if self.kind == "by_tap":
+            return np.ascontiguousarray(np.moveaxis(w[..., 0], (1, 0), (-2, -1)))
+        blocks = self.shape(p)[1]
+        padded = np.zeros((p.groups, blocks * self.block, *w.shape[2:]), w.dtype)
+        padded[:, : p.out_group] = w
+        split = padded.reshape(p.groups, blocks, self.block, *w.shape[2:])
+        return np.ascontiguousarray(np.moveaxis(split, 2, -1))

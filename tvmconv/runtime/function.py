@@ -23,10 +23,13 @@ class Function:
     """One function of a loaded library; ``module[name]`` gives it.
 
     ``name``: its C name. ``descriptor``: what it computes. ``arguments``: name, shape, dtype, layout and role
-    of each array in call order, the result last.
+    of each array in call order, the result last. ``baked``: whether the library holds the weights; then they
+    may be left out.
     """
 
-    __slots__ = ("_entry", "_last_error", "_packed_bytes", "_prepack", "arguments", "descriptor", "name")
+    __slots__ = (
+        "_entry", "_last_error", "_packed_bytes", "_prepack", "arguments", "baked", "descriptor", "name"
+    )  # fmt: skip
 
     def __init__(
         self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
@@ -39,6 +42,7 @@ class Function:
         )
         self._last_error = last_error
         self._packed_bytes: int = facts["packed_bytes"]
+        self.baked: bool = facts.get("baked", False)
         pointer = ctypes.c_void_p
         count = len(self._with_role("input")) + 1 + bool(self._packed_bytes)
         self._entry = library[self.name]
@@ -61,7 +65,7 @@ class Function:
         """
         named = self._named((x, w, bias, *others), skip=())
         inputs = [named[a.name] for a in self._with_role("input")]
-        weights = {a.name: named[a.name] for a in self._with_role("weight")}
+        weights = {a.name: named[a.name] for a in self._with_role("weight") if a.name in named}
         if out is not None:
             array = arrays.written(self.arguments[-1], out)
             for name, value in weights.items():
@@ -84,6 +88,9 @@ class Function:
         if len(given) > len(order):
             raise SpecError(f"arguments: {len(given)}, expected at most {len(order)}: {', '.join(order)}")
         values = dict(zip(order, given, strict=False))
+        weights = [a.name for a in self._with_role("weight")]
+        if self.baked and all(values.get(name) is None for name in weights):
+            known = {name: a for name, a in known.items() if name not in weights}
         for name in order:
             value = values.get(name)
             if name not in known and value is not None:
@@ -99,7 +106,9 @@ class Function:
         names = [a.name for a in self._with_role("weight")]
         return names if "bias" in names else [*names[:1], "bias", *names[1:]]
 
-    def _pack(self, weights: dict[str, Any]) -> np.ndarray[Any, Any]:
+    def _pack(self, weights: dict[str, Any]) -> np.ndarray[Any, Any] | None:
+        if self.baked and not weights:
+            return None
         packed = arrays.empty((self._packed_bytes,), np.dtype(np.uint8), self._packed_bytes)
         if self._prepack is not None:
             wanted = {a.name: a for a in self._with_role("weight")}
@@ -129,7 +138,7 @@ class Bound:
         self._function = function
         self._entry = function._entry
         self._packed = function._pack(weights)
-        self._pointer = arrays.address(self._packed)
+        self._pointer = None if self._packed is None else arrays.address(self._packed)
         self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
         short = len(function._with_role("input")) == 1 and function._packed_bytes and y.nbytes
         self._shape = x.shape if short else None  # no array has the shape None

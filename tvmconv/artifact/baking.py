@@ -1,0 +1,42 @@
+"""Weights packed while compiling, for a library to hold: what a function's own prepack would make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tvmconv.artifact.kernel import Kernel, Param
+from tvmconv.errors import SpecError
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import problem_of
+from tvmconv.spec import ConvSpec
+
+
+def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
+    """The packed blob of ``kernel`` for ``weights``: "w" and, where it has one, "bias", as in the spec.
+
+    For any target, on any machine. Raises SpecError for arrays that do not fit.
+    """
+    for param in kernel.weights:
+        _check(param, weights.get(param.name))
+    spec = ConvSpec.parse(kernel.descriptor)
+    w = Packing(**kernel.schedule["packing"]).pack_array(problem_of(spec), weights["w"])
+    parts = {"packed_w": w, "packed_bias": weights.get("bias")}
+    blob = bytearray(kernel.packed_bytes)
+    for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
+        array = parts[param.name]
+        if array is None or array.nbytes != param.nbytes:
+            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.nbytes} bytes")
+        # Every machine of the table is little-endian.
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        blob[offset : offset + param.nbytes] = little.tobytes()
+    return bytes(blob)
+
+
+def _check(param: Param, array: np.ndarray | None) -> None:
+    if array is None:
+        raise SpecError(f"{param.name}: None, expected an array of shape {param.shape}")
+    if array.shape != param.shape or array.dtype != np.dtype(param.dtype):
+        found = f"{array.dtype} {array.shape}"
+        raise SpecError(f"{param.name}: {found}, expected {param.dtype} {param.shape}")
