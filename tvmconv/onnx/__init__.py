@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tvmconv.onnx.agreement import Agreement, verify_model
     from tvmconv.onnx.layers import Extraction, Layer, extract
+    from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import Model, load
+    from tvmconv.onnx.nodes import run_node
 
-__all__ = ["Extraction", "Layer", "Model", "extract", "load"]
+__all__ = [
+    "Agreement", "Extraction", "Layer", "Model", "compile_model", "extract", "load", "run_node",
+    "verify_model",
+]  # fmt: skip
 
 _NAMES = {
+    "tvmconv.onnx.agreement": ("Agreement", "verify_model"),
     "tvmconv.onnx.layers": ("Extraction", "Layer", "extract"),
+    "tvmconv.onnx.library": ("compile_model",),
     "tvmconv.onnx.model": ("Model", "load"),
+    "tvmconv.onnx.nodes": ("run_node",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

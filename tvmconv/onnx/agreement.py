@@ -1,0 +1,161 @@
+"""Does a library compute what onnxruntime does, on the data that really flows through the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.errors import ArtifactError, SpecError
+from tvmconv.onnx.layers import Extraction, Layer, extract, image_from, image_in, weights_in
+from tvmconv.onnx.model import Model, Source, load
+from tvmconv.onnx.session import element_type, observe
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Bound, Module
+
+TOLERANCE = 1e-5
+"""Largest error of a right float32 kernel, relative to the range of the output."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One layer, compared with onnxruntime.
+
+    max_abs: the largest error. range: largest minus smallest value of onnxruntime's result. relative: max_abs
+    over range (over the largest value where all are equal).
+    """
+
+    node: str
+    function: str
+    descriptor: str
+    max_abs: float
+    range: float
+    relative: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the layer agrees; NaN does not."""
+        return self.relative <= self.tolerance
+
+
+def verify_model(
+    source: Source | Model,
+    module: Module,
+    inputs: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    tolerance: float = TOLERANCE,
+) -> list[Agreement]:
+    """Run a model in onnxruntime once, and every layer's kernel on the activations that arrive there.
+
+    module: a loaded library that was compiled from this model. inputs: the model's inputs by name, or the one
+    array of a model with one input. Raises ArtifactError for a library of another model, SpecError for inputs
+    that do not fit, Error where onnxruntime cannot run the model.
+    """
+    found = extraction_of(module, source)
+    feeds = feeds_of(found, inputs)
+    values = arriving(found, feeds)
+    return [
+        _compare(layer, bound, values, tolerance, found.layout)
+        for layer, bound in bind(module, found, values)
+    ]
+
+
+def extraction_of(module: Module, source: Source | Model) -> Extraction:
+    """The layers of the model that `module` was compiled from; raises ArtifactError for another one."""
+    about = module.manifest.get("onnx")
+    if about is None:
+        raise ArtifactError(
+            f"library: {module.path} was compiled from descriptors, expected from an ONNX model"
+        )
+    model = load(source)
+    if model.digest != about["digest"]:
+        raise ArtifactError(
+            f"library: {module.path} was compiled from another model ({about['model']}, SHA-256 "
+            f"{about['digest'][:16]}...), expected {model.name} ({model.digest[:16]}...)"
+        )
+    return extract(model, about["shapes"], layout=about["layout"])
+
+
+def feeds_of(found: Extraction, inputs: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The model's inputs by name, checked against the shapes that the layers are for; raises SpecError."""
+    names = list(found.shapes)
+    if not isinstance(inputs, Mapping):
+        if len(names) != 1:
+            raise SpecError(f"inputs: one array, expected {len(names)} by name: {', '.join(names)}")
+        inputs = {names[0]: inputs}
+    feeds = {name: np.asarray(array) for name, array in inputs.items()}
+    for name in names:
+        if name not in feeds:
+            raise SpecError(f"input {name!r}: missing, expected {', '.join(names)}")
+    for name, array in feeds.items():
+        if name not in found.shapes:
+            raise SpecError(f"input {name!r}: not one of {found.model.name}, which takes {', '.join(names)}")
+        if array.shape != found.shapes[name]:
+            wanted = f"{found.shapes[name]}, which the library was compiled for"
+            raise SpecError(f"input {name!r}: shape {array.shape}, expected {wanted}")
+        dtype = element_type(found.model, name)
+        if array.dtype != dtype:
+            raise SpecError(f"input {name!r}: {array.dtype}, expected {dtype}")
+    return feeds
+
+
+def arriving(found: Extraction, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The inputs and outputs of all layers in one run of onnxruntime, by the names of the graph's values."""
+    names = []
+    for layer in found.layers:
+        names += [layer.x, layer.y]
+        if not layer.constant:
+            names += [name for name in (layer.w_value, layer.bias_value) if name]
+    values = observe(found.model, feeds, [name for name in names if _is_computed(found.model, name)])
+    constants = {name: found.model.graph.constant(name) for name in names if name not in values}
+    return {**values, **constants}
+
+
+def bind(
+    module: Module, found: Extraction, values: Mapping[str, np.ndarray]
+) -> Iterator[tuple[Layer, Bound]]:
+    """Each layer with the function of the library that computes it, weights bound; in the graph's order.
+
+    values: as `arriving` gives them; needed for the layers whose weights the graph computes.
+    """
+    owner = {
+        node: entry["name"] for entry in module.manifest["functions"] for node in entry.get("onnx_nodes", ())
+    }
+    for layer in found.layers:
+        if layer.name not in owner:
+            raise ArtifactError(f"library: {module.path} has no function for node {layer.name}")
+        function = module[owner[layer.name]]
+        if function.baked:
+            yield layer, function.bind()
+        elif layer.constant:
+            yield layer, function.bind(layer.w, layer.bias)
+        else:
+            w = np.ascontiguousarray(weights_in(found.layout, values[layer.w_value]))
+            yield layer, function.bind(w, values[layer.bias_value] if layer.bias_value else None)
+
+
+def _is_computed(model: Model, name: str) -> bool:
+    """Whether a value can be seen in a run: an initialiser cannot."""
+    return name in model.inputs or model.graph.producer(name) is not None
+
+
+def _compare(
+    layer: Layer, bound: Bound, values: Mapping[str, np.ndarray], tolerance: float, layout: str
+) -> Agreement:
+    expected = values[layer.y]
+    actual: Any = image_from(layout, bound(image_in(layout, values[layer.x])))
+    max_abs, span, size = 0.0, 0.0, 0.0
+    if expected.size:
+        error = np.abs(actual.astype(np.float64) - expected)
+        max_abs = float(np.max(error))  # NaN if any is
+        span = float(np.max(expected)) - float(np.min(expected))
+        size = span or float(np.max(np.abs(expected)))
+    relative = max_abs / size if size else (0.0 if max_abs == 0 else float("inf"))
+    return Agreement(
+        node=layer.name, function=bound.name, descriptor=bound.descriptor, max_abs=max_abs, range=span,
+        relative=relative, tolerance=tolerance,
+    )  # fmt: skip

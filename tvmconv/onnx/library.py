@@ -1,0 +1,92 @@
+"""A model's convolutions compiled into one library whose manifest knows the model's nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.errors import SpecError
+from tvmconv.onnx.layers import Extraction, Layer, extract
+from tvmconv.onnx.model import Shapes, Source
+
+if TYPE_CHECKING:
+    from tvmconv.artifact.library import Library
+    from tvmconv.compiler import Progress
+    from tvmconv.schedules.machines import Machine
+
+
+def compile_model(
+    source: Source | Extraction,
+    target: str | Machine = "native",
+    tuning_logs: str | os.PathLike[str] | None = None,
+    *,
+    shapes: Shapes | None = None,
+    layout: str = "NCHW",
+    bake_weights: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    prefix: str = "tvmconv",
+    cc: str | None = None,
+) -> Library:
+    """Every convolution of a model, compiled for a target into one library; equal ones are one function.
+
+    ``source``, ``shapes`` and ``layout`` as for ``extract``, or what it returned. ``bake_weights``: the
+    library holds the weights, prepacked, and its functions need none (those whose weights the graph computes
+    still do). The others as for ``tvmconv.compile``.
+
+    In the manifest, "onnx" says of which model (its SHA-256), for which input shapes and layout; each
+    function's "onnx_nodes" are the layers that it computes, by the names of their Conv nodes.
+    """
+    from tvmconv.artifact.baking import packed_weights
+    from tvmconv.artifact.library import Library
+    from tvmconv.compiler import compile
+    from tvmconv.ops.support import check_supported
+
+    found = source if isinstance(source, Extraction) else extract(source, shapes, layout=layout)
+    for layer in found.layers:
+        try:
+            check_supported(layer.spec)
+        except SpecError as error:
+            raise SpecError(f"node {layer.name}: {error}") from None
+    named = functions_of(found, bake_weights)
+    specs = {name: layers[0].spec for name, layers in named.items()}
+    plain = compile(specs, target, tuning_logs, jobs=jobs, progress=progress, prefix=prefix, cc=cc)
+    baked = {
+        name: packed_weights(plain.functions[name], _weights(layers[0]))
+        for name, layers in named.items()
+        if bake_weights and layers[0].constant
+    }
+    return Library(
+        plain.functions, plain.machine, prefix=prefix, cc=cc, baked=baked, about=_about(found),
+        facts={name: {"onnx_nodes": [layer.name for layer in layers]} for name, layers in named.items()},
+    )  # fmt: skip
+
+
+def functions_of(found: Extraction, bake_weights: bool) -> dict[str, list[Layer]]:
+    """The layers that each function of a library computes: those of one spec, and of one set of weights when
+    these are baked in."""
+    from tvmconv.compiler import default_name
+
+    named: dict[str, list[Layer]] = {}
+    for layer in found.layers:
+        name = default_name(layer.spec)
+        if bake_weights and layer.constant:
+            name = f"{name}_{layer.weights_digest[:8]}"
+        named.setdefault(name, []).append(layer)
+    return named
+
+
+def _weights(layer: Layer) -> dict[str, Any]:
+    return {"w": layer.w, **({} if layer.bias is None else {"bias": layer.bias})}
+
+
+def _about(found: Extraction) -> Mapping[str, Any]:
+    return {
+        "onnx": {
+            "model": os.path.basename(found.model.name),
+            "digest": found.model.digest,
+            "shapes": {name: list(shape) for name, shape in found.shapes.items()},
+            "layout": found.layout,
+        }
+    }

@@ -1,0 +1,73 @@
+"""One ONNX node, run by a compiled kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.descriptor import unknown
+from tvmconv.errors import SpecError
+from tvmconv.onnx.attributes import conv_spec
+from tvmconv.onnx.graph import node_name
+from tvmconv.onnx.model import require_onnx
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+Array = np.ndarray[Any, Any]
+Inputs = Sequence["Array | None"]
+
+
+def run_node(
+    node: NodeProto, inputs: Inputs | Mapping[str, Array | None], *, target: str = "native"
+) -> list[Array]:
+    """The outputs of an ONNX node, by its ONNX meaning, computed by a kernel that is compiled and cached.
+
+    ``inputs``: arrays in the node's order, None for one that is left out; or arrays by the names of the
+    node's inputs. Raises SpecError for an operator that tvmconv does not have, and for attributes and arrays
+    that do not fit, naming the node.
+    """
+    require_onnx()
+    run = _OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+    if run is None:
+        kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        raise SpecError(f"node {node_name(node)}: {unknown('operator', kind, _OPERATORS)}")
+    if isinstance(inputs, Mapping):
+        missing = [name for name in node.input if name and name not in inputs]
+        if missing:
+            raise SpecError(f"node {node_name(node)}: inputs: no {', '.join(missing)}")
+        inputs = [inputs[name] if name else None for name in node.input]
+    arrays = [None if value is None else np.asarray(value) for value in inputs]
+    while arrays and arrays[-1] is None:
+        arrays.pop()
+    return run(node, arrays, target)
+
+
+def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
+    from tvmconv.api import function
+
+    x, w, bias = _arguments(node, arrays, ("x", "w", "bias"), required=2)
+    spec = conv_spec(node, x.shape, w.shape, bias=bias is not None, dtype=x.dtype.name)
+    try:
+        return [function(spec, target)(x, w, bias)]
+    except SpecError as error:
+        raise SpecError(f"node {node_name(node)}: {error}") from None
+
+
+def _arguments(
+    node: NodeProto, arrays: list[Array | None], names: Sequence[str], *, required: int
+) -> list[Any]:
+    """`arrays` filled up with None to one for each of `names`; raises SpecError for too few or too many."""
+    given = [*arrays, *[None] * (len(names) - len(arrays))]
+    lacking = [name for name, array in zip(names[:required], given, strict=False) if array is None]
+    if lacking or len(given) > len(names):
+        what = f"no {', '.join(lacking)}" if lacking else f"{len(given)} of them"
+        wanted = f"expected {', '.join(names[:required])}"
+        optional = f" and maybe {', '.join(names[required:])}" if names[required:] else ""
+        raise SpecError(f"node {node_name(node)}: inputs: {what}, {wanted}{optional}")
+    return given
+
+
+_OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {"Conv": _conv}
