@@ -10,14 +10,19 @@ die() {
 
 # Install Debian packages where that is possible; $1 says what for.
 apt_install() {
-    local purpose=$1
+    local purpose=$1 log
     shift
     command -v apt-get >/dev/null || die "$purpose is missing, and there is no apt-get to install it with"
     [ "$(id -u)" = 0 ] || die "$purpose is missing; as root: apt-get install $*"
     say "installing $purpose: apt-get install $*"
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq >&2 || say "apt-get update failed; trying with the package lists that are there"
-    apt-get install -y -qq --no-install-recommends "$@" >&2 || die "apt-get could not install $*"
+    log=$(mktemp)
+    apt-get update >"$log" 2>&1 || say "apt-get update failed; trying with the package lists that are there"
+    if ! apt-get install -y --no-install-recommends "$@" >>"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        die "apt-get could not install $*; its output is in $log"
+    fi
+    rm -f "$log"
 }
 
 # Print a Python of at least 3.10: $PYTHON if it is set, else the first that runs.

@@ -182,4 +182,7 @@ def write_picture(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except tvmconv.Error as error:
+        sys.exit(f"quickstart: error: {error}")

@@ -137,7 +137,7 @@ def _request(found: Sequence[Named]) -> Any:
 def _check_output(output: Path) -> None:
     """Find out before a long compile that the result cannot be written."""
     if output.is_dir():
-        raise Error(f"-o {output}: is a directory; expected the name of a file to write")
+        raise Error(f"-o {output}: is a folder; expected the name of a file to write")
     if not output.parent.is_dir():
         raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
 
