@@ -29,8 +29,9 @@ How it is made fair
 Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
 geometric, over the distinct layers. Results go to stdout, progress to stderr.
 
-Use a quiet machine: engines whose threads wait for one another collapse when another process takes a core. A
-sample in which a thread was preempted is taken again, twice at most; the table ends with how many were left.
+Use a quiet machine: engines whose threads wait for one another collapse when another process takes a core.
+A sample in which a thread was preempted is taken again, twice at most, and then does not count. A number
+marked ! had fewer than three samples left, so all were counted: believe neither it nor the means below it.
 
 Exit status: 0; 1 if an engine computed something wrong or died; 2 for a usage error.
 """

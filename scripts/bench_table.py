@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 
 import numpy as np
@@ -12,6 +11,8 @@ from bench_worker import EngineError, Worker
 
 from tvmconv.spec import ConvSpec
 
+FEWEST_CLEAN = 3
+
 
 class Table:
     """All layers and engines at one number of threads."""
@@ -19,7 +20,6 @@ class Table:
     def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
         self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
         self.options, self.workers = options, {}
-        self.samples = self.disturbed = 0
 
     def run(self, specs: list[ConvSpec], nothing: ConvSpec, cpu: str) -> dict:
         """Print the table; return it for --json. Raises EngineError."""
@@ -42,15 +42,14 @@ class Table:
             print(self.show(overhead, "(a call that does next to nothing)", width))
             told = (f"{name} {b['threads']} ({b['cores']:.1f})" for name, b in busy.items())
             print("threads that worked, and cores that they filled:", ", ".join(told))
-            if self.disturbed:
-                print(f"{self.disturbed} of {self.samples} samples were disturbed by other processes")
+            if any(said["doubtful"] for row in rows for said in row.detail.values()):
+                print(f"! fewer than {FEWEST_CLEAN} samples without other processes on our cores")
             means = summarise(rows, [name for name in self.engines if name != OURS])
             if OURS in self.engines:
                 self.show_means(means)
             return {
                 "threads": self.threads, "cpus": self.cpus, "versions": versions, "busy": busy,
-                "samples": self.samples, "disturbed": self.disturbed, "call_us": overhead.us,
-                "layers": [as_json(row) for row in rows], "means": means,
+                "call_us": overhead.us, "layers": [as_json(row) for row in rows], "means": means,
             }  # fmt: skip
         finally:
             for worker in self.workers.values():
@@ -75,19 +74,15 @@ class Table:
 
     def time(self, spec: ConvSpec, step: str) -> Row:
         held = self.hold(spec, step)
-        samples: dict[str, list[float]] = {name: [] for name in held}
+        samples: dict[str, list[dict]] = {name: [] for name in held}
         for turn in range(self.rounds):
             log(f"{step} {spec} round {turn + 1}/{self.rounds}", over=True)
             order = list(held)
             shift = turn % max(len(order), 1)
             for name in order[shift:] + order[:shift]:
-                taken = self.workers[name].ask("sample")
-                samples[name].append(taken["seconds"] * 1e6)
-                self.samples += 1
-                self.disturbed += taken["disturbed"]
-        for name, values in samples.items():
-            low, high = np.quantile(values, (0.25, 0.75))
-            held[name] |= {"us": statistics.median(values), "min_us": min(values), "iqr_us": high - low}
+                samples[name].append(self.workers[name].ask("sample"))
+        for name, taken in samples.items():
+            held[name] |= statistic(taken)
         return Row(spec, {name: said["us"] for name, said in held.items()}, held)
 
     def busy(self, spec: ConvSpec) -> dict[str, dict]:
@@ -102,7 +97,7 @@ class Table:
         return " ".join([*columns, f"{ratio:>6}", best]).rstrip()
 
     def show(self, row: Row, title: str, width: int) -> str:
-        cells = {name: f"{us:.1f}" for name, us in row.us.items()}
+        cells = {name: f"{us:.1f}{'!' * row.detail[name]['doubtful']}" for name, us in row.us.items()}
         best, gflops = row.best(), row.gflops
         return self.line(title, width, cells, number(gflops, 1), number(row.ratio(best)), best or "-")
 
@@ -114,6 +109,18 @@ class Table:
             cells = [str(v) if isinstance(v, int) else number(v) for v in values.values()]
             sized = (f"{cell:>{max(9, len(c))}}" for cell, c in zip(cells, columns, strict=True))
             print(" ".join([f"{kind:26}", *sized]))
+
+
+def statistic(samples: list[dict]) -> dict:
+    """Median, minimum and interquartile range in µs of the undisturbed samples, or of all if they are few."""
+    clean = [s["seconds"] for s in samples if not s["disturbed"]]
+    doubtful = len(clean) < min(FEWEST_CLEAN, len(samples))
+    us = np.array([s["seconds"] for s in samples] if doubtful else clean) * 1e6
+    low, middle, high = np.quantile(us, (0.25, 0.5, 0.75))
+    return {
+        "us": float(middle), "min_us": float(us.min()), "iqr_us": float(high - low),
+        "samples": len(samples), "clean_samples": len(clean), "doubtful": doubtful,
+    }  # fmt: skip
 
 
 def number(value: float | None, digits: int = 2) -> str:

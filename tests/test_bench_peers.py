@@ -15,10 +15,10 @@ SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 
 @pytest.fixture(scope="module")
 def bench():
-    """bench_layers, bench_models and bench_peers, imported as the script imports them."""
+    """The modules of the script, imported as the script imports them."""
     sys.path.insert(0, SCRIPTS)
     try:
-        yield {name: importlib.import_module(f"bench_{name}") for name in ("layers", "models", "peers")}
+        yield {name: importlib.import_module(f"bench_{name}") for name in ("layers", "models", "peers", "table")}
     finally:
         sys.path.remove(SCRIPTS)
 
@@ -80,6 +80,19 @@ def test_nothing_to_compare(bench):
     assert layers.Row(spec, {"ours": 1.0}).best() is None
     assert layers.Row(spec, {"torch": 1.0}).ratio("torch") is None
     assert layers.summarise([layers.Row(spec, {"ours": 1.0})], ["torch"])["all"]["best"] is None
+
+
+def test_disturbed_samples(bench):
+    """Samples that other processes disturbed count only where too few others are left."""
+    statistic = bench["table"].statistic
+    clean = [{"seconds": n * 1e-6, "disturbed": False} for n in (3, 1, 2)]
+    spoilt = [{"seconds": 1.0, "disturbed": True}] * 4
+    said = statistic(clean + spoilt)
+    assert (said["us"], said["min_us"], said["doubtful"]) == (pytest.approx(2), pytest.approx(1), False)
+    assert (said["samples"], said["clean_samples"]) == (7, 3)
+    said = statistic(clean[:2] + spoilt)
+    assert (said["us"], said["doubtful"]) == (pytest.approx(1e6), True)
+    assert not statistic(clean[:1])["doubtful"]  # --rounds 1
 
 
 def test_data_agrees_between_layouts(bench):
