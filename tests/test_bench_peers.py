@@ -18,7 +18,8 @@ def bench():
     """The modules of the script, imported as the script imports them."""
     sys.path.insert(0, SCRIPTS)
     try:
-        yield {name: importlib.import_module(f"bench_{name}") for name in ("layers", "models", "peers", "table")}
+        names = ("layers", "models", "peers", "table")
+        yield {name: importlib.import_module(f"bench_{name}") for name in names}
     finally:
         sys.path.remove(SCRIPTS)
 
