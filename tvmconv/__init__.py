@@ -40,6 +40,8 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         value = getattr(import_module(_HOME[name]), name)
+    elif name == "onnx":
+        import tvmconv.onnx as value
     else:
         raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
     globals()[name] = value  # found directly from now on

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvmconv.cli import console
+from tvmconv.cli import console, models
 from tvmconv.cli.specs import Named, collect
 from tvmconv.errors import Error
 
 if TYPE_CHECKING:
     from tvmconv.artifact.library import Library
 
-HELP = """Compile descriptors into one shared library, and write its C header beside it.
+HELP = """Compile descriptors, or an ONNX model's convolutions, into one shared library with a C header.
 
 \b
 Examples:
@@ -24,6 +24,7 @@ Examples:
   tvmconv compile dw=conv2d:1x56x56x64:o64:k3x3:p1:g64:NHWC:float32 -o dw.so --target x86-64-v3
   tvmconv compile -f layers.txt -o model.so --prefix model -j 2 -v
   tvmconv compile -f layers.txt -o model.so --json > report.json
+  tvmconv compile --onnx model.onnx --shape x=1x3x48x192 --bake-weights -o model.so
 
 layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR a line; "#" starts a comment. Without a NAME a function is
 called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
@@ -67,6 +68,10 @@ def compile_verb(
             show_default=False,
         ),
     ] = None,
+    onnx: models.Onnx = None,
+    shapes: models.Shapes = None,
+    layout: models.Layout = "NCHW",
+    bake: models.Bake = False,
     target: Target = "native",
     prefix: Annotated[
         str, typer.Option("--prefix", metavar="P", help="Prefix of the library's own C functions.")
@@ -97,11 +102,19 @@ def compile_verb(
 ) -> None:
     """See HELP."""
     found = collect(descriptors or [], files or [], names or [])
-    if not found:
-        raise Error("nothing to compile: expected a DESCRIPTOR, or -f FILE with one a line")
+    if onnx is None:
+        models.refuse_without_model(shapes or [], layout, bake)
+        if not found:
+            raise Error("nothing to compile: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
+    elif found:
+        raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
     _check_output(output)
     start = time.perf_counter()
-    library = build(found, target, prefix=prefix, cc=cc, jobs=jobs, verbose=verbose)
+    how = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
+    if onnx is not None:
+        library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
+    else:
+        library = build(found, target, **how)
     path = library.export(output, header=header)
     report = _report(Path(path), library.manifest, time.perf_counter() - start, header)
     if as_json:
@@ -142,6 +155,9 @@ def _check_output(output: Path) -> None:
         raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
 
 
+_REPORTED = ("name", "descriptor", "packed_bytes", "baked", "flops", "schedule", "onnx_nodes")
+
+
 def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) -> dict[str, Any]:
     artifacts = [("library", path)] + ([("header", path.with_suffix(".h"))] if header else [])
     return {
@@ -157,7 +173,7 @@ def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) 
         "target": manifest["target"]["name"],
         "seconds": round(seconds, 3),
         "functions": [
-            {key: function[key] for key in ("name", "descriptor", "packed_bytes", "flops", "schedule")}
+            {key: function[key] for key in _REPORTED if key in function}
             for function in manifest["functions"]
         ],
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvmconv.cli import console
+from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Target, build
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.errors import Error
@@ -26,11 +26,13 @@ Examples:
   tvmconv verify conv.so
   tvmconv verify conv.so --name dw --seed 7
   tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
+  tvmconv verify --onnx model.onnx model.so --input x.npy
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
 result has to be equal (the activations relu, relu6, clip and none; others within the tolerance). The relative
 error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
-status is 1.
+status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
+on the activations that arrive at its layer; errors are relative to the range of the layer's output.
 """
 
 
@@ -59,11 +61,21 @@ def verify_verb(
         ),
     ] = None,
     target: Target = "native",
+    onnx: models.Onnx = None,
+    inputs: models.Inputs = None,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     from tvmconv.verify import FILLS, verify
 
+    if onnx is not None:
+        if len(what) != 1 or names:
+            raise Error("--onnx: expected one library, and no --name")
+        if not models.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, as_json):
+            raise typer.Exit(1)
+        return
+    if inputs:
+        raise Error("--input: needs --onnx MODEL")
     module = _module(what, target)
     chosen = list(names) if names else list(module.functions)
     for name in chosen:

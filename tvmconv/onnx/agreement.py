@@ -55,7 +55,17 @@ def verify_model(
     array of a model with one input. Raises ArtifactError for a library of another model, SpecError for inputs
     that do not fit, Error where onnxruntime cannot run the model.
     """
-    found = extraction_of(module, source)
+    return verify_extraction(extraction_of(module, source), module, inputs, tolerance=tolerance)
+
+
+def verify_extraction(
+    found: Extraction,
+    module: Module,
+    inputs: np.ndarray | Mapping[str, np.ndarray],
+    *,
+    tolerance: float = TOLERANCE,
+) -> list[Agreement]:
+    """As `verify_model`, with the layers that `extraction_of` found."""
     feeds = feeds_of(found, inputs)
     values = arriving(found, feeds)
     return [

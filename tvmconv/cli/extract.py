@@ -1,0 +1,107 @@
+"""`tvmconv extract`: the convolutions of an ONNX model, as descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.models import Layout, Shapes
+
+if TYPE_CHECKING:
+    from tvmconv.onnx.layers import Extraction
+    from tvmconv.onnx.report import Kind
+
+HELP = """List a model's convolutions as descriptors, and where its time will go.
+
+\b
+Examples:
+  tvmconv extract model.onnx
+  tvmconv extract model.onnx --shape x=1x3x48x192
+  tvmconv extract model.onnx --shape batch=4 --layout NHWC --json > layers.json
+  tvmconv extract model.onnx --descriptors > layers.txt
+
+A convolution's bias, a batch normalisation or other per-channel arithmetic with constants after it, and an
+activation after that become part of it. FLOPs and bytes are of one run: bytes are those that have to move at
+least, each array once. --descriptors prints different ones once, for 'tvmconv compile -f layers.txt';
+'tvmconv compile --onnx' takes the model itself.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("extract", help=HELP, short_help="List the convolutions of an ONNX model.")(extract_verb)
+
+
+def extract_verb(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
+    shapes: Shapes = None,
+    layout: Layout = "NCHW",
+    descriptors: Annotated[
+        bool, typer.Option("--descriptors", help="Print the different descriptors alone, one a line.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """See HELP."""
+    from tvmconv.onnx.layers import extract
+    from tvmconv.onnx.model import parse_shapes
+    from tvmconv.onnx.report import as_json as report_json
+    from tvmconv.onnx.report import by_spec
+
+    found = extract(model, parse_shapes(shapes or []), layout=layout)
+    if as_json:
+        console.print_json(report_json(found))
+    elif descriptors:
+        for text in by_spec(found.layers):
+            print(text)
+    else:
+        _print(found)
+    warn_skipped(found)
+
+
+def warn_skipped(found: Extraction) -> None:
+    """Say on stderr which convolutions of the model are not among the layers."""
+    for item in found.skipped:
+        console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
+
+
+def _print(found: Extraction) -> None:
+    from tvmconv.onnx.report import by_kind, by_spec
+
+    shapes = ", ".join(f"{name} {console.shape(dims)}" for name, dims in found.shapes.items())
+    layers, groups = found.layers, by_spec(found.layers)
+    count = console.count(len(layers), "convolution")
+    print(f"{found.model.name}: {count}, {len(groups)} different; opset {found.model.opset}, {shapes}\n")
+    _print_kinds(by_kind(layers))
+    print()
+    rows = [
+        (len(group), text, f"{group[0].spec.flops / 1e6:.2f}", ", ".join(layer.name for layer in group))
+        for text, group in groups.items()
+    ]
+    console.print_table(("count", "descriptor", "MFLOP", "nodes"), rows, right=("count", "MFLOP"))
+
+
+def _print_kinds(kinds: Sequence[Kind]) -> None:
+    total = kinds[-1]
+    columns = ("kind", "layers", "different", "MFLOP", "share", "bytes", "share", "FLOP/byte")
+    rows = [
+        (
+            kind.kind,
+            kind.layers,
+            kind.distinct,
+            f"{kind.flops / 1e6:.2f}",
+            _share(kind.flops, total.flops),
+            console.size(kind.bytes),
+            _share(kind.bytes, total.bytes),
+            f"{kind.flops / kind.bytes:.1f}" if kind.bytes else "-",
+        )
+        for kind in kinds
+    ]
+    console.print_table(columns, rows, right=columns[1:])
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f}%" if whole else "-"
