@@ -35,7 +35,15 @@ static int tcv_check_cpu(void) {
 /* ---- a checked call of one kernel entry ---- */
 
 #define TCV_MAX_ARGS 12
-typedef struct { const char *name; size_t bytes; unsigned align; } tcv_argument;     /* of the C function */
+typedef struct {                                      /* of the C function */
+  const char *name;
+  size_t bytes;                                       /* 0: not looked at, may be NULL */
+  unsigned align;
+  const void *fallback;                               /* what NULL stands for, if anything */
+  const int64_t *shape;                               /* NULL for packed weights, which have none */
+  int32_t ndim;
+  uint8_t code, bits;
+} tcv_argument;
 typedef struct { tcv_tensor tensor; size_t offset; int argument; } tcv_operand;      /* of the kernel */
 typedef struct {
   const char *name;
@@ -47,13 +55,13 @@ typedef struct {
 
 static int tcv_call(const tcv_function *f, const void *const *pointer) {
   int last = f->n_arguments - 1;
-  uintptr_t out = (uintptr_t)pointer[last], out_bytes = f->arguments[last].bytes;
+  uintptr_t at[TCV_MAX_ARGS], out = (uintptr_t)pointer[last], out_bytes = f->arguments[last].bytes;
   if (out_bytes == 0) return TCV_OK;                  /* an empty batch */
   if (tcv_check_cpu()) return TCV_ERR_CPU;
   for (int i = 0; i <= last; ++i) {
     const tcv_argument *a = &f->arguments[i];
-    uintptr_t p = (uintptr_t)pointer[i];
-    if (a->bytes == 0) continue;                      /* not read by this function, may be NULL */
+    uintptr_t p = at[i] = (uintptr_t)(pointer[i] ? pointer[i] : a->fallback);
+    if (a->bytes == 0) continue;
     if (p == 0) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, a->name);
     if (p & (a->align - 1))
       return tcv_fail(TCV_ERR_ALIGN, "%s: %s is at %p, expected a multiple of %u", f->name, a->name,
@@ -66,7 +74,7 @@ static int tcv_call(const tcv_function *f, const void *const *pointer) {
   for (int i = 0; i < f->n_operands; ++i) {
     const tcv_operand *o = &f->operands[i];
     tensor[i] = o->tensor;
-    tensor[i].data = (char *)(uintptr_t)pointer[o->argument] + o->offset;
+    tensor[i].data = (void *)(at[o->argument] + o->offset);
     args[i].type_index = TCV_TYPE_DLTENSOR, args[i].padding = 0;
     args[i].value.bits = (intptr_t)&tensor[i];
   }
@@ -76,12 +84,39 @@ static int tcv_call(const tcv_function *f, const void *const *pointer) {
   return TCV_ERR_KERNEL;
 }
 
-/* TVM calls kernels by packed arguments, and reads the error from its own library, where that is loaded. */
+/* ---- the same function called by TVM: tensors instead of pointers, None for NULL ---- */
+
+/* TVM reads errors from its own library, which is there if it is TVM that calls. */
 extern void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) __attribute__((weak));
 
-static int tcv_call_packed(tcv_entry entry, void *self, const tcv_any *args, int32_t n, tcv_any *ret) {
-  tcv_error[0] = 0;
-  int code = tcv_check_cpu() ? -1 : entry(self, args, n, ret);
-  if (code && TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("RuntimeError", tcv_error);
+static int tcv_unpack(const tcv_function *f, const tcv_argument *a, const tcv_any *any, const void **pointer) {
+  const tcv_tensor *t = any->value.pointer;
+  *pointer = NULL;
+  if (any->type_index == TCV_TYPE_NONE) return 0;
+  if (any->type_index == TCV_TYPE_TENSOR) t = (const tcv_tensor *)((const char *)t + TCV_OBJECT_HEADER);
+  else if (any->type_index != TCV_TYPE_DLTENSOR) return tcv_fail(-1, "%s: %s is no tensor", f->name, a->name);
+  int fits = t->device_type == TCV_DEVICE_CPU;
+  if (a->shape) fits &= t->ndim == a->ndim && t->code == a->code && t->bits == a->bits && t->lanes == 1;
+  int64_t elements = 1;
+  for (int i = t->ndim - 1; i >= 0; --i) {
+    if (t->strides && t->shape[i] != 1) fits &= t->strides[i] == elements;
+    if (fits && a->shape) fits &= t->shape[i] == a->shape[i];
+    elements *= t->shape[i];
+  }
+  if (a->bytes) fits &= (uint64_t)elements * ((t->bits * t->lanes + 7u) / 8) == a->bytes;
+  if (!fits)
+    return tcv_fail(-1, "%s: %s does not fit, expected %llu bytes of compact CPU memory, in the shape and type "
+                    "that the header states", f->name, a->name, (unsigned long long)a->bytes);
+  *pointer = (const char *)t->data + t->byte_offset;
+  return 0;
+}
+
+static int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n) {
+  const void *pointer[TCV_MAX_ARGS];
+  int code = 0;
+  if (n != f->n_arguments) code = tcv_fail(-1, "%s: %d arguments, expected %d", f->name, n, f->n_arguments);
+  for (int i = 0; i < n && code == 0; ++i) code = tcv_unpack(f, &f->arguments[i], &args[i], &pointer[i]);
+  if (code == 0 && tcv_call(f, pointer)) code = -1;
+  if (code && TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("ValueError", tcv_error);
   return code;
 }

@@ -181,39 +181,47 @@ def _entry(
 ) -> str:  # fmt: skip
     if len(operands) > _MAX_OPERANDS:
         raise SpecError(f"function {name}: {len(operands)} operands, expected at most {_MAX_OPERANDS}")
-    inner = "tcv_f_" + name
-    seen = [param.shape if param.kernel_shape is None else param.kernel_shape for param, _, _ in operands]
-    shapes = [
-        f"static const int64_t {inner}_s{i}[] = {{{', '.join(map(str, shape)) or '1'}}};"
-        for i, shape in enumerate(seen)
-    ]
-    rows = []
+    shapes, rows, described = [], [], []
+
+    def shape_table(kind: str, i: int, shape: Sequence[int]) -> str:
+        shapes.append(f"static const int64_t {kind}{i}_{name}[] = {{{', '.join(map(str, shape)) or '1'}}};")
+        return f"{kind}{i}_{name}"
+
     for i, (param, argument, offset) in enumerate(operands):
-        dtype, shape = _dlpack_type(param.dtype), f"{inner}_s{i}"
-        tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen[i])}, {dtype}, 1, {shape}, 0, 0"
+        seen = param.shape if param.kernel_shape is None else param.kernel_shape
+        table, dtype = shape_table("tcv_seen", i, seen), _dlpack_type(param.dtype)
+        tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen)}, {dtype}, 1, {table}, 0, 0"
         rows.append(f"  {{{{{tensor}}}, {offset}u, {argument}}},")
-    pointers = [f"packed ? packed : {baked}" if a.name == "packed" and baked else a.name for a in arguments]
+    for i, a in enumerate(arguments):
+        fallback = baked if baked and a.name == "packed" else 0
+        table, ndim, dtype = "0", 0, "0, 0"
+        if a.param is not None:
+            table, ndim = shape_table("tcv_shape", i, a.param.shape), len(a.param.shape)
+            dtype = _dlpack_type(a.param.dtype)
+        described.append(f'  {{"{a.name}", {a.bytes}u, {a.align}u, {fallback}, {table}, {ndim}, {dtype}}},')
+    counts = f"{len(arguments)}, {len(operands)}"
     return "\n".join([
         *([f'extern const char {baked}[] __attribute__((visibility("hidden")));'] if baked else []),
         f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",
         '  __attribute__((visibility("hidden")));',
         *shapes,
-        f"static const tcv_operand {inner}_operands[] = {{",
+        f"static const tcv_operand tcv_operands_{name}[] = {{",
         *rows,
         "};",
-        f"static const tcv_argument {inner}_arguments[] = {{",
-        *(f'  {{"{a.name}", {a.bytes}u, {a.align}u}},' for a in arguments),
+        f"static const tcv_argument tcv_arguments_{name}[] = {{",
+        *described,
         "};",
-        f"static const tcv_function {inner} = {{",
-        f'  "{name}", {symbol}, {inner}_arguments, {inner}_operands, {len(arguments)}, {len(operands)},',
+        f"static const tcv_function tcv_function_{name} = {{",
+        f'  "{name}", {symbol}, tcv_arguments_{name}, tcv_operands_{name}, {counts},',
         "};",
         f"TCV_EXPORT int {name}({c_arguments(arguments)}) {{",
-        f"  const void *const pointer[] = {{{', '.join(pointers)}}};",
-        f"  return tcv_call(&{inner}, pointer);",
+        f"  const void *const pointer[] = {{{', '.join(a.name for a in arguments)}}};",
+        f"  return tcv_call(&tcv_function_{name}, pointer);",
         "}",
         f"TCV_EXPORT int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret);",
         f"int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret) {{",
-        f"  return tcv_call_packed({symbol}, self, args, n, ret);",
+        "  (void)self, (void)ret;",
+        f"  return tcv_call_packed(&tcv_function_{name}, args, n);",
         "}",
         "",
     ])

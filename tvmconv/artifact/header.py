@@ -38,6 +38,9 @@ _TOP = """/* {title}
  * blob may be shared. Kernels run on a pool of threads that starts at the first call, as many as
  * TVMCONV_NUM_THREADS says, or TVM_NUM_THREADS, or the CPU affinity; while one call has the pool, others run
  * on their own thread. After fork() the child starts a pool of its own.
+ *
+ * TVM loads the library as well; its functions there have the same names and take tensors in the same order,
+ * None for NULL, and `packed` as a tensor of so many bytes.
  */
 #ifndef {guard}
 #define {guard}

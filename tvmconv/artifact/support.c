@@ -50,7 +50,8 @@ typedef struct {
   union { int64_t bits; void *pointer; } value;
 } tcv_any;                                          /* TVMFFIAny */
 typedef int (*tcv_entry)(void *self, const tcv_any *args, int32_t n, tcv_any *ret);
-enum { TCV_DEVICE_CPU = 1, TCV_TYPE_DLTENSOR = 7 };
+enum { TCV_DEVICE_CPU = 1, TCV_TYPE_NONE = 0, TCV_TYPE_DLTENSOR = 7, TCV_TYPE_TENSOR = 70 };
+enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a tensor object */
 
 /* ---- error text, one per thread ---- */
 
