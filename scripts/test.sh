@@ -18,5 +18,7 @@ make_venv "$work/venv"
 python="$work/venv/bin/python"
 "$python" -m pip install --quiet --editable ".[test]"
 
-"$python" -m ruff check .
-"$python" -m pytest "$@"
+status=0
+"$python" -m ruff check . || status=$?
+"$python" -m pytest "$@" || status=$?  # also when ruff complains: both are wanted to know
+exit "$status"
