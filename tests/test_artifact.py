@@ -492,6 +492,6 @@ for bad in ((x, packed), (x, packed, x), (x, packed, 1), (tensor(x.numpy().astyp
     done = run(sys.executable, "-c", script)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
-    expected = ("2 arguments, expected 3", "y does not fit", "y is no tensor", "x does not fit")
+    expected = ("2 arguments, expected 3", "y overlaps x", "y is no tensor", "x does not fit")
     for line, words in zip(said, expected, strict=True):
         assert line.startswith("ValueError dw: ") and words in line
