@@ -287,7 +287,8 @@ def test_workspace() -> None:
     """Aligned to 64, apart from one another, freed in reverse order, from a thread that then ends."""
     library = ctypes.CDLL(str(libraries.module().path))
     integer, pointer = ctypes.c_int, ctypes.c_void_p
-    at_alloc, at_free = (pointer.in_dll(library, f"__TVMBackend{n}Workspace").value for n in ("Alloc", "Free"))
+    names = (f"__TVMBackend{name}Workspace" for name in ("Alloc", "Free"))
+    at_alloc, at_free = (pointer.in_dll(library, name).value for name in names)
     alloc = ctypes.CFUNCTYPE(pointer, integer, integer, ctypes.c_uint64, integer, integer)(at_alloc)
     free = ctypes.CFUNCTYPE(integer, integer, integer, pointer)(at_free)
 
