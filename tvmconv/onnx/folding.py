@@ -63,7 +63,7 @@ def _batch_norm(graph: Graph, node: NodeProto, value: str, channels: int) -> Pai
     gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays if array is not None)
     with np.errstate(invalid="ignore", divide="ignore"):
         scale = gamma / np.sqrt(variance + options.get("epsilon", 1e-5))
-    return scale, beta - mean * scale
+        return scale, beta - mean * scale
 
 
 def _arithmetic(graph: Graph, node: NodeProto, value: str, channels: int, rank: int) -> Pair | None:
