@@ -100,6 +100,8 @@ def _run_one(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     import numpy as np
 
+    from tvmconv.verify import operands
+
     *arguments, output = entry["arguments"]
     unknown = set(files) - {argument["name"] for argument in arguments}
     if unknown:
@@ -110,8 +112,7 @@ def _run_one(
         argument["name"]: _load(path) if (path := files.get(argument["name"])) else _random(rng, argument)
         for argument in arguments
     }
-    weights = [arrays[a["name"]] for a in arguments if a["role"] == "weight"]
-    inputs = [arrays[a["name"]] for a in arguments if a["role"] == "input"]
+    weights, inputs = operands(arguments, arrays)
     y = np.empty(output["shape"], output["dtype"])
     bound = function.bind(*weights)
     times = measure(lambda: bound(*inputs, out=y), repeat)

@@ -29,7 +29,7 @@ Examples:
   tvmconv verify --onnx model.onnx model.so --input x.npy
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
-result has to be equal (the activations relu, relu6, clip and none; others within the tolerance). The relative
+result has to be equal (the activations relu, relu6, clip and none; others may round). The relative
 error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
 status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
 on the activations that arrive at its layer; errors are relative to the range of the layer's output.
