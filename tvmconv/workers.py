@@ -29,9 +29,8 @@ def build_all(
     for spec in sorted(specs, key=lambda s: -s.flops):
         todo.put(spec)
     workers = [_start() for _ in range(jobs)]
-    threads = [
-        threading.Thread(target=_drive, args=(worker, todo, machine, results), daemon=True) for worker in workers
-    ]
+    shared = (todo, machine, results)
+    threads = [threading.Thread(target=_drive, args=(worker, *shared), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     try:

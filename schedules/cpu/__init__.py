@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu import depthwise_last, direct_last, planes
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
-
-from tvmconv.ops.problem import Problem
 
 RULES = (depthwise_last.rule, direct_last.rule, planes.rule)
 

@@ -1,48 +1,75 @@
-"""Channels-last depthwise convolution: vectors of channels, a register tile of pixels along the row."""
+"""Channels-last depthwise convolution: vectors of channels, a register tile of pixels, no padded copy.
+
+Each input vector of the tile is loaded once for all the taps and pixels that use it. Tiles that meet a border
+of the image are written out apart, so that the others have no condition in them.
+"""
 
 from __future__ import annotations
 
+from math import prod
+
 from tvm.s_tir import Schedule
-from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile
-from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_borders, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
     if not (p.channels_last and p.is_depthwise and p.out_group == 1):
         return None
     lanes = machine.lanes()
-    width, block = 7, min(2*lanes, p.groups)
-    width = min(width, p.out_spatial[-1])
+    rows, width, vectors = tile_of(p, machine)
+    block = min(vectors * lanes, p.groups)
     return Plan("depthwise_last", Packing("by_tap"),
-                lambda sch: schedule(sch, p, lanes, width, block),
-                {"width": width, "block": block})
+                lambda sch: schedule(sch, p, lanes, rows, width, block),
+                {"rows": rows, "width": width, "block": block})
 
 
-def schedule(sch: Schedule, p: Problem, lanes: int, width: int, block: int) -> None:
+def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
+    """(rows of a strip, pixels, vectors of channels).
+
+    A strip of rows is walked downwards, so that each input row is in the nearest cache for all its taps.
+    Half the registers hold sums: the others hold what is loaded ahead.
+    """
+    sums = machine.vector_registers // 2
+    narrow = p.out_spatial[-1] <= 7 or (sums >= 16 and p.out_spatial[-1] <= 14)
+    vectors = min(4 if narrow else 2, -(-p.groups // machine.lanes()))
+    width = min(sums // vectors, 4, p.out_spatial[-1])
+    height = p.out_spatial[-2] if len(p.spatial) > 1 else 1
+    others = p.batch * prod(p.out_spatial[:-2]) * -(-p.groups // (vectors * machine.lanes()))
+    strips = min(height, -(-FEWEST_TASKS // others))
+    return -(-height // strips), width, vectors
+
+
+def schedule(sch: Schedule, p: Problem, lanes: int, rows: int, width: int, block: int) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if p.padded:
         sch.compute_inline(sch.get_sblock("pad"))
+    rank = len(p.spatial)
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     go, gi = sch.split(g, [None, block], preserve_unit_iters=True)
-    sch.reorder(n, *outer, go, xo, xi, gi, o)
-    peel_borders(sch, xo, p, len(p.spatial) - 1, width)
+    row_tile = []
+    if outer:
+        ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
+        outer, row_tile = [*outer[:-1], ro], [ri]
+    sch.reorder(n, *outer, go, xo, *row_tile, xi, gi, o)
+    last = row_tile[0] if row_tile else xo
+    peel_borders(sch, xo, p, rank - 1, width)
     peel_tail(sch, go, p.groups, block)
     vector_tile(sch, gi, lanes, block)
     sch.unroll(xi)
     run_parallel(sch, p, [n, *outer, go])
-    sch.compute_at(conv, xo, preserve_unit_loops=True)
+    sch.compute_at(conv, last, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
-    rank = len(p.spatial)
     own = sch.get_loops(conv)[-(2 * rank + 4):]
-    pixel, channel = own[rank], own[rank + 1]
+    pixels, channel = own[1 : rank + 1], own[rank + 1]
     taps = own[rank + 3 : -1]
     vec, lane = vector_tile(sch, channel, lanes, block)
-    sch.reorder(*taps, pixel, vec, lane)
-    sch.unroll(pixel)
-    sch.unroll(taps[-1])
+    sch.reorder(*taps, *pixels, vec, lane)
+    for loop in (*pixels, taps[-1]):
+        sch.unroll(loop)
     sch.decompose_reduction(conv, taps[0])

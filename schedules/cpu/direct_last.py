@@ -8,12 +8,12 @@ of their own, so there is no padded copy of x.
 from __future__ import annotations
 
 from tvm.s_tir import Schedule
-from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile
-from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
@@ -32,10 +32,13 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes = machine.lanes()
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
+    # AVX-512 broadcasts an operand from memory; elsewhere that takes a register.
+    registers = machine.vector_registers - (machine.vector_bits < 512)
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
-        # One register holds the weights of each vector and one the broadcast value.
-        for pixels in range(1, min(width, (machine.vector_registers - vectors - 1) // vectors) + 1):
+        # A register for the weights of each vector; with several taps, room for what is loaded ahead.
+        sums = registers - vectors if p.taps == 1 else registers * 5 // 8
+        for pixels in range(1, min(width, sums // vectors) + 1):
             tiles, blocks = -(-width // pixels), -(-have // vectors)
             filled = width / (tiles * pixels) * have / (blocks * vectors)
             per_load = pixels * vectors / (pixels + vectors)

@@ -2,19 +2,20 @@
 depthwise convolution, of rows) by vectors.
 
 A vector across the border of the image would mix zeros with pixels lane by lane, so here the padding is a
-copy: of one plane in cache for a depthwise convolution, of x otherwise. Rows with a stride are copied too,
-one stretch a phase, so that neighbouring outputs read neighbouring elements.
+copy: of one plane in cache for a depthwise convolution, of x otherwise.
 """
 
 from __future__ import annotations
 
+from math import prod
+
 from tvm.s_tir import Schedule
-from tvmconv.schedules.cpu.tiles import peel_tail, run_parallel, vector_tile
-from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
@@ -22,9 +23,20 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
         return None
     lanes = machine.lanes()
     channels, rows, vectors = tile_of(p, machine)
+    planes = planes_of(p, machine)
     return Plan("planes", Packing("blocked", channels),
-                lambda sch: schedule(sch, p, lanes, channels, rows, vectors),
-                {"channels": channels, "rows": rows, "vectors": vectors})
+                lambda sch: schedule(sch, p, lanes, planes, channels, rows, vectors),
+                {"planes": planes, "channels": channels, "rows": rows, "vectors": vectors})
+
+
+def planes_of(p: Problem, machine: Machine) -> int:
+    """Planes of a depthwise convolution to pad at a time: what half the nearest cache holds, if that leaves
+    tasks enough; the largest such divisor of their number."""
+    if not (p.is_depthwise and p.padded):
+        return 1
+    size = 4 * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+    most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
+    return max(d for d in range(1, max(most, 1) + 1) if p.groups % d == 0)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
@@ -46,10 +58,14 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     return best
 
 
-def schedule(sch: Schedule, p: Problem, lanes: int, channels: int, rows: int, vectors: int) -> None:
+def schedule(
+    sch: Schedule, p: Problem, lanes: int, planes: int, channels: int, rows: int, vectors: int
+) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    copy = _copied_rows(sch, p, conv)
+    copy = sch.get_sblock("pad") if p.padded else None
     n, g, o, *outer, x = sch.get_loops(y)
+    # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
+    go, gi = sch.split(g, [None, planes], preserve_unit_iters=True)
     width = p.out_spatial[-1]
     span = min(lanes * vectors, width)
     oo, oi = sch.split(o, [None, channels], preserve_unit_iters=True)
@@ -60,7 +76,7 @@ def schedule(sch: Schedule, p: Problem, lanes: int, channels: int, rows: int, ve
         peel_tail(sch, ro, p.out_spatial[-2], rows)
         sch.unroll(ri)
         outer, row_tile = [*outer[:-1], ro], [ri]
-    sch.reorder(n, g, oo, *outer, xo, oi, *row_tile, xi)
+    sch.reorder(n, go, gi, oo, *outer, xo, oi, *row_tile, xi)
     peel_tail(sch, oo, p.out_group, channels)
     peel_tail(sch, xo, width, span)
     vector_tile(sch, xi, lanes, span)
@@ -68,10 +84,10 @@ def schedule(sch: Schedule, p: Problem, lanes: int, channels: int, rows: int, ve
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     if copy is not None and p.is_depthwise:
-        sch.compute_at(copy, g, preserve_unit_loops=True)
-        run_parallel(sch, p, [n, g])
+        sch.compute_at(copy, go, preserve_unit_loops=True)
+        run_parallel(sch, p, [n, go])
     else:
-        run_parallel(sch, p, [n, g, oo, *outer])
+        run_parallel(sch, p, [n, go, gi, oo, *outer])
         if copy is not None:
             run_parallel(sch, p, sch.get_loops(copy)[:3])
     rank = len(p.spatial)
@@ -86,18 +102,12 @@ def schedule(sch: Schedule, p: Problem, lanes: int, channels: int, rows: int, ve
         for tap in taps[-2:]:
             sch.unroll(tap)
     sch.decompose_reduction(conv, taps[0])
+    if copy is not None:
+        _peel_zeros(sch, p, copy)
 
 
-def _copied_rows(sch: Schedule, p: Problem, conv):
-    """The block that copies x into padded rows split by stride phase; None where x is read as it is."""
-    stride = p.stride[-1]
-    if p.padded:
-        copy = sch.get_sblock("pad")
-    elif stride > 1:
-        copy = sch.cache_read(conv, 0, "global")
-    else:
-        return None
-    if stride > 1:
-        sch.transform_layout(copy, ("write", 0), lambda *at: (*at[:-1], at[-1] % stride, at[-1] // stride),
-                             pad_value=0.0)
-    return copy
+def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:
+    """Write the zeros around a plane apart from its rows, which are then plain copies."""
+    rank = len(p.spatial)
+    for loop, size, (lo, _) in zip(sch.get_loops(copy)[-rank:], p.spatial, p.pad, strict=True):
+        peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])

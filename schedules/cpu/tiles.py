@@ -9,6 +9,7 @@ from tvmconv.ops.problem import Problem
 
 # Below this many multiply-adds waking the other threads costs more than they save.
 PARALLEL_MACS = 40_000
+FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
 
 
 def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:

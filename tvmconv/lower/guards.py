@@ -89,6 +89,8 @@ class _Mover:
     def visit_store(self, store: tirx.BufferStore) -> tuple[Guards, tirx.Stmt]:
         split = _masked_sum(store)
         if split is None:
+            if _zero_else(store.value) is not None:  # a copy with its padding: known to be inside, or not
+                store = tirx.BufferStore(store.buffer, self.analyzer.simplify(store.value), store.indices)
             return [], store
         condition, value = split
         return self.simplify(_conjuncts(condition)), tirx.BufferStore(store.buffer, value, store.indices)
