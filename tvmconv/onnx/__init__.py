@@ -8,19 +8,19 @@ if TYPE_CHECKING:
     from tvmconv.onnx.agreement import Agreement, verify_model
     from tvmconv.onnx.layers import Extraction, Layer, extract
     from tvmconv.onnx.library import compile_model
-    from tvmconv.onnx.model import Model, load
+    from tvmconv.onnx.model import Model, load, parse_shapes
     from tvmconv.onnx.nodes import run_node
 
 __all__ = [
-    "Agreement", "Extraction", "Layer", "Model", "compile_model", "extract", "load", "run_node",
-    "verify_model",
+    "Agreement", "Extraction", "Layer", "Model", "compile_model", "extract", "load", "parse_shapes",
+    "run_node", "verify_model",
 ]  # fmt: skip
 
 _NAMES = {
     "tvmconv.onnx.agreement": ("Agreement", "verify_model"),
     "tvmconv.onnx.layers": ("Extraction", "Layer", "extract"),
     "tvmconv.onnx.library": ("compile_model",),
-    "tvmconv.onnx.model": ("Model", "load"),
+    "tvmconv.onnx.model": ("Model", "load", "parse_shapes"),
     "tvmconv.onnx.nodes": ("run_node",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}

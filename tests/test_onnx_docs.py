@@ -1,0 +1,55 @@
+"""The guide's code runs as it stands, and so does the example of a build script."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx_models import small_network
+
+import tvmconv
+from tvmconv.onnx import compile_model
+from tvmconv.onnx.agreement import arriving
+from tvmconv.onnx.layers import extract
+
+GUIDE = Path(tvmconv.__file__).parent / "docs" / "onnx.md"
+SCRIPT = Path(__file__).parent.parent / "scripts" / "build_kernels.py"
+
+
+def test_code_of_the_guide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(small_network(), "model.onnx")
+    compile_model("model.onnx", bake_weights=True).export("model.so")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL))
+    names: dict = {}
+    exec(compile(code, GUIDE, "exec"), names)
+
+    x = np.random.default_rng(0).standard_normal((1, 3, 17, 12)).astype(np.float32)
+    found = extract("model.onnx")
+    outputs = [value.name for value in found.model.proto.graph.output]
+    expected = arriving(found, {"x": x})[found.layers[-1].y].mean((2, 3), keepdims=True)
+    (result,) = names["run"]({"x": x})
+    assert len(outputs) == 1
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_example_build_script(tmp_path):
+    onnx.save(small_network(("n", 3, 17, 12)), tmp_path / "model.onnx")
+    command = [sys.executable, SCRIPT, "--shape", "n=1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "8 convolutions in 8 functions" in done.stdout
+    folder = tmp_path / "kernels" / "native"
+    assert sorted(path.name for path in folder.iterdir()) == ["model.h", "model.json", "model.so"]
+    table = json.loads((folder / "model.json").read_text())
+    module = tvmconv.load(folder / "model.so")
+    assert {row["function"] for row in table} == set(module) and len(table) == 8
+
+    failed = subprocess.run(command[:2], cwd=tmp_path, capture_output=True, text=True)
+    assert failed.returncode == 1 and failed.stderr.startswith("build_kernels: error: shape of 'x': missing")
+    assert failed.stderr.count("\n") == 1
