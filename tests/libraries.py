@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tvmconv.schedules.machines import Machine, resolve
 
 import tvmconv
 from tvmconv.artifact.library import Library
 from tvmconv.reference import conv_reference
+from tvmconv.schedules.machines import Machine, resolve
 
 SPECS = {
     "dw": tvmconv.ConvSpec.parse("conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6"),

@@ -22,6 +22,8 @@
 #define TCV_MAX_THREADS 256
 #define TCV_TASKS_PER_THREAD 4             /* so that a thread which wakes late costs little */
 #define TCV_SPIN_NS 50000                  /* how long an idle thread watches for work before it sleeps */
+#define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
+#define TCV_KNOWN 64                       /* kernels whose time is remembered; a power of two */
 #define TCV_ARENA_MAX ((size_t)64 << 20)   /* most workspace that a thread keeps between calls */
 
 enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
@@ -143,10 +145,11 @@ static struct {
   int epoch __attribute__((aligned(64)));             /* futex: changes when there is something to look at */
   int sleepers;
   int busy __attribute__((aligned(64)));              /* held by the launching thread */
-  int caller_sleeps, threads, failed, keep, started, fork_handled;
+  int caller_sleeps, caller_cpu, threads, failed, keep, started, fork_handled;
   tcv_task task;
   void *data;
   tcv_env env;
+  struct { tcv_task task; int64_t ns; } known[TCV_KNOWN];  /* time on one thread */
   pthread_t worker[TCV_MAX_THREADS];
   char error[TCV_TEXT];
 } tcv_pool;
@@ -171,9 +174,9 @@ static int64_t tcv_now(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Watch for *address to leave `value`, or for a short while. */
-static void tcv_spin(int *address, int value) {
-  int64_t end = tcv_now() + TCV_SPIN_NS;
+/* Watch for *address to leave `value`, for at most so long. */
+static void tcv_spin(int *address, int value, int64_t ns) {
+  int64_t end = tcv_now() + ns;
   do
     for (int i = 0; i < 64; ++i) {
       if (tcv_load(address) != value) return;
@@ -182,8 +185,9 @@ static void tcv_spin(int *address, int value) {
   while (tcv_now() < end);
 }
 
-static void tcv_run_tasks(void) {
-  int left = tcv_load(&tcv_pool.left);
+/* Claim and run tasks while there are any; how many it were. */
+static int tcv_run_tasks(void) {
+  int ran = 0, left = tcv_load(&tcv_pool.left);
   while (left > 0) {
     if (!tcv_swap_if(&tcv_pool.left, &left, left - 1)) continue;
     int ok = 0;
@@ -193,7 +197,9 @@ static void tcv_run_tasks(void) {
     if (tcv_add(&tcv_pool.pending, -1) == 1 && tcv_load(&tcv_pool.caller_sleeps))
       tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
     left = tcv_load(&tcv_pool.left);
+    ++ran;
   }
+  return ran;
 }
 
 static void *tcv_worker(void *index) {
@@ -201,7 +207,9 @@ static void *tcv_worker(void *index) {
     int seen = tcv_load(&tcv_pool.epoch);
     if ((int)(intptr_t)index >= tcv_load(&tcv_pool.keep)) return NULL;
     tcv_run_tasks();
-    tcv_spin(&tcv_pool.epoch, seen);
+    /* On the caller's own CPU (others are busy), watching would only keep the caller from running. */
+    if (sched_getcpu() != __atomic_load_n(&tcv_pool.caller_cpu, __ATOMIC_RELAXED))
+      tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);
     if (tcv_load(&tcv_pool.epoch) != seen) continue;
     tcv_add(&tcv_pool.sleepers, 1);
     tcv_futex(&tcv_pool.epoch, FUTEX_WAIT, seen);     /* returns at once if the epoch moved on */
@@ -247,31 +255,54 @@ static void tcv_start_workers(int threads) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static int tcv_launch(tcv_task task, void *data, int num_task) {
-  int threads = tcv_load(&tcv_pool.threads), idle = 0;
-  if (threads == 0) tcv_store(&tcv_pool.threads, threads = tcv_default_threads());
-  if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1)) {
-    tcv_env env = {NULL, num_task > 0 ? num_task : 1};
-    int failed = 0;
-    for (int t = 0; t < env.num_task; ++t) failed |= task(t, &env, data);
-    return failed ? -1 : 0;
-  }
-  if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
-  int tasks = num_task > 0 ? num_task : threads * TCV_TASKS_PER_THREAD, pending;
+static int tcv_run_alone(tcv_task task, void *data, int num_task) {
+  tcv_env env = {NULL, num_task > 0 ? num_task : 1};
+  int failed = 0;
+  for (int t = 0; t < env.num_task; ++t) failed |= task(t, &env, data);
+  return failed ? -1 : 0;
+}
+
+/* With the pool held: publish the tasks, take part, wait for the others; the time that one thread needs. */
+static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
+  int pending, ran;
   tcv_pool.task = task, tcv_pool.data = data, tcv_pool.env.num_task = tasks;
+  __atomic_store_n(&tcv_pool.caller_cpu, sched_getcpu(), __ATOMIC_RELAXED);
   tcv_store(&tcv_pool.failed, 0);
   tcv_store(&tcv_pool.pending, tasks);
   tcv_store(&tcv_pool.left, tasks);
   tcv_wake_workers(tasks - 1);
-  tcv_run_tasks();
+  int64_t start = tcv_now();
+  ran = tcv_run_tasks();
+  int64_t a_task = ran ? (tcv_now() - start) / ran : TCV_SPIN_NS, patience = 2 * a_task + 2000;
   while ((pending = tcv_load(&tcv_pool.pending)) > 0) {
-    tcv_spin(&tcv_pool.pending, pending);
+    /* The others' last tasks should take no longer than ours did, or their threads do not get to run. */
+    tcv_spin(&tcv_pool.pending, pending, patience < TCV_SPIN_NS ? patience : TCV_SPIN_NS);
     tcv_store(&tcv_pool.caller_sleeps, 1);
-    if ((pending = tcv_load(&tcv_pool.pending)) > 0) tcv_futex(&tcv_pool.pending, FUTEX_WAIT, pending);
+    if (tcv_load(&tcv_pool.pending) == pending) tcv_futex(&tcv_pool.pending, FUTEX_WAIT, pending);
     tcv_store(&tcv_pool.caller_sleeps, 0);
   }
-  int failed = tcv_load(&tcv_pool.failed);
-  if (failed) memcpy(tcv_error, tcv_pool.error, TCV_TEXT);
+  return a_task * tasks;
+}
+
+static int tcv_launch(tcv_task task, void *data, int num_task) {
+  int threads = tcv_load(&tcv_pool.threads), idle = 0, failed;
+  if (threads == 0) tcv_store(&tcv_pool.threads, threads = tcv_default_threads());
+  if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
+    return tcv_run_alone(task, data, num_task);
+  if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
+  int tasks = num_task > 0 ? num_task : threads * TCV_TASKS_PER_THREAD;
+  int slot = (int)((uintptr_t)task >> 4) & (TCV_KNOWN - 1);
+  int64_t ns = tcv_pool.known[slot].task == task ? tcv_pool.known[slot].ns : TCV_WAKE_NS;
+  if (ns < TCV_WAKE_NS && tcv_load(&tcv_pool.sleepers) > 0) {
+    ns = tcv_now();
+    failed = tcv_run_alone(task, data, num_task);
+    ns = tcv_now() - ns;
+  } else {
+    ns = tcv_run_together(task, data, tasks);
+    failed = tcv_load(&tcv_pool.failed);
+    if (failed) memcpy(tcv_error, tcv_pool.error, TCV_TEXT);
+  }
+  tcv_pool.known[slot].task = task, tcv_pool.known[slot].ns = ns;
   tcv_store(&tcv_pool.busy, 0);
   return failed ? -1 : 0;
 }

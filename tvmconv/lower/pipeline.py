@@ -28,7 +28,8 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         t.VectorizeLoop(True), ShuffleStrided, t.StorageRewrite(), t.UnrollLoop(),
-        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(), t.VerifyMemory(), t.AnnotateEntryFunc(),
+        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
+        t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
         t.LowerTVMBuiltin(), t.LowerIntrin(),
     ]
