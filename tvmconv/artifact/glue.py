@@ -106,6 +106,7 @@ def generate(
     here = Path(__file__).parent
     return "\n".join([
         (here / "support.c").read_text(encoding="ascii"),
+        (here / "pool.c").read_text(encoding="ascii"),
         _required(machine.requires, machine.arch),
         (here / "call.c").read_text(encoding="ascii"),
         _library(prefix, manifest),

@@ -1,0 +1,200 @@
+/* Part of every exported library, after support.c: the thread pool.
+ *
+ * One launch at a time; whoever finds the pool busy (a second caller, a nested launch) runs its work
+ * alone. `left` counts tasks not yet claimed, `pending` tasks not yet finished. A claim by
+ * compare-and-swap of a positive `left` always belongs to the current launch, which cannot end before
+ * that task does, so a thread that wakes late can neither run stale work nor be waited for. */
+
+#define TCV_MAX_THREADS 256
+#define TCV_TASKS_PER_THREAD 4             /* so that a thread which wakes late costs little */
+#define TCV_SPIN_NS 50000                  /* how long an idle thread watches for work before it sleeps */
+#define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
+#define TCV_KNOWN 64                       /* kernels whose time is remembered; a power of two */
+
+static struct {
+  int left __attribute__((aligned(64)));
+  int pending __attribute__((aligned(64)));
+  int epoch __attribute__((aligned(64)));             /* futex: changes when there is something to look at */
+  int sleepers;
+  int busy __attribute__((aligned(64)));              /* held by the launching thread */
+  int caller_sleeps, caller_cpu, threads, failed, keep, started, fork_handled;
+  tcv_task task;
+  void *data;
+  tcv_env env;
+  struct { tcv_task task; int64_t ns; } known[TCV_KNOWN];  /* time on one thread */
+  int64_t last;                                       /* when the last launch ended */
+  pthread_t worker[TCV_MAX_THREADS];
+  char error[TCV_TEXT];
+} tcv_pool;
+
+static void tcv_pause(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+  __asm__ volatile("yield");
+#elif defined(__riscv)
+  __asm__ volatile(".4byte 0x0100000f");              /* pause: a hint, a no-op where unknown */
+#endif
+}
+
+static void tcv_futex(int *address, int operation, int value) {
+  syscall(SYS_futex, address, operation | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
+}
+
+static int64_t tcv_now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* Watch for *address to leave `value`, for at most so long. */
+static void tcv_spin(int *address, int value, int64_t ns) {
+  int64_t end = tcv_now() + ns;
+  do
+    for (int i = 0; i < 64; ++i) {
+      if (tcv_load(address) != value) return;
+      tcv_pause();
+    }
+  while (tcv_now() < end);
+}
+
+/* Claim and run tasks while there are any; how many it were. */
+static int tcv_run_tasks(void) {
+  int ran = 0, left = tcv_load(&tcv_pool.left);
+  while (left > 0) {
+    if (!tcv_swap_if(&tcv_pool.left, &left, left - 1)) continue;
+    int ok = 0;
+    if (tcv_pool.task(tcv_pool.env.num_task - left, &tcv_pool.env, tcv_pool.data) &&
+        tcv_swap_if(&tcv_pool.failed, &ok, 1))
+      memcpy(tcv_pool.error, tcv_error, TCV_TEXT);    /* the error text is this thread's own */
+    if (tcv_add(&tcv_pool.pending, -1) == 1 && tcv_load(&tcv_pool.caller_sleeps))
+      tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
+    left = tcv_load(&tcv_pool.left);
+    ++ran;
+  }
+  return ran;
+}
+
+static void *tcv_worker(void *index) {
+  for (;;) {
+    int seen = tcv_load(&tcv_pool.epoch);
+    if ((int)(intptr_t)index >= tcv_load(&tcv_pool.keep)) return NULL;
+    tcv_run_tasks();
+    /* On the caller's own CPU (others are busy), watching would only keep the caller from running. */
+    if (sched_getcpu() != __atomic_load_n(&tcv_pool.caller_cpu, __ATOMIC_RELAXED))
+      tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);
+    if (tcv_load(&tcv_pool.epoch) != seen) continue;
+    tcv_add(&tcv_pool.sleepers, 1);
+    tcv_futex(&tcv_pool.epoch, FUTEX_WAIT, seen);     /* returns at once if the epoch moved on */
+    tcv_add(&tcv_pool.sleepers, -1);
+  }
+}
+
+static void tcv_wake_workers(int most) {
+  tcv_add(&tcv_pool.epoch, 1);
+  if (tcv_load(&tcv_pool.sleepers)) tcv_futex(&tcv_pool.epoch, FUTEX_WAKE, most);
+}
+
+/* Threads do not survive fork, so the child starts afresh, even if the parent was in the middle of a call. */
+static void tcv_after_fork(void) {
+  tcv_pool.left = tcv_pool.pending = tcv_pool.sleepers = tcv_pool.caller_sleeps = 0;
+  tcv_pool.started = tcv_pool.busy = 0;
+}
+
+static int tcv_default_threads(void) {
+  static const char *const names[] = {"TVMCONV_NUM_THREADS", "TVM_NUM_THREADS"};
+  for (int i = 0; i < 2; ++i) {
+    const char *text = getenv(names[i]);
+    long n = text ? strtol(text, NULL, 10) : 0;
+    if (n > 0) return n < TCV_MAX_THREADS ? (int)n : TCV_MAX_THREADS;
+  }
+  cpu_set_t set;
+  int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
+  return n < 1 ? 1 : n < TCV_MAX_THREADS ? n : TCV_MAX_THREADS;
+}
+
+static void tcv_start_workers(int threads) {
+  sigset_t all, before;
+  if (!tcv_pool.fork_handled) tcv_pool.fork_handled = pthread_atfork(NULL, NULL, tcv_after_fork) == 0;
+  tcv_store(&tcv_pool.keep, threads - 1);
+  sigfillset(&all);                                   /* signals are the program's own threads' business */
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  for (; tcv_pool.started < threads - 1; ++tcv_pool.started)
+    if (pthread_create(&tcv_pool.worker[tcv_pool.started], NULL, tcv_worker,
+                       (void *)(intptr_t)tcv_pool.started)) {
+      tcv_store(&tcv_pool.threads, tcv_pool.started + 1);  /* no more to be had: do with these */
+      break;
+    }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static int tcv_run_alone(tcv_task task, void *data, int num_task) {
+  tcv_env env = {NULL, num_task > 0 ? num_task : 1};
+  int failed = 0;
+  for (int t = 0; t < env.num_task; ++t) failed |= task(t, &env, data);
+  return failed ? -1 : 0;
+}
+
+/* With the pool held: publish the tasks, take part, wait for the others; the time that one thread needs. */
+static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
+  int pending, ran;
+  tcv_pool.task = task, tcv_pool.data = data, tcv_pool.env.num_task = tasks;
+  __atomic_store_n(&tcv_pool.caller_cpu, sched_getcpu(), __ATOMIC_RELAXED);
+  tcv_store(&tcv_pool.failed, 0);
+  tcv_store(&tcv_pool.pending, tasks);
+  tcv_store(&tcv_pool.left, tasks);
+  tcv_wake_workers(tasks - 1);
+  int64_t start = tcv_now();
+  ran = tcv_run_tasks();
+  int64_t a_task = ran ? (tcv_now() - start) / ran : TCV_SPIN_NS, patience = 2 * a_task + 2000;
+  while ((pending = tcv_load(&tcv_pool.pending)) > 0) {
+    /* The others' last tasks should take no longer than ours did, or their threads do not get to run. */
+    tcv_spin(&tcv_pool.pending, pending, patience < TCV_SPIN_NS ? patience : TCV_SPIN_NS);
+    tcv_store(&tcv_pool.caller_sleeps, 1);
+    if (tcv_load(&tcv_pool.pending) == pending) tcv_futex(&tcv_pool.pending, FUTEX_WAIT, pending);
+    tcv_store(&tcv_pool.caller_sleeps, 0);
+  }
+  return a_task * tasks;
+}
+
+static int tcv_launch(tcv_task task, void *data, int num_task) {
+  int threads = tcv_load(&tcv_pool.threads), idle = 0, failed;
+  if (threads == 0) tcv_store(&tcv_pool.threads, threads = tcv_default_threads());
+  if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
+    return tcv_run_alone(task, data, num_task);
+  if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
+  int tasks = num_task > 0 ? num_task : threads * TCV_TASKS_PER_THREAD;
+  int slot = (int)((uintptr_t)task >> 4) & (TCV_KNOWN - 1);
+  int64_t start = tcv_now(), ns = tcv_pool.known[slot].task == task ? tcv_pool.known[slot].ns : TCV_WAKE_NS;
+  /* Sleepers are woken for work that is worth it, or where launches follow one another closely. */
+  if (ns < TCV_WAKE_NS && tcv_load(&tcv_pool.sleepers) > 0 && start - tcv_pool.last > TCV_SPIN_NS) {
+    failed = tcv_run_alone(task, data, num_task);
+    tcv_pool.last = tcv_now();
+    ns = tcv_pool.last - start;
+  } else {
+    ns = tcv_run_together(task, data, tasks);
+    failed = tcv_load(&tcv_pool.failed);
+    if (failed) memcpy(tcv_error, tcv_pool.error, TCV_TEXT);
+    tcv_pool.last = tcv_now();
+  }
+  tcv_pool.known[slot].task = task, tcv_pool.known[slot].ns = ns;
+  tcv_store(&tcv_pool.busy, 0);
+  return failed ? -1 : 0;
+}
+
+static void tcv_set_num_threads(int n) {
+  int idle = 0;
+  if (n < 1) n = tcv_default_threads();
+  if (n > TCV_MAX_THREADS) n = TCV_MAX_THREADS;
+  while (!tcv_swap_if(&tcv_pool.busy, &idle, 1)) idle = 0, sched_yield();
+  tcv_store(&tcv_pool.threads, n);
+  tcv_store(&tcv_pool.keep, n - 1);
+  tcv_wake_workers(TCV_MAX_THREADS);
+  while (tcv_pool.started > n - 1) pthread_join(tcv_pool.worker[--tcv_pool.started], NULL);
+  tcv_store(&tcv_pool.busy, 0);
+}
+
+/* TVM's compiled code calls through these; TVM's own loader, and our runtime, may put other functions there. */
+TCV_EXPORT void *__TVMBackendParallelLaunch = (void *)tcv_launch;
+TCV_EXPORT void *__TVMBackendAllocWorkspace = (void *)tcv_workspace_alloc;
+TCV_EXPORT void *__TVMBackendFreeWorkspace = (void *)tcv_workspace_free;
