@@ -177,6 +177,10 @@ def test_command_line_from_model_to_verified_library(tmp_path, x):
         assert "8 layers against onnxruntime" in verified.stdout and "0 failed" in verified.stdout
     facts = json.loads(tool("verify", "--onnx", model, library, "--json").stdout)
     assert facts["ok"] and len(facts["layers"]) == 8
+    timed = json.loads(tool("verify", "--onnx", model, library, "--time", "--json").stdout)["layers"]
+    assert all(row["microseconds"] > 0 and row["onnxruntime_microseconds"] > 0 for row in timed)
+    shown = tool("verify", "--onnx", model, library, "--time").stdout
+    assert "in all: " in shown and "onnxruntime, by its profiler: " in shown
     strict = tool("verify", "--onnx", model, library, "--tolerance", "1e-12")
     assert strict.returncode == 1 and "FAIL" in strict.stdout
     assert tool("inspect", library).returncode == 0

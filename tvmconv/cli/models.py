@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from tvmconv.artifact.library import Library
     from tvmconv.onnx.agreement import Agreement
+    from tvmconv.onnx.layers import Extraction
+    from tvmconv.onnx.timing import RuntimeTimes
+
+    Times = tuple[dict[str, float], RuntimeTimes]
 
 Onnx = Annotated[
     Path | None, typer.Option("--onnx", metavar="MODEL", help="An ONNX model.", show_default=False)
@@ -45,6 +50,7 @@ Inputs = Annotated[
         help="An input of the model, a .npy file (default: random numbers).",
     ),
 ]
+Time = Annotated[bool, typer.Option("--time", help="Time the layers of --onnx as well, and onnxruntime's.")]
 
 
 def compile_library(
@@ -71,30 +77,44 @@ def refuse_without_model(shapes: Sequence[str], layout: str, bake: bool) -> None
 
 
 def verify_library(
-    model: Path, library: Path, inputs: Sequence[str], seed: int, tolerance: float | None, as_json: bool
+    model: Path,
+    library: Path,
+    inputs: Sequence[str],
+    seed: int,
+    tolerance: float | None,
+    timed: bool,
+    as_json: bool,
 ) -> bool:
     """Compare every layer with onnxruntime and print the result; whether all agree."""
     from tvmconv import load
     from tvmconv.onnx.agreement import TOLERANCE, extraction_of, verify_extraction
     from tvmconv.onnx.session import random_feeds
+    from tvmconv.onnx.timing import library_times, runtime_times
 
     module = load(library)
     found = extraction_of(module, model)
     feeds = _read(inputs, list(found.shapes)) if inputs else random_feeds(found.model, found.shapes, seed)
     allowed = TOLERANCE if tolerance is None else tolerance
     results = verify_extraction(found, module, feeds, tolerance=allowed)
+    ok = all(result.ok for result in results)
+    times = (library_times(found, module, feeds), runtime_times(found, feeds)) if timed else None
     if as_json:
-        console.print_json(
-            {
-                "model": str(model),
-                "library": str(library),
-                "ok": all(result.ok for result in results),
-                "layers": [_json(result) for result in results],
-            }
-        )
+        layers = [_json(result, times) for result in results]
+        console.print_json({"model": str(model), "library": str(library), "ok": ok, "layers": layers})
+        return ok
+    if times is None:
+        _print(results)
     else:
-        _print(results, "given data" if inputs else "random data")
-    return all(result.ok for result in results)
+        _print_times(found, results, *times)
+    failed = sum(not result.ok for result in results)
+    data = "the given data" if inputs else "random data"
+    print(f"{console.count(len(results), 'layer')} against onnxruntime on {data}, {failed} failed")
+    worst = max(results, key=_badness)
+    print(
+        f"the largest error is {worst.relative:.1e} of its output's range ({worst.node}); "
+        f"allowed: {worst.tolerance:.0e}"
+    )
+    return ok
 
 
 def _read(texts: Sequence[str], names: list[str]) -> dict[str, np.ndarray]:
@@ -114,34 +134,68 @@ def _read(texts: Sequence[str], names: list[str]) -> dict[str, np.ndarray]:
     return feeds
 
 
-def _json(result: Agreement) -> dict[str, Any]:
-    import math
-
-    facts = {
+def _json(result: Agreement, times: Times | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {
         key: value if not isinstance(value, float) or math.isfinite(value) else None
         for key, value in asdict(result).items()
     }
+    if times is not None:
+        ours, theirs = times
+        facts["microseconds"] = ours[result.node] * 1e6
+        facts["onnxruntime_microseconds"] = theirs.layers[result.node] * 1e6
     return {**facts, "ok": result.ok}
 
 
-def _print(results: Sequence[Agreement], data: str) -> None:
-    columns = ("node", "max abs", "range", "error/range", "result", "descriptor")
+def _print(results: Sequence[Agreement]) -> None:
+    columns = ("node", "max abs", "range", "error", "result", "descriptor")
     rows = [
         (
             result.node,
             f"{result.max_abs:.2e}",
             f"{result.range:.3g}",
-            f"{result.relative:.2e}",
+            f"{result.relative:.1e}",
             "ok" if result.ok else "FAIL",
             result.descriptor,
         )
         for result in results
     ]
     console.print_table(columns, rows, right=columns[1:4])
-    failed = sum(not result.ok for result in results)
-    worst = max(results, key=lambda result: (result.relative != result.relative, result.relative))
-    print(f"{console.count(len(results), 'layer')} against onnxruntime on {data}, {failed} failed")
+
+
+def _print_times(
+    found: Extraction, results: Sequence[Agreement], ours: dict[str, float], theirs: RuntimeTimes
+) -> None:
+    """A row for each different layer: its time, and onnxruntime's, are of one of the equal ones."""
+    from tvmconv.onnx.report import by_spec
+
+    errors = {result.node: result for result in results}
+    columns = ("count", "µs", "GFLOP/s", "onnxruntime µs", "error", "result", "descriptor")
+    rows = []
+    for descriptor, layers in by_spec(found.layers).items():
+        worst = max((errors[layer.name] for layer in layers), key=_badness)
+        seconds = sum(ours[layer.name] for layer in layers) / len(layers)
+        other = sum(theirs.layers[layer.name] for layer in layers) / len(layers)
+        rows.append(
+            (
+                len(layers),
+                f"{seconds * 1e6:.1f}",
+                f"{layers[0].spec.flops / seconds / 1e9:.2f}",
+                f"{other * 1e6:.1f}",
+                f"{worst.relative:.1e}",
+                "ok" if all(errors[layer.name].ok for layer in layers) else "FAIL",
+                descriptor,
+            )
+        )
+    console.print_table(columns, rows, right=columns[:5])
+    own, other = sum(ours.values()), sum(theirs.layers.values())
+    flops = sum(layer.spec.flops for layer in found.layers)
+    print(f"in all: {own * 1e3:.2f} ms, {flops / own / 1e9:.2f} GFLOP/s")
     print(
-        f"the largest error is {worst.relative:.1e} of its output's range ({worst.node}); "
-        f"allowed: {worst.tolerance:.0e}"
+        f"onnxruntime, by its profiler: {other * 1e3:.2f} ms in these layers, and "
+        f"{theirs.reorders * 1e3:.2f} ms for changing the layout around them"
     )
+
+
+def _badness(result: Agreement) -> tuple[bool, float]:
+    """Orders results; NaN is worst."""
+    return math.isnan(result.relative), result.relative

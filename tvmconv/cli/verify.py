@@ -26,13 +26,14 @@ Examples:
   tvmconv verify conv.so
   tvmconv verify conv.so --name dw --seed 7
   tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
-  tvmconv verify --onnx model.onnx model.so --input x.npy
+  tvmconv verify --onnx model.onnx model.so --input x.npy --time
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
 result has to be equal (the activations relu, relu6, clip and none; others may round). The relative
 error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
 status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
-on the activations that arrive at its layer; errors are relative to the range of the layer's output.
+on the activations that arrive at its layer; errors are relative to the range of the layer's output. --time
+adds the median time of each layer, and onnxruntime's by its own profiler.
 """
 
 
@@ -63,6 +64,7 @@ def verify_verb(
     target: Target = "native",
     onnx: models.Onnx = None,
     inputs: models.Inputs = None,
+    timed: models.Time = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
@@ -71,11 +73,11 @@ def verify_verb(
     if onnx is not None:
         if len(what) != 1 or names:
             raise Error("--onnx: expected one library, and no --name")
-        if not models.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, as_json):
+        if not models.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, timed, as_json):
             raise typer.Exit(1)
         return
-    if inputs:
-        raise Error("--input: needs --onnx MODEL")
+    if inputs or timed:
+        raise Error(f"{'--input' if inputs else '--time'}: needs --onnx MODEL")
     module = _module(what, target)
     chosen = list(names) if names else list(module.functions)
     for name in chosen:

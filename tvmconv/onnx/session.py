@@ -31,8 +31,8 @@ def observe(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str])
     return found
 
 
-def open_session(model: Model, expose: Sequence[str] = ()) -> InferenceSession:
-    """A session of the model in which the values `expose` are outputs as well."""
+def open_session(model: Model, expose: Sequence[str] = (), *, options: Any = None) -> InferenceSession:
+    """A session of the model in which the values `expose` are outputs as well; options: SessionOptions."""
     runtime = require_runtime()
     import onnx
 
@@ -40,7 +40,7 @@ def open_session(model: Model, expose: Sequence[str] = ()) -> InferenceSession:
     proto.CopyFrom(model.proto)
     there = {value.name for value in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in expose if name not in there)
-    options = runtime.SessionOptions()
+    options = options or runtime.SessionOptions()
     options.log_severity_level = 4  # what matters comes as an exception
     try:
         return runtime.InferenceSession(
