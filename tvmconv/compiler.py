@@ -13,9 +13,9 @@ from tvmconv.artifact.kernel import Kernel
 from tvmconv.artifact.library import Library
 from tvmconv.errors import SpecError, TargetError, TuningError
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import SPEC_TYPES, Spec, parse_spec
 
-Specs = ConvSpec | str | Iterable["ConvSpec | str"] | Mapping[str, "ConvSpec | str"]
+Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
 
 
@@ -47,34 +47,34 @@ def compile(
     return Library({name: kernels[spec] for name, spec in named.items()}, machine, prefix=prefix, cc=cc)
 
 
-def named_specs(specs: Specs) -> dict[str, ConvSpec]:
+def named_specs(specs: Specs) -> dict[str, Spec]:
     """``specs``, in any form that ``compile`` takes, by name. Raises SpecError."""
     if isinstance(specs, Mapping):
         return {name: _spec(spec) for name, spec in specs.items()}
-    if isinstance(specs, ConvSpec | str):
+    if isinstance(specs, (*SPEC_TYPES, str)):
         specs = [specs]
     return {default_name(spec): spec for spec in map(_spec, specs)}
 
 
-def default_name(spec: ConvSpec) -> str:
+def default_name(spec: Spec) -> str:
     """The C identifier of a function that nobody named: its kind and a hash of its descriptor."""
     return f"{spec.kind}_{hashlib.sha256(str(spec).encode()).hexdigest()[:12]}"
 
 
-def _spec(value: ConvSpec | str) -> ConvSpec:
-    if isinstance(value, ConvSpec):
+def _spec(value: Spec | str) -> Spec:
+    if isinstance(value, SPEC_TYPES):
         return value
     if isinstance(value, str):
-        return ConvSpec.parse(value)
-    raise SpecError(f"specs: {value!r}, expected ConvSpecs or descriptors")
+        return parse_spec(value)
+    raise SpecError(f"specs: {value!r}, expected specs or descriptors")
 
 
-def entry(spec: ConvSpec, machine: Machine) -> Path:
+def entry(spec: Spec, machine: Machine) -> Path:
     """Where the cache holds the kernel of ``spec`` for ``machine``."""
     return cache.folder() / f"{cache.key('kernel', str(spec), machine)}.kernel"
 
 
-def make(spec: ConvSpec, machine: Machine) -> Kernel:
+def make(spec: Spec, machine: Machine) -> Kernel:
     """Build a kernel here and cache it."""
     from tvmconv.codegen import build_kernel
 
@@ -84,15 +84,15 @@ def make(spec: ConvSpec, machine: Machine) -> Kernel:
 
 
 def _kernels(
-    specs: list[ConvSpec], machine: Machine, jobs: int | None, progress: Progress | None
-) -> dict[ConvSpec, Kernel]:
+    specs: list[Spec], machine: Machine, jobs: int | None, progress: Progress | None
+) -> dict[Spec, Kernel]:
     from tvmconv.ops.support import check_supported
 
     for spec in specs:
         check_supported(spec)
-    done: dict[ConvSpec, Kernel] = {}
+    done: dict[Spec, Kernel] = {}
 
-    def finish(spec: ConvSpec, kernel: Kernel) -> None:
+    def finish(spec: Spec, kernel: Kernel) -> None:
         done[spec] = kernel
         if progress is not None:
             progress(len(done), len(specs), str(spec))

@@ -17,15 +17,15 @@ from collections.abc import Callable
 from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.schedules.machines import Machine
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec, parse_spec
 
 
 def build_all(
-    specs: list[ConvSpec], machine: Machine, jobs: int, finish: Callable[[ConvSpec, Kernel], None]
+    specs: list[Spec], machine: Machine, jobs: int, finish: Callable[[Spec, Kernel], None]
 ) -> None:
     """Build ``specs`` with ``jobs`` workers; ``finish`` is called in this thread. Raises the first error."""
-    todo: queue.SimpleQueue[ConvSpec] = queue.SimpleQueue()
-    results: queue.SimpleQueue[tuple[ConvSpec | None, Kernel | Exception | None]] = queue.SimpleQueue()
+    todo: queue.SimpleQueue[Spec] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[Spec | None, Kernel | Exception | None]] = queue.SimpleQueue()
     for spec in sorted(specs, key=lambda s: -s.flops):
         todo.put(spec)
     workers = [_start() for _ in range(jobs)]
@@ -95,7 +95,7 @@ def _serve() -> None:
         descriptor, facts = json.loads(line)
         machine = Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
         try:
-            make(ConvSpec.parse(descriptor), machine)
+            make(parse_spec(descriptor), machine)
             answer = ["", ""]
         except Exception as error:
             if isinstance(error, errors.Error):

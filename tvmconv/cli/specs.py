@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from tvmconv.errors import Error, SpecError
 
 if TYPE_CHECKING:
-    from tvmconv.spec import ConvSpec
+    from tvmconv.specs import Spec
 
-Named = tuple["str | None", "ConvSpec"]
+Named = tuple["str | None", "Spec"]
 
 
 def looks_like_descriptor(text: str) -> bool:
@@ -33,12 +33,12 @@ def split_name(text: str) -> tuple[str | None, str]:
 
 def parse_one(text: str) -> Named:
     """(name or None, spec); raises SpecError."""
-    from tvmconv.spec import ConvSpec
+    from tvmconv.specs import parse_spec
 
     name, descriptor = split_name(text)
     if name is not None and not (name.isascii() and name.isidentifier()):
         raise SpecError(f"name {name!r}: expected a C identifier")
-    return name, ConvSpec.parse(descriptor)
+    return name, parse_spec(descriptor)
 
 
 def read_file(path: str) -> list[Named]:

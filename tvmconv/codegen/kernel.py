@@ -1,0 +1,82 @@
+"""One kernel: from a spec and a machine to an object file and the facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.target import Target
+
+from tvmconv.artifact.kernel import Kernel
+from tvmconv.codegen import conv
+from tvmconv.codegen.family import Scheduled
+from tvmconv.errors import TargetError
+from tvmconv.lower import lower_cpu
+from tvmconv.schedules.machines import Machine
+from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
+
+_FAMILIES = {ConvSpec: conv.scheduled}
+
+
+def symbol_of(spec: Spec) -> str:
+    """The C identifier that a kernel's object uses for ``spec``."""
+    return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
+
+
+def llvm_target(machine: Machine) -> Target:
+    """TVM's target for ``machine``. Raises TargetError where LLVM does not know the CPU."""
+    description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu}
+    if machine.features:
+        description["mattr"] = [f"+{feature}" for feature in machine.features]
+    known = tvm.target.codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": machine.triple}))
+    if machine.cpu not in known:
+        raise TargetError(f"target: cpu {machine.cpu!r} of {machine.name}, expected one that LLVM knows")
+    return Target(description)
+
+
+def scheduled(spec: Spec, machine: Machine) -> Scheduled:
+    """The kernel of ``spec``, scheduled for ``machine`` and not yet lowered."""
+    return _FAMILIES[type(spec)](spec, machine)
+
+
+def module_of(spec: Spec, made: Scheduled) -> tvm.IRModule:
+    """The kernel and its prepack function under the names that the object file gives them."""
+    symbol = symbol_of(spec)
+    functions = {symbol: made.kernel}
+    if made.prepack is not None:
+        functions[f"{symbol}_prepack"] = made.prepack
+    return tvm.IRModule(
+        {name: _any_alignment(func).with_attr("global_symbol", name) for name, func in functions.items()}
+    )
+
+
+def build_kernel(spec: Spec, machine: Machine) -> Kernel:
+    """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``. Raises TargetError."""
+    made = scheduled(spec, machine)
+    module = lower_cpu(module_of(spec, made), llvm_target(machine))
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder, "kernel.o")
+        module.write_to_file(str(path), "o")
+        code = path.read_bytes()
+    return Kernel(
+        symbol=symbol_of(spec), descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
+        packed=made.packed, output=made.output, schedule=made.schedule, flops=spec.flops,
+    )  # fmt: skip
+
+
+def _any_alignment(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func`` with its parameters aligned to one element: TVM would assume 64 bytes and load so."""
+    fresh = [
+        (b, tirx.decl_buffer(b.shape, b.dtype, b.name, data_alignment=tvm.DataType(b.dtype).itemsize))
+        for b in func.params
+    ]
+
+    def swap(var: tirx.Var) -> tirx.Var:
+        return next((new for old, new in fresh if old.same_as(var)), var)
+
+    return tvm_ffi.structural_map(func, [(tirx.Var, swap)])
