@@ -91,7 +91,7 @@ def _check(want: Argument, array: np.ndarray[Any, Any]) -> None:
         raise SpecError(f"{want.name}: shape {_shape(array.shape)}, expected {_shape(want.shape)}{layout}")
     if array.dtype != want.numpy_dtype:
         raise SpecError(f"{want.name}: dtype {array.dtype}, expected {want.dtype}")
-    if address(array) % array.itemsize and array.size:
+    if not array.flags.aligned and array.size:
         raise SpecError(
             f"{want.name}: data at address {address(array):#x}, expected a multiple of {array.itemsize}"
         )

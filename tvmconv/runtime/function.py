@@ -28,7 +28,8 @@ class Function:
     """
 
     __slots__ = (
-        "_entry", "_last_error", "_packed_bytes", "_prepack", "arguments", "baked", "descriptor", "name"
+        "_entry", "_inputs", "_last_error", "_packed_bytes", "_prepack", "_weights", "arguments", "baked",
+        "descriptor", "name",
     )  # fmt: skip
 
     def __init__(
@@ -40,11 +41,13 @@ class Function:
             Argument(a["name"], tuple(a["shape"]), a["dtype"], a["layout"], a["role"])
             for a in facts["arguments"]
         )
+        self._inputs = tuple(a for a in self.arguments if a.role == "input")
+        self._weights = tuple(a for a in self.arguments if a.role == "weight")
         self._last_error = last_error
         self._packed_bytes: int = facts["packed_bytes"]
         self.baked: bool = facts.get("baked", False)
         pointer = ctypes.c_void_p
-        count = len(self._with_role("input")) + 1 + bool(self._packed_bytes)
+        count = len(self._inputs) + 1 + bool(self._packed_bytes)
         self._entry = library[self.name]
         self._entry.argtypes = [pointer] * count
         self._prepack = None
@@ -64,8 +67,8 @@ class Function:
         Raises SpecError for arrays that do not fit, before anything is computed.
         """
         named = self._named((x, w, bias, *others), skip=())
-        inputs = [named[a.name] for a in self._with_role("input")]
-        weights = {a.name: named[a.name] for a in self._with_role("weight") if a.name in named}
+        inputs = [named[a.name] for a in self._inputs]
+        weights = {a.name: named[a.name] for a in self._weights if a.name in named}
         if out is not None:
             array = arrays.written(self.arguments[-1], out)
             for name, value in weights.items():
@@ -88,7 +91,7 @@ class Function:
         if len(given) > len(order):
             raise SpecError(f"arguments: {len(given)}, expected at most {len(order)}: {', '.join(order)}")
         values = dict(zip(order, given, strict=False))
-        weights = [a.name for a in self._with_role("weight")]
+        weights = [a.name for a in self._weights]
         if self.baked and all(values.get(name) is None for name in weights):
             known = {name: a for name, a in known.items() if name not in weights}
         for name in order:
@@ -99,11 +102,8 @@ class Function:
                 raise SpecError(f"{name}: None, expected an array of shape {known[name].shape}")
         return {name: values[name] for name in known}
 
-    def _with_role(self, role: str) -> list[Argument]:
-        return [a for a in self.arguments if a.role == role]
-
     def _prepack_order(self) -> list[str]:
-        names = [a.name for a in self._with_role("weight")]
+        names = [a.name for a in self._weights]
         return names if "bias" in names else [*names[:1], "bias", *names[1:]]
 
     def _pack(self, weights: dict[str, Any]) -> np.ndarray[Any, Any] | None:
@@ -111,7 +111,7 @@ class Function:
             return None
         packed = arrays.empty((self._packed_bytes,), np.dtype(np.uint8), self._packed_bytes)
         if self._prepack is not None:
-            wanted = {a.name: a for a in self._with_role("weight")}
+            wanted = {a.name: a for a in self._weights}
             kept = {name: arrays.read(wanted[name], value, copy=True) for name, value in weights.items()}
             pointers = [arrays.address(kept[n]) if n in kept else None for n in self._prepack_order()]
             self._check(self._prepack(*pointers, arrays.address(packed)))
@@ -140,7 +140,7 @@ class Bound:
         self._packed = function._pack(weights)
         self._pointer = None if self._packed is None else arrays.address(self._packed)
         self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
-        short = len(function._with_role("input")) == 1 and function._packed_bytes and y.nbytes
+        short = len(function._inputs) == 1 and function._packed_bytes and y.nbytes
         self._shape = x.shape if short else None  # no array has the shape None
         self._dtype = x.numpy_dtype
 
@@ -181,17 +181,18 @@ class Bound:
     def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
         """As a call, for all inputs in a sequence; ``copy`` where they are not contiguous, or refuse them."""
         function = self._function
-        wanted = function._with_role("input")
+        wanted = function._inputs
         if len(inputs) != len(wanted):
             names = ", ".join(a.name for a in wanted)
             raise SpecError(f"inputs: {len(inputs)}, expected {len(wanted)}: {names}")
-        given = [arrays.read(a, value, copy=copy) for a, value in zip(wanted, inputs, strict=True)]
+        views = [arrays.view(a.name, value) for a, value in zip(wanted, inputs, strict=True)]
+        given = [arrays.read(a, array, copy=copy) for a, array in zip(wanted, views, strict=True)]
         if out is None:
             result = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes)
         else:
             result = arrays.written(function.arguments[-1], out)
-            for argument, value in zip(wanted, inputs, strict=True):
-                arrays.check_apart(result, argument.name, arrays.view(argument.name, value))
+            for argument, array in zip(wanted, views, strict=True):
+                arrays.check_apart(result, argument.name, array)
         pointers = [arrays.address(array) for array in given]
         if function._packed_bytes:
             pointers.insert(1, self._pointer)

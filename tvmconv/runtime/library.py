@@ -48,6 +48,7 @@ class _Pool:
 
 
 _pool = _Pool()
+os.register_at_fork(after_in_child=lambda: setattr(_pool, "lock", threading.Lock()))  # maybe held elsewhere
 
 
 def set_num_threads(n: int) -> None:
