@@ -363,6 +363,38 @@ def test_newer_format_and_abi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         tvmconv.load(newer)
 
 
+STUB = """
+int __tvm_ffi_{0}(void *self, const void *args, int n, void *ret) {{ return -1; }}
+int __tvm_ffi_{0}_prepack(void *self, const void *args, int n, void *ret) {{ return -1; }}
+"""
+
+
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="no ziglang")
+@pytest.mark.parametrize(
+    ("arch", "zig", "feature"),
+    [("aarch64", "aarch64-linux-gnu.2.17", "asimd"), ("armv7", "arm-linux-gnueabihf.2.17", "neon"),
+     ("riscv64", "riscv64-linux-gnu.2.27", "d")],
+)  # fmt: skip
+def test_library_for_another_architecture(arch: str, zig: str, feature: str, tmp_path: Path) -> None:
+    """It is linked, and its manifest read, here; loading it says what it is for."""
+    if cpu.host_arch() == arch:
+        pytest.skip(f"this is {arch}")
+    kernel = libraries.library().functions["dw"]
+    (tmp_path / "stub.c").write_text(STUB.format(kernel.symbol))
+    done = run(shlex.split(ZIG), "-target", zig, "-fPIC", "-c", "stub.c", "-o", "stub.o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    kernel = dataclasses.replace(kernel, object=(tmp_path / "stub.o").read_bytes())
+    there = dataclasses.replace(libraries.machine(), name="there", arch=arch, zig=zig, requires=(feature,))
+    path = Library({"dw": kernel}, there).export(tmp_path / "a.so")
+    manifest = manifests.read(path)
+    assert manifest["target"]["arch"] == arch and manifest["functions"][0]["descriptor"] == kernel.descriptor
+    with pytest.raises(tvmconv.ArtifactError, match=f"is for {arch} \\(there\\), expected {cpu.host_arch()}"):
+        tvmconv.load(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(tvmconv.ArtifactError, match="truncated"):
+        manifests.read(path)
+
+
 # ---- names, compilers, full disks ----
 
 
