@@ -177,14 +177,24 @@ class Producer:
         return self.device
 
 
+class OldProducer(Producer):
+    """One from before DLPack could say that an array is read-only."""
+
+    def __dlpack__(self, stream: Any = None) -> Any:  # type: ignore[override]
+        return self.array.__dlpack__()
+
+
 def test_any_dlpack_array(dw: tvmconv.Function, bound: tvmconv.Bound) -> None:
     x, w, bias, expected = (np.array(a) for a in libraries.case("dw"))
     y = dw(Producer(x), Producer(w), Producer(bias))
     assert type(y) is np.ndarray
     libraries.assert_right(y, expected)
-    out = Producer(np.zeros(expected.shape, np.float32))
-    assert bound(Producer(x), out=out) is out
-    libraries.assert_right(out.array, expected)
+    for kind in (Producer, OldProducer):
+        out = kind(np.zeros(expected.shape, np.float32))
+        assert bound(kind(x), out=out) is out
+        libraries.assert_right(out.array, expected)
+    with pytest.raises(tvmconv.SpecError, match="out: read-only, expected a writable array"):
+        bound(x, out=Producer(read_only(expected.astype(np.float32))))
 
 
 def test_no_copies(bound: tvmconv.Bound) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from tvmconv.errors import SpecError
 
 ALIGNMENT = 64  # of what the runtime allocates
+_NUMPY_HEARS = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
 _CPU_DEVICES = (1, 3, 11, 13)  # DLPack: CPU, and host memory pinned for, or shared with, a device
 
 
@@ -80,9 +81,21 @@ def written(want: Argument, value: Any) -> np.ndarray[Any, Any]:
     _check(want._replace(name="out"), array)
     if not array.flags.c_contiguous:
         raise SpecError(f"out: strides {array.strides}, expected a contiguous array")
-    if not array.flags.writeable:
+    if not array.flags.writeable and _is_read_only(value):
         raise SpecError("out: read-only, expected a writable array")
     return array
+
+
+def _is_read_only(value: Any) -> bool:
+    """Whether an array whose view NumPy marks as read-only is so. By the older DLPack protocol an array
+    cannot say, nor can NumPy before 2.1 hear; such arrays are meant to be written to."""
+    if isinstance(value, np.ndarray):
+        return True
+    try:
+        capsule = value.__dlpack__(max_version=(1, 0))
+    except TypeError:
+        return False
+    return "versioned" in repr(capsule) and _NUMPY_HEARS
 
 
 def _check(want: Argument, array: np.ndarray[Any, Any]) -> None:
