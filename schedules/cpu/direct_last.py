@@ -22,7 +22,7 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     lanes = machine.lanes()
     width, vectors = tile_of(p, machine)
     block = min(vectors * lanes, p.out_group)
-    return Plan("direct_last", Packing("blocked", block),
+    return Plan("direct_last", Packing(block),
                 lambda sch: schedule(sch, p, lanes, width, block),
                 {"width": width, "block": block})
 

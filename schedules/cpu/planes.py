@@ -24,7 +24,7 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     lanes = machine.lanes()
     channels, rows, vectors = tile_of(p, machine)
     planes = planes_of(p, machine)
-    return Plan("planes", Packing("blocked", channels),
+    return Plan("planes", Packing(channels),
                 lambda sch: schedule(sch, p, lanes, planes, channels, rows, vectors),
                 {"planes": planes, "channels": channels, "rows": rows, "vectors": vectors})
 

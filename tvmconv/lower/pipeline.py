@@ -8,7 +8,7 @@ from tvm.target import Target
 
 from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
-from tvmconv.lower.strided import ShuffleStrided
+from tvmconv.lower.windows import LoadWindows
 
 
 def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
@@ -27,7 +27,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.StmtSimplify(), s.LowerOpaqueBlock(),
         ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        t.VectorizeLoop(True), ShuffleStrided, t.StorageRewrite(), t.UnrollLoop(),
+        t.VectorizeLoop(True), LoadWindows, t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),

@@ -87,7 +87,7 @@ def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor
         n, g, o, spatial = _split(p, at)
         dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
         source = [s * stride + k * dilation for s, stride, k, dilation in dims]
-        weight = w(*packing.index(g, o, tuple(taps), i))
+        weight = w(*packing.index(p, g, o, tuple(taps), i))
         return te.sum(x(*_join(p, n, g, i, source)) * weight, axis=[*taps, i])
 
     return te.compute(p.y_shape, value, name="conv")

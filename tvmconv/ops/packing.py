@@ -18,61 +18,58 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packing:
-    """How the weights lie while the kernel runs.
+    """How the weights lie while the kernel runs: one load brings those of ``block`` output channels.
 
-    ``blocked``: ``[groups, ceil(out_group / block), *kernel, in_group, block]``, the last block filled with
-    zeros, so that one load brings the weights of ``block`` output channels. ``by_tap``:
-    ``[*kernel, out_group, groups]``, for depthwise kernels that run over groups.
+    ``[rows, ceil(channels / block), *kernel, in_group, block]``, the last block of a row filled up with
+    zeros. A row holds the output channels of one group, or with ``across_groups`` those of all groups.
     """
 
-    kind: str
-    block: int = 1
+    block: int
+    across_groups: bool = False
 
     def shape(self, p: Problem) -> tuple[int, ...]:
-        if self.kind == "by_tap":
-            return (*p.kernel, p.out_group, p.groups)
-        return (p.groups, -(-p.out_group // self.block), *p.kernel, p.in_group, self.block)
+        rows, channels = self._rows(p)
+        return (rows, -(-channels // self.block), *p.kernel, p.in_group, self.block)
 
-    def index(self, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
+    def index(self, p: Problem, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
         """Where the weight of group g, output channel o of it, ``taps``, input channel i of it lies."""
         from tvm import te
 
-        if self.kind == "by_tap":
-            return (*taps, o, g)
+        if self.across_groups:
+            g, o = 0, g * p.out_group + o
         return (g, te.indexdiv(o, self.block), *taps, i, te.indexmod(o, self.block))
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
         """The packed weights from ``w``, the user's OIHW or HWIO array."""
         from tvm import te, tirx
 
-        def natural(g, o, taps, i):
-            out = g * p.out_group + o
-            return w(*taps, i, out) if p.channels_last else w(out, i, *taps)
+        rows, channels = self._rows(p)
 
-        def by_tap(*at):
-            *taps, o, g = at
-            return natural(g, o, taps, 0)
-
-        def blocked(g, block, *rest):
+        def value(row, block, *rest):
             *taps, i, lane = rest
-            o = block * self.block + lane
-            if p.out_group % self.block == 0:
-                return natural(g, o, taps, i)
-            return te.if_then_else(o < p.out_group, natural(g, o, taps, i), tirx.const(0, w.dtype))
+            at = block * self.block + lane
+            out = row * channels + at if rows > 1 else at
+            found = w(*taps, i, out) if p.channels_last else w(out, i, *taps)
+            if channels % self.block == 0:
+                return found
+            return te.if_then_else(at < channels, found, tirx.const(0, w.dtype))
 
-        return te.compute(self.shape(p), by_tap if self.kind == "by_tap" else blocked, name="packed")
+        return te.compute(self.shape(p), value, name="packed")
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
+        rows, channels = self._rows(p)
         w = w.reshape(p.weight_shape)
-        if p.channels_last:  # to (groups, out_group, *kernel, in_group) both
-            w = np.moveaxis(w.reshape(*w.shape[:-1], p.groups, p.out_group), (-2, -1), (0, 1))
+        if p.channels_last:  # to (rows, channels, *kernel, in_group) both
+            w = np.moveaxis(w.reshape(*w.shape[:-1], rows, channels), (-2, -1), (0, 1))
         else:
-            w = np.moveaxis(w.reshape(p.groups, p.out_group, *w.shape[1:]), 2, -1)
-        if self.kind == "by_tap":
-            return np.ascontiguousarray(np.moveaxis(w[..., 0], (1, 0), (-2, -1)))
+            w = np.moveaxis(w.reshape(rows, channels, *w.shape[1:]), 2, -1)
         blocks = self.shape(p)[1]
-        padded = np.zeros((p.groups, blocks * self.block, *w.shape[2:]), w.dtype)
-        padded[:, : p.out_group] = w
-        split = padded.reshape(p.groups, blocks, self.block, *w.shape[2:])
+        padded = np.zeros((rows, blocks * self.block, *w.shape[2:]), w.dtype)
+        padded[:, :channels] = w
+        split = padded.reshape(rows, blocks, self.block, *w.shape[2:])
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
+
+    def _rows(self, p: Problem) -> tuple[int, int]:
+        """(rows, output channels a row)."""
+        return (1, p.groups * p.out_group) if self.across_groups else (p.groups, p.out_group)
