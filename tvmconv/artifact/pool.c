@@ -162,6 +162,7 @@ static int tcv_launch(tcv_task task, void *data, int num_task) {
   if (threads == 0) tcv_store(&tcv_pool.threads, threads = tcv_default_threads());
   if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
     return tcv_run_alone(task, data, num_task);
+  threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, and cannot any more */
   if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
   int tasks = num_task > 0 ? num_task : threads * TCV_TASKS_PER_THREAD;
   int slot = (int)((uintptr_t)task >> 4) & (TCV_KNOWN - 1);
