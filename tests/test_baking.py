@@ -1,0 +1,86 @@
+"""Weights packed in NumPy, to be held in a library, are what the library's own prepack makes of them."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+
+import numpy as np
+import pytest
+
+import tvmconv
+from tvmconv.artifact.baking import packed_weights
+from tvmconv.artifact.library import Library
+
+DESCRIPTORS = (
+    "conv2d:1x9x9x20:o37:k3x3:NHWC:float32:bias",
+    "conv2d:1x9x9x24:o24:k3x3:g24:NHWC:float32:bias",
+    "conv2d:1x9x9x20:o60:k3x2:g20:NHWC:float32",
+    "conv2d:1x9x9x24:o36:k3x3:g3:NHWC:float32:bias",
+    "conv2d:1x20x9x9:o37:k3x3:NCHW:float32:bias",
+    "conv2d:1x24x9x9:o24:k3x3:g24:NCHW:float32",
+    "conv2d:1x24x9x9:o36:k1x3:g3:NCHW:float32:bias",
+    "conv2d:1x40x9x9:o33:k1x1:NCHW:float32",
+    "conv1d:1x30x5:o19:k3:NHWC:float32:bias",
+    "conv3d:1x6x5x6x7:o9:k3x2x1:NCHW:float32:bias",
+)
+
+
+@pytest.fixture(scope="module")
+def library():
+    return tvmconv.compile({f"f{i}": descriptor for i, descriptor in enumerate(DESCRIPTORS)})
+
+
+def arrays(kernel, seed=0):
+    rng = np.random.default_rng(seed)
+    return {param.name: rng.standard_normal(param.shape).astype(param.dtype) for param in kernel.weights}
+
+
+@pytest.mark.parametrize("number", range(len(DESCRIPTORS)), ids=DESCRIPTORS)
+def test_same_bytes_as_prepack(library, number):
+    name = f"f{number}"
+    kernel = library.functions[name]
+    weights = arrays(kernel)
+    native = ctypes.CDLL(str(library.load().path))
+    blob = np.zeros(kernel.packed_bytes + 64, np.uint8)
+    blob = blob[-blob.ctypes.data % 64 :][: kernel.packed_bytes]
+    pointers = [ctypes.c_void_p(a.ctypes.data) for a in weights.values()] + [None] * (2 - len(weights))
+    assert native[f"{name}_prepack"](*pointers, ctypes.c_void_p(blob.ctypes.data)) == 0
+    assert packed_weights(kernel, weights) == blob.tobytes()
+
+
+def test_equal_weights_are_held_once(library, tmp_path):
+    kernel = library.functions["f0"]
+    blobs = [packed_weights(kernel, arrays(kernel, seed)) for seed in (0, 0, 1)]
+    baked = dict(zip(("a", "b", "c"), blobs, strict=True))
+    made = Library(dict.fromkeys(baked, kernel), library.machine, baked=baked)
+    file = made.export(tmp_path / "baked.so")
+    data = file.read_bytes()
+    assert [data.count(blob) for blob in blobs] == [1, 1, 1]
+    assert data.find(blobs[0]) % 64 == data.find(blobs[2]) % 64 == 0
+    x = np.ones(kernel.inputs[0].shape, np.float32)
+    module = tvmconv.load(file)
+    assert np.array_equal(module["a"](x), module["b"](x))
+    assert not np.array_equal(module["a"](x), module["c"](x))
+    header = file.with_suffix(".h").read_text()
+    assert len(re.findall(r"with packed NULL it uses them", header)) == 3
+
+
+def test_null_where_nothing_is_baked_is_an_error(library):
+    native = ctypes.CDLL(str(library.load().path))
+    x = np.ones(library.functions["f0"].inputs[0].shape, np.float32)
+    assert native.f0(ctypes.c_void_p(x.ctypes.data), None, ctypes.c_void_p(x.ctypes.data)) != 0
+
+
+def test_what_does_not_fit(library):
+    kernel = library.functions["f0"]
+    weights = arrays(kernel)
+    for wrong, message in (
+        ({"w": weights["w"]}, "bias: None"),
+        ({**weights, "w": weights["w"][:2]}, "w: float32 (2, 3, 20, 37), expected float32 (3, 3, 20, 37)"),
+        ({**weights, "w": weights["w"].astype("f8")}, "w: float64"),
+    ):
+        with pytest.raises(tvmconv.SpecError, match=re.escape(message)):
+            packed_weights(kernel, wrong)
+    with pytest.raises(tvmconv.SpecError, match=r"baked\['f'\]: 3 bytes"):
+        Library({"f": kernel}, library.machine, baked={"f": b"abc"})
