@@ -21,19 +21,25 @@ def conv(
     groups: int = 1,
     layout: str = "NCHW",
     activation: str | tuple[Any, ...] | None = None,
+    residual: Any = None,
+    slopes: Any = None,
     target: str = "native",
 ) -> Any:
     """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
 
     ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
     of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
-    (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). The rest as in ConvSpec. Strided and
-    read-only arrays are copied if need be. Raises SpecError for arguments that do not fit, TargetError where
-    the kernel is neither cached nor can be compiled.
+    (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). ``residual``: added before the
+    activation, of the result's shape. ``slopes``: (out,), for the activation "prelu", which they imply. The
+    rest as in ConvSpec. Strided and read-only arrays are copied if need be. Raises SpecError for arguments
+    that do not fit, TargetError where the kernel is neither cached nor can be compiled.
     """
+    if slopes is not None and activation is None:
+        activation = "prelu"
     spec = spec_of(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
-                   layout=layout, activation=activation)
-    return function(spec, target)(x, w, bias)
+                   layout=layout, activation=activation, residual=residual is not None)
+    others = [array for array in (residual, slopes) if array is not None]
+    return function(spec, target)(x, w, bias, *others)
 
 
 def spec_of(x: Any, w: Any, bias: Any, *, layout: str, groups: int, **options: Any) -> ConvSpec:

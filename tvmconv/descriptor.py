@@ -32,8 +32,10 @@ DTYPES = tuple(name for name in ITEMSIZE if name != "int32")
 ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
     "relu": (), "relu6": (), "clip": (None, None), "leaky_relu": (0.01,), "sigmoid": (),
     "hard_sigmoid": (1 / 6, 0.5), "hard_swish": (), "silu": (), "tanh": (), "gelu": (), "gelu_tanh": (),
+    "prelu": (),  # its slopes, one a channel, are an array
 }  # fmt: skip
 
+FLAGS = ("bias", "residual")
 NAMED_PADDINGS = ("SAME", "VALID", "FULL")
 
 _NUMBER = r"\d{1,12}"
@@ -146,6 +148,8 @@ def format_spec(spec: ConvSpec) -> str:
     tokens.append(spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}")
     if spec.bias:
         tokens.append("bias")
+    if spec.residual:
+        tokens.append("residual")
     if spec.activation:
         tokens.append(spec.activation)
     return ":".join(tokens)
@@ -198,8 +202,8 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
     if match:
         name = str(match.lastgroup)
         return {name: _token_value(name, match[name], rank)}
-    if token == "bias":
-        return {"bias": True}
+    if token in FLAGS:
+        return {token: True}
     if token in LAYOUT_NAMES:
         return {"layout": token}
     dtype, slash, out_dtype = token.partition("/")
@@ -207,10 +211,10 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {"dtype": dtype, **({"out_dtype": out_dtype} if slash else {})}
     if token.partition("=")[0] in ACTIVATIONS:
         return {"activation": canonical_activation(token)}
-    names = (*LAYOUT_NAMES, *ITEMSIZE, "bias", *ACTIVATIONS)
+    names = (*LAYOUT_NAMES, *ITEMSIZE, *FLAGS, *ACTIVATIONS)
     raise SpecError(
         f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op with sizes, "
-        f"a layout, a dtype, bias or an activation{_hint(token, names)}"
+        f"a layout, a dtype, bias, residual or an activation{_hint(token, names)}"
     )
 
 

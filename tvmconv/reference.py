@@ -15,17 +15,25 @@ from tvmconv.spec import ConvSpec, parse_activation
 Float64 = NDArray[np.float64]
 
 
-def conv_reference(spec: ConvSpec, x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None) -> Float64:
+def conv_reference(
+    spec: ConvSpec,
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    residual: ArrayLike | None = None,
+    slopes: ArrayLike | None = None,
+) -> Float64:
     """The convolution that ``spec`` describes, in float64.
 
-    ``x`` has ``spec.input_shape``, ``w`` ``spec.weight_shape``, ``bias`` ``spec.bias_shape`` (None exactly
-    where ``spec.bias`` is False); any real dtype. The result has ``spec.output_shape``.
-    Raises SpecError for another shape.
+    ``x`` has ``spec.input_shape``, ``w`` ``spec.weight_shape``, ``bias`` and PReLU's ``slopes``
+    ``spec.bias_shape``, ``residual`` ``spec.output_shape`` (None exactly where the spec has none); any real
+    dtype. The result has ``spec.output_shape``. Raises SpecError for another shape.
     """
     xs = _array("x", x, spec.input_shape)
     ws = _array("w", w, spec.weight_shape)
-    if (bias is not None) != spec.bias:
-        raise SpecError(f"bias: {'given' if spec.bias is False else 'None'}, expected as {spec} says")
+    for name, array in (("bias", bias), ("residual", residual), ("slopes", slopes)):
+        if (array is not None) != getattr(spec, name):
+            raise SpecError(f"{name}: {'None' if array is None else 'given'}, expected as {spec} says")
     if spec.channels_last:
         # To (N, C, *spatial), and from (*kernel, a, b) to (a, b, *kernel), with (a, b) = (I, O) or
         # transposed (in, out/groups). A convolution's weights come as (O, I) channels-first.
@@ -38,13 +46,20 @@ def conv_reference(spec: ConvSpec, x: ArrayLike, w: ArrayLike, bias: ArrayLike |
         if bias is not None:
             values = _array("bias", bias, spec.bias_shape)
             ys += values.reshape(-1, *(1,) * spec.rank)
-        if spec.activation is not None:
+        if residual is not None:
+            added = _array("residual", residual, spec.output_shape)
+            ys += np.moveaxis(added, -1, 1) if spec.channels_last else added
+        if slopes is not None:
+            values = _array("slopes", slopes, spec.bias_shape)
+            ys = np.where(ys < 0, values.reshape(-1, *(1,) * spec.rank) * ys, ys)
+        elif spec.activation is not None:
             ys = activate(spec.activation, ys)
     return np.ascontiguousarray(np.moveaxis(ys, 1, -1) if spec.channels_last else ys)
 
 
 def activate(activation: str, v: Float64) -> Float64:
-    """An activation of the spec's names ("relu", "clip=0,6", ...) on every element; NaN stays NaN."""
+    """An activation of the spec's names ("relu", "clip=0,6", ...; not "prelu", which takes an array) on every
+    element; NaN stays NaN."""
     name, params = parse_activation(activation)
     return _ACTIVATIONS[name](v, *params)
 

@@ -47,7 +47,8 @@ class ConvSpec:
     ``kernel``, ``stride``, ``dilation``, ``output_padding``: an int, or one per spatial dim.
     ``padding``: "SAME" (as TensorFlow), "VALID", "FULL", an int, one int or (lo, hi) per spatial dim.
     ``layout``: NCHW or NHWC at any rank, or the rank's own name (NCW, NWC, NCDHW, NDHWC).
-    ``out_dtype``: None for ``dtype``. ``activation``: "relu", "clip=0,6" or ("clip", 0, 6), ...
+    ``out_dtype``: None for ``dtype``. ``bias``, then ``residual`` (an array of the output's shape) are added,
+    then ``activation`` is applied: "relu", "clip=0,6", ("clip", 0, 6), "prelu" (slopes per channel), ...
     ``transposed``: out = (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1, and
     SAME gives in*stride.
 
@@ -67,6 +68,7 @@ class ConvSpec:
     transposed: bool
     output_padding: tuple[int, ...]
     bias: bool
+    residual: bool
     activation: str | None
 
     def __init__(
@@ -85,6 +87,7 @@ class ConvSpec:
         transposed: bool = False,
         output_padding: Ints = 0,
         bias: bool = False,
+        residual: bool = False,
         activation: str | tuple[Any, ...] | None = None,
     ) -> None:
         shape = read_shape(input_shape)
@@ -106,6 +109,7 @@ class ConvSpec:
         store("transposed", read_flag("transposed", transposed))
         store("output_padding", read_per_dim("output_padding", output_padding, rank, 0))
         store("bias", read_flag("bias", bias))
+        store("residual", read_flag("residual", residual))
         store("activation", canonical_activation(activation))
 
         for dim, size in enumerate(shape):
@@ -189,8 +193,13 @@ class ConvSpec:
 
     @property
     def bias_shape(self) -> tuple[int, ...]:
-        """Shape of the bias, whether the spec has one or not."""
+        """Shape of the bias and of PReLU's slopes, whether the spec has them or not."""
         return (self.out_channels,)
+
+    @property
+    def slopes(self) -> bool:
+        """Whether the activation takes slopes, an array of ``bias_shape``: that of PReLU does."""
+        return self.activation == "prelu"
 
     @property
     def multiplier(self) -> int:
@@ -212,10 +221,11 @@ class ConvSpec:
 
     @property
     def bytes(self) -> int:
-        """Bytes that one call must move at least: x, weights, bias and result once each."""
+        """Bytes that one call must move at least: each array that it reads or writes, once."""
         read = math.prod(self.input_shape) + math.prod(self.weight_shape)
-        written = math.prod(self.output_shape) + (self.out_channels if self.bias else 0)
-        return read * ITEMSIZE[self.dtype] + written * ITEMSIZE[self.out_dtype]
+        of_outputs = math.prod(self.output_shape) * (1 + self.residual)
+        of_outputs += self.out_channels * (self.bias + self.slopes)
+        return read * ITEMSIZE[self.dtype] + of_outputs * ITEMSIZE[self.out_dtype]
 
     @property
     def intensity(self) -> float:

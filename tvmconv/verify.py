@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FILLS = ("normal", "integer")
 
-_EXACT_ACTIVATIONS = {None, "relu", "relu6", "clip"}
-_UNBOUNDED = {None, "relu", "leaky_relu"}
+_EXACT_ACTIVATIONS = {None, "relu", "relu6", "clip", "prelu"}
+_UNBOUNDED = {None, "relu", "leaky_relu", "prelu"}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def check(
 
     spec = ConvSpec.parse(entry["descriptor"])
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
-    expected = conv_reference(spec, *arrays.values())
+    expected = conv_reference(spec, **arrays)
     size = 1.0  # what the activations' own errors are relative to, where the sums have none
     if fill == "normal":
         tolerance = default_tolerance(spec) if tolerance is None else tolerance

@@ -14,7 +14,7 @@ from tvmconv.spec import ConvSpec
 
 
 def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
-    """The packed blob of ``kernel`` for ``weights``: "w" and, where it has one, "bias", as in the spec.
+    """The packed blob of ``kernel`` for ``weights``: "w" and, where it has them, "bias" and "slopes".
 
     For any target, on any machine. Raises SpecError for arrays that do not fit.
     """
@@ -22,7 +22,7 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
         _check(param, weights.get(param.name))
     spec = ConvSpec.parse(kernel.descriptor)
     w = Packing(**kernel.schedule["packing"]).pack_array(problem_of(spec), weights["w"])
-    parts = {"packed_w": w, "packed_bias": weights.get("bias")}
+    parts = {"packed_w": w, **{f"packed_{name}": weights.get(name) for name in ("bias", "slopes")}}
     blob = bytearray(kernel.packed_bytes)
     for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
         array = parts[param.name]

@@ -27,6 +27,7 @@ ABI = 1  # of the C functions
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
+_FIRST_WEIGHTS = ("w", "bias")  # before the inputs after x in a call; others come after these
 _ZEROS = "0" * _HASH_DIGITS
 
 
@@ -82,8 +83,9 @@ def _function(name: str, kernel: Kernel) -> dict[str, Any]:
         "descriptor": kernel.descriptor,
         "arguments": [
             *(argument(param, "input") for param in kernel.inputs[:1]),
-            *(argument(param, "weight") for param in kernel.weights),
+            *(argument(param, "weight") for param in kernel.weights if param.name in _FIRST_WEIGHTS),
             *(argument(param, "input") for param in kernel.inputs[1:]),
+            *(argument(param, "weight") for param in kernel.weights if param.name not in _FIRST_WEIGHTS),
             argument(kernel.output, "output"),
         ],
         "packed_bytes": kernel.packed_bytes,

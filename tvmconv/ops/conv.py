@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tvm import te, tirx
 
-from tvmconv.ops.epilogue import activate
+from tvmconv.ops.epilogue import activate, prelu
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 
 
-def kernel_func(p: Problem, packing: Packing, *, bias: bool, activation: str | None) -> tirx.PrimFunc:
-    """``(x, packed weights[, bias], y)``: stages ``pad`` (when there is padding), ``conv``, ``y``.
+def kernel_func(
+    p: Problem, packing: Packing, *, bias: bool, residual: bool = False, activation: str | None
+) -> tirx.PrimFunc:
+    """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when there is padding),
+    ``conv``, ``y``.
 
-    Shapes: ``p.x_shape()``, ``packing.shape(p)``, ``(groups, out_group)``, ``p.y_shape``.
+    Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.y_shape``, bias and slopes
+    (there are some for "prelu") ``(groups, out_group)``.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(p), p.dtype, name="w")
-    b = te.placeholder((p.groups, p.out_group), p.dtype, name="b") if bias else None
+    b = _channel_array(p, "b") if bias else None
+    r = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
+    slopes = _channel_array(p, "slopes") if activation == "prelu" else None
     acc = _sums(p, packing, _pad(p, x), w)
 
     def finish(*at):
         value = acc(*at)
+        _, g, o, _ = _split(p, at)
         if b is not None:
-            _, g, o, _ = _split(p, at)
             value = value + b(g, o)
+        if r is not None:
+            value = value + r(*at)
+        if slopes is not None:
+            return prelu(value, slopes(g, o))
         return activate(value, activation)
 
     y = te.compute(p.y_shape, finish, name="y")
-    return te.create_prim_func([t for t in (x, w, b, y) if t is not None])
+    return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
 
 
-def prepack_func(p: Problem, packing: Packing, *, bias: bool) -> tirx.PrimFunc:
-    """``(w[, bias], packed[, packed bias])``: the user's arrays into the ones that ``kernel_func`` reads."""
+def prepack_func(p: Problem, packing: Packing, *, channel_arrays: Sequence[str] = ()) -> tirx.PrimFunc:
+    """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
+    ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
     w = te.placeholder(p.weight_shape, p.dtype, name="w")
     packed = packing.pack(p, w)
-    if not bias:
-        return te.create_prim_func([w, packed])
-    b = te.placeholder((p.groups, p.out_group), p.dtype, name="b")
-    copy = te.compute(b.shape, lambda g, o: b(g, o), name="packed_bias")
-    return te.create_prim_func([w, b, packed, copy])
+    given = [_channel_array(p, name) for name in channel_arrays]
+    copies = [te.compute(a.shape, a.__call__, name=f"packed_{a.op.name}") for a in given]
+    return te.create_prim_func([w, *given, packed, *copies])
+
+
+def _channel_array(p: Problem, name: str) -> te.Tensor:
+    return te.placeholder((p.groups, p.out_group), p.dtype, name=name)
 
 
 def _split(p: Problem, at: tuple) -> tuple:

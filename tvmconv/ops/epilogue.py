@@ -1,4 +1,4 @@
-"""What happens to an accumulated sum before it is stored: bias, then activation. Definitions as in ONNX."""
+"""The activations, on one element of a sum that is about to be stored. Definitions as in ONNX."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from tvmconv.spec import parse_activation
 
 
 def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
-    """``activation`` (a spec's canonical text) applied to a scalar expression."""
+    """``activation`` (a spec's canonical text, not "prelu") applied to a scalar expression."""
     if activation is None:
         return value
     name, params = parse_activation(activation)
     return _ACTIVATIONS[name](value, *params)
+
+
+def prelu(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
+    """``value`` where it is not negative, else ``slope * value``; NaN stays NaN."""
+    return tirx.Select(tirx.LT(value, _const(0.0, value)), value * slope, value)
 
 
 def _const(value: float, like: tirx.Expr) -> tirx.Expr:
@@ -55,7 +60,7 @@ _ACTIVATIONS = {
     "relu": lambda v: _keep_nan(v, 0.0, tirx.LT),
     "relu6": lambda v: _clip(v, 0.0, 6.0),
     "clip": _clip,
-    "leaky_relu": lambda v, alpha: tirx.Select(tirx.LT(v, _const(0.0, v)), v * _const(alpha, v), v),
+    "leaky_relu": lambda v, alpha: prelu(v, _const(alpha, v)),
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": lambda v: v * _hard_sigmoid(v, 1 / 6, 0.5),
