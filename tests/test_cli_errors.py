@@ -129,7 +129,10 @@ def test_interrupt_is_quiet(library: Path) -> None:
 
 def on_terminal(arguments: Sequence[object], **env: str) -> str:
     """What the command writes to a terminal, both streams."""
-    parent, child = pty.openpty()
+    try:
+        parent, child = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"no pseudo-terminals here: {error}")
     command = [sys.executable, "-m", "tvmconv", *map(str, arguments)]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", **env}
     with subprocess.Popen(command, stdout=child, stderr=child, stdin=child, env=environment) as process:

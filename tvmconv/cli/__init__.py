@@ -43,19 +43,27 @@ def _run(run_app, argv: list[str]) -> int:
         return status
     except Error as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        # The reader (`| head`) has gone: point stdout elsewhere, so that the flush at exit stays silent.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader (`| head`) has gone
+        _settle_stdout()
         return 1
     except OSError as error:
         if error.strerror is None:
             raise
+        _settle_stdout()
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     except Exception as error:
         message = usage_message(error)
         if message is None:
             raise
         return _fail(message)
+
+
+def _settle_stdout() -> None:
+    """Write out what stdout still holds, or drop it if that fails: the flush at exit would fail again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> int:
