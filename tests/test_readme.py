@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,7 +25,28 @@ def _run(command: list[str], folder: Path, **env: str) -> str:
     return done.stdout
 
 
+def _write_model(folder: Path) -> None:
+    """The reader's own `model.onnx`, with its shape left open, and an input for it."""
+    rng = np.random.default_rng(0)
+    weights = [("w", (8, 3, 3, 3)), ("scale", (8,)), ("shift", (8,)), ("mean", (8,)), ("variance", (8,))]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+            helper.make_node("BatchNormalization", ["c", *(name for name, _ in weights[1:])], ["n"]),
+            helper.make_node("Relu", ["n"], ["y"]),
+        ],
+        "model",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(rng.random(shape, np.float32) + 0.5, name) for name, shape in weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    save(model, folder / "model.onnx")
+    np.save(folder / "x.npy", rng.random((1, 3, 224, 224), np.float32))
+
+
 def test_blocks_run(tmp_path: Path) -> None:
+    _write_model(tmp_path)
     # The interpreter's own folder first, so that `tvmconv` is the one under test.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     cache = str(tmp_path / "cache")
