@@ -8,6 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tvmconv.onnx.agreement import arriving
+from tvmconv.onnx.layers import Extraction, image_from, image_in, weights_in
+from tvmconv.onnx.session import random_feeds
+from tvmconv.reference import conv_reference
+
 
 class Net:
     """A graph in the making: each operator is a call that returns the name of its result."""
@@ -81,3 +86,18 @@ def small_network(shape: tuple[Any, ...] = (1, 3, 17, 12)) -> onnx.ModelProto:
     y = net.op("Relu", net.conv(y, 24, 24, (1, 1), bias=True))
     y = net.op("Relu", net.conv(y, 24, 24, (1, 1), bias=True))
     return net.model(net.op("GlobalAveragePool", y))
+
+
+def check_layers(found: Extraction) -> None:
+    """Each layer computes from the x that arrives at it the y that onnxruntime has there."""
+    values = arriving(found, random_feeds(found.model, found.shapes))
+    for layer in found.layers:
+        w, bias = layer.w, layer.bias
+        if w is None:
+            w = weights_in(found.layout, values[layer.w_value])
+        if bias is None and layer.spec.bias:
+            bias = values[layer.bias_value]
+        y = conv_reference(layer.spec, image_in(found.layout, values[layer.x]), w, bias)
+        expected = values[layer.y]
+        error = np.max(np.abs(image_from(found.layout, y) - expected))
+        assert error <= 1e-5 * (np.ptp(expected) + 1e-3), layer.name

@@ -15,7 +15,7 @@ from tvmconv.onnx.activations import match
 from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.folding import affine_after
 from tvmconv.onnx.graph import Graph, node_name, subgraphs
-from tvmconv.onnx.model import Model, Shapes, Source, load
+from tvmconv.onnx.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.shapes import Dims, infer_shapes, input_shapes
 from tvmconv.spec import ConvSpec
 
@@ -96,6 +96,11 @@ def extract(source: Source | Model, shapes: Shapes | None = None, *, layout: str
     if layout not in ("NCHW", "NHWC"):
         raise SpecError(f"layout: {layout!r}, expected 'NCHW' or 'NHWC'")
     model = load(source)
+    with damage_told(model):
+        return _extract(model, shapes, layout)
+
+
+def _extract(model: Model, shapes: Shapes | None, layout: str) -> Extraction:
     graph = model.graph
     skipped = [*_related(graph.nodes), *_nested(graph.nodes)]
     nodes = [node for node in graph.nodes if _is_convolution(node)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
@@ -68,6 +69,26 @@ def load(source: Source) -> Model:
 
         proto = inline_local_functions(proto)
     return Model(name, proto, digest.hexdigest(), opset, Graph(proto, opset), folder)
+
+
+@contextmanager
+def damage_told(model: Model) -> Iterator[None]:
+    """Turn what a malformed graph raises, somewhere inside, into an Error with the onnx checker's reason.
+
+    An exception over a graph in which the checker finds nothing wrong passes through.
+    """
+    try:
+        yield
+    except Error:
+        raise
+    except Exception:
+        from onnx import checker
+
+        try:
+            checker.check_model(model.proto)
+        except Exception as reason:
+            raise Error(f"{model.name}: not a valid ONNX model: {_line(reason)}") from None
+        raise
 
 
 def require_onnx():

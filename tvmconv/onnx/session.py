@@ -44,8 +44,9 @@ def open_session(model: Model, expose: Sequence[str] = (), *, options: Any = Non
     options.log_severity_level = 4  # what matters comes as an exception
     try:
         return runtime.InferenceSession(
-            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it prints, and tries the same again
+        )  # fmt: skip
     except Exception as error:
         raise Error(f"{model.name}: onnxruntime cannot load it: {_first_line(error)}") from None
 
