@@ -9,6 +9,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
+from tvmconv.ops.winograd import WinogradPacking
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Plan:
     """A strategy's answer for one problem on one machine. ``point`` holds the numbers that it chose."""
 
     strategy: str
-    packing: Packing
+    packing: Packing | WinogradPacking
     apply: Callable[[Schedule], None]
     point: dict[str, Any] = field(default_factory=dict)
+    algorithm: str = "direct"

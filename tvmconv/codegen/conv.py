@@ -36,5 +36,5 @@ def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
         prepack=conv.prepack_func(problem, plan.packing, channel_arrays=channel_arrays),
         inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
-                  "packing": asdict(plan.packing)},
+                  "algorithm": plan.algorithm, "packing": asdict(plan.packing)},
     )  # fmt: skip

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from tvm import te, tirx
 
+from tvmconv.ops import winograd
 from tvmconv.ops.epilogue import activate, prelu
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
+from tvmconv.ops.winograd import WinogradPacking
 
 
 def kernel_func(
-    p: Problem, packing: Packing, *, bias: bool, residual: bool = False, activation: str | None
+    p: Problem, packing: Packing | WinogradPacking, *, bias: bool, residual: bool = False, activation: str | None
 ) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when there is padding),
-    ``conv``, ``y``.
+    ``conv``, ``y``; by Winograd's algorithm also ``patches`` and ``products``, and always ``pad``.
 
     Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.y_shape``, bias and slopes
     (there are some for "prelu") ``(groups, out_group)``.
@@ -25,7 +27,11 @@ def kernel_func(
     b = _channel_array(p, "b") if bias else None
     r = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
     slopes = _channel_array(p, "slopes") if activation == "prelu" else None
-    acc = _sums(p, packing, _pad(p, x), w)
+    if isinstance(packing, WinogradPacking):
+        acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p)), w)
+    else:
+        reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
+        acc = _sums(p, packing, _pad(p, x, reach) if p.padded else x, w)
 
     def finish(*at):
         value = acc(*at)
@@ -42,7 +48,7 @@ def kernel_func(
     return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
 
 
-def prepack_func(p: Problem, packing: Packing, *, channel_arrays: Sequence[str] = ()) -> tirx.PrimFunc:
+def prepack_func(p: Problem, packing: Packing | WinogradPacking, *, channel_arrays: Sequence[str] = ()) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
     w = te.placeholder(p.weight_shape, p.dtype, name="w")
@@ -74,10 +80,8 @@ def _reach(p: Problem, d: int) -> int:
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 
 
-def _pad(p: Problem, x: te.Tensor) -> te.Tensor:
-    """x with its zeros around it; x itself when there are none."""
-    if not p.padded:
-        return x
+def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
+    """x with its zeros around it, the first ``reach`` positions of each dimension."""
 
     def value(*at):
         n, g, c, spatial = _split(p, at)
@@ -85,12 +89,11 @@ def _pad(p: Problem, x: te.Tensor) -> te.Tensor:
         for d, (s, (lo, _)) in enumerate(zip(spatial, p.pad, strict=True)):
             if lo:
                 inside.append(s >= lo)
-            if _reach(p, d) > lo + p.spatial[d]:
+            if reach[d] > lo + p.spatial[d]:
                 inside.append(s < lo + p.spatial[d])
         source = x(*_join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         return te.if_then_else(te.all(*inside), source, tirx.const(0, p.dtype)) if inside else source
 
-    reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
     return te.compute(p.x_shape(reach), value, name="pad")
 
 

@@ -1,0 +1,215 @@
+"""Pooling. Channels-last: vectors of channels, a register tile of pixels, no padded copy. Channels-first:
+vectors along the row, of a plane that is padded in cache. A whole image: several strands of partial results,
+in vectors of channels or along the plane, joined in the end; parallel over channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvmconv.ops import pool
+from tvmconv.ops.pool import PoolProblem
+from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
+    peel_at,
+    peel_borders,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+)
+from tvmconv.schedules.machines import Machine
+
+_LONGEST_UNROLLED = 16  # taps
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """The kernel as scheduled, the strategy's name and the numbers that it chose."""
+
+    func: tirx.PrimFunc
+    strategy: str
+    point: dict[str, Any]
+
+
+def plan(p: PoolProblem, machine: Machine) -> PoolPlan:
+    """The plan for ``p``; every pooling has one."""
+    lanes = machine.lanes(p.itemsize)
+    if p.whole:
+        return _whole_plane(p, lanes) if p.channels == 1 else _whole_last(p, lanes)
+    return _planes(p, lanes, machine) if p.channels == 1 else _last(p, lanes, machine)
+
+
+def _planned(func: tirx.PrimFunc, strategy: str, apply, **point: Any) -> PoolPlan:
+    sch = Schedule(func)
+    apply(sch)
+    return PoolPlan(sch.mod["main"], strategy, point)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor of ``number`` that is at most ``most``, or 1."""
+    return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)
+
+
+def _last(p: PoolProblem, lanes: int, machine: Machine) -> PoolPlan:
+    have = -(-p.channels // lanes)
+    vectors = min(4 if p.out_spatial[-1] <= 14 else 2, have)
+    width = max(1, min(machine.vector_registers // 2 // vectors, 4, p.out_spatial[-1]))
+    block = min(vectors * lanes, p.channels)
+    height = p.out_spatial[-2] if len(p.spatial) > 1 else 1
+    others = p.batch * prod(p.out_spatial[:-2]) * -(-p.channels // block)
+    rows = -(-height // min(height, -(-FEWEST_TASKS // others)))
+    return _planned(pool.windows_func(p), "pool_last", lambda sch: _last_schedule(sch, p, lanes, rows, width,
+                    block), rows=rows, width=width, block=block)
+
+
+def _last_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: int, block: int) -> None:
+    y, sums = sch.get_sblock("y"), sch.get_sblock("pool")
+    if p.padded:
+        sch.compute_inline(sch.get_sblock("pad"))
+    rank = len(p.spatial)
+    n, *outer, x, c = sch.get_loops(y)
+    xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
+    co, ci = sch.split(c, [None, block], preserve_unit_iters=True)
+    strip = []
+    if outer:
+        ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
+        outer, strip = [*outer[:-1], ro], [ri]
+    sch.reorder(n, *outer, co, xo, *strip, xi, ci)
+    peel_borders(sch, xo, p, rank - 1, width)
+    peel_tail(sch, co, p.channels, block)
+    vector_tile(sch, ci, lanes, block)
+    sch.unroll(xi)
+    run_parallel(sch, p, [n, *outer, co])
+    sch.compute_at(sums, strip[0] if strip else xo, preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    own = sch.get_loops(sums)[-(2 * rank + 2):]
+    pixels, channel, taps = own[1 : rank + 1], own[rank + 1], own[rank + 2 :]
+    vec, lane = vector_tile(sch, channel, lanes, block)
+    sch.reorder(*taps, *pixels, vec, lane)
+    for loop in pixels:
+        sch.unroll(loop)
+    _unroll_taps(sch, p, taps)
+    sch.decompose_reduction(sums, taps[0])
+
+
+def _planes(p: PoolProblem, lanes: int, machine: Machine) -> PoolPlan:
+    width = -(-p.out_spatial[-1] // lanes)
+    vectors, rows = min(width, 2), min(p.out_spatial[-2], 4) if len(p.spatial) > 1 else 1
+    planes = 1
+    if p.padded:  # padded some time before they are read: a load that spans fresh stores waits for them
+        size = p.itemsize * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+        planes = _divisor(p.batch, min(machine.l1 // 2 // size, p.batch // FEWEST_TASKS))
+    return _planned(pool.windows_func(p), "pool_planes", lambda sch: _planes_schedule(sch, p, lanes, planes,
+                    rows, vectors), planes=planes, rows=rows, vectors=vectors)
+
+
+def _planes_schedule(
+    sch: Schedule, p: PoolProblem, lanes: int, planes: int, rows: int, vectors: int
+) -> None:
+    y, sums = sch.get_sblock("y"), sch.get_sblock("pool")
+    n, *outer, x, c = sch.get_loops(y)
+    no, ni = sch.split(n, [None, planes], preserve_unit_iters=True)
+    width = p.out_spatial[-1]
+    span = min(lanes * vectors, width)
+    xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
+    strip = []
+    if outer:
+        ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
+        peel_tail(sch, ro, p.out_spatial[-2], rows)
+        sch.unroll(ri)
+        outer, strip = [*outer[:-1], ro], [ri]
+    sch.reorder(no, ni, *outer, xo, *strip, c, xi)
+    peel_tail(sch, xo, width, span)
+    vector_tile(sch, xi, lanes, span)
+    sch.compute_at(sums, xo, preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    rank = len(p.spatial)
+    if p.padded:
+        copy = sch.get_sblock("pad")
+        sch.compute_at(copy, no, preserve_unit_loops=True)
+        loops = sch.get_loops(copy)[-rank - 1 : -1]
+        for loop, size, (lo, _) in zip(loops, p.spatial, p.pad, strict=True):
+            peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])
+    run_parallel(sch, p, [no] if p.padded else [no, ni])
+    own = sch.get_loops(sums)[-(2 * rank + 2):]
+    row, pixel, taps = own[1:rank], own[rank], own[rank + 2 :]
+    vec, lane = vector_tile(sch, pixel, lanes, span)
+    sch.reorder(*taps, *row, own[rank + 1], vec, lane)
+    for loop in row:
+        sch.unroll(loop)
+    _unroll_taps(sch, p, taps)
+    sch.decompose_reduction(sums, taps[0])
+
+
+def _unroll_taps(sch: Schedule, p: PoolProblem, taps: list) -> None:
+    count = 1
+    for loop, size in zip(reversed(taps[-2:]), reversed(p.kernel[-2:]), strict=True):
+        count *= size
+        if count <= _LONGEST_UNROLLED:
+            sch.unroll(loop)
+
+
+def _whole_last(p: PoolProblem, lanes: int) -> PoolPlan:
+    vectors = max(1, min(8, p.batch * -(-p.channels // lanes) // FEWEST_TASKS))
+    block = min(vectors * lanes, p.channels)
+
+    def apply(sch: Schedule) -> None:
+        y, sums, row = (sch.get_sblock(name) for name in ("y", "pool", "row"))
+        n, _, _, c = sch.get_loops(y)
+        co, ci = sch.split(c, [None, block], preserve_unit_iters=True)
+        sch.reorder(n, co, ci)
+        peel_tail(sch, co, p.channels, block)
+        vector_tile(sch, ci, lanes, block)
+        run_parallel(sch, p, [n, co])
+        sch.compute_at(sums, co, preserve_unit_loops=True)
+        sch.set_scope(sums, 0, "local")
+        channel, r = sch.get_loops(sums)[-2:]
+        vec, lane = vector_tile(sch, channel, lanes, block)
+        sch.reorder(r, vec, lane)
+        sch.compute_at(row, r, preserve_unit_loops=True)
+        sch.set_scope(row, 0, "local")
+        channel, q = sch.get_loops(row)[-2:]
+        vec, lane = vector_tile(sch, channel, lanes, block)
+        sch.reorder(q, vec, lane)
+        sch.decompose_reduction(row, q)
+        sch.decompose_reduction(sums, r)
+
+    return _planned(pool.whole_last_func(p), "pool_whole_last", apply, block=block)
+
+
+def _whole_plane(p: PoolProblem, lanes: int) -> PoolPlan:
+    size = p.spatial[0]
+    while lanes > size:
+        lanes //= 2
+    span = lanes * min(4, size // lanes)
+    # Memory for the strands is taken once a task, so a task has several planes.
+    planes = _divisor(p.batch, p.batch // (2 * FEWEST_TASKS))
+
+    def apply(sch: Schedule) -> None:
+        y = sch.get_sblock("y")
+        no, n = sch.split(sch.get_loops(y)[0], [None, planes], preserve_unit_iters=True)
+        run_parallel(sch, p, [no])
+        names = [sch.get(b).name_hint for b in sch.get_child_blocks(sch.get_sblock("root"))]
+        for name in reversed([name for name in names if name.startswith("half")]):
+            block = sch.get_sblock(name)
+            sch.compute_at(block, n, preserve_unit_loops=True)
+            sch.set_scope(block, 0, "local")
+            loop = sch.get_loops(block)[-1]
+            if int(sch.get(loop).extent) > 1:
+                sch.vectorize(loop)
+        part = sch.get_sblock("part")
+        sch.compute_at(part, n, preserve_unit_loops=True)
+        sch.set_scope(part, 0, "local")
+        strand, k = sch.get_loops(part)[-2:]
+        peel_tail(sch, k, size, span)
+        vec, lane = vector_tile(sch, strand, lanes, span)
+        sch.reorder(k, vec, lane)
+        sch.decompose_reduction(part, k)
+
+    return _planned(pool.whole_plane_func(p, span, lanes), "pool_whole_plane", apply, span=span,
+                    planes=planes)

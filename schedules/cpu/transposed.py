@@ -1,0 +1,101 @@
+"""Transposed convolution, phase by phase: which strategy, and the one with vectors of output channels.
+
+The phases along a row are written out (up to a few), so that which taps they have is known while compiling;
+phases of the other dims are loops, and a tap that a phase has not is skipped as a whole row of taps. Borders
+of the image are tiles of their own, without a padded copy of x.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.schedules.cpu import direct_last, transposed_planes
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
+
+PLANES = transposed_planes.STRATEGY
+MOST_WRITTEN_OUT = 8  # phases, and taps, along a row
+
+
+def plan(p: TransposedProblem, machine: Machine) -> Plan:
+    """The plan for ``p``: there is one for every problem."""
+    lanes = machine.lanes()
+    if not p.channels_last:
+        width = p.positions[-1]
+        filled = width / (-(-width // lanes) * lanes)
+        if 2 * filled > min(1.0, p.out_group / lanes):
+            return transposed_planes.plan(p, machine)
+    across = p.channels_last and p.groups > 1 and 2 * p.out_group <= lanes
+    if across:
+        # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
+        lanes = lanes // p.out_group * p.out_group
+        channels = p.groups * p.out_group
+        vectors = min(2, -(-channels // lanes))
+        width = min(machine.vector_registers // 2 // vectors, 4, p.positions[-1])
+    else:
+        channels = p.out_group
+        width, vectors = direct_last.tile_of(p.phase(), machine)
+    block = min(vectors * lanes, channels)
+    return Plan(
+        "transposed_channels", TransposedPacking(block, across), lambda sch: schedule(sch, p, lanes, width, block, across),
+        {"width": width, "block": block},
+    )
+
+
+def border_cuts(p: TransposedProblem, d: int, tile: int) -> list[int]:
+    """Of the tiles of positions along dim d: the first that sees nothing below x in any phase, and the first
+    at the high side that sees something above it or is not whole."""
+    lowest, highest = p.reach(d)
+    count = -(-p.positions[d] // tile)
+    first = next((t for t in range(count) if t * tile + lowest >= 0), count)
+
+    def inside(t: int) -> bool:
+        end = (t + 1) * tile
+        return end * p.stride[d] <= p.out_spatial[d] and end - 1 + highest < p.spatial[d]
+
+    last = count
+    while last > first and not inside(last - 1):
+        last -= 1
+    return [first, last]
+
+
+def schedule(
+    sch: Schedule, p: TransposedProblem, lanes: int, width: int, block: int, across: bool
+) -> None:
+    y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
+    sch.compute_inline(sch.get_sblock("phase"))
+    rank = len(p.spatial)
+    n, *halves, g, o = sch.get_loops(y)
+    q, r = halves[:rank], halves[rank:]
+    xo, xi = sch.split(q[-1], [None, width], preserve_unit_iters=True)
+    if across:
+        co, ci = sch.split(sch.fuse(g, o), [None, block], preserve_unit_iters=True)
+        channels, extent = [co], p.groups * p.out_group
+    else:
+        co, ci = sch.split(o, [None, block], preserve_unit_iters=True)
+        channels, extent = [g, co], p.out_group
+    rows = [*q[:-1], *r[:-1]]
+    # What is larger stays in the cache from one task to the next: weights of a few channels, or a few rows.
+    tasks = [n, *channels, *rows] if p.weight_elements > p.x_elements else [n, *rows, *channels]
+    inner = [xo, r[-1]] if across else [r[-1], xo]
+    sch.reorder(*tasks, *inner, xi, ci)
+    if p.stride[-1] <= MOST_WRITTEN_OUT:
+        peel_at(sch, r[-1], p.stride[-1], list(range(1, p.stride[-1])))
+    peel_at(sch, xo, -(-p.positions[-1] // width), border_cuts(p, rank - 1, width))
+    peel_tail(sch, co, extent, block)
+    vector_tile(sch, ci, lanes, block)
+    sch.unroll(xi)
+    run_parallel(sch, p, tasks if rows else [*tasks, *inner])
+    sch.compute_at(conv, inner[-1], preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    own = sch.get_loops(conv)[-(3 * rank + 4):]
+    pixel, group, channel = own[rank], own[2 * rank + 1], own[2 * rank + 2]
+    taps, i = own[2 * rank + 3 : -1], own[-1]
+    vec, lane = vector_tile(sch, sch.fuse(group, channel) if across else channel, lanes, block)
+    sch.reorder(*taps, i, pixel, vec, lane)
+    sch.unroll(pixel)
+    if p.steps[-1] <= MOST_WRITTEN_OUT:
+        sch.unroll(taps[-1])
+    sch.decompose_reduction(conv, taps[0])

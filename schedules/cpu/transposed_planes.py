@@ -1,0 +1,94 @@
+"""Channels-first transposed convolution: vectors along the positions of a phase, a register tile of output
+channels by vectors; then the phases along the row are interleaved in registers and stored as vectors.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.schedules.cpu import planes
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
+
+STRATEGY = "transposed_planes"
+_MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for others
+
+
+def plan(p: TransposedProblem, machine: Machine) -> Plan:
+    lanes = machine.lanes()
+    channels, _, vectors = planes.tile_of(p.phase(), machine)
+    if 1 < p.stride[-1] <= _MOST_JOINED:
+        vectors = min(vectors, 7 // (p.stride[-1] - 1))
+    ahead = planes.planes_of(p.phase(), machine)
+    return Plan(
+        STRATEGY, TransposedPacking(channels),
+        lambda sch: schedule(sch, p, lanes, ahead, channels, vectors),
+        {"planes": ahead, "channels": channels, "vectors": vectors},
+    )
+
+
+def schedule(
+    sch: Schedule, p: TransposedProblem, lanes: int, ahead: int, channels: int, vectors: int
+) -> None:
+    y, phase, conv = sch.get_sblock("y"), sch.get_sblock("phase"), sch.get_sblock("conv")
+    copy = sch.get_sblock("pad") if p.phase().padded else None
+    joined = 1 < p.stride[-1] <= _MOST_JOINED
+    if not joined:
+        sch.compute_inline(phase)
+    rank = len(p.spatial)
+    n, g, o, *halves, last = sch.get_loops(y)
+    q, r = [*halves[: rank - 1], last], halves[rank - 1 :]
+    width = p.positions[-1]
+    span = min(lanes * vectors, width)
+    go, gi = sch.split(g, [None, ahead], preserve_unit_iters=True)
+    oo, oi = sch.split(o, [None, channels], preserve_unit_iters=True)
+    xo, xi = sch.split(q[-1], [None, span], preserve_unit_iters=True)
+    rows = [*q[:-1], *r[:-1]]
+    if joined:
+        sch.reorder(n, go, gi, oo, *rows, xo, oi, xi, r[-1])
+        vector_tile(sch, sch.fuse(xi, r[-1]), lanes, span * p.stride[-1])
+    else:
+        sch.reorder(n, go, gi, oo, *rows, r[-1], xo, oi, xi)
+        vector_tile(sch, xi, lanes, span)
+    peel_tail(sch, oo, p.out_group, channels)
+    partial = width % span or p.out_spatial[-1] % p.stride[-1]
+    peel_at(sch, xo, -(-width // span), [p.out_spatial[-1] // (span * p.stride[-1])] if partial else [])
+    sch.unroll(oi)
+    place = xo
+    if joined:
+        sch.compute_at(phase, xo, preserve_unit_loops=True)
+        sch.set_scope(phase, 0, "local")
+        own = sch.get_loops(phase)[-(2 * rank + 3):]
+        channel, turn, pixel = own[2], own[2 * rank + 1], own[2 * rank + 2]
+        sch.reorder(turn, channel, pixel)
+        peel_at(sch, turn, p.stride[-1], list(range(1, p.stride[-1])))
+        sch.unroll(channel)
+        vector_tile(sch, pixel, lanes, span)
+        place = turn
+    sch.compute_at(conv, place, preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    if copy is not None and p.is_depthwise:
+        sch.compute_at(copy, go, preserve_unit_loops=True)
+        run_parallel(sch, p, [n, go])
+    else:
+        run_parallel(sch, p, [n, go, gi, oo, *rows])
+        if copy is not None:
+            run_parallel(sch, p, sch.get_loops(copy)[:3])
+    own = sch.get_loops(conv)[-(3 * rank + 4):]
+    channel, pixel = own[2], own[2 * rank + 2]
+    taps, i = own[2 * rank + 3 : -1], own[-1]
+    vec, lane = vector_tile(sch, pixel, lanes, span)
+    sch.reorder(*taps, i, channel, vec, lane)
+    sch.unroll(channel)
+    if p.is_depthwise and prod(p.steps) <= 16:
+        for tap in taps[-2:]:
+            sch.unroll(tap)
+    sch.decompose_reduction(conv, taps[0])
+    if copy is not None:
+        for d, loop in enumerate(sch.get_loops(copy)[-rank:]):
+            lo, _ = p.around(d)
+            peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + p.spatial[d]])

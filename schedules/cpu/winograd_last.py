@@ -1,0 +1,97 @@
+"""Channels-last 3x3 convolution by Winograd's algorithm.
+
+A task takes some tiles of one row of tiles. It pads their pixels, transforms them, and for each block of
+output channels multiplies the 16 transformed positions in register tiles, then transforms the products back
+and finishes them; all of it stays in the core's own cache.
+"""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops import winograd
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
+
+_LEAST_GAIN = 1.4  # fewer multiplications; below this the transforms eat it up
+
+
+def rule(p: Problem, machine: Machine) -> Plan | None:
+    lanes = machine.lanes()
+    if not (winograd.fits(p) and p.channels_last and p.in_group >= 16 and p.out_group >= 2 * lanes):
+        return None
+    tiles = [-(-size // 2) for size in p.out_spatial]
+    if 9 * p.out_spatial[0] * p.out_spatial[1] < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
+        return None
+    return plan_of(p, machine)
+
+
+def plan_of(p: Problem, machine: Machine) -> Plan:
+    """The plan for any problem that the algorithm fits, whether or not it pays."""
+    lanes = machine.lanes()
+    vectors = min(2, -(-p.out_group // lanes))
+    block = min(vectors * lanes, p.out_group)
+    width = -(-p.out_spatial[1] // 2)
+    most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
+    steps = -(-width // most)
+    step = -(-width // steps)
+    # As many steps a task as leave the transformed patches room in the core's cache.
+    held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step)
+    tiles = step * max(1, min(steps, held))
+    return Plan(
+        "winograd_last", winograd.WinogradPacking(block),
+        lambda sch: schedule(sch, p, lanes, tiles, step, block),
+        {"tiles": tiles, "step": step, "block": block}, algorithm="winograd",
+    )  # fmt: skip
+
+
+def schedule(sch: Schedule, p: Problem, lanes: int, tiles: int, step: int, block: int) -> None:
+    y, conv, products, patches, pad = (sch.get_sblock(name) for name in ("y", "conv", "products", "patches", "pad"))
+    sch.compute_inline(conv)
+    n, row, col, g, o = sch.get_loops(y)
+    th, row = sch.split(row, [None, 2], preserve_unit_iters=True)
+    tw, col = sch.split(col, [None, 2], preserve_unit_iters=True)
+    task, tw = sch.split(tw, [None, tiles], preserve_unit_iters=True)
+    move, tile = sch.split(tw, [None, step], preserve_unit_iters=True)
+    oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
+    vec, lane = vector_tile(sch, oi, lanes, block)
+    sch.reorder(n, th, task, g, oo, move, tile, vec, row, col, lane)
+    for loop in (row, col):
+        sch.unroll(loop)
+    peel_tail(sch, oo, p.out_group, block)
+    width = -(-p.out_spatial[1] // 2)
+    if p.out_spatial[1] % 2 or width % tiles:
+        for loop, count in ((task, -(-width // tiles)), (move, tiles // step)):
+            peel_at(sch, loop, count, [count - 1])
+    run_parallel(sch, p, [n, th, task])
+    sch.compute_at(products, move, preserve_unit_loops=True)
+    sch.compute_at(patches, task, preserve_unit_loops=True)
+    sch.compute_at(pad, task, preserve_unit_loops=True)
+    _patches(sch, patches, lanes, p.in_group)
+    _products(sch, products, lanes, block)
+
+
+def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
+    a, b, *at, i = sch.get_loops(patches)[-7:]
+    vec, lane = sch.split(i, [None, min(lanes, channels)], preserve_unit_iters=True)
+    peel_tail(sch, vec, channels, lanes)
+    sch.reorder(*at, vec, a, b, lane)
+    sch.vectorize(lane)
+    sch.unroll(a)
+    sch.unroll(b)
+
+
+def _products(sch: Schedule, products, lanes: int, block: int) -> None:
+    """A matrix product at each of the 16 positions, its sums in registers until they are complete."""
+    a, b, n, th, tile, g, o, i = sch.get_loops(products)[-8:]
+    vec, lane = vector_tile(sch, o, lanes, block)
+    sch.reorder(a, b, n, th, g, i, tile, vec, lane)
+    store = sch.cache_write(products, 0, "local")
+    sch.reverse_compute_at(store, b, preserve_unit_loops=True)
+    *_, to_tile, _, to_o = sch.get_loops(store)
+    vector_tile(sch, to_o, lanes, block)
+    for loop in (tile, to_tile):
+        sch.unroll(loop)
+    sch.decompose_reduction(products, i)
