@@ -1,6 +1,7 @@
 """Random convolutions through the whole pipeline: right values, and not one element outside of a buffer.
 
-An example is a list of specs, compiled into one library; the error names the spec that failed.
+An example is a list of specs, compiled into one library and checked in a child process, which names the case
+that failed or crashed.
 """
 
 from dataclasses import replace
@@ -8,15 +9,14 @@ from dataclasses import replace
 import guard
 import numpy as np
 import pytest
-from checking import assert_right, random_arrays, without_activation
-from guarded_calls import run_guarded
+from checking import random_arrays
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from kernel_checks import check_guarded_only, check_kernels
 from strategies import specs
 
 import tvmconv
 from tvmconv.errors import SpecError
-from tvmconv.reference import conv_reference
 from tvmconv.spec import ConvSpec, depthwise, pointwise
 
 # What random drawing would meet too seldom; one spec each.
@@ -56,68 +56,23 @@ def corners():
     return compiled(CORNERS)
 
 
-def check_everything(module, pairs):
-    for spec, function in pairs:
-        for fill in ("integer", "normal"):
-            x, w, bias = random_arrays(spec, fill)
-            assert_right(spec, function(x, w, bias), x, w, bias, fill)
-        check_offsets(spec, function)
-        check_spread_of(spec, function, np.nan)
-        check_spread_of(spec, function, np.inf)
-    descriptors = {function.name: function.descriptor for _, function in pairs}
-    guard.in_child(run_guarded, str(module.path), descriptors)
-
-
-def check_offsets(spec, function):
-    """Every element-aligned offset within 64 bytes, another one for each buffer."""
-    x, w, bias = random_arrays(spec)
-    expected = function(x, w, bias)
-    for offset in range(0, 64, 4):
-        others = [(offset + 4 * shift) % 64 for shift in (3, 6, 11)]
-        bound = function.bind(
-            guard.aligned_copy(w, offset=others[0]),
-            None if bias is None else guard.aligned_copy(bias, offset=others[1]),
-        )
-        y = guard.aligned(spec.output_shape, offset=others[2])
-        bound(guard.aligned_copy(x, offset=offset), out=y)
-        np.testing.assert_array_equal(y, expected, err_msg=f"{spec} at offset {offset}")
-
-
-def check_spread_of(spec, function, value):
-    """One NaN or infinity in x reaches the results whose window holds it, and leaves the others alone."""
-    x, w, bias = random_arrays(spec)
-    w[w == 0] = 1  # infinity times zero would be another matter
-    clean = function(x, w, bias)
-    for seed in range(3):
-        place = tuple(np.random.default_rng(seed).integers(0, spec.input_shape))
-        marked = np.zeros_like(x)
-        marked[place] = 1
-        held = conv_reference(
-            without_activation(spec), marked, np.abs(w), np.zeros_like(bias) if spec.bias else None
-        )
-        dirty = x.copy()
-        dirty[place] = value
-        y = function(dirty, w, bias)
-        reached = conv_reference(spec, dirty, w, bias)[held > 0]
-        what = f"{spec} with {value} at {tuple(map(int, place))}"
-        np.testing.assert_array_equal(y[held == 0], clean[held == 0], err_msg=what)
-        if np.isnan(value):
-            assert np.isnan(y[held > 0]).all(), what
-        else:
-            np.testing.assert_allclose(y[held > 0], reached, rtol=1e-6, err_msg=what)
+def check_all(module, functions):
+    descriptors = {function.name: function.descriptor for function in functions}
+    guard.in_child(check_kernels, str(module.path), descriptors)
 
 
 # No shrinking: it would compile for minutes, and the failing spec is named as it is.
 @settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(specs(transposed=False).map(str), min_size=12, max_size=12, unique=True))
 def test_random_specs(descriptors):
-    check_everything(*compiled(map(ConvSpec.parse, descriptors)))
+    module, pairs = compiled(map(ConvSpec.parse, descriptors))
+    check_all(module, [function for _, function in pairs])
 
 
 @pytest.mark.parametrize("index", range(len(CORNERS)), ids=map(str, CORNERS))
 def test_corner(index, corners):
     module, pairs = corners
-    check_everything(module, [pairs[index]])
+    check_all(module, [pairs[index][1]])
 
 
 def test_guard_sees_a_kernel_that_reads_too_far(corners):
@@ -126,7 +81,7 @@ def test_guard_sees_a_kernel_that_reads_too_far(corners):
     batch, height, width, channels = spec.input_shape
     narrower = replace(spec, input_shape=(batch, height, width - 1, channels))
     with pytest.raises(AssertionError, match="died of SIG"):
-        guard.in_child(run_guarded, str(module.path), {function.name: str(narrower)})
+        guard.in_child(check_guarded_only, str(module.path), {function.name: str(narrower)})
 
 
 @pytest.mark.parametrize("misaligned", ["x", "w", "bias", "out"])

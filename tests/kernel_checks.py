@@ -1,0 +1,104 @@
+"""What every kernel must stand, to be run in a child process because a bad kernel may end it.
+
+Uses a library as its users do: numpy, ``tvmconv.load`` and the C interface, no compiler.
+"""
+
+import ctypes
+
+import numpy as np
+from checking import assert_right, random_arrays, without_activation
+from guard import aligned, aligned_copy, guarded, guarded_copy, outside_untouched
+
+import tvmconv
+from tvmconv.reference import conv_reference
+from tvmconv.spec import ConvSpec
+
+FILLS = ("integer", "normal")
+
+
+def check_kernels(library, descriptors):
+    """Every check on every function; ``descriptors``: name -> descriptor. Prints a case before it runs."""
+    module = tvmconv.load(library)
+    interface = ctypes.CDLL(library)
+    for name, descriptor in descriptors.items():
+        spec, function = ConvSpec.parse(descriptor), module[name]
+        for fill in FILLS:
+            print(f"{name} {descriptor} {fill}", flush=True)
+            x, w, bias = random_arrays(spec, fill)
+            assert_right(spec, function(x, w, bias), x, w, bias, fill)
+        check_offsets(spec, function)
+        for value in (np.nan, np.inf):
+            check_spread_of(spec, function, value)
+        check_guarded(spec, interface, name)
+
+
+def check_guarded_only(library, descriptors):
+    """The guarded calls alone, with descriptors that need not be the functions' own."""
+    interface = ctypes.CDLL(library)
+    for name, descriptor in descriptors.items():
+        check_guarded(ConvSpec.parse(descriptor), interface, name)
+
+
+def check_offsets(spec, function):
+    """Data at every element-aligned offset within 64 bytes, at another one for each buffer."""
+    x, w, bias = random_arrays(spec)
+    for offset in range(0, 64, 4):
+        print(f"{function.name} {spec} with x {offset} bytes past a multiple of 64", flush=True)
+        of_w, of_bias, of_y = ((offset + 4 * shift) % 64 for shift in (3, 6, 11))
+        bound = function.bind(
+            aligned_copy(w, offset=of_w), None if bias is None else aligned_copy(bias, offset=of_bias)
+        )
+        y = aligned(spec.output_shape, offset=of_y)
+        bound(aligned_copy(x, offset=offset), out=y)
+        assert_right(spec, y, x, w, bias)
+
+
+def check_spread_of(spec, function, value):
+    """One NaN or infinity in x reaches the results whose window holds it, and leaves the others alone."""
+    x, w, bias = random_arrays(spec)
+    w[w == 0] = 1  # infinity times zero would be another matter
+    ones, zeros = np.ones_like(w), None if bias is None else np.zeros_like(bias)
+    clean = function(x, w, bias)
+    for seed in range(3):
+        place = tuple(map(int, np.random.default_rng(seed).integers(0, spec.input_shape)))
+        what = f"{function.name} {spec} with {value} at {place}"
+        print(what, flush=True)
+        marked, dirty = np.zeros_like(x), x.copy()
+        marked[place], dirty[place] = 1, value
+        holds = conv_reference(without_activation(spec), marked, ones, zeros) > 0
+        y = function(dirty, w, bias)
+        np.testing.assert_array_equal(y[~holds], clean[~holds], err_msg=what)
+        # An infinity leaves an activation as infinity, as NaN or as a finite value.
+        expected = conv_reference(spec, dirty, w, bias)
+        np.testing.assert_allclose(y[holds], expected[holds], rtol=1e-6, err_msg=what)
+
+
+def check_guarded(spec, interface, name):
+    """Each buffer flush with a guard page at its end, then at its start; inputs on read-only pages.
+
+    Through the C interface, because there the packed weights are a buffer like the others.
+    """
+    for at in ("end", "start"):
+        for fill in FILLS:
+            print(f"{name} {spec} {fill}, buffers flush with their {at}", flush=True)
+            arrays = random_arrays(spec, fill)
+            x, w, bias = (None if a is None else guarded_copy(a, at=at) for a in arrays)
+            packed_bytes = getattr(interface, f"{name}_packed_bytes")
+            packed_bytes.restype = ctypes.c_size_t
+            # A multiple of 64, so that a packed blob can be flush with either page and still be aligned.
+            assert packed_bytes() % 64 == 0
+            packed = guarded((packed_bytes(),), np.uint8, at=at)
+            _call(interface, f"{name}_prepack", w, bias, packed)
+            y = guarded(spec.output_shape, at=at)
+            _call(interface, name, x, guarded_copy(packed, at=at), y)
+            assert outside_untouched(packed), f"{spec}: written outside of the packed weights"
+            assert outside_untouched(y), f"{spec}: written outside of the result"
+            assert_right(spec, y, x, w, bias, fill)
+
+
+def _call(interface, symbol, *arrays):
+    function = getattr(interface, symbol)
+    function.argtypes = (ctypes.c_void_p,) * len(arrays)
+    status = function(*(None if a is None else a.ctypes.data for a in arrays))
+    interface.tvmconv_last_error.restype = ctypes.c_char_p
+    assert status == 0, f"{symbol}: {status}, {interface.tvmconv_last_error()}"
