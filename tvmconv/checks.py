@@ -113,9 +113,14 @@ Resolved = tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
 
 def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
     """``((lo, hi), ...)`` of a convolution, and its output padding (untouched)."""
+    return window_padding(spec, value), spec.output_padding
+
+
+def window_padding(spec: Any, value: Any) -> tuple[tuple[int, int], ...]:
+    """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
     name = _padding_name(value)
     if name is None:
-        return _padding_pairs(value, spec.rank), spec.output_padding
+        return _padding_pairs(value, spec.rank)
     pairs = []
     for size, kernel, stride, dilation in zip(
         spec.in_spatial, spec.kernel, spec.stride, spec.dilation, strict=True
@@ -128,7 +133,7 @@ def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
         else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
             total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
             pairs.append((total // 2, total - total // 2))
-    return tuple(pairs), spec.output_padding
+    return tuple(pairs)
 
 
 def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:

@@ -6,11 +6,12 @@ import difflib
 import re
 
 from tvmconv.errors import SpecError
+from tvmconv.pool_spec import PoolSpec
 from tvmconv.spec import ConvSpec
 
-Spec = ConvSpec
-KINDS = {"conv": ConvSpec, "tconv": ConvSpec}
-SPEC_TYPES = (ConvSpec,)
+Spec = ConvSpec | PoolSpec
+KINDS = {"conv": ConvSpec, "tconv": ConvSpec, "maxpool": PoolSpec, "avgpool": PoolSpec}
+SPEC_TYPES = (ConvSpec, PoolSpec)
 
 
 def parse_spec(text: str) -> Spec:

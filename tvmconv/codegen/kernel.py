@@ -12,15 +12,16 @@ from tvm import tirx
 from tvm.target import Target
 
 from tvmconv.artifact.kernel import Kernel
-from tvmconv.codegen import conv
+from tvmconv.codegen import conv, pool
 from tvmconv.codegen.family import Scheduled
 from tvmconv.errors import TargetError
 from tvmconv.lower import lower_cpu
+from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.machines import Machine
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
 
-_FAMILIES = {ConvSpec: conv.scheduled}
+_FAMILIES = {ConvSpec: conv.scheduled, PoolSpec: pool.scheduled}
 
 
 def symbol_of(spec: Spec) -> str:

@@ -168,8 +168,12 @@ class _Mover:
 
 
 def _masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
-    """(condition, value) of ``acc = acc + if_then_else(condition, v, 0) [* w]``, else None."""
+    """(condition, value) of ``acc = acc + if_then_else(condition, v, 0) [* w]``, or of a maximum with
+    ``if_then_else(condition, v, lowest)``; else None."""
     total = store.value
+    if isinstance(total, tirx.Max) and _same_place(total.a, store):
+        found = _lowest_else(total.b)
+        return None if found is None else (found[0], tirx.Max(total.a, found[1]))
     if not (isinstance(total, tirx.Add) and _same_place(total.a, store)):
         return None
     term = total.b
@@ -189,6 +193,17 @@ def _zero_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
     condition, value, otherwise = expr.args
     zero = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == 0
     return (condition, value) if zero else None
+
+
+def _lowest_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
+    """(condition, value) of a value that is the least of its type where the condition fails."""
+    if not (isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"):
+        return None
+    condition, value, otherwise = expr.args
+    kind = str(expr.ty.dtype)
+    least = float("-inf") if kind.startswith("float") else tirx.min_value(kind).value
+    lowest = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == least
+    return (condition, value) if lowest else None
 
 
 def _same_place(expr: tirx.Expr, store: tirx.BufferStore) -> bool:

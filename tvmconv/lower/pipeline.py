@@ -8,6 +8,7 @@ from tvm.target import Target
 
 from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
+from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.windows import LoadWindows
 
 
@@ -25,7 +26,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(), s.CompactBufferAllocation(), s.LowerMatchBuffer(),
         s.StmtSimplify(), s.LowerOpaqueBlock(),
-        ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
+        ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(), KeepNaN,
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         t.VectorizeLoop(True), LoadWindows, t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
