@@ -75,14 +75,25 @@ static int tcv_run_tasks(void) {
   return ran;
 }
 
+/* Whether this thread is on the CPU of the thread that launches, where it can only take turns with it. */
+static int tcv_beside_caller(void) {
+  return sched_getcpu() == __atomic_load_n(&tcv_pool.caller_cpu, __ATOMIC_RELAXED);
+}
+
 static void *tcv_worker(void *index) {
+  cpu_set_t allowed, others;
+  int known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
   for (;;) {
     int seen = tcv_load(&tcv_pool.epoch);
     if ((int)(intptr_t)index >= tcv_load(&tcv_pool.keep)) return NULL;
+    if (known && tcv_load(&tcv_pool.left) > 1 && tcv_beside_caller()) {
+      /* Schedulers like to wake a thread where its waker is; go to some other CPU, and stay away. */
+      others = allowed;
+      CPU_CLR(sched_getcpu(), &others);
+      if (CPU_COUNT(&others)) sched_setaffinity(0, sizeof others, &others);
+    }
     tcv_run_tasks();
-    /* On the caller's own CPU (others are busy), watching would only keep the caller from running. */
-    if (sched_getcpu() != __atomic_load_n(&tcv_pool.caller_cpu, __ATOMIC_RELAXED))
-      tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);
+    if (!tcv_beside_caller()) tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);
     if (tcv_load(&tcv_pool.epoch) != seen) continue;
     tcv_add(&tcv_pool.sleepers, 1);
     tcv_futex(&tcv_pool.epoch, FUTEX_WAIT, seen);     /* returns at once if the epoch moved on */
