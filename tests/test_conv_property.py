@@ -36,6 +36,9 @@ CORNERS = [
     ConvSpec((1, 14, 15, 29), 31, 3, padding="SAME", layout="NHWC", stride=2, bias=True),
     ConvSpec((2, 6, 7, 35), 21, 3, padding=2, dilation=2, groups=7, layout="NHWC"),
     ConvSpec((1, 35, 6, 7), 21, (1, 4), padding="FULL", groups=7, bias=True, activation="clip=-0.1,0.1"),
+    # Wide enough for Winograd's algorithm, with odd sizes; grouped and asymmetrically padded too.
+    ConvSpec((1, 13, 14, 17), 37, 3, padding=1, layout="NHWC", bias=True, activation="relu6"),
+    ConvSpec((2, 9, 12, 38), 66, 3, padding=((0, 2), (1, 0)), layout="NHWC", groups=2),
     ConvSpec((1, 37, 5), 19, 4, padding=((3, 0),), layout="NWC", bias=True),
     ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
     ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
