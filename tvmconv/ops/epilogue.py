@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from tvmconv.spec import parse_activation
+from tvmconv.ops import vector_math
+from tvmconv.spec import ACTIVATIONS, parse_activation
 
 
 def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
@@ -12,7 +13,7 @@ def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
     if activation is None:
         return value
     name, params = parse_activation(activation)
-    return _ACTIVATIONS[name](value, *params)
+    return vector_math.let(value, lambda v: _ACTIVATIONS[name](v, *params))
 
 
 def prelu(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
@@ -38,22 +39,35 @@ def _keep_nan(v: tirx.Expr, bound: float, beyond: type) -> tirx.Expr:
 
 
 def _hard_sigmoid(v: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:
+    if (alpha, beta) == ACTIVATIONS["hard_sigmoid"]:
+        return _clip(v + _const(3.0, v), 0.0, 6.0) * _const(1 / 6, v)  # exact near -3, where it is near 0
     return _clip(v * _const(alpha, v) + _const(beta, v), 0.0, 1.0)
 
 
+# float64 has the mathematical library's functions, one lane at a time.
+
+
 def _sigmoid(v: tirx.Expr) -> tirx.Expr:
+    if v.ty.dtype == "float32":
+        return vector_math.sigmoid(v)
     one = _const(1.0, v)
     return one / (one + tirx.exp(-v))
 
 
-def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
-    inner = _const(0.7978845608028654, v) * (v + _const(0.044715, v) * v * v * v)
-    # tanh written with exp: exact to rounding everywhere, where a target's own tanh may be approximate.
-    return v * _sigmoid(inner * _const(2.0, v))
-
-
 def _tanh(v: tirx.Expr) -> tirx.Expr:
-    return tirx.tanh(v)
+    return vector_math.tanh(v) if v.ty.dtype == "float32" else tirx.tanh(v)
+
+
+def _gelu(v: tirx.Expr) -> tirx.Expr:
+    if v.ty.dtype == "float32":
+        return v * vector_math.normal_cdf(v)
+    return _const(0.5, v) * v * (_const(1.0, v) + tirx.erf(v * _const(0.7071067811865476, v)))
+
+
+def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
+    # (1 + tanh(u)) / 2 = sigmoid(2 * u)
+    twice = v * (_const(1.5957691216057308, v) + _const(0.07135481627159853, v) * v * v)
+    return v * _sigmoid(twice)
 
 
 _ACTIVATIONS = {
@@ -63,9 +77,9 @@ _ACTIVATIONS = {
     "leaky_relu": lambda v, alpha: prelu(v, _const(alpha, v)),
     "sigmoid": _sigmoid,
     "hard_sigmoid": _hard_sigmoid,
-    "hard_swish": lambda v: v * _hard_sigmoid(v, 1 / 6, 0.5),
+    "hard_swish": lambda v: v * _hard_sigmoid(v, *ACTIVATIONS["hard_sigmoid"]),
     "silu": lambda v: v * _sigmoid(v),
     "tanh": _tanh,
-    "gelu": lambda v: _const(0.5, v) * v * (_const(1.0, v) + tirx.erf(v * _const(0.7071067811865476, v))),
+    "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
 }
