@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tvmconv.api import conv
+    from tvmconv.api import conv, conv_transpose
     from tvmconv.artifact.library import Library
     from tvmconv.compiler import compile
     from tvmconv.errors import ArtifactError, Error, SpecError, TargetError, TuningError
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArtifactError", "Bound", "ConvSpec", "Error", "Function", "Library", "Module", "SpecError",
-    "TargetError", "TuningError", "__version__", "compile", "conv", "depthwise", "load", "pointwise",
-    "set_num_threads",
+    "TargetError", "TuningError", "__version__", "compile", "conv", "conv_transpose", "depthwise",
+    "load", "pointwise", "set_num_threads",
 ]  # fmt: skip
 
 _NAMES = {
-    "tvmconv.api": ("conv",),
+    "tvmconv.api": ("conv", "conv_transpose"),
     "tvmconv.artifact.library": ("Library",),
     "tvmconv.compiler": ("compile",),
     "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),

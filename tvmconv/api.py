@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tvmconv.checks import read_integer
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec, Ints, Padding
 
@@ -42,21 +43,56 @@ def conv(
     return function(spec, target)(x, w, bias, *others)
 
 
-def spec_of(x: Any, w: Any, bias: Any, *, layout: str, groups: int, **options: Any) -> ConvSpec:
+def conv_transpose(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+    activation: str | tuple[Any, ...] | None = None,
+    target: str = "native",
+) -> Any:
+    """The transposed convolution of ``x`` with ``w``: each element of x spreads its taps ``stride`` apart.
+
+    Arrays, errors and the compiled kernel as for ``conv``, but ``w`` is (in, out/groups, *kernel)
+    channels-first, (*kernel, in, out/groups) channels-last. ``padding`` crops: a result is
+    (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1 elements long, in*stride with "SAME".
+    ``output_padding`` is less than the larger of stride and dilation.
+    """
+    spec = spec_of(x, w, bias, stride=stride, padding=padding, output_padding=output_padding,
+                   dilation=dilation, groups=groups, layout=layout, activation=activation, transposed=True)
+    return function(spec, target)(x, w, bias)
+
+
+def spec_of(
+    x: Any, w: Any, bias: Any, *, layout: str, groups: int, transposed: bool = False, **options: Any
+) -> ConvSpec:
     """The ConvSpec of a call with these arrays. Raises SpecError."""
     x_shape, w_shape = _shape("x", x), _shape("w", w)
     if len(w_shape) != len(x_shape):
         raise SpecError(f"w: shape {w_shape}, expected {len(x_shape)} dims as x's shape {x_shape} has")
+    groups = read_integer("groups", groups, 1)
     last = layout in ("NHWC", "NWC", "NDHWC")
-    out, in_group = (w_shape[-1], w_shape[-2]) if last else (w_shape[0], w_shape[1])
-    kernel = w_shape[:-2] if last else w_shape[2:]
+    kernel, pair = (w_shape[:-2], w_shape[-2:]) if last else (w_shape[2:], w_shape[:2])
     channels = x_shape[-1 if last else 1]
     for dim, size in enumerate(w_shape):
         if size == 0:
             raise SpecError(f"w: shape {w_shape}, expected no empty dim (dim {dim} is 0)")
+    if transposed:
+        inputs, out = pair[0], pair[1] * groups
+    else:
+        in_group, out = pair if last else reversed(pair)
+        inputs = in_group * groups
     spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=_dtype(x),
-                    bias=bias is not None, **options)
-    if in_group * groups != channels:
+                    bias=bias is not None, transposed=transposed, **options)
+    if inputs != channels and transposed:
+        raise SpecError(f"w: shape {w_shape} has {inputs} input channels, expected {channels} as x has")
+    if inputs != channels:
         raise SpecError(
             f"w: shape {w_shape} has {in_group} input channels a group, expected {channels // groups}: "
             f"x has {channels} channels in {groups} group{'s' if groups > 1 else ''}"

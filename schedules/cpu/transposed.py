@@ -39,7 +39,8 @@ def plan(p: TransposedProblem, machine: Machine) -> Plan:
         width, vectors = direct_last.tile_of(p.phase(), machine)
     block = min(vectors * lanes, channels)
     return Plan(
-        "transposed_channels", TransposedPacking(block, across), lambda sch: schedule(sch, p, lanes, width, block, across),
+        "transposed_channels", TransposedPacking(block, across),
+        lambda sch: schedule(sch, p, lanes, width, block, across),
         {"width": width, "block": block},
     )
 

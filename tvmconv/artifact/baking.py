@@ -10,6 +10,7 @@ from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.errors import SpecError
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import problem_of
+from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
 from tvmconv.ops.winograd import WinogradPacking
 from tvmconv.spec import ConvSpec
 
@@ -22,8 +23,12 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
     for param in kernel.weights:
         _check(param, weights.get(param.name))
     spec = ConvSpec.parse(kernel.descriptor)
-    kind = WinogradPacking if kernel.schedule["algorithm"] == "winograd" else Packing
-    w = kind(**kernel.schedule["packing"]).pack_array(problem_of(spec), weights["w"])
+    if spec.transposed:
+        kind, problem = TransposedPacking, transposed_problem_of(spec)
+    else:
+        kind = WinogradPacking if kernel.schedule["algorithm"] == "winograd" else Packing
+        problem = problem_of(spec)
+    w = kind(**kernel.schedule["packing"]).pack_array(problem, weights["w"])
     parts = {"packed_w": w, **{f"packed_{name}": weights.get(name) for name in ("bias", "slopes")}}
     blob = bytearray(kernel.packed_bytes)
     for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):

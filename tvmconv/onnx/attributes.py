@@ -47,18 +47,10 @@ def _conv_spec(
     activation: str | None,
     layout: str,
 ) -> ConvSpec:
-    if not 3 <= len(x) <= 5:
-        raise SpecError(f"x: shape {x}, expected 3 to 5 dims (1 to 3 of them spatial)")
-    if len(w) != len(x):
-        raise SpecError(f"w: shape {w}, expected {len(x)} dims as x {x} has")
-    found = attributes(node)
-    rank = len(x) - 2
-    kernel = w[2:]
-    stated = found.get("kernel_shape")
-    if stated is not None and tuple(stated) != kernel:
-        raise SpecError(f"kernel_shape: {tuple(stated)}, expected {kernel} as the weights {w} have")
-    strides = _per_dim(found, "strides", rank)
-    dilations = _per_dim(found, "dilations", rank)
+    found, kernel = window(node, x, w)
+    rank = len(kernel)
+    strides = per_dim(found, "strides", rank)
+    dilations = per_dim(found, "dilations", rank)
     group = found.get("group", 1)
     if w[1] * group != x[1]:
         raise SpecError(f"w: shape {w} with group {group}, expected {x[1]} input channels as x {x} has")
@@ -67,6 +59,19 @@ def _conv_spec(
         (x[0], *x[2:], x[1]) if layout == "NHWC" else x, w[0], kernel, stride=strides, padding=pads,
         dilation=dilations, groups=group, layout=layout, dtype=dtype, bias=bias, activation=activation,
     )  # fmt: skip
+
+
+def window(node: NodeProto, x: tuple[int, ...], w: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, ...]]:
+    """(attributes, kernel) of a node whose weights of shape ``w`` end with the kernel. Raises SpecError."""
+    if not 3 <= len(x) <= 5:
+        raise SpecError(f"x: shape {x}, expected 3 to 5 dims (1 to 3 of them spatial)")
+    if len(w) != len(x):
+        raise SpecError(f"w: shape {w}, expected {len(x)} dims as x {x} has")
+    found = attributes(node)
+    stated = found.get("kernel_shape")
+    if stated is not None and tuple(stated) != w[2:]:
+        raise SpecError(f"kernel_shape: {tuple(stated)}, expected {w[2:]} as the weights {w} have")
+    return found, w[2:]
 
 
 def padding(
@@ -98,7 +103,7 @@ def padding(
     return tuple(pairs)
 
 
-def _per_dim(found: dict[str, Any], name: str, rank: int) -> tuple[int, ...]:
+def per_dim(found: dict[str, Any], name: str, rank: int) -> tuple[int, ...]:
     values = tuple(found.get(name, (1,) * rank))
     if len(values) != rank or min(values) < 1:
         raise SpecError(f"{name}: {values}, expected {rank} positive integers")

@@ -12,6 +12,7 @@ from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.graph import node_name
 from tvmconv.onnx.model import require_onnx
+from tvmconv.onnx.transposed import transposed_spec
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -49,7 +50,8 @@ def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Arra
     from tvmconv.api import function
 
     x, w, bias = _arguments(node, arrays, ("x", "w", "bias"), required=2)
-    spec = conv_spec(node, x.shape, w.shape, bias=bias is not None, dtype=x.dtype.name)
+    describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
+    spec = describe(node, x.shape, w.shape, bias=bias is not None, dtype=x.dtype.name)
     try:
         return [function(spec, target)(x, w, bias)]
     except SpecError as error:
@@ -70,4 +72,7 @@ def _arguments(
     return given
 
 
-_OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {"Conv": _conv}
+_OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+}

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from tvm import te, tirx
 
 from tvmconv.ops import winograd
-from tvmconv.ops.epilogue import activate, prelu
+from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.winograd import WinogradPacking
 
 
 def kernel_func(
-    p: Problem, packing: Packing | WinogradPacking, *, bias: bool, residual: bool = False, activation: str | None
+    p: Problem,
+    packing: Packing | WinogradPacking,
+    *,
+    bias: bool,
+    residual: bool = False,
+    activation: str | None,
 ) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when there is padding),
     ``conv``, ``y``; by Winograd's algorithm also ``patches`` and ``products``, and always ``pad``.
@@ -24,9 +29,9 @@ def kernel_func(
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(p), p.dtype, name="w")
-    b = _channel_array(p, "b") if bias else None
+    b = channel_array(p, "b") if bias else None
     r = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
-    slopes = _channel_array(p, "slopes") if activation == "prelu" else None
+    slopes = channel_array(p, "slopes") if activation == "prelu" else None
     if isinstance(packing, WinogradPacking):
         acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p)), w)
     else:
@@ -34,35 +39,33 @@ def kernel_func(
         acc = _sums(p, packing, _pad(p, x, reach) if p.padded else x, w)
 
     def finish(*at):
-        value = acc(*at)
-        _, g, o, _ = _split(p, at)
-        if b is not None:
-            value = value + b(g, o)
-        if r is not None:
-            value = value + r(*at)
-        if slopes is not None:
-            return prelu(value, slopes(g, o))
-        return activate(value, activation)
+        _, g, o, _ = split(p, at)
+        return finished(
+            acc(*at), bias=None if b is None else b(g, o), residual=None if r is None else r(*at),
+            slope=None if slopes is None else slopes(g, o), activation=activation,
+        )  # fmt: skip
 
     y = te.compute(p.y_shape, finish, name="y")
     return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
 
 
-def prepack_func(p: Problem, packing: Packing | WinogradPacking, *, channel_arrays: Sequence[str] = ()) -> tirx.PrimFunc:
+def prepack_func(
+    p: Problem, packing: Packing | WinogradPacking, *, channel_arrays: Sequence[str] = ()
+) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
-    w = te.placeholder(p.weight_shape, p.dtype, name="w")
+    w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
     packed = packing.pack(p, w)
-    given = [_channel_array(p, name) for name in channel_arrays]
+    given = [channel_array(p, name) for name in channel_arrays]
     copies = [te.compute(a.shape, a.__call__, name=f"packed_{a.op.name}") for a in given]
     return te.create_prim_func([w, *given, packed, *copies])
 
 
-def _channel_array(p: Problem, name: str) -> te.Tensor:
+def channel_array(p: Problem, name: str) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), p.dtype, name=name)
 
 
-def _split(p: Problem, at: tuple) -> tuple:
+def split(p: Problem, at: tuple) -> tuple:
     """(batch, group, channel of the group, spatial) of an index into x or y."""
     if p.channels_last:
         n, *spatial, g, c = at
@@ -71,7 +74,7 @@ def _split(p: Problem, at: tuple) -> tuple:
     return n, g, c, tuple(spatial)
 
 
-def _join(p: Problem, n, g, c, spatial) -> tuple:
+def join(p: Problem, n, g, c, spatial) -> tuple:
     return (n, *spatial, g, c) if p.channels_last else (n, g, c, *spatial)
 
 
@@ -84,14 +87,14 @@ def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
     """x with its zeros around it, the first ``reach`` positions of each dimension."""
 
     def value(*at):
-        n, g, c, spatial = _split(p, at)
+        n, g, c, spatial = split(p, at)
         inside = []
         for d, (s, (lo, _)) in enumerate(zip(spatial, p.pad, strict=True)):
             if lo:
                 inside.append(s >= lo)
             if reach[d] > lo + p.spatial[d]:
                 inside.append(s < lo + p.spatial[d])
-        source = x(*_join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
+        source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         return te.if_then_else(te.all(*inside), source, tirx.const(0, p.dtype)) if inside else source
 
     return te.compute(p.x_shape(reach), value, name="pad")
@@ -102,10 +105,10 @@ def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor
     i = te.reduce_axis((0, p.in_group), name="i")
 
     def value(*at):
-        n, g, o, spatial = _split(p, at)
+        n, g, o, spatial = split(p, at)
         dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
         source = [s * stride + k * dilation for s, stride, k, dilation in dims]
         weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(x(*_join(p, n, g, i, source)) * weight, axis=[*taps, i])
+        return te.sum(x(*join(p, n, g, i, source)) * weight, axis=[*taps, i])
 
     return te.compute(p.y_shape, value, name="conv")

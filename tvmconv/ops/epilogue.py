@@ -8,6 +8,21 @@ from tvmconv.ops import vector_math
 from tvmconv.spec import ACTIVATIONS, parse_activation
 
 
+def finished(
+    value: tirx.Expr,
+    *,
+    bias: tirx.Expr | None = None,
+    residual: tirx.Expr | None = None,
+    slope: tirx.Expr | None = None,
+    activation: str | None = None,
+) -> tirx.Expr:
+    """The result from the sum ``value``: bias and residual added, then the activation, PReLU by its slope."""
+    for term in (bias, residual):
+        if term is not None:
+            value = value + term
+    return activate(value, activation) if slope is None else prelu(value, slope)
+
+
 def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
     """``activation`` (a spec's canonical text, not "prelu") applied to a scalar expression."""
     if activation is None:

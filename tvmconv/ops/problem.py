@@ -66,6 +66,11 @@ class Problem:
             return (*self.kernel, self.in_group, out)
         return (out, self.in_group, *self.kernel)
 
+    @property
+    def given_weight_shape(self) -> tuple[int, ...]:
+        """The user's array as it lies in memory."""
+        return self.weight_shape
+
     def _shape(self, spatial: tuple[int, ...], channels: int) -> tuple[int, ...]:
         if self.channels_last:
             return (self.batch, *spatial, self.groups, channels)

@@ -1,0 +1,45 @@
+"""What the kernels of convolutions, transposed or not, take and give."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from tvm import tirx
+
+from tvmconv.artifact.kernel import Param
+from tvmconv.codegen.family import Scheduled
+from tvmconv.ops.conv import prepack_func
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.plan import Plan
+from tvmconv.spec import ConvSpec
+
+
+def channel_arrays(spec: ConvSpec) -> list[str]:
+    """Names of the arrays with one value an output channel."""
+    return [name for name in ("bias", "slopes") if getattr(spec, name)]
+
+
+def described(
+    spec: ConvSpec,
+    problem: Problem,
+    plan: Plan,
+    kernel: tirx.PrimFunc,
+    weight_layout: str,
+) -> Scheduled:
+    """``kernel`` with its arrays, and the function that packs its weights."""
+    weights = [Param("w", spec.weight_shape, spec.dtype, weight_layout, problem.given_weight_shape)]
+    packed = [Param("packed_w", plan.packing.shape(problem), spec.dtype)]
+    for name in channel_arrays(spec):
+        seen = (problem.groups, problem.out_group)
+        weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))
+        packed.append(Param(f"packed_{name}", spec.bias_shape, spec.dtype, "", seen))
+    inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape())]
+    output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape)
+    if spec.residual:
+        inputs.append(replace(output, name="residual"))
+    return Scheduled(
+        kernel=kernel, prepack=prepack_func(problem, plan.packing, channel_arrays=channel_arrays(spec)),
+        inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
+        schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
+                  "algorithm": plan.algorithm, "packing": asdict(plan.packing)},
+    )  # fmt: skip

@@ -1,0 +1,22 @@
+"""Transposed convolutions: the TE definition meets the strategy that the machine's rules choose."""
+
+from __future__ import annotations
+
+from tvmconv.codegen.family import Scheduled, apply
+from tvmconv.codegen.params import described
+from tvmconv.ops import transposed
+from tvmconv.ops.transposed_problem import transposed_problem_of
+from tvmconv.schedules.cpu import transposed as rules
+from tvmconv.schedules.machines import Machine
+from tvmconv.spec import ConvSpec
+
+
+def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
+    """The scheduled kernel of a transposed ``spec``, one that ``check_supported`` lets pass."""
+    problem = transposed_problem_of(spec)
+    plan = rules.plan(problem, machine)
+    func = transposed.kernel_func(
+        problem, plan.packing, bias=spec.bias, residual=spec.residual, activation=spec.activation,
+        planes=plan.strategy == rules.PLANES,
+    )  # fmt: skip
+    return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "IOHW")

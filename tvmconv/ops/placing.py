@@ -1,0 +1,39 @@
+"""A result stored elsewhere than where it was computed: what TE cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import SBlock
+
+Place = Callable[[Sequence[tirx.Expr]], tuple[Sequence[tirx.Expr], list[tirx.Expr]]]
+
+
+def with_placed_result(func: tirx.PrimFunc, shape: Sequence[int], place: Place) -> tirx.PrimFunc:
+    """``func`` with its last parameter, the result, of another ``shape``.
+
+    ``place(indices)`` of an element as computed gives its indices in the result, and the conditions under
+    which it is stored at all. Different elements have to have different places.
+    """
+    old = func.params[-1]
+    new = tirx.decl_buffer(shape, old.dtype, old.name)
+
+    def moved(block: SBlock) -> SBlock:
+        if len(block.writes) == 0 or not block.writes[0].source.same_as(old):
+            return block
+        store = block.body
+        indices, conditions = place(store.indices)
+        body = tirx.BufferStore(new, store.value, indices)
+        if conditions:
+            body = tirx.IfThenElse(tirx.all(*conditions), body, None)
+        point = [tvm.ir.Range.from_min_extent(index, 1) for index in indices]
+        return SBlock(
+            block.iter_vars, block.reads, [tirx.BufferRegion(new, point)], block.name_hint, body, block.init,
+            block.alloc_buffers, block.match_buffers, block.annotations,
+        )  # fmt: skip
+
+    func = tvm_ffi.structural_map(func, [(SBlock, moved)])
+    return tvm_ffi.structural_map(func, [(tirx.Var, lambda var: new if var.same_as(old) else var)])

@@ -1,0 +1,162 @@
+"""A transposed convolution by output phase: the arithmetic that TE definitions and schedules share.
+
+In each spatial dim, output position ``o`` is ``q * stride + r``: position ``q`` of phase ``r``. Before the
+crop it lies at ``o + lo``, and tap ``k`` of input ``i`` lands at ``i * stride + k * dilation``. So a phase
+sees the taps with ``k * dilation = r + lo`` (modulo the stride) and no others. These are a fixed distance
+apart, as are the inputs that they meet: a phase is an ordinary convolution of stride 1, and no zero that a
+stride puts between the inputs is ever multiplied.
+
+No TVM in here: weights can be packed into a library without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd, prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import Problem
+from tvmconv.spec import ConvSpec
+
+if TYPE_CHECKING:
+    from tvm import te
+
+
+@dataclass(frozen=True)
+class TransposedProblem(Problem):
+    """Canonical transposed convolution: arrays as a :class:`Problem` has them, ``pad`` is what is cropped.
+
+    ``weight_shape`` is that of the same weights as an ordinary convolution has them; ``given_weight_shape``
+    that of the user's array. Methods take a dim and integers or TVM expressions.
+    """
+
+    @property
+    def macs(self) -> int:
+        return self.batch * prod(self.spatial) * self.groups * self.in_group * self.out_group * self.taps
+
+    @property
+    def given_weight_shape(self) -> tuple[int, ...]:
+        """(in, out/groups, *kernel) channels-first, (*kernel, in, out/groups) channels-last."""
+        pair = (self.groups * self.in_group, self.out_group)
+        return (*self.kernel, *pair) if self.channels_last else (*pair, *self.kernel)
+
+    @property
+    def x_elements(self) -> int:
+        return prod(self.x_shape())
+
+    @property
+    def weight_elements(self) -> int:
+        return prod(self.weight_shape)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Positions of the longest phase in each dim."""
+        return tuple(-(-o // s) for o, s in zip(self.out_spatial, self.stride, strict=True))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Taps in each dim of the phase that has most."""
+        return tuple(-(-k // self.tap_step(d)) for d, k in enumerate(self.kernel))
+
+    def tap_step(self, d: int) -> int:
+        """How far apart the taps of a phase are."""
+        return self.stride[d] // self.common(d)
+
+    def common(self, d: int) -> int:
+        """Phases that see any tap are this far apart."""
+        return gcd(self.stride[d], self.dilation[d])
+
+    def first_tap(self, d: int, r: Any) -> Any:
+        """The first tap of phase r, where it has one."""
+        step, common = self.tap_step(d), self.common(d)
+        inverse = pow(self.dilation[d] // common, -1, step)
+        return (r + self.pad[d][0]) // common * inverse % step
+
+    def tap(self, d: int, r: Any, j: Any) -> Any:
+        """Step j's tap of phase r; there is none where it is past the kernel."""
+        return self.first_tap(d, r) + j * self.tap_step(d)
+
+    def source(self, d: int, q: Any, r: Any, j: Any) -> Any:
+        """The input position that step j of phase r meets at position q."""
+        ahead = r + self.pad[d][0] - self.first_tap(d, r) * self.dilation[d]
+        return q + ahead // self.stride[d] - j * (self.dilation[d] // self.common(d))
+
+    def reach(self, d: int) -> tuple[int, int]:
+        """(lowest, highest) input position at q = 0 of any phase and step."""
+        found = [self.source(d, 0, r, j) for r in range(self.stride[d]) for j in (0, self.steps[d] - 1)]
+        return min(found), max(found)
+
+    def around(self, d: int) -> tuple[int, int]:
+        """(low, high) zeros around x with which no phase leaves it."""
+        lowest, highest = self.reach(d)
+        return max(0, -lowest), max(0, self.positions[d] + highest - self.spatial[d])
+
+    def phase(self) -> Problem:
+        """The longest phase as an ordinary convolution."""
+        return Problem(
+            batch=self.batch, spatial=self.spatial, out_spatial=self.positions, groups=self.groups,
+            in_group=self.in_group, out_group=self.out_group, kernel=self.steps,
+            stride=(1,) * len(self.spatial), pad=tuple(map(self.around, range(len(self.spatial)))),
+            dilation=tuple(dil // self.common(d) for d, dil in enumerate(self.dilation)),
+            channels_last=self.channels_last, dtype=self.dtype,
+        )  # fmt: skip
+
+
+def transposed_problem_of(spec: ConvSpec) -> TransposedProblem:
+    """The canonical problem of a transposed ``spec``; a batch of 0 is taken as 1."""
+    dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
+                    strict=True))
+    dims = [(i, o, k, s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
+    batch = max(spec.batch, 1)
+    if all(k == 1 and s == 1 and i == o and p == (0, 0) for i, o, k, s, p, _ in dims):
+        pixels = prod(i for i, *_ in dims)
+        if spec.channels_last:
+            pixels, batch = pixels * batch, 1
+        dims = [(pixels, pixels, 1, 1, (0, 0), 1)]
+    else:
+        kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
+        dims = kept or dims[-1:]
+    columns = (tuple(column) for column in zip(*dims, strict=True))
+    spatial, out_spatial, kernel, stride, pad, dilation = columns
+    return TransposedProblem(
+        batch=batch, spatial=spatial, out_spatial=out_spatial, groups=spec.groups,
+        in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
+        kernel=kernel, stride=stride, pad=pad, dilation=dilation,
+        channels_last=spec.channels_last, dtype=spec.dtype,
+    )
+
+
+class _AsConvolution:
+    """A transposed convolution's weights, read by the index of an ordinary one's."""
+
+    def __init__(self, p: TransposedProblem, w: te.Tensor) -> None:
+        self.p, self.w, self.dtype = p, w, w.dtype
+
+    def __call__(self, *at: Any) -> Any:
+        p = self.p
+        if p.channels_last:
+            *taps, i, out = at
+        else:
+            out, i, *taps = at
+        pair = (out // p.out_group * p.in_group + i, out % p.out_group)
+        return self.w(*taps, *pair) if p.channels_last else self.w(*pair, *taps)
+
+
+class TransposedPacking(Packing):
+    """``Packing`` from the weights of a transposed convolution; tap k stays tap k."""
+
+    def pack(self, p: TransposedProblem, w: te.Tensor) -> te.Tensor:
+        return super().pack(p, _AsConvolution(p, w))
+
+    def pack_array(self, p: TransposedProblem, w: np.ndarray) -> np.ndarray:
+        w = w.reshape(p.given_weight_shape)
+        if p.channels_last:
+            split = w.reshape(*p.kernel, p.groups, p.in_group, p.out_group)
+            plain = np.moveaxis(split, -2, -3)
+        else:
+            split = w.reshape(p.groups, p.in_group, p.out_group, *p.kernel)
+            plain = np.swapaxes(split, 1, 2)
+        return super().pack_array(p, np.ascontiguousarray(plain).reshape(p.weight_shape))
