@@ -74,12 +74,12 @@ def entry(spec: Spec, machine: Machine) -> Path:
     return cache.folder() / f"{cache.key('kernel', str(spec), machine)}.kernel"
 
 
-def make(spec: Spec, machine: Machine) -> Kernel:
-    """Build a kernel here and cache it."""
+def make(spec: Spec, machine: Machine, path: Path) -> Kernel:
+    """Build a kernel here and cache it at ``path``, its ``entry``."""
     from tvmconv.codegen import build_kernel
 
     kernel = build_kernel(spec, machine)
-    cache.write(entry(spec, machine), cache.kernel_bytes(kernel))
+    cache.write(path, cache.kernel_bytes(kernel))
     return kernel
 
 
@@ -115,7 +115,7 @@ def _kernels(
         build_all(missing, machine, jobs, finish)
     else:
         for spec in missing:
-            finish(spec, make(spec, machine))
+            finish(spec, make(spec, machine, entry(spec, machine)))
     return done
 
 

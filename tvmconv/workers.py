@@ -1,7 +1,8 @@
 """Compilation in several processes at once.
 
-Each worker is ``python -m tvmconv.workers``: a JSON line with a descriptor and a machine in, the kernel into
-the cache, a JSON line out. Plain subprocesses, so that a caller's script needs no ``__main__`` guard.
+Each worker is ``python -m tvmconv.workers``: a JSON line in with a descriptor, a machine and the place in the
+cache for the kernel, a JSON line out. Plain subprocesses, so that a caller's script needs no ``__main__``
+guard.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
@@ -49,7 +51,7 @@ def build_all(
 
 def _start() -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "tvmconv.workers", str(cache.folder())],
+        [sys.executable, "-m", "tvmconv.workers"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
 
@@ -64,8 +66,9 @@ def _drive(
             spec = todo.get_nowait()
         except queue.Empty:
             return
+        path = entry(spec, machine)
         try:
-            worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(machine)]) + "\n")
+            worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(machine), str(path)]) + "\n")
             worker.stdin.flush()
             answer = worker.stdout.readline()
         except OSError:
@@ -78,7 +81,6 @@ def _drive(
         if kind:
             results.put((spec, getattr(errors, kind, errors.Error)(text)))
             return
-        path = entry(spec, machine)
         unreadable = errors.Error(f"{spec}: compiled, but {path} cannot be read")
         results.put((spec, cache.read_kernel(path) or unreadable))
 
@@ -86,16 +88,15 @@ def _drive(
 def _serve() -> None:
     import os
 
-    os.environ["TVMCONV_CACHE"] = sys.argv[1]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a compiler prints must not mix with the answers
     from tvmconv.compiler import make
 
     for line in sys.stdin:
-        descriptor, facts = json.loads(line)
+        descriptor, facts, path = json.loads(line)
         machine = Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
         try:
-            make(parse_spec(descriptor), machine)
+            make(parse_spec(descriptor), machine, Path(path))
             answer = ["", ""]
         except Exception as error:
             if isinstance(error, errors.Error):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu import direct_last, groups_last, planes, winograd_last
+from tvmconv.schedules.cpu import direct_last, groups_last, planes, winograd_tiles
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
-RULES = (groups_last.rule, winograd_last.rule, direct_last.rule, planes.rule)
+RULES = (groups_last.rule, winograd_tiles.rule, direct_last.rule, planes.rule)
 
 
 def plan(problem: Problem, machine: Machine) -> Plan:

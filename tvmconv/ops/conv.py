@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tvm import te, tirx
 
@@ -33,10 +34,10 @@ def kernel_func(
     r = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     if isinstance(packing, WinogradPacking):
-        acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p)), w)
+        acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
     else:
         reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
-        acc = _sums(p, packing, _pad(p, x, reach) if p.padded else x, w)
+        acc = _sums(p, packing, _pad(p, x, reach, p.channels_last) if p.padded else x, w)
 
     def finish(*at):
         _, g, o, _ = split(p, at)
@@ -83,11 +84,12 @@ def _reach(p: Problem, d: int) -> int:
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 
 
-def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
-    """x with its zeros around it, the first ``reach`` positions of each dimension."""
+def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) -> te.Tensor:
+    """x with its zeros around it, the first ``reach`` positions of each dimension, in a layout of choice."""
+    padded = replace(p, channels_last=channels_last)
 
     def value(*at):
-        n, g, c, spatial = split(p, at)
+        n, g, c, spatial = split(padded, at)
         inside = []
         for d, (s, (lo, _)) in enumerate(zip(spatial, p.pad, strict=True)):
             if lo:
@@ -97,7 +99,7 @@ def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         return te.if_then_else(te.all(*inside), source, tirx.const(0, p.dtype)) if inside else source
 
-    return te.compute(p.x_shape(reach), value, name="pad")
+    return te.compute(padded.x_shape(reach), value, name="pad")
 
 
 def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor:

@@ -60,9 +60,9 @@ class WinogradPacking:
 
 
 def sums(p: Problem, packing: WinogradPacking, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The convolution of ``padded`` (see ``patch_reach``) as stages ``patches``, ``products``, ``conv``.
+    """The convolution of ``padded`` as stages ``patches``, ``products``, ``conv``, the last shaped as y.
 
-    Channels-last: x ``[n, h, w, g, i]``.
+    ``padded``: x with its zeros, ``[n, h, w, g, i]`` in either layout, as far as ``patch_reach``.
     """
     from tvm import te
 
@@ -83,7 +83,9 @@ def sums(p: Problem, packing: WinogradPacking, padded: te.Tensor, w: te.Tensor) 
 
     products = te.compute((4, 4, n, height, width, p.groups, p.out_group), product, name="products")
 
-    def tile(n, y, x, g, o):
+    def tile(*at):
+        n, *(y, x), g, o = at if p.channels_last else (at[0], *at[3:], *at[1:3])
+
         def column(b: int):
             return _sum(
                 _OUTPUT, te.indexmod(y, 2),
@@ -103,7 +105,7 @@ def patch_reach(p: Problem) -> tuple[int, ...]:
 def _sum(
     matrix: Sequence[Sequence[float]], row: tirx.Expr, term: Callable[[int], tirx.Expr]
 ) -> tirx.Expr:
-    """``sum_k matrix[row][k] * term(k)`` without the products by 0 and 1, for a row that unrolling makes known."""
+    """``sum_k matrix[row][k] * term(k)`` without products by 0 and 1; unrolling makes ``row`` known."""
     from tvm import tirx
 
     def of_row(coefficients: Sequence[float]) -> tirx.Expr:

@@ -1,8 +1,9 @@
-"""Channels-last 3x3 convolution by Winograd's algorithm.
+"""3x3 convolution by Winograd's algorithm, in either layout.
 
 A task takes some tiles of one row of tiles. It pads their pixels, transforms them, and for each block of
 output channels multiplies the 16 transformed positions in register tiles, then transforms the products back
-and finishes them; all of it stays in the core's own cache.
+and finishes them; all of it stays in the core's own cache. In between channels come last, so that of x and y
+in planes the padding and the last store are transpositions.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ _LEAST_GAIN = 1.4  # fewer multiplications; below this the transforms eat it up
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
     lanes = machine.lanes()
-    if not (winograd.fits(p) and p.channels_last and p.in_group >= 16 and p.out_group >= 2 * lanes):
+    if not (winograd.fits(p) and p.in_group >= 16 and p.out_group >= 2 * lanes):
         return None
     tiles = [-(-size // 2) for size in p.out_spatial]
     if 9 * p.out_spatial[0] * p.out_spatial[1] < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
         return None
+    transformed = 16 * 4 * p.groups * p.in_group * p.out_group
+    if tiles[1] < 6 and transformed > machine.l2:
+        return None  # each task would fetch all the weights for a few tiles
     return plan_of(p, machine)
 
 
@@ -41,16 +45,20 @@ def plan_of(p: Problem, machine: Machine) -> Plan:
     held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step)
     tiles = step * max(1, min(steps, held))
     return Plan(
-        "winograd_last", winograd.WinogradPacking(block),
+        "winograd_tiles", winograd.WinogradPacking(block),
         lambda sch: schedule(sch, p, lanes, tiles, step, block),
         {"tiles": tiles, "step": step, "block": block}, algorithm="winograd",
     )  # fmt: skip
 
 
 def schedule(sch: Schedule, p: Problem, lanes: int, tiles: int, step: int, block: int) -> None:
-    y, conv, products, patches, pad = (sch.get_sblock(name) for name in ("y", "conv", "products", "patches", "pad"))
+    stages = ("y", "conv", "products", "patches", "pad")
+    y, conv, products, patches, pad = (sch.get_sblock(name) for name in stages)
     sch.compute_inline(conv)
-    n, row, col, g, o = sch.get_loops(y)
+    if p.channels_last:
+        n, row, col, g, o = sch.get_loops(y)
+    else:
+        n, g, o, row, col = sch.get_loops(y)
     th, row = sch.split(row, [None, 2], preserve_unit_iters=True)
     tw, col = sch.split(col, [None, 2], preserve_unit_iters=True)
     task, tw = sch.split(tw, [None, tiles], preserve_unit_iters=True)
