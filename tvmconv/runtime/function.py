@@ -136,11 +136,12 @@ class Bound:
     def __init__(self, function: Function, weights: dict[str, Any]) -> None:
         x, y = function.arguments[0], function.arguments[-1]
         self._function = function
-        self._entry = function._entry
+        entry = function._entry
+        self._entry = entry if function._packed_bytes else lambda x, packed, y: entry(x, y)
         self._packed = function._pack(weights)
         self._pointer = None if self._packed is None else arrays.address(self._packed)
         self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
-        short = len(function._inputs) == 1 and function._packed_bytes and y.nbytes
+        short = len(function._inputs) == 1 and y.nbytes
         self._shape = x.shape if short else None  # no array has the shape None
         self._dtype = x.numpy_dtype
 
@@ -197,5 +198,5 @@ class Bound:
         if function._packed_bytes:
             pointers.insert(1, self._pointer)
         if result.size:
-            function._check(self._entry(*pointers, arrays.address(result)))
+            function._check(function._entry(*pointers, arrays.address(result)))
         return out if out is not None else arrays.like(inputs[0], result)
