@@ -1,14 +1,14 @@
-"""Data for a spec, and what a right float32 kernel may differ from the float64 reference by."""
+"""Data for a spec, and what a right kernel may differ from the float64 reference by."""
 
 import math
 import zlib
 
 import numpy as np
 
+from tvmconv.dtypes import ACCUMULATORS, epsilon, numpy_dtype, rounded, widened
 from tvmconv.reference import conv_reference
 from tvmconv.spec import ConvSpec, parse_activation
 
-UNIT = 2.0**-24  # half the spacing of float32 at 1
 # Their float32 result on an exact sum is the rounded float64 one.
 EXACT = (None, "relu", "relu6", "clip")
 # The largest slope of each activation: by so much it may stretch an error of the sum.
@@ -16,20 +16,20 @@ SLOPES = {"sigmoid": 0.25, "hard_swish": 1.5, "silu": 1.1, "gelu": 1.13, "gelu_t
 
 
 def random_arrays(spec, fill="normal", seed=0):
-    """float32 x, w, bias (None without one), the same in every run.
+    """x, w, bias (None without one), the same in every run.
 
     "integer": small integers, w scaled by a power of two. Sums of them are exact in any order, and mostly
     lie where an activation bends or is linear, not where it is cut off.
     """
     rng = np.random.default_rng([seed, zlib.crc32(str(spec).encode())])
 
-    def draw(shape):
-        values = rng.standard_normal(shape) if fill == "normal" else rng.integers(-3, 4, shape)
-        return values.astype(np.float32)
+    down = 2.0 ** -round(math.log2(2 * math.sqrt(terms_of(spec)))) if fill == "integer" else 1
 
-    x, w, bias = draw(spec.input_shape), draw(spec.weight_shape), draw(spec.bias_shape)
-    if fill == "integer":
-        w *= np.float32(2.0 ** -round(math.log2(2 * math.sqrt(terms_of(spec)))))
+    def draw(shape, scale=1):
+        values = rng.standard_normal(shape) if fill == "normal" else rng.integers(-3, 4, shape)
+        return rounded(values * scale, spec.dtype)
+
+    x, w, bias = draw(spec.input_shape), draw(spec.weight_shape, down), draw(spec.bias_shape)
     return x, w, bias if spec.bias else None
 
 
@@ -39,7 +39,7 @@ def terms_of(spec):
 
 
 def is_exact(spec):
-    """Whether small integers give the very float32 values of the reference, in any order of summation."""
+    """Whether small integers give the very values of the reference, in any order of summation."""
     return activation_name(spec) in EXACT
 
 
@@ -50,14 +50,18 @@ def activation_name(spec):
 def allowed_error(spec, x, w, bias):
     """For every element, the rigorous bound: (terms + 2) roundings of the sum of absolute values."""
     linear = without_activation(spec)
+    unit = epsilon(ACCUMULATORS[spec.dtype]) / 2  # half the spacing at 1
+    if spec.dtype == "float64":
+        unit *= 2  # the reference rounds as well
+    x, w, bias = (None if a is None else widened(a) for a in (x, w, bias))
     size = conv_reference(linear, np.abs(x), np.abs(w), None if bias is None else np.abs(bias))
     terms = terms_of(spec) + 2
-    error = terms * UNIT / (1 - terms * UNIT) * size
+    error = terms * unit / (1 - terms * unit) * size
     name = activation_name(spec)
     if name in EXACT:
-        return error + 2 * UNIT * size
-    # exp, tanh and erf in float32 err by a few roundings of values up to 1; silu and gelu scale those by v.
-    return SLOPES.get(name, 1.0) * error + 16 * UNIT * (1 + size)
+        return error + 2 * unit * size
+    # exp, tanh and erf err by a few roundings of values up to 1; silu and gelu scale those by v.
+    return SLOPES.get(name, 1.0) * error + 16 * unit * (1 + size)
 
 
 def without_activation(spec):
@@ -70,15 +74,21 @@ def without_activation(spec):
 def assert_right(spec, y, x, w, bias, fill="normal", *, algorithm="direct"):
     """Fail, with the spec and the worst element, unless ``y`` is the convolution of the arrays."""
     expected = conv_reference(spec, x, w, bias)
-    assert y.shape == expected.shape and y.dtype == np.float32, f"{spec}: {y.dtype} {y.shape}"
+    dtype = numpy_dtype(spec.out_dtype)
+    assert y.shape == expected.shape and y.dtype == dtype, f"{spec}: {y.dtype} {y.shape}"
+    y = widened(y)
     if fill == "integer" and is_exact(spec):
         allowed = np.zeros_like(expected)
-        expected = expected.astype(np.float32).astype(np.float64)  # a bound such as 0.1 is rounded
+        # A bound such as 0.1 is rounded, and so is a sum that a narrow type cannot hold.
+        expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
     else:
         allowed = allowed_error(spec, x, w, bias)
         if algorithm == "winograd":
             # Its sums take in all of a tile, several times over, and cancel what does not belong.
             allowed = np.full_like(allowed, 4 * allowed.max(initial=0))
+        if spec.out_dtype != ACCUMULATORS[spec.dtype]:  # one more rounding, the last
+            smallest = 2.0**-24 if spec.out_dtype == "float16" else 0.0
+            allowed += epsilon(spec.out_dtype) / 2 * (np.abs(expected) + allowed) + smallest
     error = np.abs(y.astype(np.float64) - expected)
     wrong = ~(error <= allowed)  # NaN is wrong
     if wrong.any():

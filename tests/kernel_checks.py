@@ -10,6 +10,7 @@ from checking import assert_right, random_arrays, without_activation
 from guard import aligned, aligned_copy, guarded, guarded_copy, outside_untouched
 
 import tvmconv
+from tvmconv.dtypes import numpy_dtype
 from tvmconv.reference import conv_reference
 from tvmconv.spec import ConvSpec
 
@@ -35,6 +36,20 @@ def check_kernels(library, descriptors):
         check_guarded(spec, interface, name)
 
 
+def check_values_and_memory(library, descriptors):
+    """As ``check_kernels``, without NaN and infinity: they need a float type of NumPy's."""
+    module = tvmconv.load(library)
+    interface = ctypes.CDLL(library)
+    for name, descriptor in descriptors.items():
+        spec, function = ConvSpec.parse(descriptor), module[name]
+        for fill in FILLS:
+            print(f"{name} {descriptor} {fill}", flush=True)
+            arrays = random_arrays(spec, fill)
+            assert_right(spec, function(*arrays), *arrays, fill)
+        check_offsets(spec, function)
+        check_guarded(spec, interface, name)
+
+
 def check_guarded_only(library, descriptors):
     """The guarded calls alone, with descriptors that need not be the functions' own."""
     interface = ctypes.CDLL(library)
@@ -46,13 +61,14 @@ def check_offsets(spec, function):
     """Data at every element-aligned offset within 64 bytes, at another one for each buffer."""
     x, w, bias = random_arrays(spec)
     expected = function(x, w, bias)
-    for offset in range(0, 64, 4):
+    step, dtype = x.itemsize, numpy_dtype(spec.out_dtype)
+    for offset in range(0, 64, step):
         print(f"{function.name} {spec} with x {offset} bytes past a multiple of 64", flush=True)
-        of_w, of_bias, of_y = ((offset + 4 * shift) % 64 for shift in (3, 6, 11))
+        of_w, of_bias, of_y = ((offset + step * shift) % 64 for shift in (3, 6, 11))
         bound = function.bind(
             aligned_copy(w, offset=of_w), None if bias is None else aligned_copy(bias, offset=of_bias)
         )
-        y = aligned(spec.output_shape, offset=of_y)
+        y = aligned(spec.output_shape, dtype, offset=of_y // dtype.itemsize * dtype.itemsize)
         bound(aligned_copy(x, offset=offset), out=y)
         np.testing.assert_array_equal(y, expected, err_msg=str(spec))
 
@@ -92,7 +108,7 @@ def check_guarded(spec, interface, name):
         assert packed_bytes() % 64 == 0
         packed = guarded((packed_bytes(),), np.uint8, at=at)
         _call(interface, f"{name}_prepack", w, bias, packed)
-        y = guarded(spec.output_shape, at=at)
+        y = guarded(spec.output_shape, numpy_dtype(spec.out_dtype), at=at)
         _call(interface, name, x, guarded_copy(packed, at=at), y)
         assert outside_untouched(packed), f"{spec}: written outside of the packed weights"
         assert outside_untouched(y), f"{spec}: written outside of the result"

@@ -14,9 +14,13 @@ ACTIVATIONS = (
 
 
 @st.composite
-def specs(draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, max_elements=60_000):
-    """A ConvSpec, float32. ``transposed``: None draws it. ``max_elements`` bounds x, w and y, each."""
-    again = specs(transposed=transposed, ranks=ranks, activations=activations, max_elements=max_elements)
+def specs(
+    draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, max_elements=60_000,
+    dtypes=("float32",),
+):
+    """A ConvSpec. ``transposed``: None draws it. ``max_elements`` bounds x, w and y, each."""
+    again = specs(transposed=transposed, ranks=ranks, activations=activations, max_elements=max_elements,
+                  dtypes=dtypes)
     rank = draw(st.sampled_from(ranks))
     flipped = draw(st.booleans()) if transposed is None else transposed
 
@@ -55,7 +59,7 @@ def specs(draw, *, transposed=None, ranks=(1, 2, 3), activations=ACTIVATIONS, ma
             (batch, *spatial, inputs) if layout == "NHWC" else (batch, inputs, *spatial), outputs, kernel,
             stride=stride, padding=padding, dilation=dilation, groups=groups, layout=layout,
             transposed=flipped, output_padding=extra, bias=draw(st.booleans()),
-            activation=draw(st.none() | st.sampled_from(activations)),
+            activation=draw(st.none() | st.sampled_from(activations)), dtype=draw(st.sampled_from(dtypes)),
         )  # fmt: skip
     except SpecError as error:
         # The one thing that is not excluded above: a transposed result that is cropped away.

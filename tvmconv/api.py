@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tvmconv.checks import read_integer
+from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec, Ints, Padding
 
@@ -88,7 +89,7 @@ def spec_of(
     else:
         in_group, out = pair if last else reversed(pair)
         inputs = in_group * groups
-    spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=_dtype(x),
+    spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=name_of(x),
                     bias=bias is not None, transposed=transposed, **options)
     if inputs != channels and transposed:
         raise SpecError(f"w: shape {w_shape} has {inputs} input channels, expected {channels} as x has")
@@ -152,8 +153,4 @@ def _shape(name: str, array: Any) -> tuple[int, ...]:
     if len(shape) < 3:
         raise SpecError(f"{name}: shape {shape}, expected 3 to 5 dims")
     return shape
-
-
-def _dtype(x: Any) -> str:
-    return str(x.dtype).rpartition(".")[2]  # torch.float32 -> float32
 

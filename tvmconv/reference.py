@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tvmconv.dtypes import widened
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec, parse_activation
 
@@ -27,7 +28,8 @@ def conv_reference(
 
     ``x`` has ``spec.input_shape``, ``w`` ``spec.weight_shape``, ``bias`` and PReLU's ``slopes``
     ``spec.bias_shape``, ``residual`` ``spec.output_shape`` (None exactly where the spec has none); any real
-    dtype. The result has ``spec.output_shape``. Raises SpecError for another shape.
+    dtype, bfloat16 as tvmconv.dtypes has it. The result has ``spec.output_shape``.
+    Raises SpecError for another shape.
     """
     xs = _array("x", x, spec.input_shape)
     ws = _array("w", w, spec.weight_shape)
@@ -112,7 +114,7 @@ def _mix_channels(w: Float64, x: Float64) -> Float64:
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...]) -> Float64:
-    array = np.asarray(value, dtype=np.float64)
+    array = widened(np.asarray(value)).astype(np.float64)
     if array.shape != shape:
         raise SpecError(f"{name}: shape {array.shape}, expected {shape}")
     return array

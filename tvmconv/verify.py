@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.dtypes import FLOATS, epsilon, rounded, widened
 from tvmconv.errors import SpecError
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def check(
         size = _size_of_sums(spec, arrays)
     elif _activation(spec) in _EXACT_ACTIVATIONS:
         tolerance = 0.0
-        expected = expected.astype(spec.out_dtype).astype(np.float64)  # a bound such as 0.1 rounds
+        # A bound such as 0.1 rounds, and so does a large sum in a narrow type.
+        expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
     else:
         tolerance = 8 * _coarsest_epsilon(spec)
     actual = _call(function, entry["arguments"], arrays)
@@ -114,15 +116,15 @@ def random_arrays(
     for argument in arguments:
         if argument["role"] == "output":
             continue
-        shape, dtype = tuple(argument["shape"]), np.dtype(argument["dtype"])
-        if fill == "normal" and dtype.kind == "f":
+        shape, dtype = tuple(argument["shape"]), argument["dtype"]
+        if fill == "normal" and dtype in FLOATS:
             values = rng.standard_normal(shape)
         elif argument["name"] == "w" and _activation(spec) not in _UNBOUNDED:
             # Few terms a sum, for sums where the activation still bends: else only its ends would be seen.
             values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / _taps(spec))
         else:
-            values = rng.integers(0 if dtype.kind == "u" else -3, 4, shape)
-        arrays[argument["name"]] = values.astype(dtype)
+            values = rng.integers(0 if dtype.startswith("u") else -3, 4, shape)
+        arrays[argument["name"]] = rounded(values, dtype)
     return arrays
 
 
@@ -139,12 +141,12 @@ def _call(
     function: Any, arguments: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
 ) -> np.ndarray:
     output = next(argument for argument in arguments if argument["role"] == "output")
-    dtype = np.dtype(output["dtype"])
+    dtype = output["dtype"]
     # Poisoned, so that an element that the kernel leaves out shows.
-    y = np.full(output["shape"], np.nan if dtype.kind == "f" else 99, dtype)
+    y = rounded(np.full(output["shape"], np.nan if dtype in FLOATS else 99.0), dtype)
     weights, inputs = operands(arguments, arrays)
     function.bind(*weights)(*inputs, out=y)
-    return y.astype(np.float64)
+    return widened(y).astype(np.float64)
 
 
 def _compare(
@@ -185,12 +187,11 @@ def _taps(spec: ConvSpec) -> int:
 def _size_of_sums(spec: ConvSpec, arrays: Mapping[str, np.ndarray]) -> float:
     """The rms value of a sum before the activation, were its terms independent."""
     x, w = (
-        float(np.sqrt(np.mean(np.square(arrays[n], dtype=np.float64)))) if arrays[n].size else 0.0
+        float(np.sqrt(np.mean(np.square(widened(arrays[n]), dtype=np.float64)))) if arrays[n].size else 0.0
         for n in ("x", "w")
     )
     return math.sqrt(_taps(spec)) * x * w
 
 
 def _coarsest_epsilon(spec: ConvSpec) -> float:
-    kinds = [np.dtype(dtype) for dtype in (spec.dtype, spec.out_dtype)]
-    return max((float(np.finfo(kind).eps) for kind in kinds if kind.kind == "f"), default=0.0)
+    return max(epsilon(dtype) for dtype in (spec.dtype, spec.out_dtype))

@@ -11,7 +11,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile, widen
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
@@ -19,7 +19,7 @@ from tvmconv.schedules.plan import Plan
 def rule(p: Problem, machine: Machine) -> Plan | None:
     if not p.channels_last:
         return None
-    lanes = machine.lanes()
+    lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
     block = min(vectors * lanes, p.out_group)
     return Plan("direct_last", Packing(block),
@@ -29,7 +29,7 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
-    lanes = machine.lanes()
+    lanes = machine.lanes(p.acc_bytes)
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
     # AVX-512 broadcasts an operand from memory; elsewhere that takes a register.
@@ -51,13 +51,18 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
 def schedule(sch: Schedule, p: Problem, lanes: int, width: int, block: int) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if p.padded:
+    copy = sch.get_sblock("pad") if p.widened else None
+    if p.padded and copy is None:
         sch.compute_inline(sch.get_sblock("pad"))
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
     sch.reorder(n, *outer, g, oo, xo, xi, oi)
-    peel_borders(sch, xo, p, len(p.spatial) - 1, width)
+    if copy is None:
+        peel_borders(sch, xo, p, len(p.spatial) - 1, width)
+    else:
+        peel_tail(sch, xo, p.out_spatial[-1], width)
+        widen(sch, p, copy, lanes)
     peel_tail(sch, oo, p.out_group, block)
     vector_tile(sch, oi, lanes, block)
     sch.unroll(xi)

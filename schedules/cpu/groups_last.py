@@ -19,10 +19,10 @@ from tvmconv.schedules.plan import Plan
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    if not (p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes()):
+    if not (p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)):
         return None
     # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
-    lanes = machine.lanes() // p.out_group * p.out_group
+    lanes = machine.lanes(p.acc_bytes) // p.out_group * p.out_group
     rows, width, vectors = tile_of(p, machine, lanes)
     block = min(vectors * lanes, p.groups * p.out_group)
     return Plan("groups_last", Packing(block, across_groups=True),
@@ -49,7 +49,7 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
 
 def schedule(sch: Schedule, p: Problem, lanes: int, rows: int, width: int, block: int) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if p.padded:
+    if p.padded or p.widened:
         sch.compute_inline(sch.get_sblock("pad"))
     rank = len(p.spatial)
     n, *outer, x, g, o = sch.get_loops(y)

@@ -21,7 +21,7 @@ from tvmconv.schedules.plan import Plan
 def rule(p: Problem, machine: Machine) -> Plan | None:
     if p.channels_last:
         return None
-    lanes = machine.lanes()
+    lanes = machine.lanes(p.acc_bytes)
     channels, rows, vectors = tile_of(p, machine)
     planes = planes_of(p, machine)
     return Plan("planes", Packing(channels),
@@ -32,16 +32,16 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
 def planes_of(p: Problem, machine: Machine) -> int:
     """Planes of a depthwise convolution to pad at a time: what half the nearest cache holds, if that leaves
     tasks enough; the largest such divisor of their number."""
-    if not (p.is_depthwise and p.padded):
+    if not (p.is_depthwise and (p.padded or p.widened)):
         return 1
-    size = 4 * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+    size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
     most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
     return max(d for d in range(1, max(most, 1) + 1) if p.groups % d == 0)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     """(output channels, rows, vectors along the row) of the register tile."""
-    width = -(-p.out_spatial[-1] // machine.lanes())
+    width = -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
     if p.out_group == 1:
         rows = min(p.out_spatial[-2], 4) if len(p.spatial) > 1 else 1
         return 1, rows, min(width, 2)
@@ -62,7 +62,7 @@ def schedule(
     sch: Schedule, p: Problem, lanes: int, planes: int, channels: int, rows: int, vectors: int
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    copy = sch.get_sblock("pad") if p.padded else None
+    copy = sch.get_sblock("pad") if p.padded or p.widened else None
     n, g, o, *outer, x = sch.get_loops(y)
     # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
     go, gi = sch.split(g, [None, planes], preserve_unit_iters=True)

@@ -56,6 +56,13 @@ def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
         sch.annotate(turning[0], PARALLEL, len(turning))
 
 
+def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:
+    """Copy a channels-last x in the type of the sums, with its zeros: once, not for every tile."""
+    *pixels, g, i = sch.get_loops(copy)
+    vector_tile(sch, sch.fuse(g, i), lanes, p.groups * p.in_group)
+    run_parallel(sch, p, pixels)
+
+
 def vector_tile(sch: Schedule, loop, lanes: int, extent: int):
     """Split ``loop`` of ``extent`` into (vectors, lanes), lanes vectorised, vectors unrolled; both loops."""
     lanes = min(lanes, extent)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tvmconv.artifact.kernel import Kernel, Param
+from tvmconv.dtypes import name_of, widened
 from tvmconv.errors import SpecError
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import problem_of
@@ -33,10 +34,10 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
     blob = bytearray(kernel.packed_bytes)
     for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
         array = parts[param.name]
-        if array is None or array.nbytes != param.nbytes:
-            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.nbytes} bytes")
+        if array is None or array.size != param.elements:
+            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.elements} elements")
         # Every machine of the table is little-endian.
-        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        little = np.ascontiguousarray(widened(array), np.dtype(param.dtype).newbyteorder("<"))
         blob[offset : offset + param.nbytes] = little.tobytes()
     return bytes(blob)
 
@@ -44,6 +45,6 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
 def _check(param: Param, array: np.ndarray | None) -> None:
     if array is None:
         raise SpecError(f"{param.name}: None, expected an array of shape {param.shape}")
-    if array.shape != param.shape or array.dtype != np.dtype(param.dtype):
-        found = f"{array.dtype} {array.shape}"
+    if array.shape != param.shape or name_of(array) != param.dtype:
+        found = f"{name_of(array)} {array.shape}"
         raise SpecError(f"{param.name}: {found}, expected {param.dtype} {param.shape}")

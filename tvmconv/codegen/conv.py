@@ -19,5 +19,5 @@ def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
     problem = problem_of(spec)
     plan = cpu.plan(problem, machine)
     func = conv.kernel_func(problem, plan.packing, bias=spec.bias, residual=spec.residual,
-                            activation=spec.activation)
+                            activation=spec.activation, out_dtype=spec.out_dtype)
     return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "OIHW")

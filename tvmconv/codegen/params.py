@@ -28,11 +28,11 @@ def described(
 ) -> Scheduled:
     """``kernel`` with its arrays, and the function that packs its weights."""
     weights = [Param("w", spec.weight_shape, spec.dtype, weight_layout, problem.given_weight_shape)]
-    packed = [Param("packed_w", plan.packing.shape(problem), spec.dtype)]
+    packed = [Param("packed_w", plan.packing.shape(problem), problem.acc_dtype)]
     for name in channel_arrays(spec):
         seen = (problem.groups, problem.out_group)
         weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))
-        packed.append(Param(f"packed_{name}", spec.bias_shape, spec.dtype, "", seen))
+        packed.append(Param(f"packed_{name}", spec.bias_shape, problem.acc_dtype, "", seen))
     inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape())]
     output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape)
     if spec.residual:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.descriptor import unknown
+from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.graph import node_name
@@ -51,7 +52,7 @@ def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Arra
 
     x, w, bias = _arguments(node, arrays, ("x", "w", "bias"), required=2)
     describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
-    spec = describe(node, x.shape, w.shape, bias=bias is not None, dtype=x.dtype.name)
+    spec = describe(node, x.shape, w.shape, bias=bias is not None, dtype=name_of(x))
     try:
         return [function(spec, target)(x, w, bias)]
     except SpecError as error:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tvm import te, tirx
 
 from tvmconv.ops import winograd
+from tvmconv.ops.casts import narrowed
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
@@ -21,30 +22,33 @@ def kernel_func(
     bias: bool,
     residual: bool = False,
     activation: str | None,
+    out_dtype: str,
 ) -> tirx.PrimFunc:
-    """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when there is padding),
+    """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when x is padded or widened),
     ``conv``, ``y``; by Winograd's algorithm also ``patches`` and ``products``, and always ``pad``.
 
     Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.y_shape``, bias and slopes
     (there are some for "prelu") ``(groups, out_group)``.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
-    w = te.placeholder(packing.shape(p), p.dtype, name="w")
+    w = te.placeholder(packing.shape(p), p.acc_dtype, name="w")
     b = channel_array(p, "b") if bias else None
-    r = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
+    r = te.placeholder(p.y_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     if isinstance(packing, WinogradPacking):
         acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
     else:
         reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
-        acc = _sums(p, packing, _pad(p, x, reach, p.channels_last) if p.padded else x, w)
+        acc = _sums(p, packing, _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x, w)
 
     def finish(*at):
         _, g, o, _ = split(p, at)
-        return finished(
-            acc(*at), bias=None if b is None else b(g, o), residual=None if r is None else r(*at),
+        value = finished(
+            acc(*at), bias=None if b is None else b(g, o),
+            residual=None if r is None else r(*at).astype(p.acc_dtype),
             slope=None if slopes is None else slopes(g, o), activation=activation,
         )  # fmt: skip
+        return narrowed(value, out_dtype)
 
     y = te.compute(p.y_shape, finish, name="y")
     return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
@@ -57,13 +61,18 @@ def prepack_func(
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
     w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
     packed = packing.pack(p, w)
-    given = [channel_array(p, name) for name in channel_arrays]
-    copies = [te.compute(a.shape, a.__call__, name=f"packed_{a.op.name}") for a in given]
+    given = [channel_array(p, name, p.dtype) for name in channel_arrays]
+    copies = [_widened(p, a) for a in given]
     return te.create_prim_func([w, *given, packed, *copies])
 
 
-def channel_array(p: Problem, name: str) -> te.Tensor:
-    return te.placeholder((p.groups, p.out_group), p.dtype, name=name)
+def _widened(p: Problem, a: te.Tensor) -> te.Tensor:
+    return te.compute(a.shape, lambda g, o: a(g, o).astype(p.acc_dtype), name=f"packed_{a.op.name}")
+
+
+def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
+    """One value an output channel, of the type that sums have unless ``dtype`` is given."""
+    return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
 def split(p: Problem, at: tuple) -> tuple:
@@ -85,7 +94,7 @@ def _reach(p: Problem, d: int) -> int:
 
 
 def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) -> te.Tensor:
-    """x with its zeros around it, the first ``reach`` positions of each dimension, in a layout of choice."""
+    """x as sums are held, with its zeros around it: ``reach`` positions of each dimension, in a layout."""
     padded = replace(p, channels_last=channels_last)
 
     def value(*at):
@@ -97,7 +106,8 @@ def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) 
             if reach[d] > lo + p.spatial[d]:
                 inside.append(s < lo + p.spatial[d])
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
-        return te.if_then_else(te.all(*inside), source, tirx.const(0, p.dtype)) if inside else source
+        source = source.astype(p.acc_dtype)
+        return te.if_then_else(te.all(*inside), source, tirx.const(0, p.acc_dtype)) if inside else source
 
     return te.compute(padded.x_shape(reach), value, name="pad")
 

@@ -40,7 +40,7 @@ class Packing:
         return (g, te.indexdiv(o, self.block), *taps, i, te.indexmod(o, self.block))
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
-        """The packed weights from ``w``, the user's OIHW or HWIO array."""
+        """The packed weights, of the type that sums have, from ``w``, the user's OIHW or HWIO array."""
         from tvm import te, tirx
 
         rows, channels = self._rows(p)
@@ -49,10 +49,10 @@ class Packing:
             *taps, i, lane = rest
             at = block * self.block + lane
             out = row * channels + at if rows > 1 else at
-            found = w(*taps, i, out) if p.channels_last else w(out, i, *taps)
+            found = (w(*taps, i, out) if p.channels_last else w(out, i, *taps)).astype(p.acc_dtype)
             if channels % self.block == 0:
                 return found
-            return te.if_then_else(at < channels, found, tirx.const(0, w.dtype))
+            return te.if_then_else(at < channels, found, tirx.const(0, p.acc_dtype))
 
         return te.compute(self.shape(p), value, name="packed")
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from tvmconv.spec import ConvSpec
+from tvmconv.dtypes import ACCUMULATORS
+from tvmconv.spec import ITEMSIZE, ConvSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Problem:
     dtype: str
 
     @property
+    def acc_dtype(self) -> str:
+        """The type that sums are held in, and that the packed weights have."""
+        return ACCUMULATORS[self.dtype]
+
+    @property
+    def acc_bytes(self) -> int:
+        return ITEMSIZE[self.acc_dtype]
+
+    @property
     def taps(self) -> int:
         return prod(self.kernel)
 
@@ -50,6 +60,11 @@ class Problem:
     @property
     def padded(self) -> bool:
         return any(lo or hi for lo, hi in self.pad)
+
+    @property
+    def widened(self) -> bool:
+        """Whether x is of a narrower type than the sums."""
+        return self.dtype != self.acc_dtype
 
     def x_shape(self, spatial: tuple[int, ...] | None = None) -> tuple[int, ...]:
         return self._shape(self.spatial if spatial is None else spatial, self.in_group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvmconv.dtypes import FLOATS
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
@@ -11,6 +12,9 @@ def check_supported(spec: Spec) -> None:
     """Raises SpecError for a well-formed spec that no kernel can be made for yet."""
     if not isinstance(spec, ConvSpec):
         return  # the other kinds know the dtypes that they have
-    if (spec.dtype, spec.out_dtype) != ("float32", "float32"):
-        dtypes = spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}"
-        raise SpecError(f"dtype: {dtypes!r} in {spec}, expected 'float32': others cannot be compiled yet")
+    if spec.transposed and (spec.dtype, spec.out_dtype) != ("float32", "float32"):
+        raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected 'float32' if transposed, so far")
+    if spec.dtype not in FLOATS:
+        raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected one of {', '.join(FLOATS)} so far")
+    if spec.out_dtype not in FLOATS:
+        raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected a float type as dtype is")

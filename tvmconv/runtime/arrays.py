@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tvmconv.dtypes import BFLOAT16, name_of, numpy_dtype
 from tvmconv.errors import SpecError
 
 ALIGNMENT = 64  # of what the runtime allocates
@@ -27,11 +28,8 @@ class Argument(NamedTuple):
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """The dtype for NumPy. Raises SpecError where NumPy has none (bfloat16)."""
-        try:
-            return np.dtype(self.dtype)
-        except TypeError:
-            raise SpecError(f"{self.name}: dtype {self.dtype}, expected one that NumPy has") from None
+        """The dtype for NumPy; for bfloat16, which it lacks, the one that ``view`` gives such arrays."""
+        return numpy_dtype(self.dtype)
 
 
     @property
@@ -41,9 +39,9 @@ class Argument(NamedTuple):
 
 
 def view(name: str, value: Any) -> np.ndarray[Any, Any]:
-    """``value`` as a NumPy array that shares its memory. Raises SpecError."""
+    """``value`` as a NumPy array that shares its memory; bfloat16 as ``BFLOAT16``. Raises SpecError."""
     if isinstance(value, np.ndarray):
-        return value
+        return value.view(BFLOAT16) if value.dtype.name == "bfloat16" else value
     if not hasattr(value, "__dlpack__"):
         what = type(value).__name__
         raise SpecError(f"{name}: {what}, expected a NumPy array, or a DLPack array in CPU memory")
@@ -51,6 +49,8 @@ def view(name: str, value: Any) -> np.ndarray[Any, Any]:
         device = tuple(int(part) for part in value.__dlpack_device__())
         if device[0] not in _CPU_DEVICES:
             raise SpecError(f"{name}: on DLPack device {device}, expected an array in CPU memory")
+        if name_of(value) == "bfloat16":  # NumPy takes it as integers only
+            return np.from_dlpack(value.view(_module(value).int16)).view(BFLOAT16)
         return np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, SpecError):
@@ -103,7 +103,7 @@ def _check(want: Argument, array: np.ndarray[Any, Any]) -> None:
         layout = f" ({want.layout})" if want.layout else ""
         raise SpecError(f"{want.name}: shape {_shape(array.shape)}, expected {_shape(want.shape)}{layout}")
     if array.dtype != want.numpy_dtype:
-        raise SpecError(f"{want.name}: dtype {array.dtype}, expected {want.dtype}")
+        raise SpecError(f"{want.name}: dtype {name_of(array)}, expected {want.dtype}")
     if not array.flags.aligned and array.size:
         raise SpecError(
             f"{want.name}: data at address {address(array):#x}, expected a multiple of {array.itemsize}"
@@ -133,11 +133,18 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarr
 def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
     """``array`` as the kind that ``value`` is: its own module takes it over by DLPack, without a copy."""
     if isinstance(value, np.ndarray):
-        return array
-    space = getattr(value, "__array_namespace__", None)
-    module = space() if space is not None else sys.modules.get(type(value).__module__.partition(".")[0])
+        return array.view(value.dtype) if value.dtype.name == "bfloat16" == name_of(array) else array
+    module = _module(value)
     take = getattr(module, "from_dlpack", None)
-    return array if take is None else take(array)
+    if take is None:
+        return array
+    return take(array.view(np.int16)).view(module.bfloat16) if array.dtype == BFLOAT16 else take(array)
+
+
+def _module(value: Any) -> Any:
+    """The module that an array is of: torch for a tensor."""
+    space = getattr(value, "__array_namespace__", None)
+    return space() if space is not None else sys.modules.get(type(value).__module__.partition(".")[0])
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,24 @@
+"""Conversions that TVM does not make the way they are wanted here."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+
+def narrowed(value: tirx.Expr, dtype: str) -> tirx.Expr:
+    """``value`` as ``dtype``; float32 to bfloat16 rounds to the nearest, to even between two, and keeps NaN.
+
+    TVM would write ``value`` out several times for that, which an expression with a Let in it does not stand.
+    """
+    if dtype != "bfloat16" or value.ty.dtype != "float32":
+        return value.astype(dtype)
+    bits = tirx.Var("bits", "uint32")
+
+    def number(n: int) -> tirx.Expr:
+        return tirx.const(n, "uint32")
+
+    near = (bits + number(0x7FFF) + ((bits >> number(16)) & number(1))) >> number(16)
+    quiet = (bits >> number(16)) | number(0x40)
+    is_nan = tirx.GT(bits & number(0x7FFFFFFF), number(0x7F800000))
+    result = tirx.reinterpret("bfloat16", tirx.Select(is_nan, quiet, near).astype("uint16"))
+    return tirx.Let(bits, tirx.reinterpret("uint32", value), result)
