@@ -12,21 +12,30 @@ if TYPE_CHECKING:
     from tvmconv.api import conv, conv_transpose
     from tvmconv.artifact.library import Library
     from tvmconv.compiler import compile
+    from tvmconv.deform import deform_conv
+    from tvmconv.deform_spec import DeformSpec
     from tvmconv.errors import ArtifactError, Error, SpecError, TargetError, TuningError
+    from tvmconv.pool_spec import PoolSpec
+    from tvmconv.pooling import avg_pool, channel_shuffle, global_avg_pool, global_max_pool, max_pool
     from tvmconv.runtime import Bound, Function, Module, load, set_num_threads
     from tvmconv.spec import ConvSpec, depthwise, pointwise
 
 __all__ = [
-    "ArtifactError", "Bound", "ConvSpec", "Error", "Function", "Library", "Module", "SpecError",
-    "TargetError", "TuningError", "__version__", "compile", "conv", "conv_transpose", "depthwise",
-    "load", "pointwise", "set_num_threads",
+    "ArtifactError", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "Library", "Module",
+    "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "avg_pool", "channel_shuffle",
+    "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "global_avg_pool", "global_max_pool",
+    "load", "max_pool", "pointwise", "set_num_threads",
 ]  # fmt: skip
 
 _NAMES = {
     "tvmconv.api": ("conv", "conv_transpose"),
     "tvmconv.artifact.library": ("Library",),
     "tvmconv.compiler": ("compile",),
+    "tvmconv.deform": ("deform_conv",),
+    "tvmconv.deform_spec": ("DeformSpec",),
     "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
+    "tvmconv.pool_spec": ("PoolSpec",),
+    "tvmconv.pooling": ("avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool"),
     "tvmconv.runtime": ("Bound", "Function", "Module", "load", "set_num_threads"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
 }

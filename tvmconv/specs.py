@@ -5,13 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 
+from tvmconv.deform_spec import DeformSpec
 from tvmconv.errors import SpecError
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.spec import ConvSpec
 
-Spec = ConvSpec | PoolSpec
-KINDS = {"conv": ConvSpec, "tconv": ConvSpec, "maxpool": PoolSpec, "avgpool": PoolSpec}
-SPEC_TYPES = (ConvSpec, PoolSpec)
+Spec = ConvSpec | DeformSpec | PoolSpec
+KINDS = {
+    "conv": ConvSpec, "tconv": ConvSpec, "deform": DeformSpec, "maxpool": PoolSpec, "avgpool": PoolSpec,
+}  # fmt: skip
+SPEC_TYPES = (ConvSpec, DeformSpec, PoolSpec)
 
 
 def parse_spec(text: str) -> Spec:

@@ -21,7 +21,7 @@ from tvmconv.errors import SpecError
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
-    from tvmconv.spec import ConvSpec
+    from tvmconv.specs import Spec
 
 FILLS = ("normal", "integer")
 
@@ -80,33 +80,38 @@ def check(
     function: Any, entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
 ) -> Check:
     """Check one function (`module[name]`) given its manifest entry; see `verify`."""
-    from tvmconv.reference import conv_reference
-    from tvmconv.spec import ConvSpec
+    from tvmconv.references import reference_of
+    from tvmconv.specs import parse_spec
 
-    spec = ConvSpec.parse(entry["descriptor"])
+    spec = parse_spec(entry["descriptor"])
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
-    expected = conv_reference(spec, **arrays)
+    expected = reference_of(spec, arrays)
     size = 1.0  # what the activations' own errors are relative to, where the sums have none
     if fill == "normal":
         tolerance = default_tolerance(spec) if tolerance is None else tolerance
         size = _size_of_sums(spec, arrays)
-    elif _activation(spec) in _EXACT_ACTIVATIONS:
+    elif _exact(spec):
         tolerance = 0.0
         # A bound such as 0.1 rounds, and so does a large sum in a narrow type.
-        expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
+        expected = widened(rounded(expected, _out_dtype(spec))).astype(np.float64)
     else:
         tolerance = 8 * _coarsest_epsilon(spec)
     actual = _call(function, entry["arguments"], arrays)
     return _compare(actual, expected, entry, (fill, seed), tolerance, size)
 
 
-def default_tolerance(spec: ConvSpec) -> float:
+def default_tolerance(spec: Spec) -> float:
     """The largest `max_rel` that a right kernel may have, growing as the square root of the sum's length."""
-    return _coarsest_epsilon(spec) * (8 + 2 * math.sqrt(_taps(spec)))
+    operation = getattr(spec, "operation", None)
+    if operation == "max":
+        return 0.0
+    # An interpolation errs by the rounding of a place, which may be as large as the image.
+    places = 2 * max(spec.in_spatial) if hasattr(spec, "offset_groups") else 0
+    return _coarsest_epsilon(spec) * (8 + 2 * math.sqrt(_taps(spec)) + places)
 
 
 def random_arrays(
-    spec: ConvSpec, arguments: Sequence[Mapping[str, Any]], fill: str, seed: int
+    spec: Spec, arguments: Sequence[Mapping[str, Any]], fill: str, seed: int
 ) -> dict[str, np.ndarray]:
     """One array for each input argument, in call order, of a fill ("normal" or "integer")."""
     if fill not in FILLS:
@@ -175,17 +180,32 @@ def _compare(
     )
 
 
-def _activation(spec: ConvSpec) -> str | None:
-    return spec.activation.partition("=")[0] if spec.activation else None
+def _activation(spec: Spec) -> str | None:
+    activation = getattr(spec, "activation", None)
+    return activation.partition("=")[0] if activation else None
 
 
-def _taps(spec: ConvSpec) -> int:
-    """Products in the sum of one output element."""
+def _exact(spec: Spec) -> bool:
+    """Whether integers small enough give the very values of the reference."""
+    return _activation(spec) in _EXACT_ACTIVATIONS and getattr(spec, "operation", None) != "avg"
+
+
+def _out_dtype(spec: Spec) -> str:
+    return getattr(spec, "out_dtype", spec.dtype)
+
+
+def _taps(spec: Spec) -> int:
+    """Terms in the sum of one output element."""
+    if hasattr(spec, "operation"):
+        return spec.taps
     return max(1, math.prod(spec.kernel) * spec.in_channels // spec.groups)
 
 
-def _size_of_sums(spec: ConvSpec, arrays: Mapping[str, np.ndarray]) -> float:
-    """The rms value of a sum before the activation, were its terms independent."""
+def _size_of_sums(spec: Spec, arrays: Mapping[str, np.ndarray]) -> float:
+    """The rms value of a sum before the activation, or of a mean, were its terms independent."""
+    if hasattr(spec, "operation"):
+        x = arrays["x"]
+        return math.sqrt(np.mean(np.square(x, dtype=np.float64)) / spec.taps) if x.size else 0.0
     x, w = (
         float(np.sqrt(np.mean(np.square(widened(arrays[n]), dtype=np.float64)))) if arrays[n].size else 0.0
         for n in ("x", "w")
@@ -193,5 +213,5 @@ def _size_of_sums(spec: ConvSpec, arrays: Mapping[str, np.ndarray]) -> float:
     return math.sqrt(_taps(spec)) * x * w
 
 
-def _coarsest_epsilon(spec: ConvSpec) -> float:
-    return max(epsilon(dtype) for dtype in (spec.dtype, spec.out_dtype))
+def _coarsest_epsilon(spec: Spec) -> float:
+    return max(epsilon(dtype) for dtype in (spec.dtype, _out_dtype(spec)))

@@ -12,8 +12,9 @@ from tvm import tirx
 from tvm.target import Target
 
 from tvmconv.artifact.kernel import Kernel
-from tvmconv.codegen import conv, pool
+from tvmconv.codegen import conv, deform, pool
 from tvmconv.codegen.family import Scheduled
+from tvmconv.deform_spec import DeformSpec
 from tvmconv.errors import TargetError
 from tvmconv.lower import lower_cpu
 from tvmconv.pool_spec import PoolSpec
@@ -21,7 +22,7 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
 
-_FAMILIES = {ConvSpec: conv.scheduled, PoolSpec: pool.scheduled}
+_FAMILIES = {ConvSpec: conv.scheduled, DeformSpec: deform.scheduled, PoolSpec: pool.scheduled}
 
 
 def symbol_of(spec: Spec) -> str:

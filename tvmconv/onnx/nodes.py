@@ -13,6 +13,7 @@ from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.graph import node_name
 from tvmconv.onnx.model import require_onnx
+from tvmconv.onnx.pooling import run_deform, run_pool
 from tvmconv.onnx.transposed import transposed_spec
 
 if TYPE_CHECKING:
@@ -74,6 +75,6 @@ def _arguments(
 
 
 _OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {
-    "Conv": _conv,
-    "ConvTranspose": _conv,
-}
+    "Conv": _conv, "ConvTranspose": _conv, "AveragePool": run_pool, "DeformConv": run_deform,
+    "GlobalAveragePool": run_pool, "GlobalMaxPool": run_pool, "MaxPool": run_pool,
+}  # fmt: skip

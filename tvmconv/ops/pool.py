@@ -83,7 +83,7 @@ def problem_of(spec: PoolSpec) -> PoolProblem:
             dims.append((size, out, kernel, stride if out > 1 else kernel, (lo, over),
                          dilation if kernel > 1 else 1, counted))
     dims = dims or [(1, 1, 1, 1, (0, 0), 1, (0, 1))]
-    if all(out == 1 and size == kernel and pad == (0, 0) and d == 1 for size, out, kernel, _, pad, d, _ in dims):
+    if all(size == kernel and pad == (0, 0) for size, _, kernel, _, pad, _, _ in dims):
         # All of the image: rows, in one dimension where the channels do not lie between.
         rows = [size for size, *_ in dims]
         rows = [prod(rows)] if channels == 1 else [prod(rows[:-1]), rows[-1]]
@@ -122,8 +122,8 @@ def whole_last_func(p: PoolProblem) -> tirx.PrimFunc:
 
 
 def whole_plane_func(p: PoolProblem, span: int, lanes: int) -> tirx.PrimFunc:
-    """``(x, y)`` of a whole plane [batch, elements, 1]: ``part``, in ``span`` strands, which stages ``half0``,
-    ``half1``, ... join: first the vectors of ``lanes`` elements, then by halves."""
+    """``(x, y)`` of a whole plane [batch, elements, 1]: ``part``, in ``span`` strands, which ``half0`` and so
+    on join: first the vectors of ``lanes`` elements, then by halves."""
     x = te.placeholder(p.x_shape, p.dtype, name="x")
     size = p.spatial[0]
     k = te.reduce_axis((0, -(-size // span)), name="k")
@@ -198,7 +198,7 @@ def _finish(p: PoolProblem, value: tirx.Expr, at: tuple) -> tirx.Expr:
 
 
 def _count(p: PoolProblem, d: int, position) -> int | tirx.Expr:
-    """Elements along dimension d that count in the window at ``position``; a number where all have as many."""
+    """Elements along dimension d that count in the window at ``position``; a number if all have as many."""
     (first, stop), (lo, _), dilation, kernel = p.counted[d], p.pad[d], p.dilation[d], p.kernel[d]
     last = (p.out_spatial[d] - 1) * p.stride[d] - lo + (kernel - 1) * dilation
     if first <= -lo and last < stop:

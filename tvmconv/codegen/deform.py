@@ -1,0 +1,36 @@
+"""Deformable convolutions: offsets and masks are inputs of a call, weights and bias are packed."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.artifact.kernel import Param
+from tvmconv.codegen.family import Scheduled
+from tvmconv.deform_spec import DeformSpec
+from tvmconv.ops import deform
+from tvmconv.schedules.cpu import deform as rules
+from tvmconv.schedules.machines import Machine
+
+
+def scheduled(spec: DeformSpec, machine: Machine) -> Scheduled:
+    """The scheduled kernel of ``spec``."""
+    p = rules.problem_of(spec, machine)
+    tiles = rules.tiles_of(p, machine)
+    sch = Schedule(deform.kernel_func(p))
+    rules.schedule(sch, p, machine.lanes(), tiles)
+    inputs = [Param("x", spec.input_shape, spec.dtype, "NCHW"),
+              Param("offset", spec.offset_shape, spec.dtype, "", p.offset_shape)]
+    if spec.mask:
+        inputs.append(Param("mask", spec.mask_shape, spec.dtype, "", p.mask_shape))
+    weights = [Param("w", spec.weight_shape, spec.dtype, "OIHW", p.weight_shape)]
+    packed = [Param("packed_w", p.packed_shape, spec.dtype)]
+    if spec.bias:
+        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O", p.bias_shape))
+        packed.append(Param("packed_bias", spec.bias_shape, spec.dtype, "", p.bias_shape))
+    return Scheduled(
+        kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=tuple(inputs),
+        weights=tuple(weights), packed=tuple(packed),
+        output=Param("y", spec.output_shape, spec.dtype, "NCHW", p.y_shape),
+        schedule={"source": "default", "strategy": "deform_columns",
+                  "point": {"width": p.width, "block": p.block, "tiles": tiles}},
+    )  # fmt: skip
