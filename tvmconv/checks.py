@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.descriptor import LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
+from tvmconv.descriptor import ALGORITHMS, LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
 from tvmconv.errors import SpecError
 
 if TYPE_CHECKING:
@@ -155,3 +155,21 @@ def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
         pairs.append((crop // 2, crop - crop // 2))
         grown.append(extra + max(-over, 0))
     return tuple(pairs), tuple(grown)
+
+
+def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
+    """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, naming those."""
+    if algorithm is None:
+        return None
+    able = ["direct"]
+    if not spec.transposed:
+        if spec.dtype in ("float32", "float64"):  # sums are held in the type of x
+            able.append("im2col")
+        unit = set(spec.stride) == set(spec.dilation) == {1}
+        if spec.kernel == (3, 3) and unit and spec.dtype == "float32":
+            able.append("winograd")
+    if algorithm in able:
+        return str(algorithm)
+    if algorithm not in ALGORITHMS:
+        raise unknown("algorithm", algorithm, ALGORITHMS)
+    raise SpecError(f"algorithm: {algorithm!r}, expected one that fits this convolution: {', '.join(able)}")

@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
 }  # fmt: skip
 
 FLAGS = ("bias", "residual")
+ALGORITHMS = ("direct", "im2col", "winograd")
 NAMED_PADDINGS = ("SAME", "VALID", "FULL")
 
 _NUMBER = r"\d{1,12}"
@@ -152,6 +153,8 @@ def format_spec(spec: ConvSpec) -> str:
         tokens.append("residual")
     if spec.activation:
         tokens.append(spec.activation)
+    if spec.algorithm:
+        tokens.append(spec.algorithm)
     return ":".join(tokens)
 
 
@@ -211,10 +214,12 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {"dtype": dtype, **({"out_dtype": out_dtype} if slash else {})}
     if token.partition("=")[0] in ACTIVATIONS:
         return {"activation": canonical_activation(token)}
-    names = (*LAYOUT_NAMES, *ITEMSIZE, *FLAGS, *ACTIVATIONS)
+    if token in ALGORITHMS:
+        return {"algorithm": token}
+    names = (*LAYOUT_NAMES, *ITEMSIZE, *FLAGS, *ACTIVATIONS, *ALGORITHMS)
     raise SpecError(
         f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op with sizes, "
-        f"a layout, a dtype, bias, residual or an activation{_hint(token, names)}"
+        f"a layout, a dtype, bias, residual, an activation or an algorithm{_hint(token, names)}"
     )
 
 

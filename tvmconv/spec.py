@@ -10,6 +10,7 @@ from typing import Any
 from tvmconv.checks import (
     INDEX_LIMIT,
     forward_padding,
+    read_algorithm,
     read_dtype,
     read_flag,
     read_integer,
@@ -50,7 +51,7 @@ class ConvSpec:
     ``out_dtype``: None for ``dtype``. ``bias``, then ``residual`` (an array of the output's shape) are added,
     then ``activation`` is applied: "relu", "clip=0,6", ("clip", 0, 6), "prelu" (slopes per channel), ...
     ``transposed``: out = (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1, and
-    SAME gives in*stride.
+    SAME gives in*stride. ``algorithm``: "direct", "im2col" or "winograd"; None for the fastest that fits.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
@@ -70,6 +71,7 @@ class ConvSpec:
     bias: bool
     residual: bool
     activation: str | None
+    algorithm: str | None
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class ConvSpec:
         bias: bool = False,
         residual: bool = False,
         activation: str | tuple[Any, ...] | None = None,
+        algorithm: str | None = None,
     ) -> None:
         shape = read_shape(input_shape)
         rank = len(shape) - 2
@@ -130,6 +133,7 @@ class ConvSpec:
         resolved, grown = resolve(self, padding)
         store("padding", resolved)
         store("output_padding", grown)
+        store("algorithm", read_algorithm(self, algorithm))
         _check_sizes(self)
 
     @classmethod

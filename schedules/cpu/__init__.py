@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu import direct_last, groups_last, planes, winograd_tiles
+from tvmconv.schedules.cpu import direct_last, groups_last, im2col, planes, winograd_tiles
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
-RULES = (groups_last.rule, winograd_tiles.rule, direct_last.rule, planes.rule)
+DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
+RULES = {
+    None: (groups_last.rule, winograd_tiles.rule, im2col.rule, *DIRECT),
+    "direct": DIRECT,
+    "im2col": (im2col.plan_of,),
+    "winograd": (winograd_tiles.plan_of,),
+}
 
 
-def plan(problem: Problem, machine: Machine) -> Plan:
-    """The plan of the first rule that takes ``problem``; between them the rules take every problem."""
-    for rule in RULES:
+def plan(problem: Problem, machine: Machine, algorithm: str | None = None) -> Plan:
+    """The plan of the first rule that takes ``problem``, by ``algorithm`` if one is asked for that fits;
+    between them the rules take every problem."""
+    for rule in RULES[algorithm]:
         found = rule(problem, machine)
         if found is not None:
             return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvmconv.codegen import transposed
 from tvmconv.codegen.family import Scheduled, apply
 from tvmconv.codegen.params import described
-from tvmconv.ops import conv
+from tvmconv.ops import conv, im2col
 from tvmconv.ops.problem import problem_of
 from tvmconv.schedules import cpu
 from tvmconv.schedules.machines import Machine
@@ -17,7 +17,11 @@ def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
     if spec.transposed:
         return transposed.scheduled(spec, machine)
     problem = problem_of(spec)
-    plan = cpu.plan(problem, machine)
-    func = conv.kernel_func(problem, plan.packing, bias=spec.bias, residual=spec.residual,
-                            activation=spec.activation, out_dtype=spec.out_dtype)
-    return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "OIHW")
+    plan = cpu.plan(problem, machine, spec.algorithm)
+    func = conv.kernel_func(
+        problem, plan.packing, algorithm=plan.algorithm, bias=spec.bias, residual=spec.residual,
+        activation=spec.activation, out_dtype=spec.out_dtype,
+    )  # fmt: skip
+    done = im2col.flat(problem) if plan.algorithm == "im2col" else problem
+    layout = "HWIO" if spec.channels_last else "OIHW"
+    return described(spec, done, plan, apply(plan, func), layout, problem.x_shape())

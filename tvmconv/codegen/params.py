@@ -25,15 +25,19 @@ def described(
     plan: Plan,
     kernel: tirx.PrimFunc,
     weight_layout: str,
+    x_shape: tuple[int, ...] | None = None,
 ) -> Scheduled:
-    """``kernel`` with its arrays, and the function that packs its weights."""
+    """``kernel`` with its arrays, and the function that packs its weights.
+
+    ``x_shape``: what the kernel takes x to be, if not ``problem``'s.
+    """
     weights = [Param("w", spec.weight_shape, spec.dtype, weight_layout, problem.given_weight_shape)]
     packed = [Param("packed_w", plan.packing.shape(problem), problem.acc_dtype)]
     for name in channel_arrays(spec):
         seen = (problem.groups, problem.out_group)
         weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))
         packed.append(Param(f"packed_{name}", spec.bias_shape, problem.acc_dtype, "", seen))
-    inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape())]
+    inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, x_shape or problem.x_shape())]
     output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape)
     if spec.residual:
         inputs.append(replace(output, name="residual"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tvm import te, tirx
 
-from tvmconv.ops import winograd
+from tvmconv.ops import im2col, winograd
 from tvmconv.ops.casts import narrowed
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
@@ -19,30 +19,34 @@ def kernel_func(
     p: Problem,
     packing: Packing | WinogradPacking,
     *,
+    algorithm: str = "direct",
     bias: bool,
     residual: bool = False,
     activation: str | None,
     out_dtype: str,
 ) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when x is padded or widened),
-    ``conv``, ``y``; by Winograd's algorithm also ``patches`` and ``products``, and always ``pad``.
+    ``conv``, ``y``; by im2col also ``columns``; by Winograd's algorithm also ``patches`` and ``products``,
+    and always ``pad``.
 
     Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.y_shape``, bias and slopes
     (there are some for "prelu") ``(groups, out_group)``.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
-    w = te.placeholder(packing.shape(p), p.acc_dtype, name="w")
+    done = im2col.flat(p) if algorithm == "im2col" else p  # what y and the weights are shaped for
+    w = te.placeholder(packing.shape(done), p.acc_dtype, name="w")
     b = channel_array(p, "b") if bias else None
-    r = te.placeholder(p.y_shape, out_dtype, name="r") if residual else None
+    r = te.placeholder(done.y_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
-    if isinstance(packing, WinogradPacking):
+    if algorithm == "winograd":
         acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
     else:
         reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
-        acc = _sums(p, packing, _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x, w)
+        padded = _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x
+        acc = (im2col.sums if algorithm == "im2col" else _sums)(p, packing, padded, w)
 
     def finish(*at):
-        _, g, o, _ = split(p, at)
+        _, g, o, _ = split(done, at)
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
             residual=None if r is None else r(*at).astype(p.acc_dtype),
@@ -50,7 +54,7 @@ def kernel_func(
         )  # fmt: skip
         return narrowed(value, out_dtype)
 
-    y = te.compute(p.y_shape, finish, name="y")
+    y = te.compute(done.y_shape, finish, name="y")
     return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
 
 

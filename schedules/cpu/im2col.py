@@ -1,0 +1,39 @@
+"""Convolution as a matrix product over written-out columns: the pointwise strategies after one copy."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops import im2col
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu import direct_last, planes
+from tvmconv.schedules.cpu.tiles import run_parallel
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
+
+_LEAST_FILLED = 0.7
+
+
+def rule(p: Problem, machine: Machine) -> Plan | None:
+    """Where vectors along the rows of a plane would be mostly empty, and outputs enough share a column."""
+    lanes = machine.lanes()
+    width = p.out_spatial[-1]
+    filled = width / (-(-width // lanes) * lanes)
+    if p.channels_last or p.widened or p.taps == 1 or p.out_group < 2 * lanes or filled >= _LEAST_FILLED:
+        return None
+    return plan_of(p, machine)
+
+
+def plan_of(p: Problem, machine: Machine) -> Plan:
+    """The plan for any problem, whether or not it pays."""
+    flat = im2col.flat(p)
+    product = (direct_last if p.channels_last else planes).rule(flat, machine)
+
+    def apply(sch: Schedule) -> None:
+        columns = sch.get_sblock("columns")
+        if p.padded:
+            sch.compute_inline(sch.get_sblock("pad"))
+        run_parallel(sch, p, sch.get_loops(columns)[:3])
+        product.apply(sch)
+
+    return Plan("im2col", product.packing, apply, product.point, algorithm="im2col")

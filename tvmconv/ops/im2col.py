@@ -1,0 +1,64 @@
+"""im2col: what each output looks at, written out side by side, so that the convolution is a matrix product.
+
+The copy costs memory traffic; it pays where rows are too short for vectors along them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import Problem
+
+if TYPE_CHECKING:
+    from tvm import te
+
+
+def flat(p: Problem) -> Problem:
+    """The matrix product as a problem: pixels in one dimension, taps in one, at distance 0 of one another.
+
+    Its weights lie in memory as those of ``p``, packed or not, and its y as that of ``p``.
+    """
+    pixels = prod(p.out_spatial)
+    return replace(
+        p, spatial=(pixels,), out_spatial=(pixels,), kernel=(p.taps,),
+        stride=(1,), pad=((0, 0),), dilation=(0,),
+    )  # fmt: skip
+
+
+def sums(p: Problem, packing: Packing, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
+    """The convolution of ``padded`` as stages ``columns`` and ``conv``, the latter shaped as ``flat(p)``'s y.
+
+    ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``.
+    """
+    from tvm import te
+
+    from tvmconv.ops.conv import join, split
+
+    q = flat(p)
+    inner = (p.taps, p.in_group) if p.channels_last else (p.taps, q.spatial[0])
+
+    def column(*at):
+        if p.channels_last:
+            n, pixel, g, tap, i = at
+        else:
+            n, g, i, tap, pixel = at
+        source = []
+        for size, kernel, stride, dilation in reversed(
+            list(zip(p.out_spatial, p.kernel, p.stride, p.dilation, strict=True))
+        ):
+            source.append(te.indexmod(pixel, size) * stride + te.indexmod(tap, kernel) * dilation)
+            pixel, tap = te.indexdiv(pixel, size), te.indexdiv(tap, kernel)
+        return padded(*join(p, n, g, i, reversed(source)))
+
+    columns = te.compute((*q.x_shape()[:-1], *inner), column, name="columns")
+    tap, i = te.reduce_axis((0, p.taps), name="k0"), te.reduce_axis((0, p.in_group), name="i")
+
+    def value(*at):
+        n, g, o, (pixel,) = split(q, at)
+        read = columns(n, pixel, g, tap, i) if p.channels_last else columns(n, g, i, tap, pixel)
+        return te.sum(read * w(*packing.index(q, g, o, (tap,), i)), axis=[tap, i])
+
+    return te.compute(q.y_shape, value, name="conv")
