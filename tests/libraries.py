@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
 import sys
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,9 @@ import tvmconv
 from tvmconv.artifact.library import Library
 from tvmconv.reference import conv_reference
 from tvmconv.schedules.machines import Machine, resolve
+
+Exported = tuple[Path, str | None]  # a library, and what it was linked with
+ZIG = f"{sys.executable} -m ziglang cc"
 
 SPECS = {
     "dw": tvmconv.ConvSpec.parse("conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6"),
@@ -50,7 +55,7 @@ def compilers() -> list[Any]:
     return [
         pytest.param(None, id="cc", marks=pytest.mark.skipif(not shutil.which("cc"), reason="no cc")),
         pytest.param(
-            f"{sys.executable} -m ziglang cc", id="zig",
+            ZIG, id="zig",
             marks=pytest.mark.skipif(find_spec("ziglang") is None, reason="no ziglang"),
         ),
     ]  # fmt: skip
@@ -82,3 +87,26 @@ def assert_right(y: Any, expected: np.ndarray[Any, Any]) -> None:
 def machine() -> Machine:
     """The machine that the libraries are for."""
     return resolve("native")
+
+
+def run(*command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    words = [str(word) for part in command for word in (part if isinstance(part, list) else [part])]
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, **options)
+
+
+def strided(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values, every second element of another array."""
+    return np.repeat(array, 2, axis=-1)[..., ::2]
+
+
+def at_offset(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
+    """The same values at so many bytes after a multiple of 64."""
+    memory = np.zeros(array.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def assert_one_line(error: pytest.ExceptionInfo[BaseException]) -> None:
+    assert "\n" not in str(error.value) and len(str(error.value)) < 300

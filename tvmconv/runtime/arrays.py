@@ -31,7 +31,6 @@ class Argument(NamedTuple):
         """The dtype for NumPy; for bfloat16, which it lacks, the one that ``view`` gives such arrays."""
         return numpy_dtype(self.dtype)
 
-
     @property
     def nbytes(self) -> int:
         """Bytes of the dense array."""
@@ -49,7 +48,7 @@ def view(name: str, value: Any) -> np.ndarray[Any, Any]:
         device = tuple(int(part) for part in value.__dlpack_device__())
         if device[0] not in _CPU_DEVICES:
             raise SpecError(f"{name}: on DLPack device {device}, expected an array in CPU memory")
-        if name_of(value) == "bfloat16":  # NumPy takes it as integers only
+        if hasattr(value, "dtype") and name_of(value) == "bfloat16":  # NumPy takes it as integers only
             return np.from_dlpack(value.view(_module(value).int16)).view(BFLOAT16)
         return np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:

@@ -1,0 +1,111 @@
+"""Names, the choice of a C compiler, failing links and full disks."""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+from pathlib import Path
+
+import libraries
+import pytest
+
+import tvmconv
+from tvmconv.artifact import linker
+from tvmconv.artifact.library import Library
+
+
+@pytest.mark.parametrize("name", ["", "9a", "a-b", "for", "class", "main", "é", "tcv_x", "a b", "_x"])
+def test_bad_names(name: str) -> None:
+    kernel = libraries.library().functions["pw"]
+    with pytest.raises(tvmconv.SpecError, match=r"function name: .*expected a C identifier"):
+        Library({name: kernel}, libraries.machine())
+    with pytest.raises(tvmconv.SpecError, match="prefix: "):
+        Library({"a": kernel}, libraries.machine(), prefix=name)
+
+
+def test_colliding_names() -> None:
+    kernel = libraries.library().functions["pw"]
+    for names in (("a", "a_prepack"), ("a", "A"), ("tvmconv_last_error",)):
+        with pytest.raises(tvmconv.SpecError, match="collide"):
+            Library(dict.fromkeys(names, kernel), libraries.machine())
+    with pytest.raises(tvmconv.SpecError, match="functions: none"):
+        Library({}, libraries.machine())
+
+
+def test_order_of_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("cc", "gcc", "clang", "mycc"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    here = libraries.machine()
+    assert linker.find_cc(here, "gcc -m64") == ["gcc", "-m64"]
+    for name in ("cc", "gcc", "clang"):
+        assert linker.find_cc(here) == [str(tmp_path / name)]
+        (tmp_path / name).unlink()
+    monkeypatch.setenv("CC", "mycc -v")
+    assert linker.find_cc(here) == ["mycc", "-v"]
+    monkeypatch.setenv("CC", "nothere")
+    with pytest.raises(tvmconv.ArtifactError, match=r"\$CC: 'nothere', expected a C compiler"):
+        linker.find_cc(here)
+    monkeypatch.delenv("CC")
+    assert linker.is_zig(linker.find_cc(here))
+    monkeypatch.setattr(linker, "find_spec", lambda name: None)
+    with pytest.raises(tvmconv.ArtifactError, match=r"pip install 'tvmconv\[cross\]'"):
+        linker.find_cc(here)
+
+
+def test_failed_link_shows_the_command_and_all_of_its_words(tmp_path: Path) -> None:
+    failing = tmp_path / "failing-cc"
+    failing.write_text("#!/bin/sh\necho first line >&2\necho second line >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(tvmconv.ArtifactError) as caught:
+        libraries.variant(cc=str(failing)).export(tmp_path / "a.so")
+    text = str(caught.value)
+    assert f"{failing} " in text and "-shared" in text and "first line\nsecond line" in text
+    assert not (tmp_path / "a.so").exists()
+
+
+def test_a_kernel_that_wants_more_of_tvm_is_refused() -> None:
+    kernel = libraries.library().functions["pw"]
+    wanting = dataclasses.replace(kernel, object=kernel.object + b"\0__TVMBackendParallelBarrier\0")
+    with pytest.raises(tvmconv.ArtifactError, match="needs __TVMBackendParallelBarrier"):
+        Library({"a": wanting}, libraries.machine())
+
+
+def test_unwritable_places(tmp_path: Path) -> None:
+    library = libraries.variant(names=["pw"])
+    for path, match in (
+        (tmp_path / "no" / "a.so", "cannot be written: No such file"),
+        (tmp_path, "cannot be written: "),
+    ):
+        with pytest.raises(tvmconv.ArtifactError, match=match):
+            library.export(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a disk that fills up: nothing half-written stays."""
+    library = libraries.variant(names=["pw"])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    linked = library._link("a.so")
+    library._link = lambda soname: linked  # type: ignore[method-assign]
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(linked) // 2, before[1]))
+        with pytest.raises(tvmconv.ArtifactError, match="cannot be written: File too large"):
+            library.export(tmp_path / "a.so")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_full_disk_while_linking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = libraries.variant(names=["pw"])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        with pytest.raises(tvmconv.ArtifactError, match="linking"):
+            library.export(tmp_path / "a.so")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
