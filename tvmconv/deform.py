@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmconv.api import _dtype, _shape, function
+from tvmconv.api import _shape, function
 from tvmconv.deform_spec import DeformSpec
+from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
 
@@ -44,7 +45,7 @@ def spec_of(x: Any, w: Any, mask: Any, bias: Any, *, groups: int, **options: Any
     if len(w_shape) != 4:
         raise SpecError(f"w: shape {w_shape}, expected 4 dims: deformable convolution is 2-D only")
     spec = DeformSpec(x_shape, w_shape[0], w_shape[2:], groups=groups, mask=mask is not None,
-                      bias=bias is not None, dtype=_dtype(x), **options)
+                      bias=bias is not None, dtype=name_of(x), **options)
     if w_shape != spec.weight_shape:
         channels = f"x has {spec.in_channels} channels in {spec.groups} group{'s' if spec.groups > 1 else ''}"
         raise SpecError(f"w: shape {w_shape}, expected {spec.weight_shape}: {channels}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvmconv.api import _dtype, _shape, function
+from tvmconv.api import _shape, function
 from tvmconv.checks import read_integer, read_layout
+from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.spec import Ints, Padding
@@ -67,7 +68,7 @@ def _pool(x: Any, kernel: Ints | None, target: str, *, layout: str, **options: A
     shape = _shape("x", x)
     if kernel is None:
         kernel = shape[1:-1] if read_layout(layout, len(shape) - 2) == "NHWC" else shape[2:]
-    return function(PoolSpec(shape, kernel, layout=layout, dtype=_dtype(x), **options), target)(x)
+    return function(PoolSpec(shape, kernel, layout=layout, dtype=name_of(x), **options), target)(x)
 
 
 def channel_shuffle(x: Any, groups: int, layout: str = "NCHW") -> Any:
