@@ -16,7 +16,7 @@ from kernel_checks import check_guarded_only, check_kernels
 from strategies import specs
 
 import tvmconv
-from tvmconv.errors import SpecError
+from tvmconv.errors import ArtifactError, SpecError
 from tvmconv.spec import ConvSpec, depthwise, pointwise
 
 # What random drawing would meet too seldom; one spec each.
@@ -47,10 +47,10 @@ CORNERS = [
 ]
 
 
-def compiled(list_of_specs):
+def compiled(list_of_specs, target="native"):
     """A loaded library of the specs, and [(spec, function)]."""
     named = {f"f{i}": spec for i, spec in enumerate(list_of_specs)}
-    module = tvmconv.compile(named).load()
+    module = tvmconv.compile(named, target).load()
     return module, [(spec, module[name]) for name, spec in named.items()]
 
 
@@ -76,6 +76,16 @@ def test_random_specs(descriptors):
 def test_corner(index, corners):
     module, pairs = corners
     check_all(module, [pairs[index][1]])
+
+
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
+def test_corners_with_narrower_vectors(target):
+    """What a newer machine runs too, with other register tiles and remainders."""
+    try:
+        module, pairs = compiled(CORNERS, target)
+    except ArtifactError as error:
+        pytest.skip(str(error))
+    check_all(module, [function for _, function in pairs])
 
 
 def test_guard_sees_a_kernel_that_reads_too_far(corners):
