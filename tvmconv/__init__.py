@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from tvmconv.pooling import avg_pool, channel_shuffle, global_avg_pool, global_max_pool, max_pool
     from tvmconv.runtime import Bound, Function, Module, load, set_num_threads
     from tvmconv.spec import ConvSpec, depthwise, pointwise
+    from tvmconv.tf import depthwise_conv2d, separable_conv2d
 
 __all__ = [
     "ArtifactError", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "Library", "Module",
     "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "avg_pool", "channel_shuffle",
-    "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "global_avg_pool", "global_max_pool",
-    "load", "max_pool", "pointwise", "set_num_threads",
+    "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "depthwise_conv2d", "global_avg_pool",
+    "global_max_pool", "load", "max_pool", "pointwise", "separable_conv2d", "set_num_threads",
 ]  # fmt: skip
 
 _NAMES = {
@@ -38,6 +39,7 @@ _NAMES = {
     "tvmconv.pooling": ("avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool"),
     "tvmconv.runtime": ("Bound", "Function", "Module", "load", "set_num_threads"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
+    "tvmconv.tf": ("depthwise_conv2d", "separable_conv2d"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -1,6 +1,6 @@
 """Compilation in several processes at once.
 
-Each worker is ``python -m tvmconv.workers``: a JSON line in with a descriptor, a machine and the place in the
+Each worker is a Python that runs ``serve``: a JSON line in with a descriptor, a machine and the place in the
 cache for the kernel, a JSON line out. Plain subprocesses, so that a caller's script needs no ``__main__``
 guard.
 """
@@ -50,8 +50,10 @@ def build_all(
 
 
 def _start() -> subprocess.Popen:
+    # This process's own import path, not one that begins with the working directory.
+    program = f"import sys; sys.path[:] = {sys.path!r}; from tvmconv.workers import serve; serve()"
     return subprocess.Popen(
-        [sys.executable, "-m", "tvmconv.workers"],
+        [sys.executable, "-c", program],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
 
@@ -85,7 +87,8 @@ def _drive(
         results.put((spec, cache.read_kernel(path) or unreadable))
 
 
-def _serve() -> None:
+def serve() -> None:
+    """What a worker does until its input ends."""
     import os
 
     answers = os.fdopen(os.dup(1), "w")
@@ -105,6 +108,3 @@ def _serve() -> None:
                 answer = ["Error", f"{descriptor}: {error!r}"]
         print(json.dumps(answer), file=answers, flush=True)
 
-
-if __name__ == "__main__":
-    _serve()
