@@ -50,6 +50,11 @@ def key(*parts: Any) -> str:
     return digest.hexdigest()[:40]
 
 
+def kernel_path(spec: Any, machine: Any) -> Path:
+    """Where the kernel of ``spec`` for ``machine`` lies, or will."""
+    return folder() / f"{key('kernel', str(spec), machine)}.kernel"
+
+
 def write(path: Path, data: bytes) -> bool:
     """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
     partial = None

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 from tvmconv import cache
 from tvmconv.artifact.kernel import Kernel
@@ -14,6 +13,7 @@ from tvmconv.artifact.library import Library
 from tvmconv.errors import SpecError, TargetError, TuningError
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs import SPEC_TYPES, Spec, parse_spec
+from tvmconv.workers import build, build_all
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
@@ -69,20 +69,6 @@ def _spec(value: Spec | str) -> Spec:
     raise SpecError(f"specs: {value!r}, expected specs or descriptors")
 
 
-def entry(spec: Spec, machine: Machine) -> Path:
-    """Where the cache holds the kernel of ``spec`` for ``machine``."""
-    return cache.folder() / f"{cache.key('kernel', str(spec), machine)}.kernel"
-
-
-def make(spec: Spec, machine: Machine, path: Path) -> Kernel:
-    """Build a kernel here and cache it at ``path``, its ``entry``."""
-    from tvmconv.codegen import build_kernel
-
-    kernel = build_kernel(spec, machine)
-    cache.write(path, cache.kernel_bytes(kernel))
-    return kernel
-
-
 def _kernels(
     specs: list[Spec], machine: Machine, jobs: int | None, progress: Progress | None
 ) -> dict[Spec, Kernel]:
@@ -99,7 +85,7 @@ def _kernels(
 
     missing = []
     for spec in specs:
-        kernel = cache.read_kernel(entry(spec, machine))
+        kernel = cache.read_kernel(cache.kernel_path(spec, machine))
         if kernel is None:
             missing.append(spec)
         else:
@@ -110,12 +96,10 @@ def _kernels(
         )
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(missing) // _FEWEST_A_WORKER)
     if jobs > 1:
-        from tvmconv.workers import build_all
-
         build_all(missing, machine, jobs, finish)
     else:
         for spec in missing:
-            finish(spec, make(spec, machine, entry(spec, machine)))
+            finish(spec, build(spec, machine, cache.kernel_path(spec, machine)))
     return done
 
 

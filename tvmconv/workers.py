@@ -1,4 +1,4 @@
-"""Compilation in several processes at once.
+"""Building kernels, here or in several processes at once.
 
 Each worker is a Python that runs ``serve``: a JSON line in with a descriptor, a machine and the place in the
 cache for the kernel, a JSON line out. Plain subprocesses, so that a caller's script needs no ``__main__``
@@ -20,6 +20,15 @@ from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs import Spec, parse_spec
+
+
+def build(spec: Spec, machine: Machine, path: Path) -> Kernel:
+    """Build a kernel in this process and cache it at ``path``."""
+    from tvmconv.codegen import build_kernel
+
+    kernel = build_kernel(spec, machine)
+    cache.write(path, cache.kernel_bytes(kernel))
+    return kernel
 
 
 def build_all(
@@ -61,14 +70,12 @@ def _start() -> subprocess.Popen:
 def _drive(
     worker: subprocess.Popen, todo: queue.SimpleQueue, machine: Machine, results: queue.SimpleQueue
 ) -> None:
-    from tvmconv.compiler import entry
-
     while True:
         try:
             spec = todo.get_nowait()
         except queue.Empty:
             return
-        path = entry(spec, machine)
+        path = cache.kernel_path(spec, machine)
         try:
             worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(machine), str(path)]) + "\n")
             worker.stdin.flush()
@@ -93,13 +100,11 @@ def serve() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a compiler prints must not mix with the answers
-    from tvmconv.compiler import make
-
     for line in sys.stdin:
         descriptor, facts, path = json.loads(line)
         machine = Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
         try:
-            make(parse_spec(descriptor), machine, Path(path))
+            build(parse_spec(descriptor), machine, Path(path))
             answer = ["", ""]
         except Exception as error:
             if isinstance(error, errors.Error):

@@ -11,7 +11,7 @@ from tvmconv.ops import im2col, winograd
 from tvmconv.ops.casts import narrowed
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.ops.problem import Problem, join, split
 from tvmconv.ops.winograd import WinogradPacking
 
 
@@ -77,19 +77,6 @@ def _widened(p: Problem, a: te.Tensor) -> te.Tensor:
 def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     """One value an output channel, of the type that sums have unless ``dtype`` is given."""
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
-
-
-def split(p: Problem, at: tuple) -> tuple:
-    """(batch, group, channel of the group, spatial) of an index into x or y."""
-    if p.channels_last:
-        n, *spatial, g, c = at
-    else:
-        n, g, c, *spatial = at
-    return n, g, c, tuple(spatial)
-
-
-def join(p: Problem, n, g, c, spatial) -> tuple:
-    return (n, *spatial, g, c) if p.channels_last else (n, g, c, *spatial)
 
 
 def _reach(p: Problem, d: int) -> int:

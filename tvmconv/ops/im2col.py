@@ -10,7 +10,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.ops.problem import Problem, join, split
 
 if TYPE_CHECKING:
     from tvm import te
@@ -34,8 +34,6 @@ def sums(p: Problem, packing: Packing, padded: te.Tensor, w: te.Tensor) -> te.Te
     ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``.
     """
     from tvm import te
-
-    from tvmconv.ops.conv import join, split
 
     q = flat(p)
     inner = (p.taps, p.in_group) if p.channels_last else (p.taps, q.spatial[0])

@@ -115,3 +115,16 @@ def problem_of(spec: ConvSpec) -> Problem:
         kernel=kernel, stride=stride, pad=pad, dilation=dilation,
         channels_last=spec.channels_last, dtype=spec.dtype,
     )
+
+
+def split(p: Problem, at: tuple) -> tuple:
+    """(batch, group, channel of the group, spatial) of an index into x or y."""
+    if p.channels_last:
+        n, *spatial, g, c = at
+    else:
+        n, g, c, *spatial = at
+    return n, g, c, tuple(spatial)
+
+
+def join(p: Problem, n, g, c, spatial) -> tuple:
+    return (n, *spatial, g, c) if p.channels_last else (n, g, c, *spatial)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
-from tvmconv.ops.conv import channel_array, join, split
+from tvmconv.ops.conv import channel_array
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.placing import with_placed_result
+from tvmconv.ops.problem import join, split
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 
 
