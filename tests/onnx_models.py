@@ -94,7 +94,7 @@ def check_layers(found: Extraction) -> None:
     for layer in found.layers:
         w, bias = layer.w, layer.bias
         if w is None:
-            w = weights_in(found.layout, values[layer.w_value])
+            w = weights_in(layer.spec, values[layer.w_value])
         if bias is None and layer.spec.bias:
             bias = values[layer.bias_value]
         y = conv_reference(layer.spec, image_in(found.layout, values[layer.x]), w, bias)

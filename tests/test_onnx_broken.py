@@ -92,14 +92,14 @@ def test_models_without_convolutions():
     net.op("Relu", "x")
     with pytest.raises(tvmconv.Error, match=r"a model without convolutions$"):
         extract(net.model())
-    net.op("ConvTranspose", "x", net.random(4, 6, 3, 3))
-    with pytest.raises(tvmconv.Error, match="it has 1 ConvTranspose"):
+    net.op("NhwcFusedConv", "x", net.random(4, 6, 3, 3), domain="com.microsoft")
+    with pytest.raises(tvmconv.Error, match="it has 1 NhwcFusedConv"):
         extract(net.model())
 
 
 def test_convolutions_that_are_skipped_are_told():
     net = Net()
-    net.op("ConvTranspose", net.conv("x", 4, 6), net.random(6, 6, 3, 3))
+    net.op("NhwcFusedConv", net.conv("x", 4, 6), net.random(6, 6, 3, 3), domain="com.microsoft")
     body = helper.make_graph(
         [helper.make_node("Conv", ["x", net.random(6, 4, 3, 3)], ["inner_y"], "inner")], "body", [],
         [onnx.ValueInfoProto(name="inner_y")],
@@ -107,7 +107,7 @@ def test_convolutions_that_are_skipped_are_told():
     net.op("If", net.const(True, "bool"), then_branch=body, else_branch=body, name="choice")
     found = extract(net.model())
     assert {(item.name, item.op_type) for item in found.skipped} == {
-        ("ConvTranspose_1", "ConvTranspose"), ("inner", "Conv"),
+        ("NhwcFusedConv_1", "NhwcFusedConv"), ("inner", "Conv"),
     }  # fmt: skip
     assert "choice" in found.skipped[-1].reason
 

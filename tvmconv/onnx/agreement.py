@@ -144,7 +144,7 @@ def bind(
         elif layer.constant:
             yield layer, function.bind(layer.w, layer.bias)
         else:
-            w = np.ascontiguousarray(weights_in(found.layout, values[layer.w_value]))
+            w = np.ascontiguousarray(weights_in(layer.spec, values[layer.w_value]))
             yield layer, function.bind(w, values[layer.bias_value] if layer.bias_value else None)
 
 

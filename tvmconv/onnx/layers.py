@@ -17,15 +17,16 @@ from tvmconv.onnx.folding import affine_after
 from tvmconv.onnx.graph import Graph, node_name, subgraphs
 from tvmconv.onnx.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.shapes import Dims, infer_shapes, input_shapes
+from tvmconv.onnx.transposed import transposed_spec
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto
 
-CONVOLUTIONS = ("Conv",)
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 """Operators that become layers."""
 
-_RELATED = ("ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "FusedConv", "NhwcFusedConv")
+_RELATED = ("ConvInteger", "QLinearConv", "DeformConv", "FusedConv", "NhwcFusedConv")
 """Operators that a user would look for in the result: told as skipped."""
 
 
@@ -126,7 +127,8 @@ def _layer(graph: Graph, node: NodeProto, known: Mapping[str, Dims], layout: str
     x_shape = known[x] if x_array is None else x_array.shape
     w_shape = known[w_value] if w is None else w.shape
     dtype = "float32" if w is None else w.dtype.name
-    spec = conv_spec(node, x_shape, w_shape, bias=bool(bias_value), dtype=dtype)
+    describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
+    spec = describe(node, x_shape, w_shape, bias=bool(bias_value), dtype=dtype)
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")
     value, nodes, activation = node.output[0], [node], None
@@ -147,19 +149,33 @@ def _layer(graph: Graph, node: NodeProto, known: Mapping[str, Dims], layout: str
         nodes, value = [*nodes, step.node], step.value
         folded = folded or bool(np.any(step.shift != 0))
     if constant:
-        w = (w * scale.reshape(-1, *(1,) * (w.ndim - 1))).astype(w.dtype)
+        w = _scaled(spec, w, scale)
         bias = shift.astype(w.dtype) if folded else None
     has_bias = folded if constant else bool(bias_value)
-    spec = conv_spec(node, x_shape, w_shape, bias=has_bias, dtype=dtype, activation=activation, layout=layout)
+    spec = describe(node, x_shape, w_shape, bias=has_bias, dtype=dtype, activation=activation, layout=layout)
     if w is not None:
-        w = np.ascontiguousarray(weights_in(layout, w))
+        w = np.ascontiguousarray(weights_in(spec, w))
     names = tuple(node_name(part) for part in nodes)
     return Layer(names[0], spec, names, x, value, w, bias, w_value, bias_value)
 
 
-def weights_in(layout: str, w: np.ndarray) -> np.ndarray:
-    """ONNX's (O, I, *kernel) weights as the specs of `layout` have them: (*kernel, I, O) for NHWC."""
-    return w.transpose(*range(2, w.ndim), 1, 0) if layout == "NHWC" else w
+def _scaled(spec: ConvSpec, w: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """ONNX's weights, those of each output channel times its scale."""
+    taps = (1,) * spec.rank
+    if not spec.transposed:
+        return (w * scale.reshape(-1, 1, *taps)).astype(w.dtype)
+    by_group = w.reshape(spec.groups, -1, *w.shape[1:]) * scale.reshape(spec.groups, 1, -1, *taps)
+    return by_group.reshape(w.shape).astype(w.dtype)
+
+
+def weights_in(spec: ConvSpec, w: np.ndarray) -> np.ndarray:
+    """ONNX's weights, (O, I, *kernel) or transposed (I, O, *kernel), as ``spec`` has them.
+
+    That is (*kernel, I, O) for NHWC.
+    """
+    if not spec.channels_last:
+        return w
+    return w.transpose(*range(2, w.ndim), *((0, 1) if spec.transposed else (1, 0)))
 
 
 def image_in(layout: str, x: np.ndarray) -> np.ndarray:

@@ -73,7 +73,11 @@ def _cropped(
     pairs, grown = [], []
     dims = zip(sizes, kernel, strides, dilations, extra, wanted[-rank:], strict=True)
     for size, taps, stride, dilation, more, target in dims:
-        over = (size - 1) * stride + dilation * (taps - 1) + 1 + more - target
+        full = (size - 1) * stride + dilation * (taps - 1) + 1
+        most = full + max(stride, dilation) - 1
+        if not 1 <= target <= most:
+            raise SpecError(f"output_shape: {tuple(wanted)}, expected 1 to {most} where it is {target}")
+        over = full + more - target
         crop = max(over, 0)
         small, large = crop // 2, crop - crop // 2
         pairs.append((small, large) if auto == "SAME_UPPER" else (large, small))
