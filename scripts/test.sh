@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/common.sh
 
-# The tests compile C programs against the libraries and their headers.
-have_cc || apt_install "a C compiler" gcc libc6-dev
+# The tests compile C and C++ programs against the libraries and their headers.
+have_cc || apt_install "a C compiler" gcc g++ libc6-dev
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
