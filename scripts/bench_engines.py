@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench_models import F32, RELU, Layer, Unsupported, first, last, onnx_model, tflite_model
+from bench_models import F32, RELU, Layer, Unsupported, first, last, onnx_model, tflite_model, weight_axes
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Ours:
         spec = layer.spec
         x, w = layer.x, layer.w
         if spec.channels_last:
-            x, w = last(x), np.moveaxis(w, (0, 1), (-1, -2))  # OI* to *IO
+            x, w = last(x), np.moveaxis(w, (0, 1), weight_axes(spec))
         bound = self.module[self.names[str(spec)]].bind(np.ascontiguousarray(w), layer.bias)
         x, y = aligned(x.shape, x), aligned(spec.output_shape)
         yield Way(spec.layout, lambda: bound(x, out=y), lambda: first(y) if spec.channels_last else y)
@@ -88,6 +88,11 @@ class Torch:
         bias = None if layer.bias is None else torch.from_numpy(layer.bias)
         geometry = (list(spec.stride), pads, list(spec.dilation), spec.groups)
         conv = getattr(functional, f"conv{spec.rank}d")
+        if spec.transposed:
+            transposed = getattr(functional, f"conv_transpose{spec.rank}d")
+
+            def conv(x, w, bias, stride, pads, dilation, groups):
+                return transposed(x, w, bias, stride, pads, list(spec.output_padding), groups, dilation)
 
         def act(y):
             if clamp is None:
@@ -107,6 +112,8 @@ class Torch:
         if self.kind == "torch-cl":
             yield way("channels-last", lambda: act(conv(xc, wc, bias, *geometry)))
             return
+        if spec.transposed:
+            raise Unsupported("this operator of oneDNN's is for ordinary convolutions")
         stride, _, dilation, groups = geometry
         name, limits = ("none", []) if clamp is None else ("hardtanh", [float(c) for c in clamp])
         reorder = torch.ops.mkldnn._reorder_convolution_weight
@@ -256,8 +263,8 @@ class LiteRt:
         self.version = f"ai-edge-litert {version('ai-edge-litert')}"
 
     def ways(self, layer: Layer) -> Iterator[Way]:
-        if layer.spec.rank != 2:
-            raise Unsupported("XNNPACK under LiteRT has 2-D convolutions only")
+        if layer.spec.rank != 2 or layer.spec.transposed:
+            raise Unsupported("here LiteRT has ordinary 2-D convolutions only")
         model, x = tflite_model(layer)
         run = self.interpreter(model_content=model, num_threads=self.threads)
         run.allocate_tensors()

@@ -19,7 +19,9 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer and its data, channels-first float32; `expected` is the float64 reference's output."""
+    """One layer and its data, channels-first float32; `expected` is the float64 reference's output.
+
+    w is O I spatial, of a transposed convolution I O spatial."""
 
     spec: ConvSpec
     x: np.ndarray
@@ -42,6 +44,8 @@ class Layer:
         """x with the padding put in that an engine cannot express, and what is left per dimension.
 
         `keep` leaves the symmetric part of the padding to the engine; otherwise nothing is left."""
+        if self.spec.transposed and any(lo != hi for lo, hi in self.spec.padding):
+            raise Unsupported("a crop that is not the same on both sides")
         left = [min(pair) if keep else 0 for pair in self.spec.padding]
         extra = [(lo - n, hi - n) for (lo, hi), n in zip(self.spec.padding, left, strict=True)]
         return np.ascontiguousarray(np.pad(self.x, [(0, 0), (0, 0), *extra])), left
@@ -56,8 +60,13 @@ def example(spec: ConvSpec) -> Layer:
     bias = rng.standard_normal(spec.bias_shape, np.float32) if spec.bias else None
     y = conv_reference(spec, x, w, bias)
     if spec.channels_last:
-        x, y, w = first(x), first(y), np.moveaxis(w, (-1, -2), (0, 1))
+        x, y, w = first(x), first(y), np.moveaxis(w, weight_axes(spec), (0, 1))
     return Layer(spec, *map(np.ascontiguousarray, (x, w)), bias, np.ascontiguousarray(y))
+
+
+def weight_axes(spec: ConvSpec) -> tuple[int, int]:
+    """Where the channels-last weights have what the channels-first ones begin with."""
+    return (-2, -1) if spec.transposed else (-1, -2)
 
 
 def last(a: np.ndarray) -> np.ndarray:
@@ -71,14 +80,18 @@ def first(a: np.ndarray) -> np.ndarray:
 
 
 def onnx_model(layer: Layer) -> bytes:
-    """A model of one Conv, with a Relu or Clip behind it if the layer clamps; weights are initialisers."""
+    """A model of one Conv or ConvTranspose, with a Relu or Clip behind it if the layer clamps; weights are
+    initialisers."""
     from onnx import TensorProto, helper, numpy_helper
 
     spec, clamp = layer.spec, layer.clamp
     held = {"w": layer.w} if layer.bias is None else {"w": layer.w, "b": layer.bias}
     pads = [lo for lo, _ in spec.padding] + [hi for _, hi in spec.padding]
     geometry = {"pads": pads, "strides": spec.stride, "dilations": spec.dilation, "group": spec.groups}
-    nodes = [helper.make_node("Conv", ["x", *held], ["y" if clamp is None else "c"], **geometry)]
+    if spec.transposed:
+        geometry["output_padding"] = spec.output_padding
+    kind = "ConvTranspose" if spec.transposed else "Conv"
+    nodes = [helper.make_node(kind, ["x", *held], ["y" if clamp is None else "c"], **geometry)]
     if clamp == RELU:
         nodes.append(helper.make_node("Relu", ["c"], ["y"]))
     elif clamp is not None:

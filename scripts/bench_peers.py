@@ -140,8 +140,8 @@ def chosen_layers(args: argparse.Namespace) -> list[ConvSpec]:
     if args.network or not specs:
         specs += network(args.network or "mobilenet_v1", args.layout, args.epilogue)
     for spec in specs:
-        if spec.transposed or spec.dtype != "float32" or spec.out_dtype != "float32" or not spec.batch:
-            raise Usage(f"{spec}: this benchmark compares forward float32 convolutions, batch 1 or more")
+        if spec.dtype != "float32" or spec.out_dtype != "float32" or not spec.batch:
+            raise Usage(f"{spec}: this benchmark compares float32 convolutions, batch 1 or more")
     specs = [spec for spec in dict.fromkeys(specs) if args.kind in (None, spec.kind)]
     if not specs:
         raise Usage(f"--kind {args.kind}: none of the layers is of that kind")

@@ -114,7 +114,7 @@ def test_data_agrees_between_layouts(bench):
     ("arguments", "says"),
     [
         (["--against", "numpy"], "--against numpy: expected some of torch"),
-        (["tconv2d:1x8x8x4:o8:k3x3:NHWC:float32"], "forward float32"),
+        (["conv2d:1x8x8x4:o8:k3x3:NHWC:float64"], "float32 convolutions"),
         (["conv2d:1x8x8"], "expected 4 dims"),
         (["--threads", "4096"], "--threads 4096: only"),
         (["--kind", "grouped"], "none of the layers is of that kind"),
