@@ -1,0 +1,207 @@
+"""`tvmconv explain`: the arithmetic of layers and stacks, without compiling anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Annotated, Any
+
+import typer
+
+from tvmconv import arithmetic, tokens
+from tvmconv.cli import console
+from tvmconv.cli.compile import AsJson, Descriptors
+from tvmconv.cli.specs import collect
+from tvmconv.errors import Error, SpecError
+from tvmconv.spec import ConvSpec
+
+HELP = """Explain layers: sizes, padding, parameters, multiply-adds, bytes, what bounds their speed.
+
+\b
+Examples:
+  tvmconv explain conv2d:1x224x224x3:o64:k7x7:s2:pSAME:NHWC:float32
+  tvmconv explain -f layers.txt
+  tvmconv explain --stack conv2d:1x3x32x32:o8:k3x3:NCHW:float32 maxpool2d:1x8x30x30:k2x2:NCHW:float32
+  tvmconv explain -f layers.txt --json
+
+\b
+  MACs       multiply-adds of one call, those on padding included (a pooling has none)
+  bytes      every array once; flop/B is the arithmetic intensity: operations a byte
+  bound      memory if flop/B is under --ridge, else compute: what will limit a good kernel
+  separable  MACs of depthwise + pointwise instead, as a part of the dense layer's: 1/N + 1/K^2
+
+With --stack each layer takes what the one before gives, and there are columns for what a result sees of the
+stack's input: field (its receptive field), jump (between neighbours' middles), start (middle of the first;
+the first element of the input is at 0). One layer alone is explained line by line. Nothing is compiled.
+"""
+
+RIDGE = 10.0  # 2 FMAs of 8 floats a cycle against 3 bytes a cycle of main memory: a CPU core of today
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("explain", help=HELP, short_help="Sizes, costs and receptive fields of layers.")(explain_verb)
+
+
+def explain_verb(
+    descriptors: Descriptors = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
+                     show_default=False),
+    ] = None,
+    stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
+    ridge: Annotated[
+        float, typer.Option("--ridge", metavar="R", help="flop/B at which a machine is balanced.")
+    ] = RIDGE,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """See HELP."""
+    found = collect(descriptors or [], files or [])
+    if not found:
+        raise Error("nothing to explain: give a DESCRIPTOR or --file FILE")
+    if not ridge > 0:  # NaN as well
+        raise SpecError(f"--ridge: {ridge}, expected a positive number")
+    names = [name or f"layer {number}" for number, (name, _) in enumerate(found, 1)]
+    layers = [spec for _, spec in found]
+    if stack:
+        arithmetic.check_chain(layers, names)
+    facts = [_facts(name, spec, ridge) for name, spec in zip(names, layers, strict=True)]
+    if stack:
+        for number, fact in enumerate(facts, 1):
+            fact["field"] = [
+                {"size": field.size, "jump": _number(field.jump), "start": _number(field.start)}
+                for field in arithmetic.receptive_field(layers[:number])
+            ]
+    total = _total(facts)
+    if as_json:
+        console.print_json({"stack": stack, "ridge": ridge, "layers": facts, "total": total})
+    elif len(layers) == 1:
+        _print_one(layers[0], facts[0])
+    else:
+        _print_table(facts, total, stack)
+
+
+def _facts(name: str, spec: Any, ridge: float) -> dict[str, Any]:
+    intensity = spec.intensity
+    return {
+        "name": name,
+        "descriptor": str(spec),
+        "kind": _kind(spec),
+        "input_shape": list(spec.input_shape),
+        "output_shape": list(spec.output_shape),
+        "padding": [list(pair) for pair in spec.padding],
+        "parameters": arithmetic.parameters(spec),
+        "macs": arithmetic.multiply_adds(spec),
+        "flops": spec.flops,
+        "bytes": spec.bytes,
+        "intensity": intensity,
+        "bound": "memory" if intensity < ridge else "compute",
+        "separable": _saving(spec),
+    }
+
+
+def _kind(spec: Any) -> str:
+    word = str(spec).partition(":")[0]
+    kind = spec.kind
+    if kind.startswith("global"):
+        return f"{word} global"
+    return word if word.startswith(kind) else f"{word} {kind}"
+
+
+def _saving(spec: Any) -> dict[str, Any] | None:
+    if not isinstance(spec, ConvSpec) or spec.kind != "dense" or spec.transposed:
+        return None
+    saving = arithmetic.separable_saving(spec)
+    return {
+        "macs": saving.depthwise_macs + saving.pointwise_macs,
+        "weights": saving.separable_weights,
+        "ratio": float(saving.ratio),
+    }
+
+
+def _total(facts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total = {key: sum(fact[key] for fact in facts) for key in ("parameters", "macs", "flops", "bytes")}
+    return {**total, "intensity": total["flops"] / total["bytes"] if total["bytes"] else 0.0}
+
+
+def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: bool) -> None:
+    columns = ["layer", "kind", "in", "out", "padding", "params", "MACs", "bytes", "flop/B", "bound",
+               "separable"]  # fmt: skip
+    rows = []
+    for fact in facts:
+        saving = fact["separable"]
+        rows.append([
+            fact["name"], fact["kind"],
+            console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
+            tokens.pads(tuple(map(tuple, fact["padding"]))), _count(fact["parameters"]), _count(fact["macs"]),
+            console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
+            "-" if saving is None else f"{saving['ratio']:.3f}",
+        ])  # fmt: skip
+        if stack:
+            rows[-1] += [_every(fact["field"], key) for key in ("size", "jump", "start")]
+    ends = (facts[0]["input_shape"], facts[-1]["output_shape"]) if stack else None
+    rows.append([
+        "total", "", *(map(console.shape, ends) if ends else ("", "")), "", _count(total["parameters"]),
+        _count(total["macs"]), console.size(total["bytes"]), f"{total['intensity']:.2f}", "", "",
+        *(rows[-1][-3:] if stack else ()),
+    ])  # fmt: skip
+    columns += ["field", "jump", "start"] if stack else []
+    console.print_table(columns, rows, right=("params", "MACs", "bytes", "flop/B", "separable"))
+
+
+def _print_one(spec: Any, fact: dict[str, Any]) -> None:
+    lines = [
+        (fact["name"], fact["descriptor"]),
+        ("kind", fact["kind"]),
+        ("input", f"{console.shape(spec.input_shape)} {spec.layout} {spec.dtype}"),
+        ("output", f"{console.shape(spec.output_shape)}"),
+        *((f"dim {dim}", _size_text(spec, dim)) for dim in range(spec.rank)),
+        ("padding", ", ".join(f"{lo} before and {hi} after" for lo, hi in spec.padding)),
+        ("parameters", f"{fact['parameters']}"),
+        ("MACs", f"{fact['macs']}"),
+        ("bytes", f"{fact['bytes']} ({console.size(fact['bytes'])})"),
+        ("flop/B", f"{fact['intensity']:.2f}, {fact['bound']}-bound"),
+    ]
+    saving = fact["separable"]
+    if saving is not None:
+        taps = "x".join(map(str, spec.kernel))
+        lines.append((
+            "separable", f"1/{spec.out_channels} + 1/({taps}) = {saving['ratio']:.4f}: "
+            f"{saving['macs']} MACs, {saving['weights']} weights, depthwise then pointwise",
+        ))  # fmt: skip
+    if "field" in fact:
+        lines += [(key, _every(fact["field"], name)) for key, name in
+                  (("field", "size"), ("jump", "jump"), ("start", "start"))]  # fmt: skip
+    width = max(len(label) for label, _ in lines)
+    for label, value in lines:
+        print(f"{label:<{width}}  {value}")
+
+
+def _size_text(spec: Any, dim: int) -> str:
+    """The arithmetic of a dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
+    size, kernel, stride = spec.in_spatial[dim], spec.kernel[dim], spec.stride[dim]
+    dilation, (lo, hi), out = spec.dilation[dim], spec.padding[dim], spec.out_spatial[dim]
+    extent = f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
+    if getattr(spec, "transposed", False):
+        return f"{stride}*({size} - 1) + {spec.output_padding[dim]} + {extent} - {lo} - {hi} = {out}"
+    if getattr(spec, "ceil_mode", False):
+        return f"ceil(({size} + {lo} + {hi} - {extent}) / {stride}) + 1, begun inside = {out}"
+    return f"floor(({size} + {lo} + {hi} - {extent}) / {stride}) + 1 = {out}"
+
+
+def _count(number: int) -> str:
+    """A count for people: 288, 9.41 k, 118 M."""
+    for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
+        if number < 999.5 * scale or unit == "T":
+            return str(number) if number < 1000 else f"{number / scale:.3g} {unit}"
+    raise AssertionError
+
+
+def _number(value: Fraction) -> int | float:
+    return value.numerator if value.denominator == 1 else float(value)
+
+
+def _every(fields: Sequence[dict[str, Any]], key: str) -> str:
+    values = [f"{field[key]:g}" if isinstance(field[key], float) else str(field[key]) for field in fields]
+    return values[0] if len(set(values)) == 1 else "x".join(values)
