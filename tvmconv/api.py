@@ -90,7 +90,7 @@ def spec_of(
         in_group, out = pair if last else reversed(pair)
         inputs = in_group * groups
     spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=name_of(x),
-                    bias=bias is not None, transposed=transposed, **options)
+                    **_integer_types(x, w), bias=bias is not None, transposed=transposed, **options)
     if inputs != channels and transposed:
         raise SpecError(f"w: shape {w_shape} has {inputs} input channels, expected {channels} as x has")
     if inputs != channels:
@@ -143,6 +143,11 @@ def _linker(machine: Any) -> list[Any]:
         return []  # a library in the cache runs without one
     facts = Path(shutil.which(command[0]) or command[0]).stat()
     return [command, facts.st_size, facts.st_mtime_ns]
+
+
+def _integer_types(x: Any, w: Any) -> dict[str, str]:
+    """Of 8-bit integers the one call gives the sums."""
+    return {"out_dtype": "int32", "weight_dtype": name_of(w)} if name_of(x) in ("int8", "uint8") else {}
 
 
 def _shape(name: str, array: Any) -> tuple[int, ...]:

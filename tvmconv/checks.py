@@ -81,6 +81,12 @@ def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
     return str(text)
 
 
+def read_weight_dtype(dtype: str, value: Any) -> str:
+    """The weights' dtype beside x's: the same, but int8 or uint8 with either of them (None: int8)."""
+    known = ("int8", "uint8") if dtype in ("int8", "uint8") else (dtype,)
+    return known[0] if value is None else read_dtype("weight_dtype", value, known)
+
+
 def _padding_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
     """Padding that was given in numbers."""
     items = read_items(value)

@@ -147,6 +147,8 @@ def format_spec(spec: ConvSpec) -> str:
         tokens.append("op" + _dims_text(spec.output_padding))
     tokens.append(spec.layout)
     tokens.append(spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}")
+    if spec.weight_dtype == "uint8":
+        tokens.append("wuint8")
     if spec.bias:
         tokens.append("bias")
     if spec.residual:
@@ -207,6 +209,8 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {name: _token_value(name, match[name], rank)}
     if token in FLAGS:
         return {token: True}
+    if token in ("wint8", "wuint8"):
+        return {"weight_dtype": token[1:]}
     if token in LAYOUT_NAMES:
         return {"layout": token}
     dtype, slash, out_dtype = token.partition("/")

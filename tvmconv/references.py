@@ -12,6 +12,7 @@ from tvmconv.pool_spec import PoolSpec
 from tvmconv.reference import conv_reference
 from tvmconv.reference_deform import deform_reference
 from tvmconv.reference_pool import pool_reference
+from tvmconv.reference_quantised import quantised_reference
 from tvmconv.specs import Spec
 
 
@@ -21,4 +22,6 @@ def reference_of(spec: Spec, arrays: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         return pool_reference(spec, **arrays)
     if isinstance(spec, DeformSpec):
         return deform_reference(spec, **arrays)
+    if spec.dtype in ("int8", "uint8"):
+        return quantised_reference(spec, **arrays)
     return conv_reference(spec, **arrays)

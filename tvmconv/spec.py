@@ -17,6 +17,7 @@ from tvmconv.checks import (
     read_layout,
     read_per_dim,
     read_shape,
+    read_weight_dtype,
     transposed_padding,
 )
 from tvmconv.descriptor import (
@@ -48,7 +49,9 @@ class ConvSpec:
     ``kernel``, ``stride``, ``dilation``, ``output_padding``: an int, or one per spatial dim.
     ``padding``: "SAME" (as TensorFlow), "VALID", "FULL", an int, one int or (lo, hi) per spatial dim.
     ``layout``: NCHW or NHWC at any rank, or the rank's own name (NCW, NWC, NCDHW, NDHWC).
-    ``out_dtype``: None for ``dtype``. ``bias``, then ``residual`` (an array of the output's shape) are added,
+    ``out_dtype``: None for ``dtype``; for 8-bit x, int32 gives the sums, an 8-bit type quantises them.
+    ``weight_dtype``: that of x; beside 8-bit x int8 (None) or uint8.
+    ``bias``, then ``residual`` (an array of the output's shape) are added,
     then ``activation`` is applied: "relu", "clip=0,6", ("clip", 0, 6), "prelu" (slopes per channel), ...
     ``transposed``: out = (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1, and
     SAME gives in*stride. ``algorithm``: "direct", "im2col" or "winograd"; None for the fastest that fits.
@@ -66,6 +69,7 @@ class ConvSpec:
     layout: str
     dtype: str
     out_dtype: str
+    weight_dtype: str
     transposed: bool
     output_padding: tuple[int, ...]
     bias: bool
@@ -86,6 +90,7 @@ class ConvSpec:
         layout: str = "NCHW",
         dtype: Any = "float32",
         out_dtype: Any = None,
+        weight_dtype: Any = None,
         transposed: bool = False,
         output_padding: Ints = 0,
         bias: bool = False,
@@ -109,6 +114,7 @@ class ConvSpec:
         store("dtype", read_dtype("dtype", dtype, DTYPES))
         out_dtype = self.dtype if out_dtype is None else out_dtype
         store("out_dtype", read_dtype("out_dtype", out_dtype, OUT_DTYPES))
+        store("weight_dtype", read_weight_dtype(self.dtype, weight_dtype))
         store("transposed", read_flag("transposed", transposed))
         store("output_padding", read_per_dim("output_padding", output_padding, rank, 0))
         store("bias", read_flag("bias", bias))

@@ -122,8 +122,13 @@ def random_arrays(
         if argument["role"] == "output":
             continue
         shape, dtype = tuple(argument["shape"]), argument["dtype"]
-        if fill == "normal" and dtype in FLOATS:
+        if argument["name"].endswith("_scale"):  # results that mostly lie within 8 bits
+            size = 64 * math.sqrt(_taps(spec)) if argument["name"] == "y_scale" else 1
+            values = rng.uniform(0.5, 1, shape) * size
+        elif fill == "normal" and dtype in FLOATS:
             values = rng.standard_normal(shape)
+        elif fill == "normal" and dtype in ("int8", "uint8"):
+            values = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape)
         elif argument["name"] == "w" and _activation(spec) not in _UNBOUNDED:
             # Few terms a sum, for sums where the activation still bends: else only its ends would be seen.
             values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / _taps(spec))

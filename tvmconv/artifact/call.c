@@ -34,7 +34,7 @@ static int tcv_check_cpu(void) {
 
 /* ---- a checked call of one kernel entry ---- */
 
-#define TCV_MAX_ARGS 12
+#define TCV_MAX_ARGS 16
 typedef struct {                                      /* of the C function */
   const char *name;
   size_t bytes;                                       /* 0: not looked at, may be NULL */

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # DLPack's type codes.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}
-_MAX_OPERANDS = 12  # TCV_MAX_ARGS
+_MAX_OPERANDS = 16  # TCV_MAX_ARGS
 
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvmconv.codegen import transposed
+from tvmconv.codegen import quantised, transposed
 from tvmconv.codegen.family import Scheduled, apply
 from tvmconv.codegen.params import described
 from tvmconv.ops import conv, im2col
@@ -16,6 +16,8 @@ def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
     """The scheduled kernel of ``spec``, one that ``check_supported`` lets pass."""
     if spec.transposed:
         return transposed.scheduled(spec, machine)
+    if spec.dtype in ("int8", "uint8"):
+        return quantised.scheduled(spec, machine)
     problem = problem_of(spec)
     plan = cpu.plan(problem, machine, spec.algorithm)
     func = conv.kernel_func(

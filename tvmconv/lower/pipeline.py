@@ -6,6 +6,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.target import Target
 
+from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.nan import KeepNaN
@@ -28,7 +29,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.StmtSimplify(), s.LowerOpaqueBlock(),
         ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(), KeepNaN,
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        t.VectorizeLoop(True), LoadWindows, t.StorageRewrite(), t.UnrollLoop(),
+        t.VectorizeLoop(True), LoadWindows, LowerDots, t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),

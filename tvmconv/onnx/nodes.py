@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +61,35 @@ def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Arra
         raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
+def _conv_integer(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
+    x, w, x_zero, w_zero = _arguments(
+        node, arrays, ("x", "w", "x_zero_point", "w_zero_point"), required=2
+    )
+    return _integers(node, x, w, None, "int32", [x_zero, w_zero], target)
+
+
+def _qlinear_conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
+    names = [f"{array}{part}" for array in "xwy" for part in ("", "_scale", "_zero_point")]
+    names.remove("y")
+    x, xs, xz, w, ws, wz, ys, yz, bias = _arguments(node, arrays, (*names, "bias"), required=8)
+    return _integers(node, x, w, bias, name_of(yz), [xs, xz, ws, wz, ys, yz], target)
+
+
+def _integers(
+    node: NodeProto, x: Array, w: Array, bias: Array | None, out_dtype: str, quantisation: list[Any],
+    target: str,
+) -> list[Array]:
+    from tvmconv.api import function
+
+    try:
+        spec = conv_spec(node, x.shape, w.shape, bias=bias is not None, dtype=name_of(x))
+        spec = replace(spec, out_dtype=out_dtype, weight_dtype=name_of(w))
+        return [function(spec, target)(x, w, bias, *quantisation)]
+    except SpecError as error:
+        text = str(error)
+        raise SpecError(text if text.startswith("node ") else f"node {node_name(node)}: {text}") from None
+
+
 def _arguments(
     node: NodeProto, arrays: list[Array | None], names: Sequence[str], *, required: int
 ) -> list[Any]:
@@ -75,6 +105,7 @@ def _arguments(
 
 
 _OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {
-    "Conv": _conv, "ConvTranspose": _conv, "AveragePool": run_pool, "DeformConv": run_deform,
+    "Conv": _conv, "ConvInteger": _conv_integer, "ConvTranspose": _conv, "QLinearConv": _qlinear_conv,
+    "AveragePool": run_pool, "DeformConv": run_deform,
     "GlobalAveragePool": run_pool, "GlobalMaxPool": run_pool, "MaxPool": run_pool,
 }  # fmt: skip

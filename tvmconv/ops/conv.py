@@ -41,7 +41,7 @@ def kernel_func(
     if algorithm == "winograd":
         acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
     else:
-        reach = tuple(_reach(p, d) for d in range(len(p.spatial)))
+        reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
         padded = _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x
         acc = (im2col.sums if algorithm == "im2col" else _sums)(p, packing, padded, w)
 
@@ -79,7 +79,7 @@ def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
-def _reach(p: Problem, d: int) -> int:
+def reach_of(p: Problem, d: int) -> int:
     """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 

@@ -28,7 +28,7 @@ class Packing:
     across_groups: bool = False
 
     def shape(self, p: Problem) -> tuple[int, ...]:
-        rows, channels = self._rows(p)
+        rows, channels = self.rows(p)
         return (rows, -(-channels // self.block), *p.kernel, p.in_group, self.block)
 
     def index(self, p: Problem, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
@@ -43,7 +43,7 @@ class Packing:
         """The packed weights, of the type that sums have, from ``w``, the user's OIHW or HWIO array."""
         from tvm import te, tirx
 
-        rows, channels = self._rows(p)
+        rows, channels = self.rows(p)
 
         def value(row, block, *rest):
             *taps, i, lane = rest
@@ -58,7 +58,7 @@ class Packing:
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
-        rows, channels = self._rows(p)
+        rows, channels = self.rows(p)
         w = w.reshape(p.weight_shape)
         if p.channels_last:  # to (rows, channels, *kernel, in_group) both
             w = np.moveaxis(w.reshape(*w.shape[:-1], rows, channels), (-2, -1), (0, 1))
@@ -70,6 +70,6 @@ class Packing:
         split = padded.reshape(rows, blocks, self.block, *w.shape[2:])
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
-    def _rows(self, p: Problem) -> tuple[int, int]:
+    def rows(self, p: Problem) -> tuple[int, int]:
         """(rows, output channels a row)."""
         return (1, p.groups * p.out_group) if self.across_groups else (p.groups, p.out_group)

@@ -15,6 +15,11 @@ def check_supported(spec: Spec) -> None:
     if spec.transposed and (spec.dtype, spec.out_dtype) != ("float32", "float32"):
         raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected 'float32' if transposed, so far")
     if spec.dtype not in FLOATS:
-        raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected one of {', '.join(FLOATS)} so far")
+        if spec.out_dtype in FLOATS:
+            raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected int32, int8 or uint8")
+        if spec.activation or spec.residual:
+            what = "residual" if spec.residual else "activation"
+            raise SpecError(f"{what}: {getattr(spec, what)!r} in {spec}, expected none with integers")
+        return
     if spec.out_dtype not in FLOATS:
         raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected a float type as dtype is")

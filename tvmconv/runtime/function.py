@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tvmconv.errors import ArtifactError, Error, SpecError
-from tvmconv.runtime import arrays
+from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
 
 _from_buffer = ctypes.c_char.from_buffer
@@ -98,8 +98,11 @@ class Function:
             value = values.get(name)
             if name not in known and value is not None:
                 raise SpecError(f"{name}: {type(value).__name__}, expected None: {self.name} has none")
-            if name in known and value is None:
+            if name in known and value is None and not quantisation.is_zero_point(name):
                 raise SpecError(f"{name}: None, expected an array of shape {known[name].shape}")
+        for name, wanted in known.items():
+            if quantisation.is_quantisation(name):
+                values[name] = quantisation.read(wanted, values.get(name))
         return {name: values[name] for name in known}
 
     def _prepack_order(self) -> list[str]:

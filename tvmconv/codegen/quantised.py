@@ -1,0 +1,56 @@
+"""Convolutions of 8-bit integers: their kernels' arrays, and the strategies of the float ones over words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from tvmconv.artifact.kernel import Param
+from tvmconv.codegen.family import Scheduled, apply
+from tvmconv.ops import integer
+from tvmconv.ops.problem import problem_of
+from tvmconv.schedules import cpu
+from tvmconv.schedules.machines import Machine
+from tvmconv.spec import ConvSpec
+
+
+def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
+    """The scheduled kernel of ``spec``, whose x is of an 8-bit type."""
+    p = problem_of(spec)
+    plan, paired = cpu.integer_plan(p, machine)
+    q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
+    done = integer.in_words(p) if paired else p
+    seen, layout = (p.groups, p.out_group), "HWIO" if spec.channels_last else "OIHW"
+    weights = [Param("w", spec.weight_shape, spec.weight_dtype, layout, p.weight_shape)]
+    packed = [
+        Param("packed_w", plan.packing.shape(done), "int32"),
+        Param("packed_x_zero_point", (1,), spec.dtype),
+    ]
+    if spec.bias:
+        weights.append(Param("bias", spec.bias_shape, "int32", "O", seen))
+        packed.append(Param("packed_bias", spec.bias_shape, "int32", "", seen))
+    one = (1,)
+    if q.scaled:
+        weights += [
+            Param("x_scale", one, "float32"), Param("x_zero_point", one, spec.dtype),
+            Param("w_scale", spec.bias_shape, "float32", "O"),
+            Param("w_zero_point", spec.bias_shape, spec.weight_dtype, "O"),
+            Param("y_scale", one, "float32"), Param("y_zero_point", one, spec.out_dtype),
+        ]  # fmt: skip
+        packed += [
+            Param("packed_multiplier", spec.bias_shape, "float32", "", seen),
+            Param("packed_y_zero_point", one, "float32"),
+        ]
+    else:
+        weights += [
+            Param("x_zero_point", one, spec.dtype),
+            Param("w_zero_point", spec.bias_shape, spec.weight_dtype, "O"),
+        ]
+    return Scheduled(
+        kernel=apply(plan, integer.kernel_func(p, plan.packing, paired, q)),
+        prepack=integer.prepack_func(p, plan.packing, paired, q),
+        inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, p.x_shape()),),
+        weights=tuple(weights), packed=tuple(packed),
+        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, p.y_shape),
+        schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
+                  "algorithm": plan.algorithm, "pairs": paired, "packing": asdict(plan.packing)},
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""The referee for 8-bit integers: exact sums, and results quantised step by step as ONNX says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tvmconv.reference import Float64, conv_reference
+from tvmconv.spec import ConvSpec
+
+
+def quantised_reference(
+    spec: ConvSpec,
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    x_scale: ArrayLike = 1,
+    x_zero_point: ArrayLike = 0,
+    w_scale: ArrayLike = 1,
+    w_zero_point: ArrayLike = 0,
+    y_scale: ArrayLike = 1,
+    y_zero_point: ArrayLike = 0,
+) -> Float64:
+    """What ``spec``, with 8-bit x, makes of the arrays: ONNX's ConvInteger, or QLinearConv where the result
+    is of 8 bits too. Scales and zero points of w: one number, or one for each output channel.
+
+    The values of the result, in float64. Raises SpecError for arrays that do not fit.
+    """
+
+    def by_channel(values: ArrayLike, rank: int) -> np.ndarray:
+        each = np.broadcast_to(np.asarray(values).reshape(-1), spec.bias_shape)
+        return each if spec.channels_last else each.reshape(-1, *(1,) * rank)
+
+    plain = replace(
+        spec, dtype="float64", out_dtype="float64", weight_dtype="float64", bias=False, activation=None,
+        algorithm=None,
+    )  # fmt: skip
+    xs = np.asarray(x, np.float64) - np.asarray(x_zero_point, np.float64).reshape(())
+    ws = np.asarray(w, np.float64) - by_channel(np.asarray(w_zero_point, np.float64), spec.rank + 1)
+    sums = conv_reference(plain, xs, ws).astype(np.int64)  # below 2**53: exact
+    if bias is not None:
+        sums = sums + by_channel(np.asarray(bias, np.int64), spec.rank)
+    sums = sums.astype(np.int32)  # wraps, as 32-bit sums do
+    if spec.out_dtype == "int32":
+        return sums.astype(np.float64)
+    xf, wf, yf = (np.asarray(s, np.float32).reshape(-1) for s in (x_scale, w_scale, y_scale))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        multiplier = by_channel(np.float32(1) * xf * wf / yf, spec.rank)
+        values = np.rint(sums.astype(np.float32) * multiplier)
+        values = values.astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
+    limits = np.iinfo(spec.out_dtype)
+    return np.clip(values, limits.min, limits.max)
