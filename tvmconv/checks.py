@@ -17,7 +17,7 @@ INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
 def read_integer(name: str, value: Any, least: int) -> int:
     """An integer of Python's or NumPy's that is at least ``least``; True and 1.0 are none."""
     what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
-    if isinstance(value, bool):
+    if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
         raise SpecError(f"{name}: {value}, expected {what}")
     try:
         number = operator.index(value)  # NumPy's integers too, but no floats

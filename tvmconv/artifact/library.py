@@ -85,7 +85,7 @@ class Library:
         path = Path(path)
         if path.suffix == ".h" and header:
             raise ArtifactError(f"path: {path}, expected a library's name, as {path.with_suffix('.so')}")
-        _write(path, self._link(path.name))
+        _write(path, self._link(path.name), 0o777)
         if header:
             _write(path.with_suffix(".h"), self.header(path.stem).encode("ascii"))
         return path
@@ -122,12 +122,12 @@ class Library:
         return sealed
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write then rename, so that nobody ever sees half a file. Raises ArtifactError."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
     try:
         try:
-            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, 0o777)) as file:
+            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
             partial.replace(path)
         except BaseException:
