@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import torch_samples
 from checking import random_arrays
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -136,34 +137,14 @@ def test_no_product_with_an_inserted_zero(descriptor, layout, target):
         assert executed < naive
 
 
-def torch_samples():
-    import torch
-    from torch.testing._internal.common_methods_invocations import op_db
-
-    for op in op_db:
-        if op.name.startswith("nn.functional.conv_transpose"):
-            for number, sample in enumerate(op.sample_inputs("cpu", torch.float32)):
-                yield pytest.param(op, sample, id=f"{op.name.rpartition('.')[2]}-{number}")
-
-
-@pytest.mark.parametrize("op, sample", list(torch_samples()))
+@pytest.mark.parametrize("op, sample", torch_samples.samples("conv_transpose"))
 def test_torch_samples(op, sample):
-    rank = int(op.name[-2])
-    x, (w, bias), options = sample.input.detach(), sample.args, sample.kwargs
-    w, bias = w.detach(), None if bias is None else bias.detach()
-    expected = op.op(x, w, bias, **options)
-    batched = x if x.ndim == rank + 2 else x[None]  # torch takes one image without a batch too
-    y = tvmconv.conv_transpose(batched, w, bias, **options)
-    assert type(y) is type(x)
-    np.testing.assert_allclose(y.reshape(expected.shape), expected, rtol=1e-5, atol=1e-4)
+    torch_samples.check(tvmconv.conv_transpose, op, sample)
 
 
 def test_torch_has_no_error_inputs():
     """If it gets some, they belong in ``REFUSED``."""
-    from torch.testing._internal.common_methods_invocations import op_db
-
-    ops = [op for op in op_db if op.name.startswith("nn.functional.conv_transpose")]
-    assert len(ops) == 3 and all(op.error_inputs_func is None for op in ops)
+    assert all(op.error_inputs_func is None for op in torch_samples.operators("conv_transpose"))
 
 
 REFUSED = [
