@@ -1,30 +1,20 @@
-"""Maxima that keep NaN: a reduction ``acc = max(acc, v)`` of floats takes over a v that is NaN.
-
-A target's own maximum gives the other operand for one side or the other. The comparison with ``acc`` stays
-a plain one, which is false where ``acc`` is NaN.
+"""Maxima that keep NaN, on either side: LLVM's own maximum of floats. A target's, and a comparison, give the
+other operand for one side or the other.
 """
 
 from __future__ import annotations
 
-import tvm
 import tvm_ffi
 from tvm import tirx
 
 from tvmconv.lower.rewrite import func_pass
 
 
-def _keeping(store: tirx.BufferStore) -> tirx.BufferStore:
-    value = store.value
-    if not (isinstance(value, tirx.Max) and value.ty.dtype.startswith("float")):
-        return store
-    acc, new = value.a, value.b
-    if not (isinstance(acc, tvm.ir.TensorLoad) and acc.source.same_as(store.buffer)):
-        return store
-    larger = tirx.Select(tirx.GT(new, acc), new, acc)
-    nan = tirx.const(float("nan"), new.ty.dtype)  # were it `new`, LLVM would make one choice of the two
-    return tirx.BufferStore(store.buffer, tirx.Select(tirx.isnan(new), nan, larger), store.indices)
+def _keeping(maximum: tirx.Max) -> tirx.Expr:
+    kind = maximum.ty.dtype
+    if not str(kind).startswith("float"):
+        return maximum
+    return tirx.call_llvm_pure_intrin(kind, "llvm.maximum", maximum.a, maximum.b)
 
 
-KeepNaN = func_pass(
-    "tvmconv.KeepNaN", lambda body: tvm_ffi.structural_map(body, [(tirx.BufferStore, _keeping)])
-)
+KeepNaN = func_pass("tvmconv.KeepNaN", lambda body: tvm_ffi.structural_map(body, [(tirx.Max, _keeping)]))

@@ -157,9 +157,7 @@ def _joined(p: PoolProblem, part: te.Tensor, width: int, count: int) -> Callable
 
 
 def _join(p: PoolProblem, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
-    if p.operation == "avg":
-        return a + b
-    return tirx.Select(tirx.isnan(b), b, tirx.max(a, b)) if p.dtype.startswith("float") else tirx.max(a, b)
+    return a + b if p.operation == "avg" else tirx.max(a, b)
 
 
 def _reducer(p: PoolProblem) -> Callable:
