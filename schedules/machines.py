@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvmconv.errors import TargetError
 
@@ -51,6 +51,9 @@ _PRESETS = {
         _x86("x86-64-v2", 128, 16, _V2, 256 * K),
         _x86("x86-64-v3", 256, 16, _V3, 512 * K),
         _x86("x86-64-v4", 512, 32, _V4, 1024 * K),
+        # For 8-bit integers; LLVM joins products and sums of pairs into one instruction.
+        replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
+                cpu="x86-64-v4", features=("avx512vnni",)),
     )
 }
 
@@ -74,11 +77,12 @@ def resolve(name: str | Machine) -> Machine:
 
 
 def native() -> Machine:
-    """The best preset that this CPU runs."""
+    """The best preset that this CPU runs, of those that are good for every type."""
     from tvmconv.runtime.cpu import host_arch, host_features
 
     arch, features = host_arch(), host_features()
-    able = [m for m in _PRESETS.values() if m.arch == arch and features.issuperset(m.requires)]
+    general = [m for m in _PRESETS.values() if m.arch == arch and not m.features]
+    able = [m for m in general if features.issuperset(m.requires)]
     if not able:
         have = ', '.join(_PRESETS)
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")

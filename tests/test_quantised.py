@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kernel_checks import _call
 from onnx import helper
 from strategies import specs
-from test_dtypes import PRESETS
+from test_dtypes import PRESETS as LEVELS
+from test_dtypes import preset
 
 import tvmconv
 from tvmconv.errors import SpecError
@@ -20,6 +21,7 @@ from tvmconv.reference_quantised import quantised_reference
 from tvmconv.spec import ConvSpec
 from tvmconv.verify import random_arrays, verify
 
+PRESETS = [*LEVELS, preset("x86-64-v4-vnni")]
 TYPES = (
     "int8/int32", "uint8/int32", "int8", "uint8", "uint8/int8", "int8/uint8:wuint8", "uint8/int32:wuint8",
 )  # fmt: skip
