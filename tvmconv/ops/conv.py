@@ -104,7 +104,9 @@ def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) 
 
 
 def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor:
-    taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
+    live = [p.live_taps(d) for d in range(len(p.kernel))]
+    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
+    taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
     i = te.reduce_axis((0, p.in_group), name="i")
 
     def value(*at):
@@ -112,6 +114,6 @@ def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor
         dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
         source = [s * stride + k * dilation for s, stride, k, dilation in dims]
         weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(x(*join(p, n, g, i, source)) * weight, axis=[*taps, i])
+        return te.sum(x(*join(p, n, g, i, source)) * weight, axis=[*axes, i])
 
     return te.compute(p.y_shape, value, name="conv")

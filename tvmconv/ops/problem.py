@@ -49,6 +49,18 @@ class Problem:
     def taps(self) -> int:
         return prod(self.kernel)
 
+    def live_taps(self, d: int) -> range:
+        """The taps of dimension d from the first to the last that meets x at any output: the others see
+        padding alone. One where none does."""
+        live = []
+        for k in range(self.kernel[d]):
+            before = self.pad[d][0] - k * self.dilation[d]  # where x begins, seen from the first output
+            out = max(-(-before // self.stride[d]), 0)  # the first output for which the tap is not before x
+            if out < self.out_spatial[d] and out * self.stride[d] - before < self.spatial[d]:
+                live.append(k)
+        live = live or [0]
+        return range(live[0], live[-1] + 1)
+
     @property
     def macs(self) -> int:
         return self.batch * prod(self.out_spatial) * self.groups * self.out_group * self.in_group * self.taps
