@@ -26,7 +26,7 @@ A convolution is described on one line, tokens joined by ":":
   d2            dilation            (default 1)
   g32           groups              (default 1; depthwise: as many as input channels)
   NHWC          layout: NHWC or NCHW
-  float32       element type
+  float32       element type: float32, float64, float16, bfloat16, int8, uint8; int8/int32 for exact sums
   bias, relu6   optional: bias, then an activation (relu, relu6, hard_swish, clip=0,6, ...)
 
 \b
