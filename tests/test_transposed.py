@@ -25,6 +25,8 @@ CORNERS = (
     "tconv2d:1x1x1x1:o1:k1x1:NHWC:float32",
     "tconv2d:1x1x1x7:o5:k4x4:NHWC:float32:bias",  # from one pixel, as generators begin
     "tconv2d:2x7x1x1:o5:k4x4:NCHW:float32:bias:relu",
+    "tconv2d:1x1x1x3:o3:k2x2:s2:p1+0x0+0:op1x0:NHWC:float32",
+    "tconv3d:1x1x2x1x3:o3:k2x3x2:s2:p0+0x1+0x0+0:d3x3x1:g3:op0x1x0:NHWC:float32",
     "tconv2d:1x5x6x7:o9:k1x1:NHWC:float32:bias",  # a matrix product
     "tconv2d:1x7x5x6:o9:k1x1:NCHW:float32",
     "tconv2d:1x6x5x7:o9:k1x1:s3:op2:NHWC:float32:bias",  # most phases see no tap at all

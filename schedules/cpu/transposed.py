@@ -12,11 +12,11 @@ from tvm.s_tir import Schedule
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last, transposed_planes
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
 PLANES = transposed_planes.STRATEGY
-MOST_WRITTEN_OUT = 8  # phases, and taps, along a row
 
 
 def plan(p: TransposedProblem, machine: Machine) -> Plan:
@@ -84,6 +84,7 @@ def schedule(
     sch.reorder(*tasks, *inner, xi, ci)
     if p.stride[-1] <= MOST_WRITTEN_OUT:
         peel_at(sch, r[-1], p.stride[-1], list(range(1, p.stride[-1])))
+    write_out_dilated(sch, p, r[:-1])
     peel_at(sch, xo, -(-p.positions[-1] // width), border_cuts(p, rank - 1, width))
     peel_tail(sch, co, extent, block)
     vector_tile(sch, ci, lanes, block)

@@ -15,6 +15,7 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
 STRATEGY = "transposed_planes"
+MOST_WRITTEN_OUT = 8  # phases, and taps, of a dim
 _MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for others
 
 
@@ -29,6 +30,14 @@ def plan(p: TransposedProblem, machine: Machine) -> Plan:
         lambda sch: schedule(sch, p, lanes, ahead, channels, vectors),
         {"planes": ahead, "channels": channels, "vectors": vectors},
     )
+
+
+def write_out_dilated(sch: Schedule, p: TransposedProblem, phases: list) -> None:
+    """Write out ``phases``, a loop a dim, of the dims with a dilation: which taps a phase has there is
+    arithmetic that is better done while compiling."""
+    for loop, stride, dilation in zip(phases, p.stride, p.dilation, strict=False):
+        if dilation > 1 and stride <= MOST_WRITTEN_OUT:
+            peel_at(sch, loop, stride, list(range(1, stride)))
 
 
 def schedule(
@@ -54,6 +63,7 @@ def schedule(
     else:
         sch.reorder(n, go, gi, oo, *rows, r[-1], xo, oi, xi)
         vector_tile(sch, xi, lanes, span)
+    write_out_dilated(sch, p, r[:-1] if joined else r)
     peel_tail(sch, oo, p.out_group, channels)
     partial = width % span or p.out_spatial[-1] % p.stride[-1]
     peel_at(sch, xo, -(-width // span), [p.out_spatial[-1] // (span * p.stride[-1])] if partial else [])

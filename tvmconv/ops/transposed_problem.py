@@ -81,6 +81,8 @@ class TransposedProblem(Problem):
 
     def source(self, d: int, q: Any, r: Any, j: Any) -> Any:
         """The input position that step j of phase r meets at position q."""
+        if self.dilation[d] == 1:  # the same, said so that TVM can reason about it
+            return q + (r + self.pad[d][0]) // self.stride[d] - j
         ahead = r + self.pad[d][0] - self.first_tap(d, r) * self.dilation[d]
         return q + ahead // self.stride[d] - j * (self.dilation[d] // self.common(d))
 
