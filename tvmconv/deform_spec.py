@@ -21,6 +21,7 @@ from tvmconv.checks import (
 from tvmconv.descriptor import ITEMSIZE
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
+from tvmconv.window import WindowSpec
 
 DTYPES = ("float32",)
 BORDER = 3  # rows and columns of zeros that kernels put around the image: 2 before, 1 after
@@ -37,7 +38,7 @@ _GRAMMAR = tokens.Grammar(
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class DeformSpec:
+class DeformSpec(WindowSpec):
     """A deformable convolution, v1, or v2 with ``mask``: ONNX's DeformConv, torchvision's deform_conv2d.
 
     Each tap of the kernel reads x at its place plus an offset of its own, by bilinear interpolation among
@@ -135,53 +136,14 @@ class DeformSpec:
         words += ["mask"] * self.mask + ["bias"] * self.bias
         return ":".join([*words, self.layout, self.dtype])
 
-    def __repr__(self) -> str:
-        return f"DeformSpec.parse({str(self)!r})"
-
-    @property
-    def rank(self) -> int:
-        """Number of spatial dims: 2."""
-        return 2
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether the layout is NHWC: no."""
-        return False
-
-    @property
-    def batch(self) -> int:
-        """Images a call; may be 0."""
-        return self.input_shape[0]
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of x."""
-        return self.input_shape[1]
-
-    @property
-    def in_spatial(self) -> tuple[int, ...]:
-        """Height and width of x."""
-        return self.input_shape[2:]
+    def _out_dim(self, dim: int) -> int:
+        size, (lo, hi) = self.in_spatial[dim], self.padding[dim]
+        return (size + lo + hi - self.dilation[dim] * (self.kernel[dim] - 1) - 1) // self.stride[dim] + 1
 
     @property
     def taps(self) -> int:
         """Positions of the kernel."""
         return math.prod(self.kernel)
-
-    @property
-    def out_spatial(self) -> tuple[int, ...]:
-        """Height and width of the result."""
-        return tuple(
-            (size + lo + hi - dilation * (kernel - 1) - 1) // stride + 1
-            for size, (lo, hi), kernel, dilation, stride in zip(
-                self.in_spatial, self.padding, self.kernel, self.dilation, self.stride, strict=True
-            )
-        )
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        return (self.batch, self.out_channels, *self.out_spatial)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from tvmconv.checks import (
 from tvmconv.descriptor import ITEMSIZE, unknown
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
+from tvmconv.window import WindowSpec
 
 OPERATIONS = ("max", "avg")
 DTYPES = {"max": ("float32", "float64", "int8", "uint8"), "avg": ("float32", "float64")}
@@ -34,7 +35,7 @@ _GRAMMAR = tokens.Grammar(
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class PoolSpec:
+class PoolSpec(WindowSpec):
     """A pooling: the largest, or the mean, of each window of each channel.
 
     Frozen and hashable; stored canonically, as a ConvSpec is.
@@ -117,45 +118,18 @@ class PoolSpec:
         words += ["ceil"] * self.ceil_mode + ["countpad"] * self.count_include_pad
         return ":".join([*words, self.layout, self.dtype])
 
-    def __repr__(self) -> str:
-        return f"PoolSpec.parse({str(self)!r})"
-
     @property
-    def rank(self) -> int:
-        """Number of spatial dims, 1 to 3."""
-        return len(self.kernel)
+    def out_channels(self) -> int:
+        """Channels of the result: those of x."""
+        return self.in_channels
 
-    @property
-    def channels_last(self) -> bool:
-        """Whether the layout is NHWC."""
-        return self.layout == "NHWC"
-
-    @property
-    def batch(self) -> int:
-        """Images a call; may be 0."""
-        return self.input_shape[0]
-
-    @property
-    def channels(self) -> int:
-        """Channels of x and of the result."""
-        return self.input_shape[-1 if self.channels_last else 1]
-
-    @property
-    def in_spatial(self) -> tuple[int, ...]:
-        """Spatial dims of x."""
-        return self.input_shape[1:-1] if self.channels_last else self.input_shape[2:]
-
-    @property
-    def out_spatial(self) -> tuple[int, ...]:
-        """Spatial dims of the result."""
-        return tuple(_out_dim(self, dim) for dim in range(self.rank))
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the result, in the layout of x."""
-        if self.channels_last:
-            return (self.batch, *self.out_spatial, self.channels)
-        return (self.batch, self.channels, *self.out_spatial)
+    def _out_dim(self, dim: int) -> int:
+        size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
+        room = size + lo + hi - _reach(self, dim)
+        if not self.ceil_mode:
+            return room // stride + 1
+        out = -(-room // stride) + 1
+        return out - 1 if (out - 1) * stride >= size + lo else out
 
     @property
     def taps(self) -> int:
@@ -192,15 +166,6 @@ def _reach(spec: PoolSpec, dim: int) -> int:
     return spec.dilation[dim] * (spec.kernel[dim] - 1) + 1
 
 
-def _out_dim(spec: PoolSpec, dim: int) -> int:
-    size, (lo, hi), stride = spec.in_spatial[dim], spec.padding[dim], spec.stride[dim]
-    room = size + lo + hi - _reach(spec, dim)
-    if not spec.ceil_mode:
-        return room // stride + 1
-    out = -(-room // stride) + 1
-    return out - 1 if (out - 1) * stride >= size + lo else out
-
-
 def _check_sizes(spec: PoolSpec) -> None:
     for dim in range(spec.rank):
         size, (lo, hi), reach = spec.in_spatial[dim], spec.padding[dim], _reach(spec, dim)
@@ -215,7 +180,7 @@ def _check_sizes(spec: PoolSpec) -> None:
                 f"kernel: {spec.kernel[dim]}{dilated} in spatial dim {dim}, expected at most "
                 f"the padded input's {size + lo + hi}"
             )
-    images = max(spec.batch, 1) * spec.channels
+    images = max(spec.batch, 1) * spec.in_channels
     padded = [size + lo + max(hi, _reach(spec, d)) for d, (size, (lo, hi)) in
               enumerate(zip(spec.in_spatial, spec.padding, strict=True))]
     for name, elements in (

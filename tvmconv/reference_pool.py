@@ -23,7 +23,7 @@ def pool_reference(spec: PoolSpec, x: ArrayLike) -> NDArray[np.float64]:
     if spec.channels_last:
         xs = np.moveaxis(xs, -1, 1)
     lowest = -np.inf if spec.dtype.startswith("float") else float(np.iinfo(spec.dtype).min)
-    ys = np.empty((spec.batch, spec.channels, *spec.out_spatial))
+    ys = np.empty((spec.batch, spec.in_channels, *spec.out_spatial))
     for at in itertools.product(*map(range, spec.out_spatial)):
         inside, count = [], 1
         for d, position in enumerate(at):

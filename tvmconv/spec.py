@@ -31,6 +31,7 @@ from tvmconv.descriptor import (
     parse_descriptor,
 )
 from tvmconv.errors import SpecError
+from tvmconv.window import WindowSpec
 
 __all__ = ["ACTIVATIONS", "ITEMSIZE", "ConvSpec", "depthwise", "parse_activation", "pointwise"]
 
@@ -39,7 +40,7 @@ Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class ConvSpec:
+class ConvSpec(WindowSpec):
     """A convolution: shapes, strides, padding, dilation, groups, layout, dtype, epilogue.
 
     Frozen and hashable; equal convolutions are equal specs with one ``str``. What is stored is
@@ -150,45 +151,12 @@ class ConvSpec:
     def __str__(self) -> str:
         return format_spec(self)
 
-    def __repr__(self) -> str:
-        return f"ConvSpec.parse({str(self)!r})"
-
-    @property
-    def rank(self) -> int:
-        """Number of spatial dims, 1 to 3."""
-        return len(self.kernel)
-
-    @property
-    def channels_last(self) -> bool:
-        """Whether the layout is NHWC."""
-        return self.layout == "NHWC"
-
-    @property
-    def batch(self) -> int:
-        """Images a call; may be 0."""
-        return self.input_shape[0]
-
-    @property
-    def in_channels(self) -> int:
-        """Channels of x."""
-        return self.input_shape[-1 if self.channels_last else 1]
-
-    @property
-    def in_spatial(self) -> tuple[int, ...]:
-        """Spatial dims of x."""
-        return self.input_shape[1:-1] if self.channels_last else self.input_shape[2:]
-
-    @property
-    def out_spatial(self) -> tuple[int, ...]:
-        """Spatial dims of the result."""
-        return tuple(_out_dim(self, dim) for dim in range(self.rank))
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the result, in the layout of x."""
-        if self.channels_last:
-            return (self.batch, *self.out_spatial, self.out_channels)
-        return (self.batch, self.out_channels, *self.out_spatial)
+    def _out_dim(self, dim: int) -> int:
+        size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
+        reach = self.dilation[dim] * (self.kernel[dim] - 1)
+        if self.transposed:
+            return (size - 1) * stride - lo - hi + reach + self.output_padding[dim] + 1
+        return (size + lo + hi - reach - 1) // stride + 1
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -273,22 +241,14 @@ def pointwise(input_shape: Sequence[int], out_channels: int, **options: Any) -> 
     return ConvSpec(input_shape, out_channels, 1, **options)
 
 
-def _out_dim(spec: ConvSpec, dim: int) -> int:
-    size, (lo, hi), stride = spec.in_spatial[dim], spec.padding[dim], spec.stride[dim]
-    reach = spec.dilation[dim] * (spec.kernel[dim] - 1)
-    if spec.transposed:
-        return (size - 1) * stride - lo - hi + reach + spec.output_padding[dim] + 1
-    return (size + lo + hi - reach - 1) // stride + 1
-
-
 def _check_sizes(spec: ConvSpec) -> None:
     for dim in range(spec.rank):
         size, (lo, hi) = spec.in_spatial[dim], spec.padding[dim]
         reach = spec.dilation[dim] * (spec.kernel[dim] - 1) + 1
-        if spec.transposed and _out_dim(spec, dim) < 1:
+        if spec.transposed and spec.out_spatial[dim] < 1:
             raise SpecError(
                 f"padding: {spec.padding}, expected to leave something of the result's "
-                f"{_out_dim(spec, dim) + lo + hi} elements in spatial dim {dim}"
+                f"{spec.out_spatial[dim] + lo + hi} elements in spatial dim {dim}"
             )
         if not spec.transposed and reach > size + lo + hi:
             dilated = f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""

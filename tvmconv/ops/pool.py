@@ -70,8 +70,8 @@ class PoolProblem:
 
 def problem_of(spec: PoolSpec) -> PoolProblem:
     """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
-    batch = max(spec.batch, 1) * (1 if spec.channels_last else spec.channels)
-    channels = spec.channels if spec.channels_last else 1
+    batch = max(spec.batch, 1) * (1 if spec.channels_last else spec.in_channels)
+    channels = spec.in_channels if spec.channels_last else 1
     dims = []
     for size, out, kernel, stride, (lo, hi), dilation in zip(
         spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation, strict=True
