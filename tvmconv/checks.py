@@ -18,7 +18,7 @@ def read_integer(name: str, value: Any, least: int) -> int:
     """An integer of Python's or NumPy's that is at least ``least``; True and 1.0 are none."""
     what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
     if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
-        raise SpecError(f"{name}: {value}, expected {what}")
+        raise SpecError(f"{name}: {shown(value)}, expected {what}")
     try:
         number = operator.index(value)  # NumPy's integers too, but no floats
     except TypeError:
