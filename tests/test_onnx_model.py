@@ -20,6 +20,7 @@ from onnx_models import Net, small_network
 import tvmconv
 from tvmconv.onnx import compile_model, extract, verify_model
 from tvmconv.onnx.layers import image_in
+from tvmconv.verify import verify
 
 SHAPE = (1, 3, 17, 12)
 
@@ -140,12 +141,15 @@ def test_inputs_that_do_not_fit(small, inputs, message):
         verify_model(path, tvmconv.load(library), inputs)
 
 
-def test_element_types_that_cannot_be_compiled_name_the_node():
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_models_of_other_floats(dtype):
     net = Net()
-    net.inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, (1, 4, 9, 8))]
-    net.op("Conv", "x", net.random(6, 4, 3, 3, dtype="float64"), name="double")
-    with pytest.raises(tvmconv.SpecError, match="node double: dtype"):
-        compile_model(net.model())
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    net.inputs = [onnx.helper.make_tensor_value_info("x", kind, (1, 4, 9, 8))]
+    net.op("Conv", "x", net.random(6, 4, 3, 3, dtype=dtype), name="other")
+    module = compile_model(net.model()).load()
+    assert f":{dtype}" in module.manifest["functions"][0]["descriptor"]
+    assert all(found.ok for found in verify(module))
 
 
 # ---- command line ----

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.dtypes import epsilon
 from tvmconv.errors import ArtifactError, SpecError
 from tvmconv.onnx.layers import Extraction, Layer, extract, image_from, image_in, weights_in
 from tvmconv.onnx.model import Model, Source, load
@@ -167,5 +168,5 @@ def _compare(
     relative = max_abs / size if size else (0.0 if max_abs == 0 else float("inf"))
     return Agreement(
         node=layer.name, function=bound.name, descriptor=bound.descriptor, max_abs=max_abs, range=span,
-        relative=relative, tolerance=tolerance,
+        relative=relative, tolerance=max(tolerance, 4 * epsilon(layer.spec.out_dtype)),
     )  # fmt: skip
