@@ -11,7 +11,7 @@ from tvmconv.reference import conv_reference
 from tvmconv.spec import parse_activation
 
 # Their float32 result on an exact sum is the rounded float64 one.
-EXACT = (None, "relu", "relu6", "clip")
+EXACT = (None, "relu", "relu6", "clip", "prelu")
 # The largest slope of each activation: by so much it may stretch an error of the sum.
 SLOPES = {"sigmoid": 0.25, "hard_swish": 1.5, "silu": 1.1, "gelu": 1.13, "gelu_tanh": 1.13}
 
@@ -34,6 +34,18 @@ def random_arrays(spec, fill="normal", seed=0):
     return x, w, bias if spec.bias else None
 
 
+def extra_arrays(spec, fill="normal", seed=0):
+    """The arrays after bias in a call that ``spec`` has, by name: residual, slopes."""
+    rng = np.random.default_rng([seed, zlib.crc32(str(spec).encode()), 1])
+    shapes = {"residual": spec.output_shape, "slopes": spec.bias_shape}
+    draw = rng.standard_normal if fill == "normal" else lambda shape: rng.integers(-3, 4, shape)
+    return {
+        name: rounded(draw(shape), spec.out_dtype if name == "residual" else spec.dtype)
+        for name, shape in shapes.items()
+        if getattr(spec, name)
+    }
+
+
 def terms_of(spec):
     """Products in the sum of one result, at most."""
     return math.prod(spec.kernel) * spec.in_channels // spec.groups
@@ -48,31 +60,36 @@ def activation_name(spec):
     return spec.activation and parse_activation(spec.activation)[0]
 
 
-def allowed_error(spec, x, w, bias):
-    """For every element, the rigorous bound: (terms + 2) roundings of the sum of absolute values."""
-    linear = without_activation(spec)
+def allowed_error(spec, x, w, bias, residual=None, slopes=None):
+    """For every element, the rigorous bound: (terms + 3) roundings of the sum of absolute values."""
     unit = epsilon(ACCUMULATORS[spec.dtype]) / 2  # half the spacing at 1
     if spec.dtype == "float64":
         unit *= 2  # the reference rounds as well
     x, w, bias = (None if a is None else widened(a) for a in (x, w, bias))
-    size = conv_reference(linear, np.abs(x), np.abs(w), None if bias is None else np.abs(bias))
-    terms = terms_of(spec) + 2
+    size = conv_reference(linear_part(spec), np.abs(x), np.abs(w), None if bias is None else np.abs(bias))
+    if residual is not None:
+        size += np.abs(widened(residual))
+    terms = terms_of(spec) + 3
     error = terms * unit / (1 - terms * unit) * size
     name = activation_name(spec)
+    if slopes is not None:
+        factor = np.maximum(np.abs(widened(slopes)), 1)
+        factor = factor.reshape(-1, *(() if spec.channels_last else (1,) * spec.rank))
+        return factor * (error + 2 * unit * size)
     if name in EXACT:
         return error + 2 * unit * size
     # exp, tanh and erf err by a few roundings of values up to 1; silu and gelu scale those by v.
     return SLOPES.get(name, 1.0) * error + 16 * unit * (1 + size)
 
 
-def without_activation(spec):
-    """The spec of the sum alone."""
-    return replace(spec, activation=None)
+def linear_part(spec):
+    """The spec of the sum and its bias alone."""
+    return replace(spec, residual=False, activation=None)
 
 
-def assert_right(spec, y, x, w, bias, fill="normal", *, algorithm="direct"):
+def assert_right(spec, y, x, w, bias, fill="normal", *, algorithm="direct", **extra):
     """Fail, with the spec and the worst element, unless ``y`` is the convolution of the arrays."""
-    expected = conv_reference(spec, x, w, bias)
+    expected = conv_reference(spec, x, w, bias, **extra)
     dtype = numpy_dtype(spec.out_dtype)
     assert y.shape == expected.shape and y.dtype == dtype, f"{spec}: {y.dtype} {y.shape}"
     y = widened(y)
@@ -81,7 +98,7 @@ def assert_right(spec, y, x, w, bias, fill="normal", *, algorithm="direct"):
         # A bound such as 0.1 is rounded, and so is a sum that a narrow type cannot hold.
         expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
     else:
-        allowed = allowed_error(spec, x, w, bias)
+        allowed = allowed_error(spec, x, w, bias, **extra)
         if algorithm == "winograd":
             # Its sums take in all of a tile, several times over, and cancel what does not belong.
             allowed = np.full_like(allowed, 4 * allowed.max(initial=0))

@@ -11,6 +11,7 @@ ACTIVATIONS = (
     "relu", "relu6", "clip=-0.5,0.75", "leaky_relu=0.2", "sigmoid", "hard_sigmoid", "hard_sigmoid=0.2,0.4",
     "hard_swish", "silu", "tanh", "gelu", "gelu_tanh",
 )  # fmt: skip
+WITH_SLOPES = (*ACTIVATIONS, "prelu")
 
 
 @st.composite
@@ -54,12 +55,15 @@ def specs(
         spatial = tuple(draw(st.integers(size, max(size, largest))) for size in least)
     layout = draw(st.sampled_from(["NCHW", "NHWC"]))
     batch = draw(st.sampled_from([1, 1, 2, 3]))
+    if not flipped and activations is ACTIVATIONS:
+        activations = WITH_SLOPES
     try:
         spec = ConvSpec(
             (batch, *spatial, inputs) if layout == "NHWC" else (batch, inputs, *spatial), outputs, kernel,
             stride=stride, padding=padding, dilation=dilation, groups=groups, layout=layout,
             transposed=flipped, output_padding=extra, bias=draw(st.booleans()),
             activation=draw(st.none() | st.sampled_from(activations)), dtype=draw(st.sampled_from(dtypes)),
+            residual=not flipped and draw(st.sampled_from([False, False, True])),
         )  # fmt: skip
     except SpecError as error:
         # The one thing that is not excluded above: a transposed result that is cropped away.

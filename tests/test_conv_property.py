@@ -44,6 +44,15 @@ CORNERS = [
     ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
     ConvSpec((1, 6, 3, 4, 5), 7, 3, padding="SAME", bias=True),
     ConvSpec((1, 2, 3, 4), 6, (2, 3), padding=((10, 0), (0, 9)), layout="NHWC", groups=2, bias=True),
+    # A residual and slopes, beside tiles of every kind.
+    pointwise((1, 7, 5, 97), 89, layout="NHWC", bias=True, residual=True, activation="relu"),
+    pointwise((3, 31, 5, 7), 29, bias=True, residual=True, activation="prelu"),
+    depthwise((1, 9, 33, 31), 3, padding=1, layout="NHWC", bias=True, residual=True, activation="prelu"),
+    depthwise((2, 13, 9, 33), 3, padding=1, residual=True, activation="silu"),
+    ConvSpec((1, 13, 14, 17), 37, 3, padding=1, layout="NHWC", residual=True, activation="prelu"),
+    ConvSpec((1, 14, 15, 29), 31, 5, padding=2, layout="NHWC", stride=2, residual=True, activation="gelu"),
+    ConvSpec((2, 6, 7, 35), 21, 3, padding=2, dilation=2, groups=7, layout="NHWC", activation="prelu"),
+    ConvSpec((1, 13, 14, 17), 19, 3, padding=1, residual=True),
 ]
 
 

@@ -93,14 +93,24 @@ def onnx_conv(spec, x, w, bias):
 
 def check(spec):
     x, w, bias = integer_arrays(spec)
-    y = conv_reference(replace(spec, activation=None), x, w, bias)
+    linear = replace(spec, residual=False, activation=None)
+    y = conv_reference(linear, x, w, bias)
     assert y.shape == spec.output_shape and y.dtype == np.float64
     np.testing.assert_array_equal(y, torch_conv(spec, x, w, bias), err_msg=f"{spec} against torch")
     # onnxruntime has no result for an output padding that only the dilation allows.
     if all(extra < stride for extra, stride in zip(spec.output_padding, spec.stride, strict=True)):
         np.testing.assert_array_equal(y, onnx_conv(spec, x, w, bias), err_msg=f"{spec} against onnxruntime")
-    if spec.activation:
-        np.testing.assert_array_equal(conv_reference(spec, x, w, bias), activate(spec.activation, y))
+    rng, extra = np.random.default_rng(1), {}
+    if spec.residual:
+        extra["residual"] = rng.integers(-4, 5, spec.output_shape).astype(np.float64)
+        y = y + extra["residual"]
+    if spec.slopes:
+        extra["slopes"] = rng.integers(-4, 5, spec.bias_shape).astype(np.float64)
+        first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(y, -1, 1) if spec.channels_last else y))
+        y = layout_of(spec, F.prelu(first, torch.from_numpy(extra["slopes"])).numpy())
+    elif spec.activation:
+        y = activate(spec.activation, y)
+    np.testing.assert_array_equal(conv_reference(spec, x, w, bias, **extra), y, err_msg=f"{spec}")
 
 
 @settings(max_examples=300)
@@ -178,6 +188,7 @@ def test_infinity_and_nan_stay_in_their_windows():
         ({"x": np.ones((1, 4, 8))}, "x: shape (1, 4, 8), expected (1, 4, 9)"),
         ({"w": np.ones((4, 6, 3))}, "w: shape (4, 6, 3), expected (6, 4, 3)"),
         ({"bias": np.ones((1, 6))}, "bias: shape (1, 6), expected (6,)"),
+        ({"slopes": 1}, "slopes: given, expected as conv1d:1x4x9:o6:k3:NCHW:float32:bias says"),
         ({"bias": None}, "bias: None, expected as conv1d:1x4x9:o6:k3:NCHW:float32:bias says"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

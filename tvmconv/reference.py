@@ -63,7 +63,8 @@ def activate(activation: str, v: Float64) -> Float64:
     """An activation of the spec's names ("relu", "clip=0,6", ...; not "prelu", which takes an array) on every
     element; NaN stays NaN."""
     name, params = parse_activation(activation)
-    return _ACTIVATIONS[name](v, *params)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _ACTIVATIONS[name](v, *params)
 
 
 def _forward(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
@@ -132,7 +133,7 @@ def _hard_sigmoid(v: Float64, alpha: float = 1 / 6, beta: float = 0.5) -> Float6
     return _clip(alpha * v + beta, 0, 1)
 
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 _ACTIVATIONS = {
     "relu": lambda v: np.maximum(v, 0),
@@ -144,6 +145,6 @@ _ACTIVATIONS = {
     "hard_swish": lambda v: v * _clip(v + 3, 0, 6) / 6,
     "silu": lambda v: v * _sigmoid(v),
     "tanh": np.tanh,
-    "gelu": lambda v: 0.5 * v * (1 + _erf(v / math.sqrt(2))),
-    "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3))),
+    "gelu": lambda v: 0.5 * v * _erfc(-v / math.sqrt(2)),  # 1 + erf(u), without its cancellation
+    "gelu_tanh": lambda v: v * _sigmoid(math.sqrt(8 / math.pi) * (v + 0.044715 * v**3)),  # so too
 }

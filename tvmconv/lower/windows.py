@@ -65,7 +65,10 @@ def _as_window(load: tvm.ir.TensorLoad) -> tvm.ir.TensorLoad | tirx.Shuffle:
         return load
     start = analyzer.simplify(at[0] + first)
     if stretch == 1:
-        return tirx.Broadcast(tirx.BufferLoad(load.source, [start]), lanes)
+        element = tirx.BufferLoad(load.source, [start])
+        if load.source.dtype == "bfloat16":  # TVM's legalisation of bfloat16 knows no broadcast of a load
+            return tirx.Shuffle([element] * lanes, [tirx.const(0, "int32")] * lanes)
+        return tirx.Broadcast(element, lanes)
     window = tirx.BufferLoad(load.source, [tirx.Ramp(start, 1, stretch)])
     copies = -(-lanes // stretch)  # a shuffle may not have more results than operands
     return tirx.Shuffle([window] * copies, [tirx.const(offset.value - first, "int32") for offset in offsets])

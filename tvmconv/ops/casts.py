@@ -22,3 +22,15 @@ def narrowed(value: tirx.Expr, dtype: str) -> tirx.Expr:
     is_nan = tirx.GT(bits & number(0x7FFFFFFF), number(0x7F800000))
     result = tirx.reinterpret("bfloat16", tirx.Select(is_nan, quiet, near).astype("uint16"))
     return tirx.Let(bits, tirx.reinterpret("uint32", value), result)
+
+
+def widened(value: tirx.Expr, dtype: str) -> tirx.Expr:
+    """``value`` as the wider type ``dtype``.
+
+    Spelled out for bfloat16: inside the expression that ``narrowed`` makes, TVM would take its bits for an
+    integer.
+    """
+    if value.ty.dtype != "bfloat16" or dtype != "float32":
+        return value.astype(dtype)
+    bits = tirx.reinterpret("uint16", value).astype("uint32")
+    return tirx.reinterpret("float32", tirx.shift_left(bits, tirx.const(16, "uint32")))

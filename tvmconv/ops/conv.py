@@ -8,7 +8,7 @@ from dataclasses import replace
 from tvm import te, tirx
 
 from tvmconv.ops import im2col, winograd
-from tvmconv.ops.casts import narrowed
+from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, join, split
@@ -49,7 +49,7 @@ def kernel_func(
         _, g, o, _ = split(done, at)
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
-            residual=None if r is None else r(*at).astype(p.acc_dtype),
+            residual=None if r is None else widened(r(*at), p.acc_dtype),
             slope=None if slopes is None else slopes(g, o), activation=activation,
         )  # fmt: skip
         return narrowed(value, out_dtype)

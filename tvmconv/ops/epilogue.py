@@ -81,7 +81,7 @@ def _gelu(v: tirx.Expr) -> tirx.Expr:
 
 def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
     # (1 + tanh(u)) / 2 = sigmoid(2 * u)
-    twice = v * (_const(1.5957691216057308, v) + _const(0.07135481627159853, v) * v * v)
+    twice = v * (_const(1.5957691216057308, v) + _const(1.5957691216057308 * 0.044715, v) * v * v)
     return v * _sigmoid(twice)
 
 
