@@ -119,7 +119,10 @@ def test_reader_that_goes_away(library: Path) -> None:
 
 
 def test_interrupt_is_quiet(library: Path) -> None:
-    command = [sys.executable, "-m", "tvmconv", "run", str(library), "--repeat", "1000000000"]
+    # A shell gives its background jobs an ignored SIGINT, and these tests may be one.
+    listens = f"import signal; signal.signal({int(signal.SIGINT)}, signal.default_int_handler)"
+    program = f"{listens}; import sys; from tvmconv.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "run", str(library), "--repeat", "10000000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(3)
         process.send_signal(signal.SIGINT)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +57,7 @@ def run(
             "-n",
             metavar="N",
             min=1,
+            max=10_000_000,
             show_default=False,
             help="Calls to time (default: as many as take 0.3 s).",
         ),
@@ -129,7 +131,7 @@ def _run_one(
     return y, row
 
 
-def measure(call: Callable[[], object], repeat: int | None = None) -> list[float]:
+def measure(call: Callable[[], object], repeat: int | None = None) -> Sequence[float]:
     """Seconds of each of `repeat` calls (None: as many as fit in 0.3 s, 3 to 10000) after a warm-up."""
     call()
     start = time.perf_counter()
@@ -137,7 +139,7 @@ def measure(call: Callable[[], object], repeat: int | None = None) -> list[float
     once = time.perf_counter() - start
     if repeat is None:
         repeat = int(min(10_000, max(3, _TARGET_SECONDS / max(once, 1e-9))))
-    times = []
+    times = array("d")
     for _ in range(repeat):
         start = time.perf_counter()
         call()
