@@ -12,6 +12,7 @@ have_cc || apt_install "a C compiler" gcc g++ libc6-dev
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export TVMCONV_CACHE="$work/cache"  # nothing compiled earlier may pass for today's work
+export TVMCONV_ALL_TOOLS=1          # a missing tool is a failure, not a skipped test
 
 say "making a fresh virtual environment ..."
 make_venv "$work/venv"

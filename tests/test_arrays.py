@@ -7,12 +7,11 @@ from typing import Any
 import libraries
 import numpy as np
 import pytest
+import torch
 from libraries import at_offset, strided
 
 import tvmconv
 from tvmconv.runtime import arrays
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from tvmconv.dtypes import ACCUMULATORS
 from tvmconv.spec import ITEMSIZE, ConvSpec
@@ -106,10 +107,16 @@ class Problem:
 
 def problem_of(spec: ConvSpec) -> Problem:
     """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    return Problem(**canonical(spec))
+
+
+def canonical(spec: ConvSpec) -> dict[str, Any]:
+    """The fields of ``spec``'s problem, transposed or not, without the dimensions that make no difference."""
     dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
                     strict=True))
     # A tap that is the only one has no distance to others; an output that is the only one has no next.
-    dims = [(i, o, k, 1 if o == 1 else s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
+    alone = not spec.transposed
+    dims = [(i, o, k, 1 if o == 1 and alone else s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
     batch = max(spec.batch, 1)
     if all(k == 1 and s == 1 and i == o and p == (0, 0) for i, o, k, s, p, _ in dims):
         pixels = prod(i for i, *_ in dims)
@@ -119,14 +126,13 @@ def problem_of(spec: ConvSpec) -> Problem:
     else:
         kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
         dims = kept or dims[-1:]
+    names = ("spatial", "out_spatial", "kernel", "stride", "pad", "dilation")
     columns = (tuple(column) for column in zip(*dims, strict=True))
-    spatial, out_spatial, kernel, stride, pad, dilation = columns
-    return Problem(
-        batch=batch, spatial=spatial, out_spatial=out_spatial, groups=spec.groups,
+    return dict(
+        zip(names, columns, strict=True), batch=batch, groups=spec.groups,
         in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
-        kernel=kernel, stride=stride, pad=pad, dilation=dilation,
         channels_last=spec.channels_last, dtype=spec.dtype,
-    )
+    )  # fmt: skip
 
 
 def split(p: Problem, at: tuple) -> tuple:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.ops.problem import Problem, canonical
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -109,26 +109,7 @@ class TransposedProblem(Problem):
 
 def transposed_problem_of(spec: ConvSpec) -> TransposedProblem:
     """The canonical problem of a transposed ``spec``; a batch of 0 is taken as 1."""
-    dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
-                    strict=True))
-    dims = [(i, o, k, s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
-    batch = max(spec.batch, 1)
-    if all(k == 1 and s == 1 and i == o and p == (0, 0) for i, o, k, s, p, _ in dims):
-        pixels = prod(i for i, *_ in dims)
-        if spec.channels_last:
-            pixels, batch = pixels * batch, 1
-        dims = [(pixels, pixels, 1, 1, (0, 0), 1)]
-    else:
-        kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
-        dims = kept or dims[-1:]
-    columns = (tuple(column) for column in zip(*dims, strict=True))
-    spatial, out_spatial, kernel, stride, pad, dilation = columns
-    return TransposedProblem(
-        batch=batch, spatial=spatial, out_spatial=out_spatial, groups=spec.groups,
-        in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
-        kernel=kernel, stride=stride, pad=pad, dilation=dilation,
-        channels_last=spec.channels_last, dtype=spec.dtype,
-    )
+    return TransposedProblem(**canonical(spec))
 
 
 class _AsConvolution:
