@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_cases
 import pytest
 from onnx import helper, numpy_helper
 
@@ -40,11 +40,7 @@ ON_DISK = sorted(
 
 @pytest.fixture(scope="module")
 def in_memory():
-    from onnx.backend.test.case.node import collect_testcases
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # making the cases of other operators divides by zero, and more
-        return {case.name: case for case in collect_testcases("Conv")}
+    return onnx_cases.in_memory("Conv")
 
 
 def test_no_case_is_left_out(in_memory):

@@ -2,10 +2,10 @@
 
 import ctypes
 import re
-import warnings
 
 import guard
 import numpy as np
+import onnx_cases
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -155,21 +155,14 @@ def test_results_halfway_go_to_even():
 
 
 def test_onnx_cases_in_memory():
-    from onnx.backend.test.case.node import collect_testcases
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        cases = collect_testcases(None)
-    seen = set()
-    for case in cases:
-        node = case.model.graph.node[0]
-        if node.op_type in ("ConvInteger", "QLinearConv"):
-            seen.add(case.name)
-            for inputs, outputs in case.data_sets:
-                (y,) = tvmconv.onnx.run_node(node, inputs)
-                assert y.dtype == outputs[0].dtype
-                np.testing.assert_array_equal(y, outputs[0], err_msg=case.name)
-    assert len(seen) == 3
+    cases = onnx_cases.in_memory("ConvInteger", "QLinearConv")
+    for name, case in cases.items():
+        (node,) = case.model.graph.node
+        for inputs, outputs in case.data_sets:
+            (y,) = tvmconv.onnx.run_node(node, inputs)
+            assert y.dtype == outputs[0].dtype
+            np.testing.assert_array_equal(y, outputs[0], err_msg=name)
+    assert len(cases) == 3
 
 
 def session_output(node, feeds):

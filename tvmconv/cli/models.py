@@ -87,15 +87,14 @@ def verify_library(
 ) -> bool:
     """Compare every layer with onnxruntime and print the result; whether all agree."""
     from tvmconv import load
-    from tvmconv.onnx.agreement import TOLERANCE, extraction_of, verify_extraction
+    from tvmconv.onnx.agreement import extraction_of, verify_extraction
     from tvmconv.onnx.session import random_feeds
     from tvmconv.onnx.timing import library_times, runtime_times
 
     module = load(library)
     found = extraction_of(module, model)
     feeds = _read(inputs, list(found.shapes)) if inputs else random_feeds(found.model, found.shapes, seed)
-    allowed = TOLERANCE if tolerance is None else tolerance
-    results = verify_extraction(found, module, feeds, tolerance=allowed)
+    results = verify_extraction(found, module, feeds, tolerance=tolerance)
     ok = all(result.ok for result in results)
     times = (library_times(found, module, feeds), runtime_times(found, feeds)) if timed else None
     if as_json:

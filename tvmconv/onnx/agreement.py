@@ -48,13 +48,14 @@ def verify_model(
     module: Module,
     inputs: np.ndarray | Mapping[str, np.ndarray],
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
 ) -> list[Agreement]:
     """Run a model in onnxruntime once, and every layer's kernel on the activations that arrive there.
 
     module: a loaded library that was compiled from this model. inputs: the model's inputs by name, or the one
-    array of a model with one input. Raises ArtifactError for a library of another model, SpecError for inputs
-    that do not fit, Error where onnxruntime cannot run the model.
+    array of a model with one input. tolerance: of the error over the range of a layer's output; None for what
+    rounding in the layer's type may cause. Raises ArtifactError for a library of another model, SpecError for
+    inputs that do not fit, Error where onnxruntime cannot run the model.
     """
     return verify_extraction(extraction_of(module, source), module, inputs, tolerance=tolerance)
 
@@ -64,7 +65,7 @@ def verify_extraction(
     module: Module,
     inputs: np.ndarray | Mapping[str, np.ndarray],
     *,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
 ) -> list[Agreement]:
     """As `verify_model`, with the layers that `extraction_of` found."""
     feeds = feeds_of(found, inputs)
@@ -155,7 +156,7 @@ def _is_computed(model: Model, name: str) -> bool:
 
 
 def _compare(
-    layer: Layer, bound: Bound, values: Mapping[str, np.ndarray], tolerance: float, layout: str
+    layer: Layer, bound: Bound, values: Mapping[str, np.ndarray], tolerance: float | None, layout: str
 ) -> Agreement:
     expected = values[layer.y]
     actual: Any = image_from(layout, bound(image_in(layout, values[layer.x])))
@@ -165,8 +166,10 @@ def _compare(
         max_abs = float(np.max(error))  # NaN if any is
         span = float(np.max(expected)) - float(np.min(expected))
         size = span or float(np.max(np.abs(expected)))
+    if tolerance is None:
+        tolerance = max(TOLERANCE, 4 * epsilon(layer.spec.out_dtype))
     relative = max_abs / size if size else (0.0 if max_abs == 0 else float("inf"))
     return Agreement(
         node=layer.name, function=bound.name, descriptor=bound.descriptor, max_abs=max_abs, range=span,
-        relative=relative, tolerance=max(tolerance, 4 * epsilon(layer.spec.out_dtype)),
+        relative=relative, tolerance=tolerance,
     )  # fmt: skip
