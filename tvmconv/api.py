@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from tvmconv.checks import read_integer
@@ -125,7 +126,12 @@ def _load(spec: ConvSpec, target: str) -> Any:
         except ArtifactError:
             pass  # damaged: made again below
     library = compile({"conv": spec}, machine)
-    library.export(path, header=False)
+    try:
+        library.export(path, header=False)
+    except ArtifactError as error:  # a full disk, say: without the cache then, or with an error of its own
+        module = library.load()
+        warnings.warn(f"not cached: {error}", RuntimeWarning, stacklevel=4)
+        return next(iter(module.functions.values()))
     return next(iter(runtime.load(path).functions.values()))
 
 
