@@ -84,18 +84,24 @@ def reach_of(p: Problem, d: int) -> int:
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 
 
+def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> list:
+    """What has to hold for ``spatial``, a place among the ``reach`` padded positions, to be one of x's."""
+    inside = []
+    for s, (lo, _), size, end in zip(spatial, p.pad, p.spatial, reach, strict=True):
+        if lo:
+            inside.append(s >= lo)
+        if end > lo + size:
+            inside.append(s < lo + size)
+    return inside
+
+
 def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) -> te.Tensor:
     """x as sums are held, with its zeros around it: ``reach`` positions of each dimension, in a layout."""
     padded = replace(p, channels_last=channels_last)
 
     def value(*at):
         n, g, c, spatial = split(padded, at)
-        inside = []
-        for d, (s, (lo, _)) in enumerate(zip(spatial, p.pad, strict=True)):
-            if lo:
-                inside.append(s >= lo)
-            if reach[d] > lo + p.spatial[d]:
-                inside.append(s < lo + p.spatial[d])
+        inside = conditions_inside(p, spatial, reach)
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         source = source.astype(p.acc_dtype)
         return te.if_then_else(te.all(*inside), source, tirx.const(0, p.acc_dtype)) if inside else source

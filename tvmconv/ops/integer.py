@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tvm import te, tirx
 
 from tvmconv.lower.dots import dot2
-from tvmconv.ops.conv import reach_of
+from tvmconv.ops.conv import conditions_inside, reach_of
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, join, split
 
@@ -117,12 +117,7 @@ def _pad(p: Problem, done: Problem, x: te.Tensor, zero: te.Tensor, paired: bool)
 
     def value(*at):
         n, g, c, spatial = split(p, at)
-        inside = []
-        for d, (s, (lo, _)) in enumerate(zip(spatial, p.pad, strict=True)):
-            if lo:
-                inside.append(s >= lo)
-            if reach[d] > lo + p.spatial[d]:
-                inside.append(s < lo + p.spatial[d])
+        inside = conditions_inside(p, spatial, reach)
         place = [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]
 
         def element(channel):
