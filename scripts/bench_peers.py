@@ -46,11 +46,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_engines import ENGINES, missing
-from bench_layers import EPILOGUES, NETWORKS, OURS, network
-from bench_table import Table, log
-from bench_worker import EngineError
+from bench_layers import EPILOGUES, NETWORKS, network
 
+from tvmconv.bench.engines import ENGINES, missing
+from tvmconv.bench.ratios import OURS
+from tvmconv.bench.table import Table, log
+from tvmconv.bench.worker import EngineError
 from tvmconv.errors import Error
 from tvmconv.spec import ConvSpec
 

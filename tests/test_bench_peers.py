@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import tvmconv
+from tvmconv.bench import ratios
+from tvmconv.bench.models import example
+from tvmconv.bench.table import statistic
 from tvmconv.spec import ConvSpec
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
@@ -18,8 +21,7 @@ def bench():
     """The modules of the script, imported as the script imports them."""
     sys.path.insert(0, SCRIPTS)
     try:
-        names = ("layers", "models", "peers", "table")
-        yield {name: importlib.import_module(f"bench_{name}") for name in names}
+        yield {name: importlib.import_module(f"bench_{name}") for name in ("layers", "peers")}
     finally:
         sys.path.remove(SCRIPTS)
 
@@ -53,18 +55,17 @@ def test_layouts_and_epilogues(bench):
     assert None in {spec.activation for spec in full if spec.kind == "pointwise"}  # linear bottlenecks
 
 
-def test_ratios(bench):
-    layers = bench["layers"]
+def test_ratios():
     deep = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o4:k3x3:p1:g4:NHWC:float32")
     point = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o8:k1x1:NHWC:float32")
     rows = [
-        layers.Row(deep, {"ours": 10.0, "torch": 40.0, "litert": 20.0}),
-        layers.Row(point, {"ours": 10.0, "torch": 80.0, "litert": 5.0}),
-        layers.Row(point, {"ours": 10.0, "torch": 20.0}),  # XNNPACK cannot run it
+        ratios.Row(deep, {"ours": 10.0, "torch": 40.0, "litert": 20.0}),
+        ratios.Row(point, {"ours": 10.0, "torch": 80.0, "litert": 5.0}),
+        ratios.Row(point, {"ours": 10.0, "torch": 20.0}),  # XNNPACK cannot run it
     ]
     assert [row.best() for row in rows] == ["litert", "litert", "torch"]
     assert rows[0].gflops == pytest.approx(deep.flops / 10e-6 / 1e9)
-    means = layers.summarise(rows, ["torch", "litert"])
+    means = ratios.summarise(rows, ["torch", "litert"])
     assert list(means) == ["all", "depthwise", "pointwise"]
     assert means["all"]["layers"] == 3
     assert means["all"]["best"] == pytest.approx((2 * 0.5 * 2) ** (1 / 3))
@@ -74,18 +75,16 @@ def test_ratios(bench):
     assert means["pointwise"]["best"] == pytest.approx(1.0)
 
 
-def test_nothing_to_compare(bench):
-    layers = bench["layers"]
+def test_nothing_to_compare():
     spec = tvmconv.ConvSpec.parse("conv2d:1x8x8x4:o8:k1x1:NHWC:float32")
-    assert layers.geometric_mean([]) is None
-    assert layers.Row(spec, {"ours": 1.0}).best() is None
-    assert layers.Row(spec, {"torch": 1.0}).ratio("torch") is None
-    assert layers.summarise([layers.Row(spec, {"ours": 1.0})], ["torch"])["all"]["best"] is None
+    assert ratios.geometric_mean([]) is None
+    assert ratios.Row(spec, {"ours": 1.0}).best() is None
+    assert ratios.Row(spec, {"torch": 1.0}).ratio("torch") is None
+    assert ratios.summarise([ratios.Row(spec, {"ours": 1.0})], ["torch"])["all"]["best"] is None
 
 
-def test_disturbed_samples(bench):
+def test_disturbed_samples():
     """Samples that other processes disturbed count only where too few others are left."""
-    statistic = bench["table"].statistic
     clean = [{"seconds": n * 1e-6, "disturbed": False} for n in (3, 1, 2)]
     spoilt = [{"seconds": 1.0, "disturbed": True}] * 4
     said = statistic(clean + spoilt)
@@ -96,9 +95,8 @@ def test_disturbed_samples(bench):
     assert not statistic(clean[:1])["doubtful"]  # --rounds 1
 
 
-def test_data_agrees_between_layouts(bench):
+def test_data_agrees_between_layouts():
     """A layer's arrays are channels-first whatever the spec's layout, and `expected` belongs to them."""
-    example = bench["models"].example
     text = "conv2d:1x6x5x4:o8:k3x3:s2:pSAME:g2:NHWC:float32:bias:relu6"
     last = ConvSpec.parse(text)
     layer = example(last)

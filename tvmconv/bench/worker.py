@@ -1,4 +1,4 @@
-"""A process that runs one engine for bench_peers.py, and the parent's handle on it.
+"""A process that runs one engine, and the parent's handle on it.
 
 The parent sends one request at a time down a pipe and waits for the answer, so only one engine ever runs.
 """
@@ -19,8 +19,9 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from bench_engines import ENGINES, Unsupported, Way
-from bench_models import Layer
+
+from tvmconv.bench.engines import ENGINES, Unsupported, Way
+from tvmconv.bench.models import Layer
 
 TOLERANCE = 1e-4  # of the largest output; float32 sums differ by a few 1e-6, Winograd by a few 1e-5
 PICK_SAMPLES = 3

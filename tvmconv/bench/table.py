@@ -1,14 +1,14 @@
-"""One table of bench_peers.py: every layer on every engine at one number of threads."""
+"""One table: every layer on every engine at one number of threads."""
 
 from __future__ import annotations
 
 import sys
 
 import numpy as np
-from bench_layers import OURS, Row, summarise
-from bench_models import example
-from bench_worker import EngineError, Worker
 
+from tvmconv.bench.models import example
+from tvmconv.bench.ratios import OURS, Row, summarise
+from tvmconv.bench.worker import EngineError, Worker
 from tvmconv.spec import ConvSpec
 
 FEWEST_CLEAN = 3

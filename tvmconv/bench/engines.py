@@ -1,4 +1,4 @@
-"""The engines that bench_peers.py compares. Each is driven in a process of its own (bench_worker.py).
+"""The engines that can be compared. Each is driven in a process of its own (worker.py).
 
 An engine lists its *ways* of running one layer: say, ONNX Runtime on plain NCHW data and on the blocked data
 that it uses inside a network. Whatever a user would pay once for a model (reordering weights, building the
@@ -15,7 +15,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from bench_models import F32, RELU, Layer, Unsupported, first, last, onnx_model, tflite_model, weight_axes
+
+from tvmconv.bench.models import (
+    F32,
+    RELU,
+    Layer,
+    Unsupported,
+    first,
+    last,
+    onnx_model,
+    tflite_model,
+    weight_axes,
+)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One layer as data, as an ONNX model and as a TFLite model: what bench_engines.py gives to the engines."""
+"""One layer as data, as an ONNX model and as a TFLite model: what the engines are given."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Timing convolutions against other engines, each in a process of its own."""
