@@ -1,65 +1,57 @@
-"""The convolutions of networks, as specs."""
+"""Sets of layers to compare and to tune: those of networks, and others for each kind of convolution.
+
+    python scripts/bench_layers.py                                  # the sets, with their layers by kind
+    python scripts/bench_layers.py mobilenet_v2 aspp | tvmconv tune -f -
+    python scripts/bench_layers.py resnet50 --layout NCHW --epilogue full --padding symmetric
+
+Prints descriptors, one a line, each once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import argparse
+import sys
+from collections import Counter
 
-from tvmconv.spec import ConvSpec
+from bench_kinds import KINDS
+from bench_networks import EPILOGUES, NETWORKS
 
-EPILOGUES = {"none": (False, False), "bias": (True, False), "full": (True, True)}
+from tvmconv.specs import Spec
 
-
-def network(name: str, layout: str = "NHWC", epilogue: str = "none") -> list[ConvSpec]:
-    """The distinct convolutions of a network at 224×224, batch 1, SAME padding, in order of appearance.
-
-    `epilogue`: "none", "bias", or "full" for bias and the network's own relu6 (batch norm folded)."""
-    bias, activate = EPILOGUES[epilogue]
-    specs = {}
-    for image, channels, out, kernel, stride, linear in NETWORKS[name]():
-        shape = (1, image, image, channels) if layout == "NHWC" else (1, channels, image, image)
-        groups, out = (channels, channels) if out is None else (1, out)
-        activation = "relu6" if activate and not linear else None
-        spec = ConvSpec(
-            shape, out, kernel, stride=stride, padding="SAME", groups=groups, layout=layout, bias=bias,
-            activation=activation,
-        )  # fmt: skip
-        specs[spec] = None
-    return list(specs)
+PADDINGS = ("network", "symmetric")
+SETS = {**NETWORKS, **KINDS}
 
 
-Rows = Iterable[tuple[int, int, "int | None", int, int, bool]]
-"""(image, channels, output channels or None for depthwise, kernel, stride, without activation)."""
+def network(name: str, layout: str = "NHWC", epilogue: str = "none", padding: str = "network") -> list[Spec]:
+    """The distinct layers of a network or another set, in order of appearance; as `Conv.spec` has it."""
+    return list(dict.fromkeys(layer.spec(layout, epilogue, padding) for layer in SETS[name]()))
 
 
-def mobilenet_v1() -> Rows:
-    """Howard et al., arXiv:1704.04861, table 1."""
-    yield 224, 3, 32, 3, 2, False
-    image, channels = 112, 32
-    for out, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2),
-                        (1024, 1)]:  # fmt: skip
-        yield image, channels, None, 3, stride, False
-        image //= stride
-        yield image, channels, out, 1, 1, False
-        channels = out
+def main() -> int:
+    """Print descriptors, or the sets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("sets", nargs="*", metavar="SET", help="a network or another set")
+    parser.add_argument("--layout", choices=["NHWC", "NCHW"], default="NHWC")
+    parser.add_argument(
+        "--epilogue", choices=EPILOGUES, default="none", help="full: bias, residual, activation"
+    )
+    parser.add_argument(
+        "--padding", choices=PADDINGS, default="network",
+        help="of layers that are SAME in TensorFlow: so, or symmetric as in PyTorch's versions",
+    )  # fmt: skip
+    args = parser.parse_args()
+    for name in args.sets:
+        if name not in SETS:
+            parser.error(f"set {name!r}: expected some of {', '.join(SETS)}")
+    if not args.sets:
+        for name in SETS:
+            kinds = Counter(spec.kind for spec in network(name))
+            print(f"{name:20}", ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+    found = (network(name, args.layout, args.epilogue, args.padding) for name in args.sets)
+    for descriptor in dict.fromkeys(str(spec) for specs in found for spec in specs):
+        print(descriptor)
+    return 0
 
 
-def mobilenet_v2() -> Rows:
-    """Sandler et al., arXiv:1801.04381, table 2."""
-    yield 224, 3, 32, 3, 2, False
-    image, channels = 112, 32
-    for expansion, out, repeats, first_stride in [
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ]:  # fmt: skip
-        for stride in [first_stride] + [1] * (repeats - 1):
-            inner = channels * expansion
-            if expansion > 1:
-                yield image, channels, inner, 1, 1, False
-            yield image, inner, None, 3, stride, False
-            image //= stride
-            yield image, inner, out, 1, 1, True
-            channels = out
-    yield image, channels, 1280, 1, 1, False
-
-
-NETWORKS: dict[str, Callable[[], Rows]] = {"mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2}
+if __name__ == "__main__":
+    sys.exit(main())

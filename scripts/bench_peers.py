@@ -46,7 +46,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_layers import EPILOGUES, NETWORKS, network
+from bench_layers import EPILOGUES, SETS, network
 
 from tvmconv.bench.engines import ENGINES, missing
 from tvmconv.bench.ratios import OURS
@@ -103,7 +103,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("descriptors", nargs="*", metavar="DESCRIPTOR", help="layers, as `tvmconv compile` takes them")
     add("--layers", metavar="FILE", help="file of descriptors, one a line (- for stdin)")
-    add("--network", choices=NETWORKS, help="layers of a network (mobilenet_v1 if no layers are given)")
+    add("--network", choices=SETS, help="layers of a network (mobilenet_v1 if no layers are given)")
     add("--kind", choices=["depthwise", "pointwise", "grouped", "dense"], help="only layers of this kind")
     add("--layout", choices=["NHWC", "NCHW"], default="NHWC", help="ours, for the layers of a network")
     add("--epilogue", choices=EPILOGUES, default="none", help="for a network; full: bias and its relu6")

@@ -12,6 +12,7 @@ from tvmconv.bench import ratios
 from tvmconv.bench.models import example
 from tvmconv.bench.table import statistic
 from tvmconv.spec import ConvSpec
+from tvmconv.specs import parse_spec
 
 SCRIPTS = str(Path(__file__).parents[1] / "scripts")
 
@@ -32,6 +33,10 @@ def bench():
         # Distinct layers by kind, and the multiply-adds that the papers state, less the classifier.
         ("mobilenet_v1", {"dense": 1, "depthwise": 9, "pointwise": 9}, 568e6),
         ("mobilenet_v2", {"dense": 1, "depthwise": 10, "pointwise": 19}, 300e6),
+        ("mobilenet_v3_large", {"dense": 1, "depthwise": 12, "pointwise": 33}, 219e6),
+        ("shufflenet_v2", {"dense": 1, "depthwise": 7, "pointwise": 8}, 146e6 - 1024e3),
+        ("resnext50_32x4d", {"dense": 1, "grouped": 7, "pointwise": 16}, 4.2e9),
+        ("resnet50", {"dense": 8, "pointwise": 15}, 4.1e9),
     ],
 )
 def test_networks(bench, name, kinds, macs):
@@ -39,9 +44,21 @@ def test_networks(bench, name, kinds, macs):
     specs = layers.network(name)
     assert len(set(specs)) == len(specs)
     assert {kind: sum(spec.kind == kind for spec in specs) for kind in kinds} == kinds
-    rows = list(layers.NETWORKS[name]())
-    total = sum((i // s) ** 2 * k * k * (c if out is None else c * out) for i, c, out, k, s, _ in rows)
-    assert total == pytest.approx(macs, rel=0.01)
+    assert sum(layer.spec().macs for layer in layers.SETS[name]()) == pytest.approx(macs, rel=0.012)
+
+
+def test_sets_are_printed(bench, capsys, monkeypatch):
+    """What is printed is what `tvmconv tune -f -` reads: every set's descriptors, each once."""
+    layers = bench["layers"]
+    monkeypatch.setattr(sys, "argv", ["bench_layers.py", *layers.SETS, "--epilogue", "full"])
+    assert layers.main() == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(set(printed)) == len(printed)
+    specs = [parse_spec(line) for line in printed]
+    assert [str(spec) for spec in specs] == printed
+    activations = {spec.activation for spec in specs if isinstance(spec, ConvSpec)}
+    assert activations >= {"relu6", "hard_swish", "relu"}
+    assert len(layers.network("odd")) == 20
 
 
 def test_layouts_and_epilogues(bench):
@@ -52,7 +69,8 @@ def test_layouts_and_epilogues(bench):
     full = network("mobilenet_v2", epilogue="full")
     assert all(spec.bias for spec in full)
     assert {spec.activation for spec in full if spec.kind == "depthwise"} == {"relu6"}
-    assert None in {spec.activation for spec in full if spec.kind == "pointwise"}  # linear bottlenecks
+    linear = {spec.residual for spec in full if spec.kind == "pointwise" and spec.activation is None}
+    assert linear == {True, False}  # linear bottlenecks, with a connection around some
 
 
 def test_ratios():
