@@ -10,6 +10,10 @@ from tvmconv.errors import TargetError
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
 _V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+_ARM8 = ("fp", "asimd")
+_ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
+_ARM7 = ("neon", "vfpv4", "idiva")
+_RV64 = ("i", "m", "a", "f", "d", "c")
 K = 1024
 
 
@@ -17,8 +21,11 @@ K = 1024
 class Machine:
     """One target: how LLVM is told of it, what a CPU needs to run its code, and what schedules read.
 
-    ``features`` are LLVM attributes added to those of ``cpu``; ``requires`` are the names of the run-time
-    check (``tvmconv.runtime.cpu``). Cache sizes in bytes a core (l3: the share that one core can count on).
+    ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
+    ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
+    of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. ``lane_fma``: they take
+    a lane of a vector as a factor, so a broadcast costs nothing. Cache sizes in bytes a core (of a shared one
+    the share that one core can count on; 0 for none).
     """
 
     name: str
@@ -34,6 +41,9 @@ class Machine:
     l3: int
     requires: tuple[str, ...]
     zig: str
+    fma_latency: int = 5
+    lane_fma: bool = False
+    in_order: bool = False
 
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
@@ -45,6 +55,12 @@ def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: in
                    requires, "x86_64-linux-gnu.2.17")
 
 
+def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
+          requires: tuple[str, ...] = _ARM8, in_order: bool = False) -> Machine:  # fmt: skip
+    return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
+                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order)
+
+
 _PRESETS = {
     m.name: m
     for m in (
@@ -54,26 +70,56 @@ _PRESETS = {
         # For 8-bit integers; LLVM joins products and sums of pairs into one instruction.
         replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
                 cpu="x86-64-v4", features=("avx512vnni",)),
+        # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
+        _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
+        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, in_order=True),  # Raspberry Pi 3
+        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256),  # Raspberry Pi 4
+        _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2),  # Raspberry Pi 5
+        _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2),
+        # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.
+        # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
+        Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
+                128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4, True),
+        # No vectors: LLVM makes scalars of them, of which 32 registers hold 8 times 4.
+        Machine("riscv64", "riscv64", "riscv64-linux-gnu", "generic-rv64", ("m", "a", "f", "d", "c"), 128, 8,
+                1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),
     )
-}
+}  # fmt: skip
+
+
+def presets() -> tuple[Machine, ...]:
+    """The rows of the table."""
+    return tuple(_PRESETS.values())
 
 
 def names() -> list[str]:
-    """Every name that ``resolve`` takes."""
+    """Every name that ``resolve`` takes; it takes triple=...,cpu=...,features=... beside them."""
     return ["native", *_PRESETS]
 
 
 def resolve(name: str | Machine) -> Machine:
-    """The machine of a target name; a Machine is returned as it is. Raises TargetError with near names."""
+    """The machine of a target name, or of ``triple=T,cpu=C,features=+F-G`` (see ``schedules.custom``); a
+    Machine is returned as it is. Raises TargetError with near names."""
     if isinstance(name, Machine):
         return name
     if name == "native":
         return native()
     if isinstance(name, str) and name in _PRESETS:
         return _PRESETS[name]
-    near = difflib.get_close_matches(str(name), names(), n=3)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise TargetError(f"target: {name!r}, expected one of {', '.join(names())}{hint}")
+    if isinstance(name, str) and "=" in name:
+        from tvmconv.schedules import custom
+
+        return custom.machine(name)
+    known = ", ".join(names())
+    raise TargetError(
+        f"target: {name!r}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
+    )
+
+
+def near(name: object, known: list[str]) -> str:
+    """The end of an error's sentence: names that ``name`` may be a misspelling of."""
+    found = difflib.get_close_matches(str(name), known, n=3)
+    return f"; did you mean {' or '.join(found)}?" if found else ""
 
 
 def native() -> Machine:
@@ -81,11 +127,9 @@ def native() -> Machine:
     from tvmconv.runtime.cpu import host_arch, host_features
 
     arch, features = host_arch(), host_features()
-    general = [m for m in _PRESETS.values() if m.arch == arch and not m.features]
+    general = [m for m in _PRESETS.values() if m.arch == arch and (not m.features or arch == "riscv64")]
     able = [m for m in general if features.issuperset(m.requires)]
     if not able:
-        have = ', '.join(_PRESETS)
+        have = ", ".join(_PRESETS)
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
     return max(able, key=lambda m: len(m.requires))
-
-

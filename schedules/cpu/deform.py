@@ -27,7 +27,7 @@ def problem_of(spec: DeformSpec, machine: Machine) -> DeformProblem:
         for width in range(1, min(pixels, (machine.vector_registers - vectors - 1) // vectors) + 1):
             tiles, blocks = -(-pixels // width), -(-have // vectors)
             filled = pixels / (tiles * width) * have / (blocks * vectors)
-            hidden = min(1.0, width * vectors / (5 * machine.fma_ports))
+            hidden = min(1.0, width * vectors / (machine.fma_latency * machine.fma_ports))
             score = filled * hidden * min(1.0, 0.6 + 0.1 * width * vectors / (width + vectors))
             if score > best_score * 1.001:
                 best, best_score = (width, vectors), score

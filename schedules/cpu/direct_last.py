@@ -42,7 +42,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
             tiles, blocks = -(-width // pixels), -(-have // vectors)
             filled = width / (tiles * pixels) * have / (blocks * vectors)
             per_load = pixels * vectors / (pixels + vectors)
-            hidden = min(1.0, pixels * vectors / (5 * machine.fma_ports))
+            hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
             score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
             if score > best_score * 1.001:
                 best, best_score = (pixels, vectors), score

@@ -50,7 +50,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
         for channels in range(1, min(p.out_group, (machine.vector_registers - vectors - 1) // vectors) + 1):
             blocks, tiles = -(-p.out_group // channels), -(-width // vectors)
             filled = p.out_group / (blocks * channels) * width / (tiles * vectors)
-            hidden = min(1.0, channels * vectors / (5 * machine.fma_ports))
+            hidden = min(1.0, channels * vectors / (machine.fma_latency * machine.fma_ports))
             per_load = channels * vectors / (channels + vectors)
             score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
             if score > best_score * 1.001:

@@ -9,15 +9,14 @@ from pathlib import Path
 import tvm
 import tvm_ffi
 from tvm import tirx
-from tvm.target import Target
 
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.codegen import conv, deform, pool
 from tvmconv.codegen.family import Scheduled
 from tvmconv.deform_spec import DeformSpec
-from tvmconv.errors import TargetError
 from tvmconv.lower import lower_cpu
 from tvmconv.pool_spec import PoolSpec
+from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
@@ -28,17 +27,6 @@ _FAMILIES = {ConvSpec: conv.scheduled, DeformSpec: deform.scheduled, PoolSpec: p
 def symbol_of(spec: Spec) -> str:
     """The C identifier that a kernel's object uses for ``spec``."""
     return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
-
-
-def llvm_target(machine: Machine) -> Target:
-    """TVM's target for ``machine``. Raises TargetError where LLVM does not know the CPU."""
-    description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu}
-    if machine.features:
-        description["mattr"] = [f"+{feature}" for feature in machine.features]
-    known = tvm.target.codegen.llvm_get_cpu_archlist(Target({"kind": "llvm", "mtriple": machine.triple}))
-    if machine.cpu not in known:
-        raise TargetError(f"target: cpu {machine.cpu!r} of {machine.name}, expected one that LLVM knows")
-    return Target(description)
 
 
 def scheduled(spec: Spec, machine: Machine) -> Scheduled:

@@ -1,0 +1,106 @@
+"""Targets that are no preset: ``triple=aarch64-linux-gnu,cpu=cortex-a78,features=+dotprod+fullfp16``.
+
+Schedules read the row of the preset that is nearest; what the CPU must have at run time follows from the
+features that LLVM gives to the CPU.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from tvmconv.errors import TargetError
+from tvmconv.schedules.machines import Machine, near, presets
+
+_KEYS = ["triple", "cpu", "features"]
+_GENERIC = {"x86_64": "x86-64", "aarch64": "generic", "armv7": "generic", "riscv64": "generic-rv64"}
+
+# LLVM's names of features that generated code may use -> those of runtime/cpu.py. What LLVM uses only for
+# intrinsics that nothing here calls (cryptography, CRC), or for scheduling, is left out.
+_REQUIRED: dict[str, dict[str, str]] = {
+    "x86_64": {
+        "cx16": "cx16", "sahf": "lahf_lm", "popcnt": "popcnt", "sse3": "sse3", "ssse3": "ssse3",
+        "sse4.1": "sse4_1", "sse4.2": "sse4_2", "sse4a": "sse4a", "avx": "avx", "avx2": "avx2", "bmi": "bmi1",
+        "bmi2": "bmi2", "f16c": "f16c", "fma": "fma", "fma4": "fma4", "xop": "xop", "tbm": "tbm",
+        "lzcnt": "abm", "movbe": "movbe", "gfni": "gfni", "avx512f": "avx512f", "avx512bw": "avx512bw",
+        "avx512cd": "avx512cd", "avx512dq": "avx512dq", "avx512vl": "avx512vl", "avx512ifma": "avx512ifma",
+        "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
+        "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq", "avx512bf16": "avx512_bf16",
+        "avx512fp16": "avx512_fp16", "avxvnni": "avx_vnni",
+    },
+    "aarch64": {
+        "fp-armv8": "fp", "neon": "asimd", "lse": "atomics", "rdm": "asimdrdm", "dotprod": "asimddp",
+        "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma", "sha3": "sha3", "fp16fml": "asimdfhm",
+        "sve": "sve", "sve2": "sve2", "i8mm": "i8mm", "bf16": "bf16", "fptoint": "frint", "flagm": "flagm",
+    },
+    "armv7": {"neon": "neon", "vfp3": "vfpv3", "vfp4": "vfpv4", "hwdiv-arm": "idiva", "hwdiv": "idivt",
+              "fullfp16": "asimdhp", "dotprod": "asimddp"},
+    "riscv64": {name: name for name in ("i", "m", "a", "f", "d", "c", "v")},
+}  # fmt: skip
+
+# Features that LLVM would use but whose presence no system call tells on every kernel: left out.
+_UNTOLD: dict[str, tuple[str, ...]] = {
+    "x86_64": ("avxvnniint8", "avxvnniint16", "avxifma", "avxneconvert", "avx10.1", "avx10.2", "egpr", "ndd",
+               "ccmp", "nf", "cf", "zu", "push2pop2", "ppx", "movrs"),
+    "aarch64": ("cssc", "mops", "hbc", "lut", "faminmax", "sve2p1", "sme"),
+}  # fmt: skip
+
+
+def machine(text: str) -> Machine:
+    """The machine of ``triple=T[,cpu=C][,features=+a-b]``. Raises TargetError for what LLVM does not know."""
+    from tvmconv.schedules import llvm
+
+    given: dict[str, str] = {}
+    for part in text.split(","):
+        key, _, value = part.partition("=")
+        if key not in _KEYS or not value or key in given:
+            expected = f"expected triple=, cpu= and features= once each{near(key, _KEYS)}"
+            raise TargetError(f"target: {part!r} in {text!r}, {expected}")
+        given[key] = value
+    if "triple" not in given:
+        raise TargetError(f"target: {text!r}, expected a triple=, as triple=aarch64-linux-gnu,{text}")
+    arch = llvm.arch_of(given["triple"])
+    plain = next(m for m in presets() if m.arch == arch)
+    cpu = given.get("cpu", _GENERIC[arch])
+    features = _features(given.get("features", ""))
+    if arch == "riscv64" and cpu == _GENERIC[arch]:
+        features = tuple(dict.fromkeys((*plain.features, *features)))
+    asked = replace(plain, name=text, triple=given["triple"], cpu=cpu, features=features)
+    have = llvm.features_of(asked)
+    left_out = tuple(f"-{name}" for name in _UNTOLD.get(arch, ()) if name in have and name not in features)
+    if left_out:
+        features = (*features, *left_out)
+        have = llvm.features_of(replace(asked, features=features))
+    needs = [name for feature, name in _REQUIRED[arch].items() if feature in have]
+    if arch == "aarch64" and "fullfp16" in have:
+        needs += ["fphp", "asimdhp"]
+    row = _nearest(arch, cpu, frozenset(needs))
+    return replace(row, name=text, triple=given["triple"], cpu=cpu, features=features, requires=tuple(needs))
+
+
+def _features(text: str) -> tuple[str, ...]:
+    parts = re.findall(r"([+-])([A-Za-z0-9][\w.]*(?:-[a-z][\w.]*)*)", text)
+    names = tuple(("-" if sign == "-" else "") + name for sign, name in parts)
+    if "".join(sign + name for sign, name in parts) != text:
+        raise TargetError(f"features: {text!r}, expected a sign and a name each, as +dotprod+fullfp16")
+    return names
+
+
+_LITTLE = re.compile(r"cortex-(a3\d+|a5[35]|a5[12]0)|kryo-?silver")
+_MIDDLE = re.compile(r"cortex-a(57|72|73)|exynos-m\d|thunderx\w*|falkor|kryo")
+
+
+def _nearest(arch: str, cpu: str, needs: frozenset[str]) -> Machine:
+    """The preset whose numbers schedules should read: what the CPU must have says how wide its vectors are,
+    and on ARM its name how many of them it multiplies at a time."""
+    rows = {m.name: m for m in presets() if m.arch == arch}
+    if arch == "aarch64":
+        if _LITTLE.match(cpu):
+            return rows["cortex-a53"]
+        if _MIDDLE.match(cpu):
+            return rows["cortex-a72"]
+        if cpu.startswith(("neoverse", "ampere")):
+            return rows["neoverse-n1"]
+        return rows["aarch64-generic"] if cpu == "generic" else rows["cortex-a76"]
+    able = [row for row in rows.values() if needs.issuperset(row.requires)]
+    return max(able or list(rows.values())[:1], key=lambda row: len(row.requires))
