@@ -1,8 +1,12 @@
-"""What a scheduling rule returns: which weights layout it wants, and how to schedule the kernel."""
+"""What a scheduling rule returns: which weights layout it wants, and how to schedule the kernel.
+
+A rule's module has ``space(p, machine)``, the values of each of its knobs that are worth trying, and
+``plan_of(p, machine, point=None)``: the plan for the default point, or for a given one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +15,76 @@ from tvm.s_tir import Schedule
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.winograd import WinogradPacking
 
+Space = dict[str, list[Any]]
+"""The values of each knob."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A strategy's answer for one problem on one machine. ``point`` holds the numbers that it chose."""
+    """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs."""
 
     strategy: str
     packing: Packing | WinogradPacking
     apply: Callable[[Schedule], None]
     point: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "direct"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy by name, and its point: all that has to be remembered of a schedule."""
+
+    strategy: str
+    point: dict[str, Any]
+
+
+def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:
+    """``default`` with the values of ``point``; knobs that it lacks, because they are newer, keep theirs.
+
+    Raises ValueError for an unknown knob, and for a value that is not of the default's type.
+    """
+    for name, value in (point or {}).items():
+        if name not in default:
+            raise ValueError(f"knob {name!r}: expected one of {', '.join(default)}")
+        if type(value) is not type(default[name]) or (isinstance(value, int) and value < 0):
+            raise ValueError(f"{name}: {value!r}, expected a value as {default[name]!r}")
+    return {**default, **(point or {})}
+
+
+def require(fits: bool, point: Mapping[str, Any], name: str, expected: str) -> None:
+    """Raise ValueError, in the words of the knob, unless its value fits."""
+    if not fits:
+        raise ValueError(f"{name}: {point[name]!r}, expected {expected}")
+
+
+def require_within(point: Mapping[str, Any], **most: int) -> None:
+    """Raise ValueError unless each knob's value is from 1 to its most."""
+    for name, value in most.items():
+        require(1 <= point[name] <= value, point, name, f"1 to {value}")
+
+
+def require_divides(point: Mapping[str, Any], **numbers: int) -> None:
+    """Raise ValueError unless each knob's value divides its number."""
+    for name, number in numbers.items():
+        require(point[name] > 0 and number % point[name] == 0, point, name, f"a divisor of {number}")
+
+
+def require_block(point: Mapping[str, Any], lanes: int, channels: int) -> None:
+    """Raise ValueError unless "block" is whole vectors, or all channels."""
+    block = point["block"]
+    require(0 < block <= channels and (block % lanes == 0 or block == channels), point, "block",
+            f"a multiple of {lanes} up to {channels}")
+
+
+def require_registers(point: Mapping[str, Any], name: str, sums: int, registers: int) -> None:
+    """Raise ValueError unless so many vectors of sums leave registers for the operands."""
+    require(sums <= registers - 2, point, name, f"{sums} vectors of sums to fit {registers} registers")
+
+
+def at_most(most: int, default: int | None = None) -> list[int]:
+    """1, 2, 3, 4, 6, 8, 12, ... up to ``most``, which is in it, as is ``default``."""
+    values, size = {1, 3, most}, 2
+    while size < most:
+        values |= {size, size * 3 // 2}
+        size *= 2
+    return sorted(v for v in values | ({default} if default else set()) if 0 < v <= most)

@@ -1,12 +1,26 @@
-"""Strategies for CPUs with vectors; of the rules, in this order, the first that takes a problem wins."""
+"""Strategies for CPUs with vectors; of the rules, in this order, the first that takes a problem wins.
+
+A tuner tries more: every strategy in ``spaces``, at the points of its own space.
+"""
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from tvmconv.ops.integer import in_words
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu import direct_last, groups_last, im2col, planes, winograd_tiles
+from tvmconv.ops.transposed_problem import TransposedProblem
+from tvmconv.schedules.cpu import (
+    direct_last,
+    groups_last,
+    im2col,
+    planes,
+    transposed,
+    transposed_planes,
+    winograd_tiles,
+)
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import Choice, Plan, Space
 
 DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
 RULES = {
@@ -15,11 +29,21 @@ RULES = {
     "im2col": (im2col.plan_of,),
     "winograd": (winograd_tiles.plan_of,),
 }
+_RIVALS = {
+    None: (direct_last, planes, im2col, winograd_tiles),
+    "direct": (direct_last, planes),
+    "im2col": (im2col,),
+    "winograd": (winograd_tiles,),
+}
 
 
-def plan(problem: Problem, machine: Machine, algorithm: str | None = None) -> Plan:
+def plan(
+    problem: Problem, machine: Machine, algorithm: str | None = None, choice: Choice | None = None
+) -> Plan:
     """The plan of the first rule that takes ``problem``, by ``algorithm`` if one is asked for that fits;
-    between them the rules take every problem."""
+    between them the rules take every problem. Or that of ``choice``; ValueError if it does not fit."""
+    if choice is not None:
+        return chosen(_rivals(problem, machine, algorithm), problem, machine, choice)
     for rule in RULES[algorithm]:
         found = rule(problem, machine)
         if found is not None:
@@ -27,15 +51,63 @@ def plan(problem: Problem, machine: Machine, algorithm: str | None = None) -> Pl
     raise AssertionError(f"no strategy takes {problem}")
 
 
-def integer_plan(problem: Problem, machine: Machine) -> tuple[Plan, bool]:
+def spaces(problem: Problem, machine: Machine, algorithm: str | None = None) -> dict[str, Space]:
+    """The space of each strategy that may be best for ``problem``, by name."""
+    return {m.STRATEGY: m.space(problem, machine) for m in _rivals(problem, machine, algorithm)}
+
+
+def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[ModuleType]:
+    if algorithm in (None, "direct") and groups_last.fits(problem, machine):
+        return [groups_last]
+    few = problem.in_group == 1 and algorithm is None  # nothing to win by a product of matrices
+    modules = _RIVALS["direct" if few else algorithm]
+    return [module for module in modules if module.fits(problem, machine)]
+
+
+def chosen(rivals: list[ModuleType], problem: Problem, machine: Machine, choice: Choice) -> Plan:
+    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
+    for module in rivals:
+        if choice.strategy == module.STRATEGY:
+            return module.plan_of(problem, machine, choice.point)
+    names = ", ".join(module.STRATEGY for module in rivals)
+    raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
+
+
+def integer_plan(problem: Problem, machine: Machine, choice: Choice | None = None) -> tuple[Plan, bool]:
     """The plan for 8-bit integers, and whether it is for input channels in pairs (``ops.integer``)."""
-    few = groups_last.rule(problem, machine)
-    if few is not None:
-        return few, False
+    problem, paired, rivals = _integer_rivals(problem, machine)
+    if choice is not None:
+        return chosen(rivals, problem, machine, choice), paired
+    return rivals[0].plan_of(problem, machine), paired
+
+
+def integer_spaces(problem: Problem, machine: Machine) -> dict[str, Space]:
+    """As ``spaces``, for 8-bit integers."""
+    problem, _, rivals = _integer_rivals(problem, machine)
+    return {module.STRATEGY: module.space(problem, machine) for module in rivals}
+
+
+def _integer_rivals(problem: Problem, machine: Machine) -> tuple[Problem, bool, list[ModuleType]]:
+    """(what is scheduled, whether that is in words of channels in pairs, the strategies that take it)."""
+    if groups_last.fits(problem, machine):
+        return problem, False, [groups_last]
     paired = problem.in_group > 1
     problem = in_words(problem) if paired else problem
-    for rule in (direct_last.rule, planes.rule):
-        found = rule(problem, machine)
-        if found is not None:
-            return found, paired
-    raise AssertionError(f"no strategy takes {problem}")
+    return problem, paired, [module for module in (direct_last, planes) if module.fits(problem, machine)]
+
+
+def transposed_plan(problem: TransposedProblem, machine: Machine, choice: Choice | None = None) -> Plan:
+    """The plan for a transposed convolution: there is one for every problem."""
+    if choice is not None:
+        return chosen(_transposed_rivals(problem, machine), problem, machine, choice)
+    module = transposed_planes if transposed.pays_in_planes(problem, machine) else transposed
+    return module.plan_of(problem, machine)
+
+
+def transposed_spaces(problem: TransposedProblem, machine: Machine) -> dict[str, Space]:
+    """As ``spaces``, for transposed convolutions."""
+    return {m.STRATEGY: m.space(problem, machine) for m in _transposed_rivals(problem, machine)}
+
+
+def _transposed_rivals(problem: TransposedProblem, machine: Machine) -> list[ModuleType]:
+    return [m for m in (transposed, transposed_planes) if m.fits(problem, machine)]

@@ -6,6 +6,7 @@ the packed weights in a register tile of pixels by output channels.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from tvm.s_tir import Schedule
 
@@ -13,12 +14,55 @@ from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops.deform import BEFORE, DeformProblem
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import (
+    Choice,
+    Space,
+    at_most,
+    require,
+    require_block,
+    require_registers,
+    require_within,
+    settled,
+)
 
+STRATEGY = "deform_columns"
 _FEWEST_TASKS = 4  # each of them reads all the weights
 
 
-def problem_of(spec: DeformSpec, machine: Machine) -> DeformProblem:
-    """The problem with the register tile, (pixels, output channels), that wastes least on ``machine``."""
+def space(spec: DeformSpec, machine: Machine) -> Space:
+    p, point = plan_of(spec, machine)
+    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
+    return {
+        "width": list(range(1, min(prod(spec.out_spatial), machine.vector_registers - 2) + 1)),
+        "block": sorted({min(v * lanes, out_group) for v in range(1, 5)}),
+        "tiles": at_most(p.tiles, point["tiles"]),
+    }
+
+
+def plan_of(
+    spec: DeformSpec, machine: Machine, choice: Choice | None = None
+) -> tuple[DeformProblem, dict[str, Any]]:
+    """The problem cut into register tiles, and its point: pixels and output channels of such a tile, tiles
+    of pixels a task. Raises ValueError where ``choice`` does not fit."""
+    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
+    if choice is None:
+        width, block = tile_of(spec, machine)
+        p = DeformProblem(spec, width, block)
+        return p, {"width": width, "block": block, "tiles": tiles_of(p, machine)}
+    require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
+    _, default = plan_of(spec, machine)
+    point = settled(choice.point, default)
+    require_within(point, width=prod(spec.out_spatial))
+    require_block(point, lanes, out_group)
+    sums = point["width"] * -(-point["block"] // lanes)
+    require_registers(point, "width", sums, machine.vector_registers)
+    p = DeformProblem(spec, point["width"], point["block"])
+    require_within(point, tiles=p.tiles)
+    return p, point
+
+
+def tile_of(spec: DeformSpec, machine: Machine) -> tuple[int, int]:
+    """The register tile, (pixels, output channels), that wastes least on ``machine``."""
     lanes, pixels = machine.lanes(), prod(spec.out_spatial)
     out_group = spec.out_channels // spec.groups
     have = -(-out_group // lanes)
@@ -31,7 +75,7 @@ def problem_of(spec: DeformSpec, machine: Machine) -> DeformProblem:
             score = filled * hidden * min(1.0, 0.6 + 0.1 * width * vectors / (width + vectors))
             if score > best_score * 1.001:
                 best, best_score = (width, vectors), score
-    return DeformProblem(spec, best[0], min(best[1] * lanes, out_group))
+    return best[0], min(best[1] * lanes, out_group)
 
 
 def tiles_of(p: DeformProblem, machine: Machine) -> int:

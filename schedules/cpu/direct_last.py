@@ -7,24 +7,79 @@ of their own, so there is no padded copy of x.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile, widen
+from tvmconv.schedules.cpu.tiles import (
+    peel_borders,
+    peel_strips,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+    widen,
+    write_out,
+)
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    require,
+    require_block,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "direct_last"
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return p.channels_last
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    if not p.channels_last:
-        return None
+    return plan_of(p, machine) if fits(p, machine) else None
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes(p.acc_bytes)
+    vectors = range(1, min(4, -(-p.out_group // lanes)) + 1)
+    rows = len(p.spatial) > 1
+    return {
+        "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
+        "block": sorted({min(v * lanes, p.out_group) for v in vectors}),
+        "strip": [0, 1, 2, 4, 8, 16] if p.taps == 1 and not rows else [0],
+        "order": list(_ORDERS) if rows else [default["order"]],
+        "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
+        "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: pixels and channels of the register tile; tiles of pixels that meet one block
+    of weights before the next does (0: all of a row); order of tasks; innermost dims of taps written out;
+    input channels written out. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
-    block = min(vectors * lanes, p.out_group)
-    return Plan("direct_last", Packing(block),
-                lambda sch: schedule(sch, p, lanes, width, block),
-                {"width": width, "block": block})
+    default = {"width": width, "block": min(vectors * lanes, p.out_group), "strip": 0, "order": _ORDERS[1],
+               "taps": 1, "deep": 1}
+    point = settled(point, default)
+    block, width = point["block"], point["width"]
+    require_within(point, width=p.out_spatial[-1])
+    require_block(point, lanes, p.out_group)
+    require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
+    require_divides(point, deep=p.in_group)
+    require(point["strip"] == 0 or p.taps * len(p.spatial) == 1, point, "strip",
+            "0 where there are rows or taps")
+    require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -49,7 +104,10 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     return best
 
 
-def schedule(sch: Schedule, p: Problem, lanes: int, width: int, block: int) -> None:
+def schedule(
+    sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, strip: int, order: str, taps: int,
+    deep: int,
+) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.widened else None
     if p.padded and copy is None:
@@ -57,25 +115,33 @@ def schedule(sch: Schedule, p: Problem, lanes: int, width: int, block: int) -> N
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
-    sch.reorder(n, *outer, g, oo, xo, xi, oi)
-    if copy is None:
+    rank = len(p.spatial)
+    if strip:
+        xt, xo = sch.split(xo, [None, strip], preserve_unit_iters=True)
+        outer = [xt]
+    tasks = [n, *outer, g, oo] if order == "channels" else [n, g, oo, *outer]
+    sch.reorder(*tasks, xo, xi, oi)
+    if strip:
+        peel_strips(sch, xt, xo, p.out_spatial[-1], width, strip)
+    elif copy is None:
         peel_borders(sch, xo, p, len(p.spatial) - 1, width)
     else:
         peel_tail(sch, xo, p.out_spatial[-1], width)
+    if copy is not None:
         widen(sch, p, copy, lanes)
     peel_tail(sch, oo, p.out_group, block)
     vector_tile(sch, oi, lanes, block)
     sch.unroll(xi)
-    run_parallel(sch, p, [n, *outer, g, oo] if outer else [n, g, oo, xo])
+    run_parallel(sch, p, tasks if rank > 1 else [*tasks, xo])
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     loops = sch.get_loops(conv)
-    rank = len(p.spatial)
     own = loops[-(2 * rank + 4):]
     pixel, channel = own[rank], own[rank + 2]
-    taps, i = own[rank + 3 : -1], own[-1]
+    offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, channel, lanes, block)
-    sch.reorder(*taps, i, pixel, vec, lane)
-    sch.unroll(pixel)
-    sch.unroll(taps[-1])
-    sch.decompose_reduction(conv, taps[0])
+    inputs = write_out(sch, i, deep)
+    sch.reorder(*offsets, *inputs, pixel, vec, lane)
+    for loop in (pixel, *offsets[len(offsets) - taps :]):
+        sch.unroll(loop)
+    sch.decompose_reduction(conv, offsets[0])

@@ -7,7 +7,9 @@ of the image are written out apart, so that the others have no condition in them
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 from tvm.s_tir import Schedule
 
@@ -15,19 +17,66 @@ from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_borders, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    at_most,
+    require,
+    require_block,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "groups_last"
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    if not (p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)):
-        return None
-    # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
-    lanes = machine.lanes(p.acc_bytes) // p.out_group * p.out_group
+    return plan_of(p, machine) if fits(p, machine) else None
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, _lanes(p, machine)
+    channels = p.groups * p.out_group
+    strips = {-(-_height(p) // n) for n in at_most(_height(p))}
+    return {
+        "rows": sorted({*strips, default["rows"]}),
+        "width": sorted({*range(1, min(8, p.out_spatial[-1]) + 1), default["width"]}),
+        "block": sorted({*(min(v * lanes, channels) for v in range(1, 9)), default["block"]}),
+        "taps": list(range(1, min(2, len(p.kernel)) + 1)),
+        "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: rows of a strip, pixels and channels of the register tile, innermost dims of
+    taps written out, order of tasks. Raises ValueError where it does not fit."""
+    lanes, channels = _lanes(p, machine), p.groups * p.out_group
     rows, width, vectors = tile_of(p, machine, lanes)
-    block = min(vectors * lanes, p.groups * p.out_group)
-    return Plan("groups_last", Packing(block, across_groups=True),
-                lambda sch: schedule(sch, p, lanes, rows, width, block),
-                {"rows": rows, "width": width, "block": block})
+    default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels), "taps": 1,
+               "order": _ORDERS[1]}
+    point = settled(point, default)
+    block, width = point["block"], point["width"]
+    require_within(point, rows=_height(p), width=p.out_spatial[-1], taps=len(p.kernel))
+    require_block(point, lanes, channels)
+    require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    return Plan(STRATEGY, Packing(block, across_groups=True),
+                lambda sch: schedule(sch, p, lanes, **point), point)
+
+
+def _lanes(p: Problem, machine: Machine) -> int:
+    """Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's."""
+    return machine.lanes(p.acc_bytes) // p.out_group * p.out_group
+
+
+def _height(p: Problem) -> int:
+    return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
 def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
@@ -41,13 +90,15 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     channels = p.groups * p.out_group
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
-    height = p.out_spatial[-2] if len(p.spatial) > 1 else 1
+    height = _height(p)
     others = p.batch * prod(p.out_spatial[:-2]) * -(-channels // (vectors * lanes))
     strips = min(height, -(-FEWEST_TASKS // others))
     return -(-height // strips), width, vectors
 
 
-def schedule(sch: Schedule, p: Problem, lanes: int, rows: int, width: int, block: int) -> None:
+def schedule(
+    sch: Schedule, p: Problem, lanes: int, *, rows: int, width: int, block: int, taps: int, order: str
+) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if p.padded or p.widened:
         sch.compute_inline(sch.get_sblock("pad"))
@@ -59,21 +110,22 @@ def schedule(sch: Schedule, p: Problem, lanes: int, rows: int, width: int, block
     if outer:
         ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
         outer, row_tile = [*outer[:-1], ro], [ri]
-    sch.reorder(n, *outer, co, xo, *row_tile, xi, ci)
+    tasks = [n, *outer, co] if order == "channels" else [n, co, *outer]
+    sch.reorder(*tasks, xo, *row_tile, xi, ci)
     last = row_tile[0] if row_tile else xo
     peel_borders(sch, xo, p, rank - 1, width)
     peel_tail(sch, co, p.groups * p.out_group, block)
     vector_tile(sch, ci, lanes, block)
     sch.unroll(xi)
-    run_parallel(sch, p, [n, *outer, co])
+    run_parallel(sch, p, tasks)
     sch.compute_at(conv, last, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     own = sch.get_loops(conv)[-(2 * rank + 4):]
     pixels, group, channel = own[1 : rank + 1], own[rank + 1], own[rank + 2]
-    taps, i = own[rank + 3 : -1], own[-1]
+    offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, sch.fuse(group, channel), lanes, block)
-    summed = [*taps[:-1], i, taps[-1]]
+    summed = [*offsets[:-taps], i, *offsets[-taps:]]
     sch.reorder(*summed, *pixels, vec, lane)
-    for loop in (*pixels, taps[-1]):
+    for loop in (*pixels, *offsets[-taps:]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, summed[0])

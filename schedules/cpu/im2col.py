@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tvm.s_tir import Schedule
 
 from tvmconv.ops import im2col
@@ -9,9 +12,14 @@ from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
 from tvmconv.schedules.cpu.tiles import run_parallel
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import Plan, Space
 
+STRATEGY = "im2col"
 _LEAST_FILLED = 0.7
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return p.taps > 1 and not p.widened
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
@@ -24,10 +32,14 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     return plan_of(p, machine)
 
 
-def plan_of(p: Problem, machine: Machine) -> Plan:
-    """The plan for any problem, whether or not it pays."""
-    flat = im2col.flat(p)
-    product = (direct_last if p.channels_last else planes).rule(flat, machine)
+def space(p: Problem, machine: Machine) -> Space:
+    return _product(p).space(im2col.flat(p), machine)
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for any problem, whether or not it pays; ``point`` is the matrix product's. Raises ValueError
+    where it does not fit."""
+    product = _product(p).plan_of(im2col.flat(p), machine, point)
 
     def apply(sch: Schedule) -> None:
         columns = sch.get_sblock("columns")
@@ -36,4 +48,9 @@ def plan_of(p: Problem, machine: Machine) -> Plan:
         run_parallel(sch, p, sch.get_loops(columns)[:3])
         product.apply(sch)
 
-    return Plan("im2col", product.packing, apply, product.point, algorithm="im2col")
+    return Plan(STRATEGY, product.packing, apply, product.point, algorithm="im2col")
+
+
+def _product(p: Problem):
+    """The strategy of the matrix product."""
+    return direct_last if p.channels_last else planes

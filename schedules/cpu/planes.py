@@ -7,26 +7,85 @@ copy: of one plane in cache for a depthwise convolution, of x otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
+    peel_at,
+    peel_strips,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+    write_out,
+)
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    at_most,
+    require,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "planes"
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return not p.channels_last
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    if p.channels_last:
-        return None
+    return plan_of(p, machine) if fits(p, machine) else None
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, width = plan_of(p, machine).point, -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
+    rows, copied = len(p.spatial) > 1, p.is_depthwise and (p.padded or p.widened)
+    return {
+        "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0] if copied else [1],
+        "channels": sorted({*range(1, min(p.out_group, machine.vector_registers - 2) + 1)}),
+        "rows": at_most(min(p.out_spatial[-2], 8), default["rows"]) if rows else [1],
+        "vectors": list(range(1, min(width, 4) + 1)),
+        "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
+        "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
+        "strip": [0, 1, 2, 4, 8] if not rows and not copied else [0],
+        "order": list(_ORDERS) if rows and not copied and p.out_group > 1 else [default["order"]],
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: planes that are padded at a time; output channels, rows and vectors of the
+    register tile; innermost dims of taps and input channels written out; tiles along the row that meet one
+    block of weights before the next does (0: all); order of tasks. Raises ValueError where it does not
+    fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, rows, vectors = tile_of(p, machine)
-    planes = planes_of(p, machine)
-    return Plan("planes", Packing(channels),
-                lambda sch: schedule(sch, p, lanes, planes, channels, rows, vectors),
-                {"planes": planes, "channels": channels, "rows": rows, "vectors": vectors})
+    default = {
+        "planes": planes_of(p, machine), "channels": channels, "rows": rows, "vectors": vectors,
+        "taps": min(2, len(p.kernel)) if p.is_depthwise else 0, "deep": 1, "strip": 0, "order": _ORDERS[0],
+    }  # fmt: skip
+    point = settled(point, default)
+    copied = p.is_depthwise and (p.padded or p.widened)
+    require_divides(point, planes=p.groups if copied else 1, deep=p.in_group)
+    require_within(point, channels=p.out_group, rows=p.out_spatial[-2] if len(p.spatial) > 1 else 1,
+                   vectors=-(-p.out_spatial[-1] // lanes))
+    sums = point["channels"] * point["rows"] * point["vectors"]
+    require_registers(point, "channels", sums, machine.vector_registers)
+    require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
+    require(point["strip"] == 0 or (len(p.spatial) == 1 and not copied), point, "strip",
+            "0 where there are rows or copies")
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    return Plan(STRATEGY, Packing(point["channels"]), lambda sch: schedule(sch, p, lanes, **point), point)
 
 
 def planes_of(p: Problem, machine: Machine) -> int:
@@ -59,7 +118,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, planes: int, channels: int, rows: int, vectors: int
+    sch: Schedule, p: Problem, lanes: int, *, planes: int, channels: int, rows: int, vectors: int, taps: int,
+    deep: int, strip: int, order: str,
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.padded or p.widened else None
@@ -76,9 +136,15 @@ def schedule(
         peel_tail(sch, ro, p.out_spatial[-2], rows)
         sch.unroll(ri)
         outer, row_tile = [*outer[:-1], ro], [ri]
-    sch.reorder(n, go, gi, oo, *outer, xo, oi, *row_tile, xi)
+    if strip:
+        xt, xo = sch.split(xo, [None, strip], preserve_unit_iters=True)
+        outer = [xt]
+        peel_strips(sch, xt, xo, width, span, strip)
+    else:
+        peel_tail(sch, xo, width, span)
+    tasks = [go, gi, *outer, oo] if strip or order == "channels" else [go, gi, oo, *outer]
+    sch.reorder(n, *tasks, xo, oi, *row_tile, xi)
     peel_tail(sch, oo, p.out_group, channels)
-    peel_tail(sch, xo, width, span)
     vector_tile(sch, xi, lanes, span)
     sch.unroll(oi)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
@@ -87,21 +153,18 @@ def schedule(
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
     else:
-        run_parallel(sch, p, [n, go, gi, oo, *outer])
+        run_parallel(sch, p, [n, *tasks])
         if copy is not None:
             run_parallel(sch, p, sch.get_loops(copy)[:3])
     rank = len(p.spatial)
     own = sch.get_loops(conv)[-(2 * rank + 4):]
     channel, row, pixel = own[2], own[3 : rank + 2], own[rank + 2]
-    taps, i = own[rank + 3 : -1], own[-1]
+    offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, pixel, lanes, span)
-    sch.reorder(*taps, i, channel, *row, vec, lane)
-    for loop in (channel, *row):
+    sch.reorder(*offsets, *write_out(sch, i, deep), channel, *row, vec, lane)
+    for loop in (channel, *row, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
-    if p.is_depthwise:
-        for tap in taps[-2:]:
-            sch.unroll(tap)
-    sch.decompose_reduction(conv, taps[0])
+    sch.decompose_reduction(conv, offsets[0])
     if copy is not None:
         _peel_zeros(sch, p, copy)
 

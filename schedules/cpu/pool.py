@@ -5,6 +5,7 @@ in vectors of channels or along the plane, joined in the end; parallel over chan
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,6 +24,19 @@ from tvmconv.schedules.cpu.tiles import (
     vector_tile,
 )
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import (
+    Choice,
+    Space,
+    at_most,
+    require,
+    require_block,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
+
+Point = Mapping[str, Any] | None
 
 _LONGEST_UNROLLED = 16  # taps
 
@@ -36,15 +50,42 @@ class PoolPlan:
     point: dict[str, Any]
 
 
-def plan(p: PoolProblem, machine: Machine) -> PoolPlan:
-    """The plan for ``p``; every pooling has one."""
-    lanes = machine.lanes(p.itemsize)
+def plan(p: PoolProblem, machine: Machine, choice: Choice | None = None) -> PoolPlan:
+    """The plan for ``p``; every pooling has one. Raises ValueError where ``choice`` does not fit."""
+    strategy = _strategy(p)
+    if choice is not None:
+        require(choice.strategy == strategy, {"strategy": choice.strategy}, "strategy", strategy)
+    return _STRATEGIES[strategy](p, machine, None if choice is None else choice.point)
+
+
+def spaces(p: PoolProblem, machine: Machine) -> dict[str, Space]:
+    """The space of the strategy for ``p``, by its name."""
+    default, strategy, lanes = plan(p, machine).point, _strategy(p), machine.lanes(p.itemsize)
+    width, registers = p.out_spatial[-1], machine.vector_registers - 2
+    values = {
+        "rows": at_most(min(_height(p), 32), default.get("rows")),
+        "width": list(range(1, min(width, 8) + 1)),
+        "block": sorted({min(v * lanes, p.channels) for v in range(1, 9)}),
+        "vectors": list(range(1, min(-(-width // lanes), 4) + 1)),
+        "planes": [n for n in at_most(p.batch, default.get("planes")) if p.batch % n == 0],
+        "strands": list(range(1, min(registers, 8) + 1)),
+    }
+    if strategy == "pool_planes" and not p.padded:
+        values["planes"] = [1]
+    return {strategy: {name: values[name] for name in default}}
+
+
+def _strategy(p: PoolProblem) -> str:
     if p.whole:
-        return _whole_plane(p, lanes) if p.channels == 1 else _whole_last(p, lanes)
-    return _planes(p, lanes, machine) if p.channels == 1 else _last(p, lanes, machine)
+        return "pool_whole_plane" if p.channels == 1 else "pool_whole_last"
+    return "pool_planes" if p.channels == 1 else "pool_last"
 
 
-def _planned(func: tirx.PrimFunc, strategy: str, apply, **point: Any) -> PoolPlan:
+def _height(p: PoolProblem) -> int:
+    return p.out_spatial[-2] if len(p.spatial) > 1 else 1
+
+
+def _planned(func: tirx.PrimFunc, strategy: str, apply, point: dict[str, Any]) -> PoolPlan:
     sch = Schedule(func)
     apply(sch)
     return PoolPlan(sch.mod["main"], strategy, point)
@@ -55,16 +96,21 @@ def _divisor(number: int, most: int) -> int:
     return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)
 
 
-def _last(p: PoolProblem, lanes: int, machine: Machine) -> PoolPlan:
+def _last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
+    lanes, height = machine.lanes(p.itemsize), _height(p)
     have = -(-p.channels // lanes)
     vectors = min(4 if p.out_spatial[-1] <= 14 else 2, have)
     width = max(1, min(machine.vector_registers // 2 // vectors, 4, p.out_spatial[-1]))
     block = min(vectors * lanes, p.channels)
-    height = p.out_spatial[-2] if len(p.spatial) > 1 else 1
     others = p.batch * prod(p.out_spatial[:-2]) * -(-p.channels // block)
     rows = -(-height // min(height, -(-FEWEST_TASKS // others)))
-    return _planned(pool.windows_func(p), "pool_last", lambda sch: _last_schedule(sch, p, lanes, rows, width,
-                    block), rows=rows, width=width, block=block)
+    point = settled(point, {"rows": rows, "width": width, "block": block})
+    require_within(point, rows=height, width=p.out_spatial[-1])
+    require_block(point, lanes, p.channels)
+    sums = point["width"] * -(-point["block"] // lanes)
+    require_registers(point, "width", sums, machine.vector_registers)
+    return _planned(pool.windows_func(p), "pool_last",
+                    lambda sch: _last_schedule(sch, p, lanes, **point), point)
 
 
 def _last_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: int, block: int) -> None:
@@ -97,15 +143,20 @@ def _last_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: 
     sch.decompose_reduction(sums, taps[0])
 
 
-def _planes(p: PoolProblem, lanes: int, machine: Machine) -> PoolPlan:
+def _planes(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
+    lanes = machine.lanes(p.itemsize)
     width = -(-p.out_spatial[-1] // lanes)
-    vectors, rows = min(width, 2), min(p.out_spatial[-2], 4) if len(p.spatial) > 1 else 1
+    vectors, rows = min(width, 2), min(_height(p), 4)
     planes = 1
     if p.padded:  # padded some time before they are read: a load that spans fresh stores waits for them
         size = p.itemsize * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
         planes = _divisor(p.batch, min(machine.l1 // 2 // size, p.batch // FEWEST_TASKS))
-    return _planned(pool.windows_func(p), "pool_planes", lambda sch: _planes_schedule(sch, p, lanes, planes,
-                    rows, vectors), planes=planes, rows=rows, vectors=vectors)
+    point = settled(point, {"planes": planes, "rows": rows, "vectors": vectors})
+    require_divides(point, planes=p.batch)
+    require_within(point, rows=_height(p), vectors=width)
+    require_registers(point, "rows", point["rows"] * point["vectors"], machine.vector_registers)
+    return _planned(pool.windows_func(p), "pool_planes",
+                    lambda sch: _planes_schedule(sch, p, lanes, **point), point)
 
 
 def _planes_schedule(
@@ -154,9 +205,12 @@ def _unroll_taps(sch: Schedule, p: PoolProblem, taps: list) -> None:
             sch.unroll(loop)
 
 
-def _whole_last(p: PoolProblem, lanes: int) -> PoolPlan:
+def _whole_last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
+    lanes = machine.lanes(p.itemsize)
     vectors = max(1, min(8, p.batch * -(-p.channels // lanes) // FEWEST_TASKS))
-    block = min(vectors * lanes, p.channels)
+    point = settled(point, {"block": min(vectors * lanes, p.channels)})
+    require_block(point, lanes, p.channels)
+    block = point["block"]
 
     def apply(sch: Schedule) -> None:
         y, sums, row = (sch.get_sblock(name) for name in ("y", "pool", "row"))
@@ -179,16 +233,19 @@ def _whole_last(p: PoolProblem, lanes: int) -> PoolPlan:
         sch.decompose_reduction(row, q)
         sch.decompose_reduction(sums, r)
 
-    return _planned(pool.whole_last_func(p), "pool_whole_last", apply, block=block)
+    return _planned(pool.whole_last_func(p), "pool_whole_last", apply, point)
 
 
-def _whole_plane(p: PoolProblem, lanes: int) -> PoolPlan:
-    size = p.spatial[0]
+def _whole_plane(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
+    lanes, size = machine.lanes(p.itemsize), p.spatial[0]
     while lanes > size:
         lanes //= 2
-    span = lanes * min(4, size // lanes)
     # Memory for the strands is taken once a task, so a task has several planes.
     planes = _divisor(p.batch, p.batch // (2 * FEWEST_TASKS))
+    point = settled(point, {"strands": min(4, size // lanes), "planes": planes})
+    require_divides(point, planes=p.batch)
+    require_within(point, strands=size // lanes)
+    span, planes = lanes * point["strands"], point["planes"]
 
     def apply(sch: Schedule) -> None:
         y = sch.get_sblock("y")
@@ -211,5 +268,10 @@ def _whole_plane(p: PoolProblem, lanes: int) -> PoolPlan:
         sch.reorder(k, vec, lane)
         sch.decompose_reduction(part, k)
 
-    return _planned(pool.whole_plane_func(p, span, lanes), "pool_whole_plane", apply, span=span,
-                    planes=planes)
+    return _planned(pool.whole_plane_func(p, span, lanes), "pool_whole_plane", apply, point)
+
+
+_STRATEGIES: dict[str, Callable[[PoolProblem, Machine, Point], PoolPlan]] = {
+    "pool_last": _last, "pool_planes": _planes, "pool_whole_last": _whole_last,
+    "pool_whole_plane": _whole_plane,
+}  # fmt: skip

@@ -43,6 +43,15 @@ def peel_tail(sch: Schedule, loop, extent: int, tile: int) -> None:
         peel_at(sch, loop, -(-extent // tile), [extent // tile])
 
 
+def peel_strips(sch: Schedule, outer, inner, extent: int, tile: int, strip: int) -> None:
+    """As ``peel_tail``, for a loop over tiles that was split into ``outer`` and ``inner``, of ``strip``."""
+    tiles = -(-extent // tile)
+    strips, last = -(-tiles // strip), (tiles - 1) % strip
+    if extent % (tile * strip):
+        peel_at(sch, outer, strips, [strips - 1])
+        peel_at(sch, inner, strip, [last, last + 1])
+
+
 def peel_at(sch: Schedule, loop, count: int, cuts: list[int]) -> None:
     cuts = sorted({c for c in cuts if 0 < c < count})
     if cuts:
@@ -54,6 +63,15 @@ def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
     turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others
     if p.macs >= PARALLEL_MACS and turning:
         sch.annotate(turning[0], PARALLEL, len(turning))
+
+
+def write_out(sch: Schedule, loop, times: int) -> list:
+    """The loops that ``loop`` becomes when ``times`` of its iterations are written out."""
+    if times == 1:
+        return [loop]
+    outer, inner = sch.split(loop, [None, times], preserve_unit_iters=True)
+    sch.unroll(inner)
+    return [outer, inner]
 
 
 def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:

@@ -7,42 +7,67 @@ of the image are tiles of their own, without a padded copy of x.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tvm.s_tir import Schedule
 
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
-from tvmconv.schedules.cpu import direct_last, transposed_planes
+from tvmconv.schedules.cpu import direct_last
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import Plan, Space, require_block, require_registers, require_within, settled
 
-PLANES = transposed_planes.STRATEGY
+STRATEGY = "transposed_channels"
 
 
-def plan(p: TransposedProblem, machine: Machine) -> Plan:
-    """The plan for ``p``: there is one for every problem."""
-    lanes = machine.lanes()
-    if not p.channels_last:
-        width = p.positions[-1]
-        filled = width / (-(-width // lanes) * lanes)
-        if 2 * filled > min(1.0, p.out_group / lanes):
-            return transposed_planes.plan(p, machine)
-    across = p.channels_last and p.groups > 1 and 2 * p.out_group <= lanes
+def fits(p: TransposedProblem, machine: Machine) -> bool:
+    return True
+
+
+def pays_in_planes(p: TransposedProblem, machine: Machine) -> bool:
+    """Whether vectors along the rows of a channels-first problem are fuller than vectors of its channels."""
+    lanes, width = machine.lanes(), p.positions[-1]
+    filled = width / (-(-width // lanes) * lanes)
+    return not p.channels_last and 2 * filled > min(1.0, p.out_group / lanes)
+
+
+def space(p: TransposedProblem, machine: Machine) -> Space:
+    default = plan_of(p, machine).point
+    _, lanes, channels = _vectors(p, machine)
+    return {
+        "width": sorted({*range(1, min(p.positions[-1], machine.vector_registers - 2) + 1),
+                         default["width"]}),
+        "block": sorted({min(v * lanes, channels) for v in range(1, 5)}),
+    }  # fmt: skip
+
+
+def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for any problem; ``point``: positions and channels of the register tile. Raises ValueError
+    where it does not fit."""
+    across, lanes, channels = _vectors(p, machine)
     if across:
-        # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
-        lanes = lanes // p.out_group * p.out_group
-        channels = p.groups * p.out_group
         vectors = min(2, -(-channels // lanes))
         width = min(machine.vector_registers // 2 // vectors, 4, p.positions[-1])
     else:
-        channels = p.out_group
         width, vectors = direct_last.tile_of(p.phase(), machine)
-    block = min(vectors * lanes, channels)
-    return Plan(
-        "transposed_channels", TransposedPacking(block, across),
-        lambda sch: schedule(sch, p, lanes, width, block, across),
-        {"width": width, "block": block},
-    )
+    point = settled(point, {"width": width, "block": min(vectors * lanes, channels)})
+    width, block = point["width"], point["block"]
+    require_within(point, width=p.positions[-1])
+    require_block(point, lanes, channels)
+    require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
+    return Plan(STRATEGY, TransposedPacking(block, across),
+                lambda sch: schedule(sch, p, lanes, width, block, across), point)
+
+
+def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:
+    """(whether a vector holds channels of several groups, its lanes, the channels that are cut into them)."""
+    lanes = machine.lanes()
+    if p.channels_last and p.groups > 1 and 2 * p.out_group <= lanes:
+        # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
+        return True, lanes // p.out_group * p.out_group, p.groups * p.out_group
+    return False, lanes, p.out_group
 
 
 def border_cuts(p: TransposedProblem, d: int, tile: int) -> list[int]:

@@ -4,7 +4,9 @@ channels by vectors; then the phases along the row are interleaved in registers 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
+from typing import Any
 
 from tvm.s_tir import Schedule
 
@@ -12,24 +14,53 @@ from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import planes
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    at_most,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
 
 STRATEGY = "transposed_planes"
 MOST_WRITTEN_OUT = 8  # phases, and taps, of a dim
 _MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for others
 
 
-def plan(p: TransposedProblem, machine: Machine) -> Plan:
+def fits(p: TransposedProblem, machine: Machine) -> bool:
+    return not p.channels_last
+
+
+def space(p: TransposedProblem, machine: Machine) -> Space:
+    default, width = plan_of(p, machine).point, -(-p.positions[-1] // machine.lanes())
+    return {
+        "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0],
+        "channels": list(range(1, min(p.out_group, machine.vector_registers - 2) + 1)),
+        "vectors": list(range(1, min(width, 4, _most_vectors(p)) + 1)),
+    }
+
+
+def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: planes that are padded at a time; output channels and vectors of the register
+    tile. Raises ValueError where it does not fit."""
     lanes = machine.lanes()
     channels, _, vectors = planes.tile_of(p.phase(), machine)
-    if 1 < p.stride[-1] <= _MOST_JOINED:
-        vectors = min(vectors, 7 // (p.stride[-1] - 1))
-    ahead = planes.planes_of(p.phase(), machine)
-    return Plan(
-        STRATEGY, TransposedPacking(channels),
-        lambda sch: schedule(sch, p, lanes, ahead, channels, vectors),
-        {"planes": ahead, "channels": channels, "vectors": vectors},
-    )
+    point = settled(point, {
+        "planes": planes.planes_of(p.phase(), machine), "channels": channels,
+        "vectors": min(vectors, _most_vectors(p)),
+    })  # fmt: skip
+    channels, vectors = point["channels"], point["vectors"]
+    require_divides(point, planes=p.groups)
+    require_within(point, channels=p.out_group, vectors=min(-(-p.positions[-1] // lanes), _most_vectors(p)))
+    require_registers(point, "channels", channels * vectors, machine.vector_registers)
+    return Plan(STRATEGY, TransposedPacking(channels),
+                lambda sch: schedule(sch, p, lanes, point["planes"], channels, vectors), point)
+
+
+def _most_vectors(p: TransposedProblem) -> int:
+    return 7 // (p.stride[-1] - 1) if 1 < p.stride[-1] <= _MOST_JOINED else 7
 
 
 def write_out_dilated(sch: Schedule, p: TransposedProblem, phases: list) -> None:

@@ -8,15 +8,31 @@ in planes the padding and the last store are transpositions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tvm.s_tir import Schedule
 
 from tvmconv.ops import winograd
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    at_most,
+    require_block,
+    require_registers,
+    require_within,
+    settled,
+)
 
+STRATEGY = "winograd_tiles"
 _LEAST_GAIN = 1.4  # fewer multiplications; below this the transforms eat it up
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return winograd.fits(p)
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
@@ -32,8 +48,22 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     return plan_of(p, machine)
 
 
-def plan_of(p: Problem, machine: Machine) -> Plan:
-    """The plan for any problem that the algorithm fits, whether or not it pays."""
+def space(p: Problem, machine: Machine) -> Space:
+    default, width = plan_of(p, machine).point, -(-p.out_spatial[1] // 2)
+    lanes = machine.lanes()
+    steps = {-(-width // n) for n in range(1, width + 1)}
+    most = machine.vector_registers - 2
+    return {
+        "step": sorted(s for s in steps if s <= most),
+        "steps": at_most(width, default["steps"]),
+        "block": sorted({min(v * lanes, p.out_group) for v in range(1, 5)}),
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for any problem that the algorithm fits, whether or not it pays. ``point``: tiles and channels
+    of the register tile, and how many such steps of tiles a task has. Raises ValueError where it does not
+    fit."""
     lanes = machine.lanes()
     vectors = min(2, -(-p.out_group // lanes))
     block = min(vectors * lanes, p.out_group)
@@ -43,11 +73,15 @@ def plan_of(p: Problem, machine: Machine) -> Plan:
     step = -(-width // steps)
     # As many steps a task as leave the transformed patches room in the core's cache.
     held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step)
-    tiles = step * max(1, min(steps, held))
+    default = {"steps": max(1, min(steps, held)), "step": step, "block": block}
+    point = settled(point, default)
+    step, block = point["step"], point["block"]
+    require_within(point, step=width, steps=-(-width // step) if step else 0)
+    require_block(point, lanes, p.out_group)
+    require_registers(point, "step", step * -(-block // lanes), machine.vector_registers)
     return Plan(
-        "winograd_tiles", winograd.WinogradPacking(block),
-        lambda sch: schedule(sch, p, lanes, tiles, step, block),
-        {"tiles": tiles, "step": step, "block": block}, algorithm="winograd",
+        STRATEGY, winograd.WinogradPacking(block),
+        lambda sch: schedule(sch, p, lanes, point["steps"] * step, step, block), point, algorithm="winograd",
     )  # fmt: skip
 
 

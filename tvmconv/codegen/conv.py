@@ -7,19 +7,21 @@ from tvmconv.codegen.family import Scheduled, apply
 from tvmconv.codegen.params import described
 from tvmconv.ops import conv, im2col
 from tvmconv.ops.problem import problem_of
+from tvmconv.ops.transposed_problem import transposed_problem_of
 from tvmconv.schedules import cpu
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Space
 from tvmconv.spec import ConvSpec
 
 
-def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
+def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``, one that ``check_supported`` lets pass."""
     if spec.transposed:
-        return transposed.scheduled(spec, machine)
+        return transposed.scheduled(spec, machine, choice)
     if spec.dtype in ("int8", "uint8"):
-        return quantised.scheduled(spec, machine)
+        return quantised.scheduled(spec, machine, choice)
     problem = problem_of(spec)
-    plan = cpu.plan(problem, machine, spec.algorithm)
+    plan = cpu.plan(problem, machine, spec.algorithm, choice)
     func = conv.kernel_func(
         problem, plan.packing, algorithm=plan.algorithm, bias=spec.bias, residual=spec.residual,
         activation=spec.activation, out_dtype=spec.out_dtype,
@@ -27,3 +29,12 @@ def scheduled(spec: ConvSpec, machine: Machine) -> Scheduled:
     done = im2col.flat(problem) if plan.algorithm == "im2col" else problem
     layout = "HWIO" if spec.channels_last else "OIHW"
     return described(spec, done, plan, apply(plan, func), layout, problem.x_shape())
+
+
+def spaces(spec: ConvSpec, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``spec``, by name."""
+    if spec.transposed:
+        return cpu.transposed_spaces(transposed_problem_of(spec), machine)
+    if spec.dtype in ("int8", "uint8"):
+        return cpu.integer_spaces(problem_of(spec), machine)
+    return cpu.spaces(problem_of(spec), machine, spec.algorithm)

@@ -10,14 +10,14 @@ from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops import deform
 from tvmconv.schedules.cpu import deform as rules
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Space
 
 
-def scheduled(spec: DeformSpec, machine: Machine) -> Scheduled:
+def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``."""
-    p = rules.problem_of(spec, machine)
-    tiles = rules.tiles_of(p, machine)
+    p, point = rules.plan_of(spec, machine, choice)
     sch = Schedule(deform.kernel_func(p))
-    rules.schedule(sch, p, machine.lanes(), tiles)
+    rules.schedule(sch, p, machine.lanes(), point["tiles"])
     inputs = [Param("x", spec.input_shape, spec.dtype, "NCHW"),
               Param("offset", spec.offset_shape, spec.dtype, "", p.offset_shape)]
     if spec.mask:
@@ -31,6 +31,10 @@ def scheduled(spec: DeformSpec, machine: Machine) -> Scheduled:
         kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=tuple(inputs),
         weights=tuple(weights), packed=tuple(packed),
         output=Param("y", spec.output_shape, spec.dtype, "NCHW", p.y_shape),
-        schedule={"source": "default", "strategy": "deform_columns",
-                  "point": {"width": p.width, "block": p.block, "tiles": tiles}},
+        schedule={"source": "default", "strategy": rules.STRATEGY, "point": point},
     )  # fmt: skip
+
+
+def spaces(spec: DeformSpec, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``spec``, by name."""
+    return {rules.STRATEGY: rules.space(spec, machine)}

@@ -18,10 +18,11 @@ from tvmconv.lower import lower_cpu
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Space
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
 
-_FAMILIES = {ConvSpec: conv.scheduled, DeformSpec: deform.scheduled, PoolSpec: pool.scheduled}
+_FAMILIES = {ConvSpec: conv, DeformSpec: deform, PoolSpec: pool}
 
 
 def symbol_of(spec: Spec) -> str:
@@ -29,9 +30,15 @@ def symbol_of(spec: Spec) -> str:
     return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
 
 
-def scheduled(spec: Spec, machine: Machine) -> Scheduled:
-    """The kernel of ``spec``, scheduled for ``machine`` and not yet lowered."""
-    return _FAMILIES[type(spec)](spec, machine)
+def scheduled(spec: Spec, machine: Machine, choice: Choice | None = None) -> Scheduled:
+    """The kernel of ``spec``, scheduled for ``machine`` and not yet lowered; by ``choice`` instead of the
+    rules if there is one. Raises ValueError where that does not fit."""
+    return _FAMILIES[type(spec)].scheduled(spec, machine, choice)
+
+
+def spaces(spec: Spec, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``spec`` on ``machine``, by name."""
+    return _FAMILIES[type(spec)].spaces(spec, machine)
 
 
 def module_of(spec: Spec, made: Scheduled) -> tvm.IRModule:
@@ -45,9 +52,10 @@ def module_of(spec: Spec, made: Scheduled) -> tvm.IRModule:
     )
 
 
-def build_kernel(spec: Spec, machine: Machine) -> Kernel:
-    """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``. Raises TargetError."""
-    made = scheduled(spec, machine)
+def build_kernel(spec: Spec, machine: Machine, choice: Choice | None = None) -> Kernel:
+    """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
+    rules if there is one. Raises TargetError, and ValueError where a choice does not fit."""
+    made = scheduled(spec, machine, choice)
     module = lower_cpu(module_of(spec, made), llvm_target(machine))
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         path = Path(folder, "kernel.o")

@@ -8,12 +8,13 @@ from tvmconv.ops.pool import problem_of
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.cpu import pool
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Space
 
 
-def scheduled(spec: PoolSpec, machine: Machine) -> Scheduled:
+def scheduled(spec: PoolSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``."""
     problem = problem_of(spec)
-    plan = pool.plan(problem, machine)
+    plan = pool.plan(problem, machine, choice)
     return Scheduled(
         kernel=plan.func, prepack=None,
         inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape),),
@@ -21,3 +22,8 @@ def scheduled(spec: PoolSpec, machine: Machine) -> Scheduled:
         output=Param("y", spec.output_shape, spec.dtype, spec.layout, problem.y_shape),
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point},
     )  # fmt: skip
+
+
+def spaces(spec: PoolSpec, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``spec``, by name."""
+    return pool.spaces(problem_of(spec), machine)
