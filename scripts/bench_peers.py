@@ -50,7 +50,8 @@ from bench_layers import EPILOGUES, SETS, network
 
 from tvmconv.bench.engines import ENGINES, missing
 from tvmconv.bench.ratios import OURS
-from tvmconv.bench.table import Table, log
+from tvmconv.bench.session import log
+from tvmconv.bench.table import Table
 from tvmconv.bench.worker import EngineError
 from tvmconv.errors import Error
 from tvmconv.spec import ConvSpec

@@ -9,8 +9,8 @@ import pytest
 
 import tvmconv
 from tvmconv.bench import ratios
+from tvmconv.bench.clock import statistic
 from tvmconv.bench.models import example
-from tvmconv.bench.table import statistic
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import parse_spec
 

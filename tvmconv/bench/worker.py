@@ -9,43 +9,25 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from tvmconv.bench.clock import Clock, Flush, timed
 from tvmconv.bench.engines import ENGINES, Unsupported, Way
 from tvmconv.bench.models import Layer
 
 TOLERANCE = 1e-4  # of the largest output; float32 sums differ by a few 1e-6, Winograd by a few 1e-5
 PICK_SAMPLES = 3
-TRIES = 3
 
 
 class EngineError(Exception):
     """An engine died, or could not start."""
-
-
-def timed(call: Callable[[], object], times: int) -> float:
-    """Seconds that `times` calls take."""
-    start = perf_counter()
-    for _ in repeat(None, times):
-        call()
-    return perf_counter() - start
-
-
-def calls_for(call: Callable[[], object], seconds: float) -> int:
-    """How many calls last about `seconds`; warms up on the way."""
-    times = 1
-    while (spent := timed(call, times)) < seconds / 2:
-        times = max(times * 2, min(int(times * seconds / spent), times * 10))
-    return max(1, round(times * seconds / spent))
 
 
 def error_of(y: np.ndarray, expected: np.ndarray) -> float:
@@ -57,12 +39,15 @@ def error_of(y: np.ndarray, expected: np.ndarray) -> float:
 
 
 class Bench:
-    """The worker's side: one engine, the layer that it now holds, and the requests about it."""
+    """The worker's side: one engine, the layer that it now holds, and the requests about it.
 
-    def __init__(self, engine, seconds: float):
+    ``cold``: flush the caches before each call that is timed."""
+
+    def __init__(self, engine, seconds: float, cold: bool = False):
         self.engine, self.seconds = engine, seconds
+        self.flush = Flush() if cold else None
         self.way: Way | None = None
-        self.calls = 0
+        self.clock: Clock | None = None
 
     def layer(self, layer: Layer) -> dict:
         """Set the layer up in each of the engine's ways, check each result, keep the fastest."""
@@ -82,42 +67,26 @@ class Bench:
                 continue
             if error > TOLERANCE:
                 return {"wrong": way.name, "error": error}
-            calls = calls_for(way.call, self.seconds)
-            spent = min(timed(way.call, calls) for _ in range(PICK_SAMPLES)) / calls
+            clock = Clock(way.call, self.seconds, self.flush)
+            spent = min(clock.time() for _ in range(PICK_SAMPLES))
             if spent < best:
-                best, self.way, self.calls = spent, way, calls
+                best, self.way, self.clock = spent, way, clock
         if self.way is None:
             return {"unsupported": failed or "the engine offers no way"}
         return {"way": self.way.name, "error": errors[self.way.name], "failed": failed}
 
     def sample(self) -> dict:
-        """Seconds a call, caches and threads warmed up first, for other engines have run meanwhile.
-
-        A sample in which another process took a core from us is taken again; `disturbed` if all were."""
-        for _ in range(TRIES):
-            timed(self.way.call, max(1, self.calls // 3))
-            before = preemptions()
-            seconds = timed(self.way.call, self.calls)
-            result = {"seconds": seconds / self.calls, "disturbed": preemptions() > before}
-            if seconds < self.seconds / 2:  # the number of calls was found on a busy machine
-                self.calls = calls_for(self.way.call, self.seconds)
-            elif not result["disturbed"]:
-                break
-        return result
+        """One sample of the layer, as `Clock` takes it."""
+        return self.clock.sample()
 
     def probe(self) -> dict:
         """How many threads of this process worked while the layer ran, and how many cores they filled."""
         before, start = thread_times(), perf_counter()
         while perf_counter() - start < 0.1:
-            timed(self.way.call, self.calls)
+            timed(self.way.call, self.clock.calls)
         wall, after = perf_counter() - start, thread_times()
         shares = [(after[t] - before.get(t, 0.0)) / wall for t in after]
         return {"threads": sum(share > 0.1 for share in shares), "cores": sum(shares)}
-
-
-def preemptions() -> int:
-    """How often a thread of this process has lost its core to somebody else."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def thread_times() -> dict[str, float]:
@@ -135,7 +104,8 @@ def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, l
     os.dup2(out, 1)
     os.dup2(out, 2)
     try:
-        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), options["seconds"])
+        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), options["seconds"],
+                      options.get("cold", False))
     except Exception as problem:
         pipe.send(problem if isinstance(problem, EngineError) else EngineError(f"{engine}: {problem}"))
         return

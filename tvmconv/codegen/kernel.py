@@ -47,20 +47,33 @@ def module_of(spec: Spec, made: Scheduled) -> tvm.IRModule:
     functions = {symbol: made.kernel}
     if made.prepack is not None:
         functions[f"{symbol}_prepack"] = made.prepack
+    return _named(functions)
+
+
+def _named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
     return tvm.IRModule(
         {name: _any_alignment(func).with_attr("global_symbol", name) for name, func in functions.items()}
     )
+
+
+def object_of(functions: dict[str, tirx.PrimFunc], machine: Machine) -> bytes:
+    """An object file that exports ``functions`` by their names."""
+    return _object(_named(functions), machine)
+
+
+def _object(module: tvm.IRModule, machine: Machine) -> bytes:
+    built = lower_cpu(module, llvm_target(machine))
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder, "kernel.o")
+        built.write_to_file(str(path), "o")
+        return path.read_bytes()
 
 
 def build_kernel(spec: Spec, machine: Machine, choice: Choice | None = None) -> Kernel:
     """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
     rules if there is one. Raises TargetError, and ValueError where a choice does not fit."""
     made = scheduled(spec, machine, choice)
-    module = lower_cpu(module_of(spec, made), llvm_target(machine))
-    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-        path = Path(folder, "kernel.o")
-        module.write_to_file(str(path), "o")
-        code = path.read_bytes()
+    code = _object(module_of(spec, made), machine)
     return Kernel(
         symbol=symbol_of(spec), descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=made.schedule, flops=spec.flops,

@@ -1,0 +1,95 @@
+"""Kernels that find a machine's limits: multiply-adds in registers, and copies of arrays.
+
+They are compiled, linked and called as convolutions are, threads included, so what a call costs is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tvmconv.artifact.kernel import ITEMSIZE, Kernel, Param
+from tvmconv.artifact.library import Library
+from tvmconv.schedules.machines import Machine
+
+TASKS = 16
+STEPS = 4000
+_CHUNK = 64  # bytes; a task copies whole cache lines
+
+
+def library(machine: Machine, dtypes: Sequence[str], sizes: Sequence[int]) -> Library:
+    """Functions ``fma_<dtype>`` (a type that sums have: float32, float64, or int32 for products of 8-bit
+    pairs), whose entry states its ``flops``, and ``copy_<bytes>`` from one array to another of ``bytes / 2``.
+    """
+    kernels = {f"fma_{dtype}": _fma(machine, dtype) for dtype in dtypes}
+    return Library(kernels | {f"copy_{size}": _copy(machine, size) for size in sizes}, machine)
+
+
+def _fma(machine: Machine, dtype: str) -> Kernel:
+    lanes = machine.lanes(ITEMSIZE[dtype])
+    # As many sums as cover the latency, and no more than fit beside the two factors.
+    vectors = min(machine.fma_latency * machine.fma_ports + 2, machine.vector_registers - 4)
+    func = _fma_func(dtype, lanes, vectors)
+    products = 2 if dtype == "int32" else 1
+    flops = 2 * products * lanes * vectors * STEPS * TASKS
+    x, y = Param("x", (2,), dtype), Param("y", (TASKS, vectors * lanes), dtype)
+    return _kernel(machine, f"fma_{dtype}", func, x, y, flops)
+
+
+def _copy(machine: Machine, size: int) -> Kernel:
+    floats = -(-size // (2 * TASKS * _CHUNK)) * _CHUNK // 4
+    x = Param("x", (TASKS, floats), "float32")
+    func = _copy_func(floats, machine.lanes())
+    return _kernel(machine, f"copy_{size}", func, x, Param("y", x.shape, x.dtype), 0)
+
+
+def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: int) -> Kernel:
+    from tvmconv.codegen.kernel import object_of
+
+    symbol = f"k_{name}"  # the library's own function has the name
+    code = object_of({symbol: func}, machine)
+    return Kernel(symbol, name, code, (x,), (), (), y, {"source": "default"}, flops)
+
+
+def _multiply_add(dtype: str) -> Callable:
+    from tvmconv.lower.dots import dot2
+
+    return (lambda a, b, c: a + dot2(a, b)) if dtype == "int32" else (lambda a, b, c: a * b + c)
+
+
+def _fma_func(dtype: str, lanes: int, vectors: int) -> Any:
+    from tvm.script import tirx as T
+
+    step, tasks, steps = _multiply_add(dtype), TASKS, STEPS
+
+    @T.prim_func
+    def fma(x: T.Buffer((2,), dtype), y: T.Buffer((tasks, vectors * lanes), dtype)):
+        for t in T.parallel(tasks):
+            acc = T.alloc_buffer((vectors * lanes,), dtype, scope="local")
+            for v in T.unroll(vectors):
+                for lane in T.vectorized(lanes):
+                    acc[v * lanes + lane] = x[0] + T.Cast(dtype, v)
+            for _ in range(steps):
+                for v in T.unroll(vectors):
+                    for lane in T.vectorized(lanes):
+                        acc[v * lanes + lane] = step(acc[v * lanes + lane], x[0], x[1])
+            for v in T.unroll(vectors):
+                for lane in T.vectorized(lanes):
+                    y[t, v * lanes + lane] = acc[v * lanes + lane]
+
+    return fma
+
+
+def _copy_func(floats: int, lanes: int) -> Any:
+    from tvm.script import tirx as T
+
+    tasks = TASKS
+
+    @T.prim_func
+    def copy(x: T.Buffer((tasks, floats), "float32"), y: T.Buffer((tasks, floats), "float32")):
+        for t in T.parallel(tasks):
+            for i in range(floats // lanes):
+                for lane in T.vectorized(lanes):
+                    y[t, i * lanes + lane] = x[t, i * lanes + lane]
+
+    return copy

@@ -1,0 +1,74 @@
+"""Engines in their processes, taking turns on one layer after the other."""
+
+from __future__ import annotations
+
+import sys
+
+from tvmconv.bench.clock import statistic
+from tvmconv.bench.models import example
+from tvmconv.bench.ratios import OURS, Row
+from tvmconv.bench.worker import EngineError, Worker
+from tvmconv.spec import ConvSpec
+
+
+class Session:
+    """A worker an engine while the context lasts. ``options``: see ``worker.serve``."""
+
+    def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
+        self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
+        self.options, self.workers = options, {}
+
+    def __enter__(self) -> Session:
+        try:
+            for name in self.engines:
+                log(f"{self.threads} threads: starting {name}")
+                self.workers[name] = Worker(name, self.threads, self.cpus, self.options)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        for worker in self.workers.values():
+            worker.close()
+
+    def hold(self, spec: ConvSpec, step: str) -> dict[str, dict]:
+        """Have every engine set the layer up; name -> what it said, of those that can run it."""
+        layer, held = example(spec), {}
+        for name, worker in self.workers.items():
+            log(f"{step} {spec} {name}", over=True)
+            said = worker.ask("layer", layer)
+            if "wrong" in said:
+                wrong = f"wrong, error {said['error']:.3g} of the largest value"
+                raise EngineError(f"{name} ({said['wrong']}): {spec}: {wrong}")
+            if "unsupported" in said and name == OURS:
+                raise EngineError(f"ours: {spec}: {said['unsupported']}")
+            if "unsupported" in said:
+                log(f"{name} does not run {spec}: {said['unsupported']}")
+            else:
+                held[name] = said
+        return held
+
+    def time(self, spec: ConvSpec, step: str) -> Row:
+        held = self.hold(spec, step)
+        samples: dict[str, list[dict]] = {name: [] for name in held}
+        for turn in range(self.rounds):
+            log(f"{step} {spec} round {turn + 1}/{self.rounds}", over=True)
+            order = list(held)
+            shift = turn % max(len(order), 1)
+            for name in order[shift:] + order[:shift]:
+                samples[name].append(self.workers[name].ask("sample"))
+        for name, taken in samples.items():
+            held[name] |= statistic(taken)
+        return Row(spec, {name: said["us"] for name, said in held.items()}, held)
+
+    def busy(self, spec: ConvSpec) -> dict[str, dict]:
+        return {name: self.workers[name].ask("probe") for name in self.hold(spec, "threads")}
+
+
+def log(message: str, over: bool = False) -> None:
+    """A line on stderr; with `over`, one that the next replaces, on a terminal only."""
+    if not over:
+        print(f"\r\x1b[K{message}" if sys.stderr.isatty() else message, file=sys.stderr, flush=True)
+    elif sys.stderr.isatty():
+        print(f"\r\x1b[K{message[:110]}", end="", file=sys.stderr, flush=True)
