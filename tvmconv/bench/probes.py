@@ -62,8 +62,9 @@ def _fma_func(dtype: str, lanes: int, vectors: int) -> Any:
 
     step, tasks, steps = _multiply_add(dtype), TASKS, STEPS
 
-    @T.prim_func
+    @T.prim_func(s_tir=True)
     def fma(x: T.Buffer((2,), dtype), y: T.Buffer((tasks, vectors * lanes), dtype)):
+        T.func_attr({"tirx.noalias": True})
         for t in T.parallel(tasks):
             acc = T.alloc_buffer((vectors * lanes,), dtype, scope="local")
             for v in T.unroll(vectors):
@@ -85,8 +86,9 @@ def _copy_func(floats: int, lanes: int) -> Any:
 
     tasks = TASKS
 
-    @T.prim_func
+    @T.prim_func(s_tir=True)
     def copy(x: T.Buffer((tasks, floats), "float32"), y: T.Buffer((tasks, floats), "float32")):
+        T.func_attr({"tirx.noalias": True})
         for t in T.parallel(tasks):
             for i in range(floats // lanes):
                 for lane in T.vectorized(lanes):

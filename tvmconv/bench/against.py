@@ -1,0 +1,58 @@
+"""Other engines on the same layers: which of them stand behind a name, and their turns with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tvmconv.bench.engines import missing
+from tvmconv.bench.ratios import OURS
+from tvmconv.bench.session import Session
+from tvmconv.errors import Error
+from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
+
+PEERS: dict[str, tuple[str, ...]] = {
+    "torch": ("torch", "torch-cl", "onednn"), "onnxruntime": ("ort", "ort-nchwc"),
+    "openvino": ("openvino",), "litert": ("litert",),
+}  # fmt: skip
+"""By the name of a product: its engines, the fastest of which counts for a layer."""
+
+
+def chosen(text: str) -> list[str]:
+    """The products of a list such as "torch,litert"; "all" for those that are installed. Raises Error."""
+    if text == "all":
+        names = [name for name, engines in PEERS.items() if missing(engines[0]) is None]
+        if not names:
+            raise Error("--against all: none is installed; pip install 'tvmconv[bench]'")
+        return names
+    names = list(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in PEERS:
+            raise Error(f"--against {name}: expected some of {', '.join(PEERS)}, or all")
+        if (module := missing(PEERS[name][0])) is not None:
+            package = "openvino" if name == "openvino" else "'tvmconv[bench]'"
+            raise Error(f"--against {name}: no module {module}; pip install {package}")
+    return names
+
+
+def comparable(spec: Spec) -> bool:
+    """Whether the engines have data and a model for such a layer; if not, ours is timed alone."""
+    if not isinstance(spec, ConvSpec) or not spec.batch or spec.dtype != "float32" != spec.out_dtype:
+        return False
+    return not spec.residual and (spec.activation or "relu").partition("=")[0] in ("relu", "relu6", "clip")
+
+
+def session(names: Sequence[str], threads: int, cpus: list[int], options: dict, rounds: int) -> Session:
+    """Ours and all engines of ``names``, each in a process, to be entered. ``options``: see the worker."""
+    engines = [OURS, *(engine for name in names for engine in PEERS[name])]
+    return Session(engines, threads, cpus, options, rounds)
+
+
+def fastest(names: Sequence[str], detail: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """By product: µs of its fastest engine on one layer; absent if none ran it."""
+    found = {}
+    for name in names:
+        if ran := [detail[engine]["us"] for engine in PEERS[name] if engine in detail]:
+            found[name] = min(ran)
+    return found

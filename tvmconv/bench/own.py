@@ -1,0 +1,110 @@
+"""Timing the functions of one of our libraries in this process: any kind of layer, on random data."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tvmconv.bench.clock import Clock, Flush, statistic
+from tvmconv.bench.ratios import geometric_mean
+from tvmconv.bench.roofline import Roofline
+from tvmconv.dtypes import FLOATS, rounded
+from tvmconv.runtime import arrays
+from tvmconv.verify import operands
+
+
+@dataclass
+class Line:
+    """One function as timed: ``entry`` of the manifest, what ``clock.statistic`` says of it, and the others'
+    medians in µs by the name that they were asked for."""
+
+    entry: Mapping[str, Any]
+    timed: Mapping[str, Any]
+    roofline: Roofline
+    peers: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def us(self) -> float:
+        """The median of a call, in µs."""
+        return self.timed["us"]
+
+    @property
+    def gflops(self) -> float:
+        """GFLOP/s."""
+        return self.entry["flops"] / self.us / 1e3
+
+    @property
+    def gbs(self) -> float:
+        """GB/s, of every array once."""
+        return self.entry["bytes"] / self.us / 1e3
+
+    @property
+    def roof(self) -> tuple[float, str]:
+        """(µs of the roofline, "compute" or "memory")."""
+        dtype = self.entry["arguments"][0]["dtype"]
+        seconds, what = self.roofline.seconds(self.entry["flops"], self.entry["bytes"], dtype)
+        return seconds * 1e6, what
+
+    @property
+    def percent(self) -> float:
+        """Of the roofline: 100 where the call takes no longer than it has to."""
+        return 100 * self.roof[0] / self.us
+
+    def facts(self) -> dict[str, Any]:
+        """For JSON and CSV; `ratios` are the others' times over ours."""
+        roof, what = self.roof
+        return {
+            "name": self.entry["name"], "descriptor": self.entry["descriptor"], **self.timed,
+            "flops": self.entry["flops"], "bytes": self.entry["bytes"], "gflops": self.gflops,
+            "gbs": self.gbs, "roof_us": roof, "bound": what, "percent": self.percent,
+            "schedule": self.entry.get("schedule", {}), "peers_us": dict(self.peers),
+            "ratios": {name: us / self.us for name, us in self.peers.items()},
+        }  # fmt: skip
+
+
+def means(lines: list[Line], peers: list[str]) -> dict[str, float | None]:
+    """Geometric means over the lines: µs, GFLOP/s, GB/s, percent, and each peer's time over ours."""
+    found = {key: geometric_mean(getattr(line, key) for line in lines if getattr(line, key) > 0)
+             for key in ("us", "gflops", "gbs", "percent")}  # fmt: skip
+    for name in peers:
+        found[name] = geometric_mean(line.peers[name] / line.us for line in lines if name in line.peers)
+    if peers:
+        found["best"] = geometric_mean(min(line.peers.values()) / line.us for line in lines if line.peers)
+    return found
+
+
+def clock_of(function: Any, entry: Mapping[str, Any], seconds: float, flush: Flush | None = None) -> Clock:
+    """A clock of the bound function, ready to take samples of about ``seconds``."""
+    *arguments, output = entry["arguments"]
+    rng = np.random.default_rng(zlib.crc32(entry["descriptor"].encode()))
+    given = {a["name"]: _random(rng, a) for a in arguments}
+    weights, inputs = operands(arguments, given)
+    y = _aligned(rounded(np.zeros(output["shape"]), output["dtype"]))
+    bound = function.bind(*weights)
+    return Clock(lambda: bound(*inputs, out=y), seconds, flush)
+
+
+def time(function: Any, entry: Mapping[str, Any], rounds: int, seconds: float, flush: Flush | None) -> dict:
+    """``clock.statistic`` of that many samples."""
+    clock = clock_of(function, entry, seconds, flush)
+    return statistic([clock.sample() for _ in range(rounds)])
+
+
+def _random(rng: np.random.Generator, argument: Mapping[str, Any]) -> np.ndarray:
+    shape, dtype = tuple(argument["shape"]), argument["dtype"]
+    if dtype in FLOATS:  # scales have to be positive
+        values = rng.random(shape) + 0.5 if argument["name"].endswith("scale") else rng.standard_normal(shape)
+    else:
+        values = rng.integers(0 if dtype.startswith("u") else -8, 9, shape)
+    return _aligned(rounded(values, dtype))
+
+
+def _aligned(values: np.ndarray) -> np.ndarray:
+    """The same on a cache line, as other engines' allocators give it."""
+    made = arrays.empty(values.shape, values.dtype, max(values.nbytes, 1))
+    made[...] = values
+    return made

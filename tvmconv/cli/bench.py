@@ -1,0 +1,238 @@
+"""`tvmconv bench`: how fast layers are, how fast they could be, and how fast others are at them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvmconv.cli import console, models
+from tvmconv.cli.specs import collect, looks_like_descriptor
+from tvmconv.errors import Error
+
+if TYPE_CHECKING:
+    from tvmconv.bench.own import Line
+    from tvmconv.bench.roofline import Roofline
+
+HELP = """Time layers and compare them with this machine's roofline and with other engines.
+
+\b
+Examples:
+  tvmconv bench conv2d:1x56x56x128:o128:k3x3:p1:g128:NHWC:float32
+  tvmconv bench conv.so --threads 1 --plot roofline.png
+  tvmconv bench -f layers.txt --against torch,onnxruntime,litert --csv layers.csv
+  tvmconv bench --onnx model.onnx --shape x=1x3x224x224 --cold
+
+\b
+µs        median of a bound call, weights prepacked and output allocated; ±: interquartile range
+GB/s      every array once
+roof      the least that the layer could take: its operations at the measured peak of multiply-adds, or its
+          bytes at the measured speed of copying so many, whichever is more; %: that over the time
+!         other processes took a core during nearly every sample: do not believe the line
+
+--against runs each engine in a process of its own, on as many threads, with its weights prepacked and in its
+fastest layout; they take turns with ours, sample by sample. Columns are their time over ours: above 1, ours
+is faster. The last line is geometric means.
+"""
+
+Number = typer.Option
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("bench", help=HELP, short_help="Time layers; compare with the roofline and others.")(bench)
+
+
+def bench(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="DESCRIPTOR|LIBRARY", help="Layers, or one library.", show_default=False),
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Descriptors ('-': stdin).", show_default=False),
+    ] = None,
+    onnx: models.Onnx = None,
+    shapes: models.Shapes = None,
+    layout: models.Layout = "NCHW",
+    target: Annotated[
+        str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")
+    ] = "native",
+    threads: Annotated[
+        int | None, Number("--threads", metavar="N", min=1, help="Default: all CPUs.", show_default=False)
+    ] = None,
+    rounds: Annotated[int, Number("--rounds", metavar="N", min=1, help="Samples a layer.")] = 15,
+    sample_ms: Annotated[
+        float, Number("--sample-ms", metavar="MS", min=0.01, help="How long a sample lasts.")
+    ] = 4.0,
+    cold: Annotated[bool, typer.Option("--cold", help="Flush the caches before each call.")] = False,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="ENGINES", show_default=False,
+                     help="Of torch, onnxruntime, openvino, litert; or all."),
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="One row a layer.", show_default=False)
+    ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="The roofline, a PNG.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """See HELP."""
+    from tvmconv.bench import against as others
+    from tvmconv.bench import plot
+
+    peers = [] if against is None else others.chosen(against)
+    if plot_file is not None:
+        plot.check()
+    for file in (csv_file, plot_file):
+        if file is not None and not file.parent.is_dir():
+            raise Error(f"{file}: no folder {file.parent}; expected one that exists")
+    cpus = sorted(os.sched_getaffinity(0))
+    threads = len(cpus) if threads is None else threads
+    if threads > len(cpus):
+        raise Error(f"--threads {threads}: expected at most {len(cpus)}, the CPUs that this process may use")
+    _warn_if_loaded()
+    options = {"seconds": sample_ms / 1e3, "cold": cold}
+    with tempfile.TemporaryDirectory() as folder:
+        library = library_of(subjects or [], files or [], onnx, shapes or [], layout, target, Path(folder))
+        lines, roofline = measured(library, peers, threads, cpus[:threads], rounds, options)
+    report(lines, roofline, peers, as_json)
+    if csv_file is not None:
+        _write_csv(csv_file, lines, peers)
+    if plot_file is not None:
+        plot.save(plot_file, lines, f"{console.count(threads, 'thread')}, {library.name}")
+
+
+def library_of(
+    subjects: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
+    target: str, folder: Path,
+) -> Path:  # fmt: skip
+    """The library that was asked for: one that exists, or what was described, compiled into ``folder``."""
+    from tvmconv.cli.compile import build
+
+    if onnx is None:
+        models.refuse_without_model(shapes, layout, False)
+    elif subjects or files:
+        raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
+    libraries = [text for text in subjects if not looks_like_descriptor(text)]
+    if libraries:
+        if len(subjects) > 1 or files:
+            raise Error(f"{libraries[0]}: expected nothing beside a library, or a DESCRIPTOR")
+        return Path(libraries[0])
+    if onnx is not None:
+        made = models.compile_library(onnx, target, shapes, layout, False, verbose=False)
+    else:
+        found = collect(subjects, files)
+        if not found:
+            raise Error("nothing to time: expected a DESCRIPTOR, a LIBRARY, -f FILE or --onnx MODEL")
+        made = build(found, target)
+    return made.export(folder / "bench.so", header=False)
+
+
+def measured(
+    library: Path, peers: list[str], threads: int, cpus: list[int], rounds: int, options: dict[str, Any]
+) -> tuple[list[Line], Roofline]:
+    """Every function of a library, timed, and what it is compared with."""
+    import tvmconv
+    from tvmconv.bench import against as others
+    from tvmconv.bench import own, roofline
+    from tvmconv.bench.clock import Flush
+    from tvmconv.bench.ratios import OURS
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.specs import parse_spec
+
+    module = tvmconv.load(library)
+    entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
+    flush = Flush() if options["cold"] else None
+    lines: list[Line] = []
+    with console.progress("timing") as step, ExitStack() as stack:
+        step(0, len(entries), "the machine's roofline")
+        dtypes = [entry["arguments"][0]["dtype"] for entry in entries]
+        machine = resolve(module.manifest["target"]["name"])
+        limits = roofline.measure(machine, dtypes, threads, flush)
+        session = None
+        if peers:
+            how = {**options, "library": str(library)}
+            session = stack.enter_context(others.session(peers, threads, cpus, how, rounds))
+        for number, entry in enumerate(entries):
+            step(number, len(entries), entry["descriptor"])
+            spec = parse_spec(entry["descriptor"])
+            if session is not None and others.comparable(spec):
+                row = session.time(spec, f"{number + 1}/{len(entries)}")
+                ours, rest = row.detail[OURS], others.fastest(peers, row.detail)
+            else:
+                ours = own.time(module[entry["name"]], entry, rounds, options["seconds"], flush)
+                rest = {}
+            lines.append(own.Line(entry, ours, limits, rest))
+    return lines, limits
+
+
+def report(lines: list[Line], roofline: Roofline, peers: list[str], as_json: bool) -> None:
+    """Print the table and the means, or JSON."""
+    from tvmconv.bench import own
+
+    means = own.means(lines, peers)
+    if as_json:
+        measured = {"peak": roofline.peak, "copies": [list(pair) for pair in roofline.copies]}
+        facts = {"threads": roofline.threads, "cold": roofline.cold, "roofline": measured,
+                 "layers": [line.facts() for line in lines], "geometric_means": means}  # fmt: skip
+        console.print_json(facts)
+        return
+    columns = ["layer", "µs", "±", "GFLOP/s", "GB/s", "roof µs", "bound", "%", *peers]
+    rows = [list(_cells(line, peers)) for line in lines]
+    best = [f"{means[name]:.2f}" if means[name] else "-" for name in peers]
+    rows.append(["geometric mean", *(f"{means[key] or 0:.1f}" for key in ("us",)), "",
+                 f"{means['gflops'] or 0:.1f}", f"{means['gbs'] or 0:.1f}", "", "",
+                 f"{means['percent'] or 0:.0f}", *best])  # fmt: skip
+    console.print_table(columns, rows, right=[c for c in columns if c not in ("layer", "bound")])
+    if peers and means["best"]:
+        print(f"the best of them for each layer takes {means['best']:.2f} times as long as ours")
+    peaks = ", ".join(f"{rate / 1e9:.1f} G/s in {kind}" for kind, rate in roofline.peak.items())
+    copies = ", ".join(
+        f"{console.size(size)} {roofline.bandwidth(size) / 1e9:.1f}" for size, _ in roofline.copies[2::3]
+    )
+    cold = ", caches flushed" if roofline.cold else ""
+    print(f"{console.count(roofline.threads, 'thread')}{cold}; peak {peaks}; copying, GB/s: {copies}")
+
+
+def _cells(line: Line, peers: Sequence[str]) -> Iterator[str]:
+    from tvmconv.compiler import default_name
+    from tvmconv.specs import parse_spec
+
+    roof, bound = line.roof
+    name, descriptor = line.entry["name"], line.entry["descriptor"]
+    unnamed = name == default_name(parse_spec(descriptor))
+    yield descriptor if unnamed else f"{name}={descriptor}"
+    yield f"{line.us:.1f}{'!' * bool(line.timed['doubtful'])}"
+    yield f"{line.timed['iqr_us']:.1f}"
+    yield f"{line.gflops:.1f}"
+    yield f"{line.gbs:.1f}"
+    yield f"{roof:.1f}"
+    yield bound
+    yield f"{line.percent:.0f}"
+    for peer in peers:
+        yield f"{line.peers[peer] / line.us:.2f}" if peer in line.peers else "-"
+
+
+def _write_csv(path: Path, lines: list[Line], peers: list[str]) -> None:
+    columns = ("name", "descriptor", "us", "min_us", "iqr_us", "gflops", "gbs", "roof_us", "bound", "percent")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        out = csv.writer(file)
+        out.writerow([*columns, *(f"{peer}_us" for peer in peers)])
+        for line in lines:
+            facts = line.facts()
+            out.writerow([*(facts[key] for key in columns), *(line.peers.get(peer, "") for peer in peers)])
+
+
+def _warn_if_loaded() -> None:
+    load = os.getloadavg()[0]
+    if load > 0.3:
+        console.log(f"warning: this machine is busy (load {load:.1f}); times will wobble")
