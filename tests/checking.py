@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from tvmconv.dtypes import ACCUMULATORS, epsilon, numpy_dtype, rounded, widened
-from tvmconv.reference import conv_reference
+from tvmconv.reference import conv_reference, shuffled_channels
 from tvmconv.spec import parse_activation
 
 # Their float32 result on an exact sum is the rounded float64 one.
@@ -73,7 +73,7 @@ def allowed_error(spec, x, w, bias, residual=None, slopes=None):
     error = terms * unit / (1 - terms * unit) * size
     name = activation_name(spec)
     if slopes is not None:
-        factor = np.maximum(np.abs(widened(slopes)), 1)
+        factor = np.maximum(np.abs(widened(slopes)), 1)[shuffled_channels(spec)]
         factor = factor.reshape(-1, *(() if spec.channels_last else (1,) * spec.rank))
         return factor * (error + 2 * unit * size)
     if name in EXACT:

@@ -55,15 +55,16 @@ def specs(
         spatial = tuple(draw(st.integers(size, max(size, largest))) for size in least)
     layout = draw(st.sampled_from(["NCHW", "NHWC"]))
     batch = draw(st.sampled_from([1, 1, 2, 3]))
-    if not flipped and activations is ACTIVATIONS:
+    if activations is ACTIVATIONS:
         activations = WITH_SLOPES
+    shuffle = draw(st.sampled_from([1, 1, 1, *(k for k in range(2, outputs) if outputs % k == 0)]))
     try:
         spec = ConvSpec(
             (batch, *spatial, inputs) if layout == "NHWC" else (batch, inputs, *spatial), outputs, kernel,
             stride=stride, padding=padding, dilation=dilation, groups=groups, layout=layout,
             transposed=flipped, output_padding=extra, bias=draw(st.booleans()),
             activation=draw(st.none() | st.sampled_from(activations)), dtype=draw(st.sampled_from(dtypes)),
-            residual=not flipped and draw(st.sampled_from([False, False, True])),
+            residual=draw(st.sampled_from([False, False, True])), shuffle=shuffle,
         )  # fmt: skip
     except SpecError as error:
         # The one thing that is not excluded above: a transposed result that is cropped away.

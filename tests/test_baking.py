@@ -25,6 +25,9 @@ DESCRIPTORS = (
     "tconv2d:1x5x5x20:o12:k3x3:s2:g2:NHWC:float32:bias",
     "tconv2d:1x20x5x5:o12:k3x3:s2:NCHW:float32",
     "conv3d:1x6x5x6x7:o9:k3x2x1:NCHW:float32:bias",
+    "conv2d:1x9x9x24:o36:k3x3:g3:NHWC:float32:bias:prelu:sh6",
+    "conv2d:1x20x9x9:o36:k1x1:NCHW:float32:bias:sh4",
+    "tconv2d:1x5x5x20:o12:k3x3:s2:g2:NHWC:float32:bias:sh4",
 )
 
 

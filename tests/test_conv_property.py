@@ -53,6 +53,19 @@ CORNERS = [
     ConvSpec((1, 14, 15, 29), 31, 5, padding=2, layout="NHWC", stride=2, residual=True, activation="gelu"),
     ConvSpec((2, 6, 7, 35), 21, 3, padding=2, dilation=2, groups=7, layout="NHWC", activation="prelu"),
     ConvSpec((1, 13, 14, 17), 19, 3, padding=1, residual=True),
+    # A shuffle: of the weights alone, of runs, of single channels, across groups that it does not fit.
+    pointwise((1, 7, 5, 97), 90, layout="NHWC", bias=True, residual=True, activation="prelu", shuffle=3),
+    pointwise((1, 7, 5, 40), 96, groups=2, layout="NHWC", bias=True, activation="prelu", shuffle=32),
+    pointwise((1, 7, 5, 48), 96, groups=3, layout="NHWC", bias=True, residual=True, shuffle=3),
+    pointwise((1, 7, 5, 48), 144, groups=2, layout="NHWC", activation="prelu", shuffle=2),
+    pointwise((2, 13, 5, 60), 80, groups=4, layout="NHWC", bias=True, residual=True, shuffle=2),
+    pointwise((2, 13, 5, 60), 40, groups=4, layout="NHWC", bias=True, activation="relu", shuffle=5),
+    pointwise((1, 48, 5, 7), 96, groups=3, bias=True, residual=True, activation="prelu", shuffle=3),
+    depthwise((1, 9, 33, 40), 3, padding=1, layout="NHWC", residual=True, activation="prelu", shuffle=4),
+    depthwise((1, 40, 9, 33), 3, padding=1, bias=True, residual=True, activation="prelu", shuffle=2),
+    ConvSpec((1, 14, 15, 40), 24, 3, padding=1, groups=2, layout="NHWC", bias=True, shuffle=4),
+    ConvSpec((1, 40, 14, 15), 24, 3, padding=1, bias=True, activation="prelu", shuffle=4),
+    ConvSpec((1, 16, 13, 13), 32, 5, padding=2, groups=2, residual=True, shuffle=2, algorithm="im2col"),
 ]
 
 

@@ -207,6 +207,11 @@ def test_channel_shuffle(layout):
         assert found.flags.c_contiguous and not np.may_share_memory(found, given)
         same = tvmconv.channel_shuffle(torch.tensor(given), groups, layout)
         assert isinstance(same, torch.Tensor) and np.array_equal(same.numpy(), found)
+        w = np.ones((6, 2, 1, 1) if layout == "NCHW" else (1, 1, 2, 6), np.float32)
+        options = {"groups": 3, "layout": layout}
+        y = tvmconv.conv(given.astype("f4"), w, shuffle=groups, **options)
+        apart = tvmconv.channel_shuffle(tvmconv.conv(given.astype("f4"), w, **options), groups, layout)
+        np.testing.assert_array_equal(y, apart)
     with pytest.raises(SpecError, match="groups: 4, expected a divisor of the 6 channels of x"):
         tvmconv.channel_shuffle(np.zeros((1, 6, 2, 2)), 4)
 

@@ -93,21 +93,26 @@ def onnx_conv(spec, x, w, bias):
 
 def check(spec):
     x, w, bias = integer_arrays(spec)
-    linear = replace(spec, residual=False, activation=None)
+    linear = replace(spec, residual=False, activation=None, shuffle=1)
     y = conv_reference(linear, x, w, bias)
     assert y.shape == spec.output_shape and y.dtype == np.float64
     np.testing.assert_array_equal(y, torch_conv(spec, x, w, bias), err_msg=f"{spec} against torch")
     # onnxruntime has no result for an output padding that only the dilation allows.
     if all(extra < stride for extra, stride in zip(spec.output_padding, spec.stride, strict=True)):
         np.testing.assert_array_equal(y, onnx_conv(spec, x, w, bias), err_msg=f"{spec} against onnxruntime")
-    rng, extra = np.random.default_rng(1), {}
+
+    def shuffled(values):
+        first = np.array(np.moveaxis(values, -1, 1) if spec.channels_last else values)
+        return layout_of(spec, F.channel_shuffle(torch.from_numpy(first), spec.shuffle).numpy())
+
+    rng, extra, y = np.random.default_rng(1), {}, shuffled(y)
     if spec.residual:
         extra["residual"] = rng.integers(-4, 5, spec.output_shape).astype(np.float64)
         y = y + extra["residual"]
     if spec.slopes:
         extra["slopes"] = rng.integers(-4, 5, spec.bias_shape).astype(np.float64)
-        first = torch.from_numpy(np.ascontiguousarray(np.moveaxis(y, -1, 1) if spec.channels_last else y))
-        y = layout_of(spec, F.prelu(first, torch.from_numpy(extra["slopes"])).numpy())
+        every = extra["slopes"].reshape(-1, *() if spec.channels_last else (1,) * spec.rank)
+        y = np.where(y < 0, y * shuffled(np.broadcast_to(every, y.shape)), y)
     elif spec.activation:
         y = activate(spec.activation, y)
     np.testing.assert_array_equal(conv_reference(spec, x, w, bias, **extra), y, err_msg=f"{spec}")

@@ -23,7 +23,7 @@ def test_stored_form_is_canonical():
         "padding": ((0, 1), (2, 2)), "dilation": (1, 1), "groups": 2, "layout": "NHWC",
         "dtype": "float32", "out_dtype": "float32", "weight_dtype": "float32", "transposed": False,
         "output_padding": (0, 0), "bias": True, "residual": False, "activation": "clip=0,6",
-        "algorithm": None,
+        "algorithm": None, "shuffle": 1,
     }  # fmt: skip
     assert spec.output_shape == (2, 4, 7, 6) and spec.weight_shape == (3, 1, 2, 6)
     assert all(type(size) is int for size in spec.input_shape)
@@ -38,6 +38,9 @@ def test_stored_form_is_canonical():
             "conv2d:1x112x112x32:o32:k3x3:s2:p1:g32:NHWC:float32:bias:relu6",
         ),
         (ConvSpec((1, 3, 8), 4, 3), "conv1d:1x3x8:o4:k3:NCHW:float32"),
+        (ConvSpec((1, 3, 8), 6, 3, shuffle=2, algorithm="im2col"),
+         "conv1d:1x3x8:o6:k3:NCHW:float32:sh2:im2col"),
+        (ConvSpec((1, 3, 8), 6, 3, shuffle=6), "conv1d:1x3x8:o6:k3:NCHW:float32"),
         (ConvSpec((1, 8, 3), 4, 3, layout="NWC", padding="FULL"), "conv1d:1x8x3:o4:k3:p2:NHWC:float32"),
         (
             ConvSpec((0, 3, 8, 9), 4, (3, 2), stride=(1, 2), padding=((1, 1), (0, 0)), dilation=(2, 1)),
@@ -185,6 +188,8 @@ CASES = {
     "dilation": ({"dilation": (1, 0)}, "dilation: 0, expected a positive integer"),
     "groups in": ({"groups": 3}, "groups: 3, expected a divisor of in_channels 4"),
     "groups out": ({"groups": 4}, "groups: 4, expected a divisor of out_channels 6"),
+    "shuffle": ({"shuffle": 4}, "shuffle: 4, expected a divisor of out_channels 6"),
+    "no shuffle": ({"shuffle": 0}, "shuffle: 0, expected a positive integer"),
     "padding": ({"padding": ((0, -1), (0, 0))}, "padding: -1, expected an integer that is not negative"),
     "padding arity": ({"padding": (1, 1, 1, 1)}, "padding: (1, 1, 1, 1), expected SAME, VALID, FULL"),
     "padding triple": ({"padding": ((1, 1, 1), 0)}, "padding: ((1, 1, 1), 0), expected SAME, VALID, FULL"),

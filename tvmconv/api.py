@@ -26,6 +26,7 @@ def conv(
     activation: str | tuple[Any, ...] | None = None,
     residual: Any = None,
     slopes: Any = None,
+    shuffle: int = 1,
     target: str = "native",
 ) -> Any:
     """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
@@ -33,14 +34,16 @@ def conv(
     ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
     of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
     (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). ``residual``: added before the
-    activation, of the result's shape. ``slopes``: (out,), for the activation "prelu", which they imply. The
-    rest as in ConvSpec. Strided and read-only arrays are copied if need be. Raises SpecError for arguments
-    that do not fit, TargetError where the kernel is neither cached nor can be compiled.
+    activation, of the result's shape. ``slopes``: (out,), for the activation "prelu", which they imply.
+    ``shuffle``: the result's channels are shuffled in so many groups, as by `channel_shuffle`; residual is
+    added after that. The rest as in ConvSpec. Strided and read-only arrays are copied if need be.
+    Raises SpecError for arguments that do not fit, TargetError where the kernel is neither cached nor can be
+    compiled.
     """
     if slopes is not None and activation is None:
         activation = "prelu"
     spec = spec_of(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
-                   layout=layout, activation=activation, residual=residual is not None)
+                   layout=layout, activation=activation, residual=residual is not None, shuffle=shuffle)
     others = [array for array in (residual, slopes) if array is not None]
     return function(spec, target)(x, w, bias, *others)
 

@@ -45,7 +45,7 @@ _PADS = rf"{_NUMBER}(?:\+{_NUMBER})?(?:x{_NUMBER}(?:\+{_NUMBER})?)*"
 _HEAD = re.compile(r"(t?)conv([123])d")
 _TOKEN = re.compile(
     rf"o(?P<out_channels>{_NUMBER})|k(?P<kernel>{_DIMS})|s(?P<stride>{_DIMS})|d(?P<dilation>{_DIMS})"
-    rf"|g(?P<groups>{_NUMBER})|op(?P<output_padding>{_DIMS})|p(?P<padding>{_PADS}|SAME|VALID|FULL)"
+    rf"|g(?P<groups>{_NUMBER})|op(?P<output_padding>{_DIMS})|sh(?P<shuffle>{_NUMBER})|p(?P<padding>{_PADS}|SAME|VALID|FULL)"
 )
 
 
@@ -155,6 +155,8 @@ def format_spec(spec: ConvSpec) -> str:
         tokens.append("residual")
     if spec.activation:
         tokens.append(spec.activation)
+    if spec.shuffle != 1:
+        tokens.append(f"sh{spec.shuffle}")
     if spec.algorithm:
         tokens.append(spec.algorithm)
     return ":".join(tokens)
@@ -222,13 +224,13 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {"algorithm": token}
     names = (*LAYOUT_NAMES, *ITEMSIZE, *FLAGS, *ACTIVATIONS, *ALGORITHMS)
     raise SpecError(
-        f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op with sizes, "
+        f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op, sh with sizes, "
         f"a layout, a dtype, bias, residual, an activation or an algorithm{_hint(token, names)}"
     )
 
 
 def _token_value(name: str, text: str, rank: int) -> Any:
-    if name in ("out_channels", "groups"):
+    if name in ("out_channels", "groups", "shuffle"):
         return int(text)
     if name == "padding" and text in NAMED_PADDINGS:
         return text

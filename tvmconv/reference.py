@@ -50,13 +50,20 @@ def conv_reference(
             ys += values.reshape(-1, *(1,) * spec.rank)
         if residual is not None:
             added = _array("residual", residual, spec.output_shape)
-            ys += np.moveaxis(added, -1, 1) if spec.channels_last else added
+            added = np.moveaxis(added, -1, 1) if spec.channels_last else added
+            ys[:, shuffled_channels(spec)] += added
         if slopes is not None:
             values = _array("slopes", slopes, spec.bias_shape)
             ys = np.where(ys < 0, values.reshape(-1, *(1,) * spec.rank) * ys, ys)
         elif spec.activation is not None:
             ys = activate(spec.activation, ys)
+    ys = ys[:, shuffled_channels(spec)]
     return np.ascontiguousarray(np.moveaxis(ys, 1, -1) if spec.channels_last else ys)
+
+
+def shuffled_channels(spec: ConvSpec) -> NDArray[np.intp]:
+    """Which of the convolution's own channels each channel of the result is."""
+    return np.arange(spec.out_channels).reshape(spec.shuffle, -1).T.reshape(-1)
 
 
 def activate(activation: str, v: Float64) -> Float64:

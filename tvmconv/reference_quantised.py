@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tvmconv.reference import Float64, conv_reference
+from tvmconv.reference import Float64, conv_reference, shuffled_channels
 from tvmconv.spec import ConvSpec
 
 
@@ -36,7 +36,7 @@ def quantised_reference(
 
     plain = replace(
         spec, dtype="float64", out_dtype="float64", weight_dtype="float64", bias=False, activation=None,
-        algorithm=None,
+        algorithm=None, shuffle=1,
     )  # fmt: skip
     xs = np.asarray(x, np.float64) - np.asarray(x_zero_point, np.float64).reshape(())
     ws = np.asarray(w, np.float64) - by_channel(np.asarray(w_zero_point, np.float64), spec.rank + 1)
@@ -44,12 +44,13 @@ def quantised_reference(
     if bias is not None:
         sums = sums + by_channel(np.asarray(bias, np.int64), spec.rank)
     sums = sums.astype(np.int32)  # wraps, as 32-bit sums do
+    order, axis = shuffled_channels(spec), -1 if spec.channels_last else 1
     if spec.out_dtype == "int32":
-        return sums.astype(np.float64)
+        return sums.astype(np.float64).take(order, axis)
     xf, wf, yf = (np.asarray(s, np.float32).reshape(-1) for s in (x_scale, w_scale, y_scale))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         multiplier = by_channel(np.float32(1) * xf * wf / yf, spec.rank)
         values = np.rint(sums.astype(np.float32) * multiplier)
         values = values.astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
     limits = np.iinfo(spec.out_dtype)
-    return np.clip(values, limits.min, limits.max)
+    return np.clip(values, limits.min, limits.max).take(order, axis)

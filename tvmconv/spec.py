@@ -56,6 +56,8 @@ class ConvSpec(WindowSpec):
     then ``activation`` is applied: "relu", "clip=0,6", ("clip", 0, 6), "prelu" (slopes per channel), ...
     ``transposed``: out = (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1, and
     SAME gives in*stride. ``algorithm``: "direct", "im2col" or "winograd"; None for the fastest that fits.
+    ``shuffle``: output channels are shuffled as `channel_shuffle` in so many groups would; bias and slopes
+    are in the order of the weights, before the shuffle, residual and result in that after it.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
@@ -77,6 +79,7 @@ class ConvSpec(WindowSpec):
     residual: bool
     activation: str | None
     algorithm: str | None
+    shuffle: int
 
     def __init__(
         self,
@@ -98,6 +101,7 @@ class ConvSpec(WindowSpec):
         residual: bool = False,
         activation: str | tuple[Any, ...] | None = None,
         algorithm: str | None = None,
+        shuffle: int = 1,
     ) -> None:
         shape = read_shape(input_shape)
         rank = len(shape) - 2
@@ -121,6 +125,7 @@ class ConvSpec(WindowSpec):
         store("bias", read_flag("bias", bias))
         store("residual", read_flag("residual", residual))
         store("activation", canonical_activation(activation))
+        store("shuffle", read_integer("shuffle", shuffle, 1))
 
         for dim, size in enumerate(shape):
             if size == 0 and dim != 0:
@@ -128,6 +133,11 @@ class ConvSpec(WindowSpec):
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise SpecError(f"groups: {self.groups}, expected a divisor of {name} {channels}")
+        if self.out_channels % self.shuffle:
+            found = f"{self.shuffle}, expected a divisor of out_channels {self.out_channels}"
+            raise SpecError(f"shuffle: {found}")
+        if self.shuffle == self.out_channels:  # groups of one channel stay where they are
+            store("shuffle", 1)
         for extra, stride_, dilation_ in zip(self.output_padding, self.stride, self.dilation, strict=True):
             if extra and not self.transposed:
                 raise SpecError(f"output_padding: {self.output_padding}, expected 0 unless transposed")

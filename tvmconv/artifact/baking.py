@@ -30,10 +30,12 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
         kind = WinogradPacking if kernel.schedule["algorithm"] == "winograd" else Packing
         problem = problem_of(spec)
     w = kind(**kernel.schedule["packing"]).pack_array(problem, weights["w"])
-    parts = {"packed_w": w, **{f"packed_{name}": weights.get(name) for name in ("bias", "slopes")}}
+    order = problem.own_channel(np.arange(spec.out_channels))
+    parts = {"packed_w": w}
+    parts |= {f"packed_{name}": weights[name][order] for name in ("bias", "slopes") if name in weights}
     blob = bytearray(kernel.packed_bytes)
     for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
-        array = parts[param.name]
+        array = parts.get(param.name)
         if array is None or array.size != param.elements:
             raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.elements} elements")
         # Every machine of the table is little-endian.

@@ -38,7 +38,7 @@ def described(
         weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))
         packed.append(Param(f"packed_{name}", spec.bias_shape, problem.acc_dtype, "", seen))
     inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, x_shape or problem.x_shape())]
-    output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.y_shape)
+    output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.result_shape)
     if spec.residual:
         inputs.append(replace(output, name="residual"))
     return Scheduled(

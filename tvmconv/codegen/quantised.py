@@ -51,7 +51,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         prepack=integer.prepack_func(p, plan.packing, paired, q),
         inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, p.x_shape()),),
         weights=tuple(weights), packed=tuple(packed),
-        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, p.y_shape),
+        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, p.result_shape),
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
                   "algorithm": plan.algorithm, "pairs": paired, "packing": asdict(plan.packing)},
     )  # fmt: skip

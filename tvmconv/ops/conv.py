@@ -11,6 +11,7 @@ from tvmconv.ops import im2col, winograd
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
+from tvmconv.ops.placing import with_placed_result
 from tvmconv.ops.problem import Problem, join, split
 from tvmconv.ops.winograd import WinogradPacking
 
@@ -29,14 +30,14 @@ def kernel_func(
     ``conv``, ``y``; by im2col also ``columns``; by Winograd's algorithm also ``patches`` and ``products``,
     and always ``pad``.
 
-    Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.y_shape``, bias and slopes
-    (there are some for "prelu") ``(groups, out_group)``.
+    Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.result_shape``, bias and
+    slopes (there are some for "prelu") ``(groups, out_group)``.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     done = im2col.flat(p) if algorithm == "im2col" else p  # what y and the weights are shaped for
     w = te.placeholder(packing.shape(done), p.acc_dtype, name="w")
     b = channel_array(p, "b") if bias else None
-    r = te.placeholder(done.y_shape, out_dtype, name="r") if residual else None
+    r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     if algorithm == "winograd":
         acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
@@ -49,13 +50,13 @@ def kernel_func(
         _, g, o, _ = split(done, at)
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
-            residual=None if r is None else widened(r(*at), p.acc_dtype),
+            residual=None if r is None else widened(r(*result_index(done, at)), p.acc_dtype),
             slope=None if slopes is None else slopes(g, o), activation=activation,
         )  # fmt: skip
         return narrowed(value, out_dtype)
 
     y = te.compute(done.y_shape, finish, name="y")
-    return te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
+    return shuffled(done, te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None]))
 
 
 def prepack_func(
@@ -66,17 +67,37 @@ def prepack_func(
     w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
     packed = packing.pack(p, w)
     given = [channel_array(p, name, p.dtype) for name in channel_arrays]
-    copies = [_widened(p, a) for a in given]
+    copies = [packed_channels(p, a) for a in given]
     return te.create_prim_func([w, *given, packed, *copies])
 
 
-def _widened(p: Problem, a: te.Tensor) -> te.Tensor:
-    return te.compute(a.shape, lambda g, o: a(g, o).astype(p.acc_dtype), name=f"packed_{a.op.name}")
+def packed_channels(p: Problem, a: te.Tensor) -> te.Tensor:
+    """An array of one value an output channel, in the order of computation and the type of the sums."""
+    def value(g, o):
+        own = p.own_channel(g * p.out_group + o)
+        return a(own // p.out_group, own % p.out_group).astype(p.acc_dtype)
+
+    return te.compute(a.shape, value, name=f"packed_{a.op.name}")
 
 
 def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     """One value an output channel, of the type that sums have unless ``dtype`` is given."""
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
+
+
+def result_index(p: Problem, at: Sequence) -> tuple:
+    """Where the result holds what is computed at ``at``, an index into ``p.y_shape``."""
+    if not p.is_placed:
+        return tuple(at)
+    n, g, o, spatial = split(p, at)
+    return join(p, n, 0, p.placed(g, o), spatial)
+
+
+def shuffled(p: Problem, func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """``func``, whose result is computed over ``p.y_shape``, with it stored as ``p.result_shape``."""
+    if not p.is_placed:
+        return func
+    return with_placed_result(func, p.result_shape, lambda at: (result_index(p, at), []))
 
 
 def reach_of(p: Problem, d: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tvm import te, tirx
 
 from tvmconv.lower.dots import dot2
-from tvmconv.ops.conv import conditions_inside, reach_of
+from tvmconv.ops.conv import conditions_inside, packed_channels, reach_of, shuffled
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, join, split
 
@@ -69,7 +69,7 @@ def kernel_func(p: Problem, packing: Packing, paired: bool, q: Quantised) -> tir
         return value.astype("int32").astype(q.out_dtype)
 
     y = te.compute(p.y_shape, finish, name="y")
-    return te.create_prim_func([t for t in (x, w, x_zero, b, scale, y_zero, y) if t is not None])
+    return shuffled(p, te.create_prim_func([t for t in (x, w, x_zero, b, scale, y_zero, y) if t is not None]))
 
 
 def prepack_func(p: Problem, packing: Packing, paired: bool, q: Quantised) -> tirx.PrimFunc:
@@ -87,7 +87,7 @@ def prepack_func(p: Problem, packing: Packing, paired: bool, q: Quantised) -> ti
         te.compute((1,), lambda i: x_zero(i), name="packed_x_zero"),
     ]
     if b is not None:
-        packed.append(te.compute(b.shape, lambda g, o: b(g, o), name="packed_bias"))
+        packed.append(packed_channels(p, b))
     if not q.scaled:
         given = (w, b, x_zero, w_zero)
     else:
@@ -97,7 +97,7 @@ def prepack_func(p: Problem, packing: Packing, paired: bool, q: Quantised) -> ti
         packed += [
             te.compute(
                 (p.groups, p.out_group), name="packed_multiplier",
-                fcompute=lambda g, o: x_scale(0) * w_scale(g * p.out_group + o) / y_scale(0),
+                fcompute=lambda g, o: x_scale(0) * w_scale(p.own_channel(g * p.out_group + o)) / y_scale(0),
             ),
             te.compute((1,), lambda i: y_zero(i).astype("float32"), name="packed_y_zero"),
         ]  # fmt: skip
@@ -159,7 +159,7 @@ def _pack(p: Problem, packing: Packing, paired: bool, w: te.Tensor, zero: te.Ten
     def value(row, block, *rest):
         *taps, i, lane = rest
         at = block * packing.block + lane
-        out = row * channels + at if rows > 1 else at
+        out = p.own_channel(row * channels + at if rows > 1 else at)
 
         def element(channel):
             found = w(*taps, channel, out) if p.channels_last else w(out, channel, *taps)

@@ -48,7 +48,7 @@ class Packing:
         def value(row, block, *rest):
             *taps, i, lane = rest
             at = block * self.block + lane
-            out = row * channels + at if rows > 1 else at
+            out = p.own_channel(row * channels + at if rows > 1 else at)
             found = (w(*taps, i, out) if p.channels_last else w(out, i, *taps)).astype(p.acc_dtype)
             if channels % self.block == 0:
                 return found
@@ -60,6 +60,7 @@ class Packing:
         """What ``pack`` computes, in NumPy."""
         rows, channels = self.rows(p)
         w = w.reshape(p.weight_shape)
+        w = w.take(p.own_channel(np.arange(p.groups * p.out_group)), -1 if p.channels_last else 0)
         if p.channels_last:  # to (rows, channels, *kernel, in_group) both
             w = np.moveaxis(w.reshape(*w.shape[:-1], rows, channels), (-2, -1), (0, 1))
         else:

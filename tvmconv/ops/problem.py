@@ -7,7 +7,7 @@ pixels. Only strides of one element are involved: each array keeps its memory, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -22,6 +22,10 @@ class Problem:
     x is ``[batch, *spatial, groups, in_group]`` channels-last, ``[batch, groups, in_group, *spatial]``
     channels-first; y likewise with ``out_spatial`` and ``out_group``. ``pad`` holds (low, high) zeros a
     spatial dimension. Depthwise has ``in_group == 1`` and ``out_group`` equal to the multiplier.
+
+    Where output channels are shuffled (in ``shuffle`` groups), a kernel computes those of each group in the
+    order in which they lie in the result: ``own_channel`` says which ones they are. Of one group that is all;
+    of several, ``placed`` says where each is stored.
     """
 
     batch: int
@@ -36,6 +40,7 @@ class Problem:
     dilation: tuple[int, ...]
     channels_last: bool
     dtype: str
+    shuffle: int = 1
 
     @property
     def acc_dtype(self) -> str:
@@ -99,6 +104,38 @@ class Problem:
         """The user's array as it lies in memory."""
         return self.weight_shape
 
+    @property
+    def runs(self) -> int:
+        """How many channels of a group, in the order of computation, lie side by side in the result."""
+        return self.shuffle // self.groups if self.shuffle % self.groups == 0 else 1
+
+    def own_channel(self, channel: Any) -> Any:
+        """Of the convolution's own output channels, the one that is at ``channel`` in that order."""
+        if self.runs == 1:
+            return channel
+        g, o = channel // self.out_group, channel % self.out_group
+        return g * self.out_group + o % self.runs * (self.out_group // self.runs) + o // self.runs
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the result is stored in another order than it is computed in."""
+        return self.shuffle > 1 and self.groups > 1
+
+    def placed(self, g: Any, o: Any) -> Any:
+        """The channel of the result that output channel o of group g is, in the order of computation."""
+        if self.shuffle % self.groups == 0:
+            return o // self.runs * self.shuffle + g * self.runs + o % self.runs
+        part = self.groups * self.out_group // self.shuffle
+        channel = g * self.out_group + o
+        return channel % part * self.shuffle + channel // part
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """y as it is stored: where channels are placed, all of them in the last of the two dimensions."""
+        if not self.is_placed:
+            return self.y_shape
+        return replace(self, groups=1, out_group=self.groups * self.out_group).y_shape
+
     def _shape(self, spatial: tuple[int, ...], channels: int) -> tuple[int, ...]:
         if self.channels_last:
             return (self.batch, *spatial, self.groups, channels)
@@ -131,7 +168,7 @@ def canonical(spec: ConvSpec) -> dict[str, Any]:
     return dict(
         zip(names, columns, strict=True), batch=batch, groups=spec.groups,
         in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
-        channels_last=spec.channels_last, dtype=spec.dtype,
+        channels_last=spec.channels_last, dtype=spec.dtype, shuffle=spec.shuffle,
     )  # fmt: skip
 
 

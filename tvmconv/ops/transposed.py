@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
-from tvmconv.ops.conv import channel_array
+from tvmconv.ops.conv import channel_array, result_index
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.placing import with_placed_result
 from tvmconv.ops.problem import join, split
@@ -30,7 +30,7 @@ def kernel_func(
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(p), p.dtype, name="w")
     b = channel_array(p, "b") if bias else None
-    residue = te.placeholder(p.y_shape, p.dtype, name="r") if residual else None
+    residue = te.placeholder(p.result_shape, p.dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     rank = len(p.spatial)
 
@@ -67,7 +67,8 @@ def kernel_func(
 
     def place(at):
         n, g, o, q, r = parts(at)
-        return join(p, n, g, o, [q[d] * stride + r[d] for d, stride in enumerate(p.stride)]), _inside(p, q, r)
+        spatial = [q[d] * stride + r[d] for d, stride in enumerate(p.stride)]
+        return result_index(p, join(p, n, g, o, spatial)), _inside(p, q, r)
 
     def finish(*at):
         _, g, o, _, _ = parts(at)
@@ -78,7 +79,7 @@ def kernel_func(
 
     y = te.compute(shape, finish, name="y")
     made = te.create_prim_func([t for t in (x, residue, w, b, slopes, y) if t is not None])
-    return with_placed_result(made, p.y_shape, place)
+    return with_placed_result(made, p.result_shape, place)
 
 
 def _inside(p: TransposedProblem, q, r) -> list[tirx.Expr]:
