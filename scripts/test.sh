@@ -8,11 +8,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The tests compile C and C++ programs against the libraries and their headers.
 have_cc || apt_install "a C compiler" gcc g++ libc6-dev
+# Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
+command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
+[ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export TVMCONV_CACHE="$work/cache"  # nothing compiled earlier may pass for today's work
 export TVMCONV_ALL_TOOLS=1          # a missing tool is a failure, not a skipped test
+export TVMCONV_ROOTS="$work/roots"
+for arch in arm64 armhf; do scripts/debian_root.sh "$arch" "$TVMCONV_ROOTS/$arch"; done
 
 say "making a fresh virtual environment ..."
 make_venv "$work/venv"

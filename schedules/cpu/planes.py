@@ -102,8 +102,9 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     """(output channels, rows, vectors along the row) of the register tile."""
     width = -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
     if p.out_group == 1:
-        rows = min(p.out_spatial[-2], 4) if len(p.spatial) > 1 else 1
-        return 1, rows, min(width, 2)
+        vectors = min(width, 2)
+        most = min(4, (machine.vector_registers - 2) // vectors)
+        return 1, min(p.out_spatial[-2], most) if len(p.spatial) > 1 else 1, vectors
     best, best_score = (1, 1, 1), 0.0
     for vectors in range(1, min(width, 4) + 1):
         for channels in range(1, min(p.out_group, (machine.vector_registers - vectors - 1) // vectors) + 1):

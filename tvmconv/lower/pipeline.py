@@ -10,6 +10,7 @@ from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.nan import KeepNaN
+from tvmconv.lower.soft import WriteOut
 from tvmconv.lower.windows import LoadWindows
 
 
@@ -29,7 +30,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.StmtSimplify(), s.LowerOpaqueBlock(),
         ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        t.VectorizeLoop(True), KeepNaN, LoadWindows, LowerDots, t.StorageRewrite(), t.UnrollLoop(),
+        WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWindows, LowerDots, t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),

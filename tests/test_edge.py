@@ -1,0 +1,100 @@
+"""Libraries for ARM and RISC-V, linked by zig and run under qemu-user: in a C program and in our runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import edge
+import pytest
+
+import tvmconv
+
+# Target, zig's name of it, CPU models that must run it.
+TARGETS = {
+    "cortex-a53": ("aarch64-linux-gnu.2.17", ["cortex-a53"]),
+    "cortex-a72": ("aarch64-linux-gnu.2.17", ["cortex-a72"]),
+    "cortex-a76": ("aarch64-linux-gnu.2.17", ["cortex-a76", "neoverse-n1"]),
+    "armv7-neon": ("arm-linux-gnueabihf.2.17", ["cortex-a7", "cortex-a15"]),
+    "riscv64": ("riscv64-linux-gnu", [None]),
+}
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp(request.param)
+    path, library = edge.build(request.param, folder)
+    return request.param, edge.Emulated(path, library.manifest, TARGETS[request.param][0]), path
+
+
+def test_c_program_gives_what_the_reference_does(built: Any) -> None:
+    target, emulated, _ = built
+    for cpu in TARGETS[target][1]:
+        emulated.assert_right(cpu)
+
+
+def test_needs_the_c_library_alone_and_an_old_one(built: Any) -> None:
+    _, emulated, path = built
+    text = edge.run("readelf", "--wide", "--dynamic", "--version-info", path).stdout
+    needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
+    assert needed <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-armhf.so.3",
+                      "ld-linux-riscv64-lp64d.so.1"}  # fmt: skip
+    newest = max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", text))
+    assert newest <= ((2, 27) if emulated.arch == "riscv64" else (2, 17))
+
+
+def test_a_cpu_without_the_features_is_refused(built: Any) -> None:
+    target, emulated, _ = built
+    lacking = {"cortex-a76": ("cortex-a53", "asimddp"), "armv7-neon": ("cortex-a9", "vfpv4")}
+    if target not in lacking:
+        pytest.skip("this CPU runs all models")
+    cpu, feature = lacking[target]
+    entry = emulated.manifest["functions"][0]
+    arrays = edge.verify.random_arrays(tvmconv.ConvSpec.parse(entry["descriptor"]), entry["arguments"],
+                                       "normal", 0)  # fmt: skip
+    code, said, _ = emulated.call("dw", list(arrays.values()), cpu)
+    assert code == 4 and "this CPU lacks" in said and feature in said
+
+
+RUNTIME = """
+import json, sys, tvmconv
+from tvmconv.verify import verify
+names = json.loads(sys.argv[2])
+try:
+    checks = list(verify(tvmconv.load(sys.argv[1]), names))
+except tvmconv.ArtifactError as error:
+    print(json.dumps({"error": str(error)}))
+else:
+    print(json.dumps({"ok": [c.name for c in checks if c.ok], "wrong": [str(c) for c in checks if not c.ok]}))
+"""
+
+
+def run_python(arch: str, cpu: str, library: Path, names: list[str]) -> dict[str, Any]:
+    """What RUNTIME prints in an emulated Python that has numpy and this source tree, and no compiler."""
+    edge.emulator(arch)
+    source = Path(tvmconv.__file__).parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(source), "TVMCONV_QEMU_CPU": cpu}
+    done = subprocess.run(
+        [edge.root(arch) / "python3", "-c", RUNTIME, library, json.dumps(names)], env=environment,
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("target", ["cortex-a53", "cortex-a76", "armv7-neon"])
+def test_runtime_in_python(target: str, tmp_path: Path) -> None:
+    path, library = edge.build(target, tmp_path)
+    # NumPy has no bfloat16 of its own.
+    names = [name for name in library.functions if name != "brain"]
+    arch, cpu = library.machine.arch, {"armv7-neon": "cortex-a15"}.get(target, target)
+    found = run_python(arch, cpu, path, names)
+    assert found.get("wrong") == [] and len(found["ok"]) == 2 * len(names), found
+    if target == "cortex-a76":
+        refused = run_python(arch, "cortex-a53", path, names)
+        assert "needs " in refused["error"] and "asimddp" in refused["error"]
+        assert "--target aarch64-generic" in refused["error"]
