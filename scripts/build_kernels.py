@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Example of a build step: a model's convolutions compiled for the targets of a product.
+"""Example of a build step: a model's convolutions and poolings compiled for the targets of a product.
 
 Copy it into your build and edit the part below. `python build_kernels.py` leaves in OUTPUT, for each target:
 
     TARGET/model.so    the kernels with their weights, needing nothing but the C library
-    TARGET/model.h     declares the C functions, one for each different convolution
-    TARGET/model.json  the function of each Conv node, and where its activations come from and go to
+    TARGET/model.h     declares the C functions, one for each different layer
+    TARGET/model.json  the function of each layer's node, and where its activations come from and go to
 
 A build tool runs it when the model changes: it depends on MODEL and writes these files and no others. With
 CMake, for instance:
@@ -68,8 +68,8 @@ def main() -> int:
 def build(model: Path, output: Path, targets: list[str], shapes: dict) -> None:
     """One library a target."""
     # The layers are the same for all targets: find them once. Each layer has its descriptor (layer.spec), its
-    # weights with batch normalisation folded in (layer.w, layer.bias), and the names of the values in the
-    # graph between which it stands (layer.x, layer.y).
+    # weights with batch normalisation folded in (layer.bound), and the names of the values in the graph
+    # between which it stands (layer.inputs, layer.y).
     found = extract(model, shapes, layout=LAYOUT)
     for item in found.skipped:
         print(f"build_kernels: not compiled: {item.op_type} {item.name}: {item.reason}", file=sys.stderr)
@@ -89,14 +89,14 @@ def build(model: Path, output: Path, targets: list[str], shapes: dict) -> None:
                 "node": node,
                 "function": function["name"],
                 "descriptor": function["descriptor"],
-                "from": layers[node].x,
+                "from": layers[node].inputs,
                 "to": layers[node].y,
             }
             for function in library.manifest["functions"]
             for node in function["onnx_nodes"]
         ]
         path.with_suffix(".json").write_text(json.dumps(table, indent=2) + "\n")
-        print(f"{path}: {len(table)} convolutions in {len(library.functions)} functions")
+        print(f"{path}: {len(table)} layers in {len(library.functions)} functions")
 
 
 def show(done: int, total: int, descriptor: str) -> None:

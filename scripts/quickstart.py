@@ -43,14 +43,7 @@ VIEWS = np.array([[0.299, 0.587, 0.114], [1, 0, 0], [0, 1, 0], [0, 0, 1]])  # gr
 
 def main() -> int:
     """Do it all; returns 1 if a kernel disagrees with ONNX Runtime."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("build-quickstart"), help="output folder")
-    parser.add_argument("--target", default="native", help="what to compile for; it has to run here")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-
+    args = arguments(__doc__)
     start = time.perf_counter()
     library = tvmconv.compile(LAYERS, target=args.target)
     path = library.export(args.out / "quickstart.so")
@@ -58,7 +51,7 @@ def main() -> int:
     print(f"compiled {len(LAYERS)} kernels for {module.manifest['target']['name']} "
           f"in {time.perf_counter() - start:.1f} s\n")  # fmt: skip
 
-    photo = photograph()
+    photo = photograph(slice(448), slice(32, 480))[None]
     arrays = {"photo": photo}
     x, good = photo, True
     print(f"{'kernel':6}  {'µs':>8}  {'GFLOP/s':>7}  {'error':>7}  descriptor")
@@ -87,15 +80,27 @@ def main() -> int:
     return 0 if good else 1
 
 
-def photograph() -> np.ndarray:
-    """A photograph out of the scikit-image package, float32 (1, 224, 224, 3) from 0 to 1."""
+def arguments(description: str) -> argparse.Namespace:
+    """What the command line says; the output folder exists afterwards."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("build-quickstart"), help="output folder")
+    parser.add_argument("--target", default="native", help="what to compile for; it has to run here")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def photograph(rows: slice, columns: slice) -> np.ndarray:
+    """Part of a photograph out of the scikit-image package, halved in size: float32 (H, W, 3) from 0 to 1."""
     from PIL import Image
 
     package = Path(find_spec("skimage").submodule_search_locations[0])
     with Image.open(package / "data" / "astronaut.png") as file:
-        pixels = np.asarray(file.convert("RGB"), np.float32) / 255
-    square = pixels[:448, 32:480]
-    return square.reshape(224, 2, 224, 2, 3).mean((1, 3), dtype=np.float32)[None]
+        pixels = np.asarray(file.convert("RGB"), np.float32)[rows, columns] / 255
+    height, width, _ = pixels.shape
+    return pixels.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3), dtype=np.float32)
 
 
 def weights(name: str) -> tuple[np.ndarray, np.ndarray]:

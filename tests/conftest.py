@@ -11,6 +11,8 @@ import libraries
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tvmconv
+
 settings.register_profile(
     "repeatable",
     derandomize=True,
@@ -29,6 +31,21 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return libraries.library().export(tmp_path_factory.mktemp("plain") / "conv.so")
+
+
+@pytest.fixture(scope="session")
+def module() -> tvmconv.Module:
+    return libraries.module()
+
+
+@pytest.fixture(scope="session")
+def dw(module: tvmconv.Module) -> tvmconv.Function:
+    return module["dw"]
+
+
+@pytest.fixture(scope="session")
+def bound(dw: tvmconv.Function) -> tvmconv.Bound:
+    return dw.bind(*libraries.case("dw")[1:3])
 
 
 # What no installation could change: this CPU, what a compiler is, what a case means.

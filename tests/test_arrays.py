@@ -14,21 +14,6 @@ import tvmconv
 from tvmconv.runtime import arrays
 
 
-@pytest.fixture(scope="module")
-def module() -> tvmconv.Module:
-    return libraries.module()
-
-
-@pytest.fixture(scope="module")
-def dw(module: tvmconv.Module) -> tvmconv.Function:
-    return module["dw"]
-
-
-@pytest.fixture(scope="module")
-def bound(dw: tvmconv.Function) -> tvmconv.Bound:
-    return dw.bind(*libraries.case("dw")[1:3])
-
-
 def test_torch(dw: tvmconv.Function) -> None:
     x, w, bias, expected = (torch.from_numpy(a.copy()) for a in libraries.case("dw"))
     f = dw.bind(w, bias)

@@ -11,7 +11,7 @@ from onnx import helper
 from onnx_models import Net, check_layers, small_network
 
 import tvmconv
-from tvmconv.onnx.layers import extract
+from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.model import parse_shapes
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 from onnx_models import Net, check_layers, small_network
 
-from tvmconv.onnx.layers import extract
+from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.report import by_kind
+from tvmconv.pool_spec import PoolSpec
+from tvmconv.spec import ConvSpec
 
 
 def activations(net: Net, *outputs: str) -> list[str | None]:
@@ -148,7 +152,7 @@ def test_folding_of_affine_nodes(layout):
         lambda net, y: net.op("Add", y, net.random(1, 1, 7, 6)),  # a value for each pixel
         lambda net, y: net.op("Mul", y, net.random(6)),  # for each column
         lambda net, y: net.op("Add", y, net.random(1, 1, 1, 1, 1)),  # makes the result 5-D
-        lambda net, y: net.op("Add", y, "x2"),  # not constant
+        lambda net, y: net.op("Add", y, "x2"),  # one value for all channels, and not constant
         lambda net, y: net.op("Div", net.const(2.0), y),
         lambda net, y: net.op("Add", y, y),
         lambda net, y: net.batch_norm(y, 6, training_mode=1, outputs=3),
@@ -156,7 +160,7 @@ def test_folding_of_affine_nodes(layout):
 )
 def test_what_is_not_folded(build):
     net = Net()
-    net.inputs.append(helper.make_tensor_value_info("x2", TensorProto.FLOAT, (1, 6, 7, 6)))
+    net.inputs.append(helper.make_tensor_value_info("x2", TensorProto.FLOAT, (1, 1, 7, 6)))
     build(net, net.conv("x", 4, 6))
     (layer,) = extract(net.model()).layers
     assert len(layer.nodes) == 1 and not layer.spec.bias
@@ -198,7 +202,9 @@ def test_network_of_all_kinds():
         check_layers(found)
         assert [layer.spec.kind for layer in found.layers] == [
             "dense", "pointwise", "depthwise", "pointwise", "grouped", "depthwise", "pointwise", "pointwise",
+            "global_avgpool",
         ]  # fmt: skip
+        assert [layer.name for layer in found.layers if "residual" in layer.inputs] == ["Conv_8"]
         kinds = {kind.kind: kind for kind in by_kind(found.layers)}
         assert (kinds["pointwise"].layers, kinds["pointwise"].distinct) == (4, 3)
         assert kinds["total"].flops == sum(layer.spec.flops for layer in found.layers)
@@ -216,14 +222,20 @@ def test_other_ranks(rank):
 
 
 def test_models_of_the_onnx_wheel():
-    """Real architectures (with constant weights): as many layers as convolutions, batch norms all folded."""
-    from pathlib import Path
-
+    """Real architectures (with constant weights): every convolution and pooling is a layer, every batch
+    normalisation behind a convolution and every sum around a block is part of one."""
     folder = Path(onnx.__file__).parent / "backend/test/data/light"
-    for name, count in (("resnet50", 53), ("densenet121", 121), ("shufflenet", 49), ("inception_v2", 69)):
+    for name, convolutions, poolings, sums in [
+        ("resnet50", 53, 2, 16), ("densenet121", 121, 5, 0), ("shufflenet", 49, 5, 13),
+        ("inception_v2", 69, 13, 0), ("squeezenet", 26, 4, 0), ("vgg19", 16, 5, 0),
+    ]:  # fmt: skip
         found = extract(folder / f"light_{name}.onnx")
         folded = {node for layer in found.layers for node in layer.nodes}
         after = [node for node in found.model.graph.nodes if node.op_type == "BatchNormalization"]
         directly = [node for node in after if found.model.graph.producer(node.input[0]).op_type == "Conv"]
-        assert len(found.layers) == count
         assert all(node.name in folded for node in directly)
+        specs = [layer.spec for layer in found.layers]
+        assert sum(isinstance(spec, ConvSpec) for spec in specs) == convolutions
+        assert sum(isinstance(spec, PoolSpec) for spec in specs) == poolings
+        assert sum(getattr(spec, "residual", False) for spec in specs) == sums
+        assert not found.skipped

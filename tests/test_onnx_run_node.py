@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_cases
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
+from onnx_cases import check
 
 import tvmconv
 
-DATA = Path(onnx.__file__).parent / "backend/test/data"
 IN_MEMORY = (
     "test_basic_conv_with_padding",
     "test_basic_conv_without_padding",
@@ -25,17 +24,7 @@ IN_MEMORY = (
 )
 
 
-def _single_conv(folder: Path) -> bool:
-    graph = onnx.load(folder / "model.onnx").graph
-    return [node.op_type for node in graph.node if node.op_type != "Constant"] == ["Conv"]
-
-
-ON_DISK = sorted(
-    folder
-    for kind in ("node", "simple", "pytorch-converted", "pytorch-operator")
-    for folder in (DATA / kind).glob("*onv*")
-    if "ranspose" not in folder.name and _single_conv(folder)
-)
+ON_DISK = [folder for folder, _ in onnx_cases.on_disk("Conv")]
 
 
 @pytest.fixture(scope="module")
@@ -45,41 +34,17 @@ def in_memory():
 
 def test_no_case_is_left_out(in_memory):
     assert set(IN_MEMORY) == set(in_memory)
-    assert {onnx.load(folder / "model.onnx").graph.input[0].name for folder in ON_DISK}
     assert len(ON_DISK) >= 27
 
 
 @pytest.mark.parametrize("name", IN_MEMORY)
 def test_onnx_case_in_memory(name, in_memory):
-    case = in_memory[name]
-    (node,) = case.model.graph.node
-    for inputs, outputs in case.data_sets:
-        check(tvmconv.onnx.run_node(node, inputs), outputs, case.rtol, case.atol)
+    onnx_cases.run_in_memory(in_memory[name])
 
 
 @pytest.mark.parametrize("folder", ON_DISK, ids=lambda folder: folder.name)
 def test_onnx_case_on_disk(folder):
-    graph = onnx.load(folder / "model.onnx").graph
-    (node,) = [node for node in graph.node if node.op_type == "Conv"]
-    given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    free = [value.name for value in graph.input if value.name not in given]
-    sets = sorted(folder.glob("test_data_set_*"))
-    assert sets
-    for data in sets:
-        arrays = {name: _tensor(data / f"input_{i}.pb") for i, name in enumerate(free)}
-        outputs = [_tensor(data / f"output_{i}.pb") for i in range(len(graph.output))]
-        check(tvmconv.onnx.run_node(node, {**given, **arrays}), outputs, 1e-3, 1e-7)
-
-
-def _tensor(path: Path) -> np.ndarray:
-    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
-
-
-def check(actual, expected, rtol, atol):
-    assert len(actual) == len(expected)
-    for got, want in zip(actual, expected, strict=True):
-        assert got.dtype == want.dtype and got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=rtol, atol=max(atol, 1e-6 * np.abs(want).max()))
+    onnx_cases.run_on_disk(folder, ("Conv",))
 
 
 ATTRIBUTES = [

@@ -6,37 +6,26 @@ import itertools
 import re
 
 import numpy as np
-import onnx
 import onnx_cases
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
+from onnx_cases import check
 from onnx_models import Net, check_layers
-from test_onnx_run_node import DATA, check, onnxruntime_output
+from test_onnx_run_node import onnxruntime_output
 
 import tvmconv
 from tvmconv.onnx import compile_model, verify_model
-from tvmconv.onnx.layers import extract
+from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.transposed import transposed_spec
 
-ON_DISK = sorted(
-    folder
-    for kind in ("node", "simple", "pytorch-converted", "pytorch-operator")
-    for folder in (DATA / kind).glob("*ranspose*")
-    if [node.op_type for node in onnx.load(folder / "model.onnx").graph.node] == ["ConvTranspose"]
-)
+ON_DISK = [folder for folder, _ in onnx_cases.on_disk("ConvTranspose")]
 
 
-@pytest.fixture(scope="module")
-def in_memory():
-    return list(onnx_cases.in_memory("ConvTranspose").values())
-
-
-def test_onnx_cases_in_memory(in_memory):
-    assert len(in_memory) >= 11
-    for case in in_memory:
-        (node,) = case.model.graph.node
-        for inputs, outputs in case.data_sets:
-            check(tvmconv.onnx.run_node(node, inputs), outputs, case.rtol, case.atol)
+def test_onnx_cases_in_memory():
+    cases = onnx_cases.in_memory("ConvTranspose").values()
+    assert len(cases) >= 11
+    for case in cases:
+        onnx_cases.run_in_memory(case)
 
 
 def test_cases_are_found():
@@ -45,20 +34,7 @@ def test_cases_are_found():
 
 @pytest.mark.parametrize("folder", ON_DISK, ids=lambda folder: folder.name)
 def test_onnx_case_on_disk(folder):
-    graph = onnx.load(folder / "model.onnx").graph
-    (node,) = graph.node
-    given = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    free = [value.name for value in graph.input if value.name not in given]
-    sets = sorted(folder.glob("test_data_set_*"))
-    assert sets
-    for data in sets:
-        arrays = {name: _tensor(data / f"input_{i}.pb") for i, name in enumerate(free)}
-        outputs = [_tensor(data / f"output_{i}.pb") for i in range(len(graph.output))]
-        check(tvmconv.onnx.run_node(node, {**given, **arrays}), outputs, 1e-3, 1e-7)
-
-
-def _tensor(path):
-    return numpy_helper.to_array(onnx.TensorProto.FromString(path.read_bytes()))
+    onnx_cases.run_on_disk(folder, ("ConvTranspose",))
 
 
 ATTRIBUTES = [

@@ -19,21 +19,6 @@ import tvmconv
 from tvmconv.runtime import arrays, cpu
 
 
-@pytest.fixture(scope="module")
-def module() -> tvmconv.Module:
-    return libraries.module()
-
-
-@pytest.fixture(scope="module")
-def dw(module: tvmconv.Module) -> tvmconv.Function:
-    return module["dw"]
-
-
-@pytest.fixture(scope="module")
-def bound(dw: tvmconv.Function) -> tvmconv.Bound:
-    return dw.bind(*libraries.case("dw")[1:3])
-
-
 @pytest.mark.parametrize("name", list(libraries.SPECS))
 def test_every_way_to_call(module: tvmconv.Module, name: str) -> None:
     x, w, bias, expected = libraries.case(name)

@@ -1,4 +1,4 @@
-"""`tvmconv extract`: the convolutions of an ONNX model, as descriptors."""
+"""`tvmconv extract`: the convolutions and poolings of an ONNX model, as descriptors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tvmconv.onnx.layers import Extraction
     from tvmconv.onnx.report import Kind
 
-HELP = """List a model's convolutions as descriptors, and where its time will go.
+HELP = """List a model's convolutions and poolings as descriptors, and where its time will go.
 
 \b
 Examples:
@@ -24,16 +24,17 @@ Examples:
   tvmconv extract model.onnx --shape batch=4 --layout NHWC --json > layers.json
   tvmconv extract model.onnx --descriptors > layers.txt
 
-A convolution's bias, a batch normalisation or other per-channel arithmetic with constants after it, and an
-activation after that become part of it. FLOPs and bytes are of one run: bytes are those that have to move at
-least, each array once. --descriptors prints different ones once, for 'tvmconv compile -f layers.txt';
-'tvmconv compile --onnx' takes the model itself.
+A convolution's bias, a batch normalisation or other per-channel arithmetic with constants after it, then the
+sum with a value of the same shape, and an activation after that become part of it. A convolution between
+DequantizeLinear and QuantizeLinear is one of integers. FLOPs and bytes are of one run: bytes are those that
+have to move at least, each array once. --descriptors prints different ones once, for
+'tvmconv compile -f layers.txt'; 'tvmconv compile --onnx' takes the model itself.
 """
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
-    app.command("extract", help=HELP, short_help="List the convolutions of an ONNX model.")(extract_verb)
+    app.command("extract", help=HELP, short_help="List the layers of an ONNX model.")(extract_verb)
 
 
 def extract_verb(
@@ -46,7 +47,7 @@ def extract_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.onnx.layers import extract
+    from tvmconv.onnx.extraction import extract
     from tvmconv.onnx.model import parse_shapes
     from tvmconv.onnx.report import as_json as report_json
     from tvmconv.onnx.report import by_spec
@@ -63,7 +64,7 @@ def extract_verb(
 
 
 def warn_skipped(found: Extraction) -> None:
-    """Say on stderr which convolutions of the model are not among the layers."""
+    """Say on stderr what of the model one would look for among the layers, and is not there."""
     for item in found.skipped:
         console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
 
@@ -73,7 +74,7 @@ def _print(found: Extraction) -> None:
 
     shapes = ", ".join(f"{name} {console.shape(dims)}" for name, dims in found.shapes.items())
     layers, groups = found.layers, by_spec(found.layers)
-    count = console.count(len(layers), "convolution")
+    count = console.count(len(layers), "layer")
     print(f"{found.model.name}: {count}, {len(groups)} different; opset {found.model.opset}, {shapes}\n")
     _print_kinds(by_kind(layers))
     print()

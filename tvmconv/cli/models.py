@@ -58,7 +58,7 @@ def compile_library(
 ) -> Library:
     """Compile a model's convolutions with a progress bar on stderr; `options` are compile's."""
     from tvmconv.cli.extract import warn_skipped
-    from tvmconv.onnx.layers import extract
+    from tvmconv.onnx.extraction import extract
     from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import parse_shapes
 

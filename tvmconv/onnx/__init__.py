@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tvmconv.onnx.agreement import Agreement, verify_model
-    from tvmconv.onnx.layers import Extraction, Layer, extract
+    from tvmconv.onnx.extraction import extract
+    from tvmconv.onnx.layers import Extraction, Layer
     from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import Model, load, parse_shapes
     from tvmconv.onnx.nodes import run_node
@@ -18,7 +19,8 @@ __all__ = [
 
 _NAMES = {
     "tvmconv.onnx.agreement": ("Agreement", "verify_model"),
-    "tvmconv.onnx.layers": ("Extraction", "Layer", "extract"),
+    "tvmconv.onnx.extraction": ("extract",),
+    "tvmconv.onnx.layers": ("Extraction", "Layer"),
     "tvmconv.onnx.library": ("compile_model",),
     "tvmconv.onnx.model": ("Model", "load", "parse_shapes"),
     "tvmconv.onnx.nodes": ("run_node",),

@@ -15,6 +15,7 @@ import numpy as np
 from tvmconv.descriptor import canonical_activation
 from tvmconv.errors import SpecError
 from tvmconv.onnx.expressions import Expression, X, read
+from tvmconv.onnx.folding import per_channel
 from tvmconv.onnx.graph import Graph, attributes
 
 if TYPE_CHECKING:
@@ -26,15 +27,19 @@ _MAX_NODES = 12  # of one activation
 
 @dataclass(frozen=True)
 class Match:
-    """An activation found: its canonical text, the nodes that it stands for, the value that they make."""
+    """An activation found: its canonical text, the nodes that it stands for, the value that they make.
+
+    slopes: of "prelu", one a channel."""
 
     activation: str
     nodes: tuple[NodeProto, ...]
     value: str
+    slopes: np.ndarray | None = None
 
 
-def match(graph: Graph, value: str, rank: int) -> Match | None:
-    """The largest activation that starts at `value`, an array of `rank` dims, and is all that reads it."""
+def match(graph: Graph, value: str, channels: int, rank: int) -> Match | None:
+    """The largest activation that starts at `value`, (N, channels, *spatial) of `rank` dims, and is all that
+    reads it."""
     expressions: dict[str, Expression] = {value: X}
     behind: dict[str, list[NodeProto]] = {value: []}  # the nodes between x and a value, in order
     best: Match | None = None
@@ -55,7 +60,26 @@ def match(graph: Graph, value: str, rank: int) -> Match | None:
             larger = best is None or len(behind[output]) > len(best.nodes)
             if activation and larger and _is_closed(graph, value, behind[output], output):
                 best = Match(activation, tuple(behind[output]), output)
-    return best
+    return best or _prelu(graph, value, channels, rank)
+
+
+def _prelu(graph: Graph, value: str, channels: int, rank: int) -> Match | None:
+    """PRelu with a slope for each channel, as the one node that reads `value`."""
+    consumers = graph.consumers(value)
+    if len(consumers) != 1 or value in graph.outputs:
+        return None
+    (node,) = consumers
+    standard = node.domain in ("", "ai.onnx") and node.op_type == "PRelu" and len(node.input) == 2
+    slopes = graph.constant(node.input[1]) if standard and node.input[0] == value else None
+    if slopes is None:
+        return None
+    if graph.opset < 7 and slopes.shape == (channels,):
+        each: np.ndarray | None = slopes  # before opset 7 they belonged to the channels, not to the last dim
+    else:
+        each = per_channel(slopes, channels, rank)
+    if each is None:
+        return None
+    return Match("prelu", (node,), node.output[0], np.array(np.broadcast_to(each, (channels,))))
 
 
 def recognise(expression: Expression) -> str | None:

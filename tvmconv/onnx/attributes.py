@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.errors import SpecError
 from tvmconv.onnx.graph import attributes, node_name
+from tvmconv.onnx.layers import shape_in
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def conv_spec(
     *,
     bias: bool,
     dtype: str = "float32",
+    residual: bool = False,
     activation: str | None = None,
     layout: str = "NCHW",
 ) -> ConvSpec:
@@ -32,33 +34,21 @@ def conv_spec(
     ``x_shape`` (N, C, *spatial) and ``w_shape`` (O, C/group, *kernel) are ONNX's; ``layout`` is that of the
     spec. Raises SpecError, which names the node.
     """
+    x, w = tuple(x_shape), tuple(w_shape)
     try:
-        return _conv_spec(node, tuple(x_shape), tuple(w_shape), bias, dtype, activation, layout)
+        found, kernel = window(node, x, w)
+        rank = len(kernel)
+        strides, dilations = per_dim(found, "strides", rank), per_dim(found, "dilations", rank)
+        group = found.get("group", 1)
+        if w[1] * group != x[1]:
+            raise SpecError(f"w: shape {w} with group {group}, expected {x[1]} input channels as x {x} has")
+        pads = padding(found, x[2:], kernel, strides, dilations)
+        return ConvSpec(
+            shape_in(layout, x), w[0], kernel, stride=strides, padding=pads, dilation=dilations, groups=group,
+            layout=layout, dtype=dtype, bias=bias, residual=residual, activation=activation,
+        )  # fmt: skip
     except SpecError as error:
         raise SpecError(f"node {node_name(node)}: {error}") from None
-
-
-def _conv_spec(
-    node: NodeProto,
-    x: tuple[int, ...],
-    w: tuple[int, ...],
-    bias: bool,
-    dtype: str,
-    activation: str | None,
-    layout: str,
-) -> ConvSpec:
-    found, kernel = window(node, x, w)
-    rank = len(kernel)
-    strides = per_dim(found, "strides", rank)
-    dilations = per_dim(found, "dilations", rank)
-    group = found.get("group", 1)
-    if w[1] * group != x[1]:
-        raise SpecError(f"w: shape {w} with group {group}, expected {x[1]} input channels as x {x} has")
-    pads = padding(found, x[2:], kernel, strides, dilations)
-    return ConvSpec(
-        (x[0], *x[2:], x[1]) if layout == "NHWC" else x, w[0], kernel, stride=strides, padding=pads,
-        dilation=dilations, groups=group, layout=layout, dtype=dtype, bias=bias, activation=activation,
-    )  # fmt: skip
 
 
 def window(node: NodeProto, x: tuple[int, ...], w: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, ...]]:

@@ -1,13 +1,15 @@
-"""What follows a convolution and can go into its weights and bias: y*scale + shift for each channel."""
+"""What follows a convolution and can go into it: y*scale + shift for each channel into weights and bias, and
+the sum with another value of the same shape, its residual."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvmconv.onnx.graph import Graph, attributes
+from tvmconv.onnx.graph import Graph, Value, attributes
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -21,6 +23,34 @@ class Affine:
     value: str
     scale: np.ndarray
     shift: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A node that adds ``other``, an array of the same shape, to a value."""
+
+    node: NodeProto
+    value: str
+    other: str
+
+
+def residual_after(
+    graph: Graph, value: str, shape: tuple[int, ...], known: Mapping[str, Value], taken: Collection[int]
+) -> Sum | None:
+    """The node that alone reads `value`, of this shape, and adds another value of it; or None.
+
+    taken: ids of nodes that are part of other layers already."""
+    consumers = graph.consumers(value)
+    if len(consumers) != 1 or value in graph.outputs:
+        return None
+    (node,) = consumers
+    standard = node.domain in ("", "ai.onnx") and node.op_type in ("Add", "Sum")
+    if not standard or len(node.input) != 2 or id(node) in taken or node.input[0] == node.input[1]:
+        return None
+    other = node.input[1 if node.input[0] == value else 0]
+    if graph.constant(other) is not None or other not in known or known[other].shape != shape:
+        return None
+    return Sum(node, node.output[0], other)
 
 
 def affine_after(graph: Graph, value: str, channels: int, rank: int) -> Affine | None:
@@ -73,7 +103,7 @@ def _arithmetic(graph: Graph, node: NodeProto, value: str, channels: int, rank: 
     other = graph.constant(node.input[1 if first else 0])
     if other is None or other.dtype.kind != "f":
         return None
-    constant = _per_channel(other.astype(np.float64), channels, rank)
+    constant = per_channel(other.astype(np.float64), channels, rank)
     if constant is None:
         return None
     one, zero = np.ones(()), np.zeros(())
@@ -87,7 +117,7 @@ def _arithmetic(graph: Graph, node: NodeProto, value: str, channels: int, rank: 
         return (1 / constant, zero) if first else None
 
 
-def _per_channel(array: np.ndarray, channels: int, rank: int) -> np.ndarray | None:
+def per_channel(array: np.ndarray, channels: int, rank: int) -> np.ndarray | None:
     """A constant broadcast against (N, channels, *spatial) as one value a channel; None if it is not that."""
     if array.ndim > rank:
         return None  # it would add dims to the result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from tvmconv.dtypes import name_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -13,9 +15,16 @@ if TYPE_CHECKING:
 # Nodes whose result is a constant where their inputs are: what exporters put between weights and their use.
 _FOLDABLE = {
     "Add", "Cast", "Concat", "ConstantOfShape", "DequantizeLinear", "Div", "Dropout", "Expand", "Flatten",
-    "Gather", "Identity", "Mul", "Neg", "Pow", "Reciprocal", "Reshape", "Shape", "Slice", "Split", "Sqrt",
-    "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Gather", "Identity", "Mul", "Neg", "Pow", "QuantizeLinear", "Reciprocal", "Reshape", "Shape", "Slice",
+    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
 }  # fmt: skip
+
+
+class Value(NamedTuple):
+    """Shape, and name of the type, of a value of a graph."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class Graph:
@@ -84,6 +93,12 @@ class Graph:
             return np.asarray(ReferenceEvaluator(model).run([value], {})[0])
         except Exception:  # the evaluator raises what it likes; then the value is simply not known
             return None
+
+
+def value_of(graph: Graph, known: Mapping[str, Value], name: str) -> Value:
+    """Shape and type of a value that is known, or constant."""
+    array = graph.constant(name)
+    return known[name] if array is None else Value(array.shape, name_of(array))
 
 
 def node_name(node: NodeProto) -> str:

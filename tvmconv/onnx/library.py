@@ -1,4 +1,4 @@
-"""A model's convolutions compiled into one library whose manifest knows the model's nodes."""
+"""A model's convolutions and poolings compiled into one library whose manifest knows the model's nodes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.dtypes import FLOATS
 from tvmconv.errors import SpecError
-from tvmconv.onnx.layers import Extraction, Layer, extract
+from tvmconv.onnx.extraction import extract
+from tvmconv.onnx.layers import Extraction, Layer
 from tvmconv.onnx.model import Shapes, Source
 
 if TYPE_CHECKING:
@@ -29,14 +31,15 @@ def compile_model(
     prefix: str = "tvmconv",
     cc: str | None = None,
 ) -> Library:
-    """Every convolution of a model, compiled for a target into one library; equal ones are one function.
+    """Every convolution and pooling of a model, compiled for a target into one library; equal ones are one
+    function.
 
     ``source``, ``shapes`` and ``layout`` as for ``extract``, or what it returned. ``bake_weights``: the
     library holds the weights, prepacked, and its functions need none (those whose weights the graph computes
     still do). The others as for ``tvmconv.compile``.
 
     In the manifest, "onnx" says of which model (its SHA-256), for which input shapes and layout; each
-    function's "onnx_nodes" are the layers that it computes, by the names of their Conv nodes.
+    function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
     """
     from tvmconv.artifact.baking import packed_weights
     from tvmconv.artifact.library import Library
@@ -53,9 +56,9 @@ def compile_model(
     specs = {name: layers[0].spec for name, layers in named.items()}
     plain = compile(specs, target, tuning_logs, jobs=jobs, progress=progress, prefix=prefix, cc=cc)
     baked = {
-        name: packed_weights(plain.functions[name], _weights(layers[0]))
+        name: packed_weights(plain.functions[name], layers[0].weights)
         for name, layers in named.items()
-        if bake_weights and layers[0].constant
+        if bake_weights and _can_be_baked(layers[0])
     }
     return Library(
         plain.functions, plain.machine, prefix=prefix, cc=cc, baked=baked, about=_about(found),
@@ -71,14 +74,14 @@ def functions_of(found: Extraction, bake_weights: bool) -> dict[str, list[Layer]
     named: dict[str, list[Layer]] = {}
     for layer in found.layers:
         name = default_name(layer.spec)
-        if bake_weights and layer.constant:
+        if bake_weights and _can_be_baked(layer):
             name = f"{name}_{layer.weights_digest[:8]}"
         named.setdefault(name, []).append(layer)
     return named
 
 
-def _weights(layer: Layer) -> dict[str, Any]:
-    return {"w": layer.w, **({} if layer.bias is None else {"bias": layer.bias})}
+def _can_be_baked(layer: Layer) -> bool:
+    return bool(layer.weights) and layer.constant and getattr(layer.spec, "out_dtype", "") in FLOATS
 
 
 def _about(found: Extraction) -> Mapping[str, Any]:

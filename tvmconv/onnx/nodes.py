@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +11,11 @@ from tvmconv.descriptor import unknown
 from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import conv_spec
-from tvmconv.onnx.graph import node_name
+from tvmconv.onnx.deform import run_deform
+from tvmconv.onnx.graph import Value, node_name
+from tvmconv.onnx.integers import INTEGER_INPUTS, QLINEAR_INPUTS, integer_spec
 from tvmconv.onnx.model import require_onnx
-from tvmconv.onnx.pooling import run_deform, run_pool
+from tvmconv.onnx.pooling import run_pool
 from tvmconv.onnx.transposed import transposed_spec
 
 if TYPE_CHECKING:
@@ -62,32 +63,32 @@ def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Arra
 
 
 def _conv_integer(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
-    x, w, x_zero, w_zero = _arguments(
-        node, arrays, ("x", "w", "x_zero_point", "w_zero_point"), required=2
-    )
+    x, w, x_zero, w_zero = _arguments(node, arrays, INTEGER_INPUTS, required=2)
     return _integers(node, x, w, None, "int32", [x_zero, w_zero], target)
 
 
 def _qlinear_conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
-    names = [f"{array}{part}" for array in "xwy" for part in ("", "_scale", "_zero_point")]
-    names.remove("y")
-    x, xs, xz, w, ws, wz, ys, yz, bias = _arguments(node, arrays, (*names, "bias"), required=8)
+    x, xs, xz, w, ws, wz, ys, yz, bias = _arguments(node, arrays, QLINEAR_INPUTS, required=8)
     return _integers(node, x, w, bias, name_of(yz), [xs, xz, ws, wz, ys, yz], target)
 
 
 def _integers(
-    node: NodeProto, x: Array, w: Array, bias: Array | None, out_dtype: str, quantisation: list[Any],
+    node: NodeProto,
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    out_dtype: str,
+    quantisation: list[Any],
     target: str,
 ) -> list[Array]:
     from tvmconv.api import function
 
+    seen = (Value(array.shape, name_of(array)) for array in (x, w))
+    spec = integer_spec(node, *seen, bias=bias is not None, out_dtype=out_dtype)
     try:
-        spec = conv_spec(node, x.shape, w.shape, bias=bias is not None, dtype=name_of(x))
-        spec = replace(spec, out_dtype=out_dtype, weight_dtype=name_of(w))
         return [function(spec, target)(x, w, bias, *quantisation)]
     except SpecError as error:
-        text = str(error)
-        raise SpecError(text if text.startswith("node ") else f"node {node_name(node)}: {text}") from None
+        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def _arguments(

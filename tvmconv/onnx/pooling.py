@@ -1,16 +1,16 @@
-"""ONNX's poolings and DeformConv, as single nodes."""
+"""ONNX's poolings: as specs, as layers of models, and run as single nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvmconv.deform_spec import DeformSpec
 from tvmconv.errors import SpecError
-from tvmconv.onnx.attributes import padding
-from tvmconv.onnx.graph import attributes, node_name
+from tvmconv.onnx.attributes import padding, per_dim
+from tvmconv.onnx.graph import Graph, Value, attributes, node_name, value_of
+from tvmconv.onnx.layers import Layer, shape_in
 from tvmconv.pool_spec import PoolSpec
 
 if TYPE_CHECKING:
@@ -19,28 +19,41 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 
-def pool_spec(node: NodeProto, x_shape: Sequence[int], dtype: str = "float32") -> PoolSpec:
-    """The spec of MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool. Raises SpecError."""
+def pool_spec(
+    node: NodeProto, x_shape: Sequence[int], dtype: str = "float32", layout: str = "NCHW"
+) -> PoolSpec:
+    """The spec of MaxPool, AveragePool, GlobalMaxPool, GlobalAveragePool; ``x_shape`` is ONNX's (N, C,
+    *spatial), ``layout`` that of the spec. Raises SpecError."""
     x = tuple(x_shape)
     if not 3 <= len(x) <= 5:
         raise SpecError(f"x: shape {x}, expected 3 to 5 dims (1 to 3 of them spatial)")
     operation = "max" if "Max" in node.op_type else "avg"
     if node.op_type.startswith("Global"):
-        return PoolSpec(x, x[2:], operation=operation, dtype=dtype)
+        return PoolSpec(shape_in(layout, x), x[2:], operation=operation, dtype=dtype, layout=layout)
     found = attributes(node)
     if "kernel_shape" not in found:
         raise SpecError("kernel_shape: none, expected one size a spatial dim")
     rank = len(x) - 2
     kernel, strides, dilations = (
-        _per_dim(found, name, rank) for name in ("kernel_shape", "strides", "dilations")
+        per_dim(found, name, rank) for name in ("kernel_shape", "strides", "dilations")
     )
     # auto_pad is computed for a rounded-down count; with VALID, ceil_mode may still add a window.
     pads = padding(found, x[2:], kernel, strides, dilations)
     return PoolSpec(
-        x, kernel, operation=operation, stride=strides, padding=pads, dilation=dilations,
-        ceil_mode=bool(found.get("ceil_mode", 0)), dtype=dtype,
+        shape_in(layout, x), kernel, operation=operation, stride=strides, padding=pads, dilation=dilations,
+        ceil_mode=bool(found.get("ceil_mode", 0)), dtype=dtype, layout=layout,
         count_include_pad=operation == "avg" and bool(found.get("count_include_pad", 0)),
     )  # fmt: skip
+
+
+def pool_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer:
+    """A pooling node as a layer; raises SpecError for one that cannot be."""
+    if len(node.output) > 1 and node.output[1]:
+        raise SpecError("Indices: kernels have no such result")
+    x = value_of(graph, known, node.input[0])
+    name = node_name(node)
+    spec = pool_spec(node, x.shape, x.dtype, layout)
+    return Layer(name, spec, (name,), {"x": node.input[0]}, node.output[0], {}, {})
 
 
 def run_pool(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
@@ -68,8 +81,20 @@ def max_indices(spec: PoolSpec, x: Array, y: Array, *, column_major: bool = Fals
     first of the window; int64. ``column_major``: the last two dims of an image are swapped in that place.
     NumPy's work, not a kernel's. Channels-first."""
     rank, spatial = spec.rank, spec.in_spatial
-    pads = [(lo, max(0, spec.dilation[d] * (spec.kernel[d] - 1) + (spec.out_spatial[d] - 1) * spec.stride[d]
-                     + 1 - lo - spatial[d])) for d, (lo, _) in enumerate(spec.padding)]
+    pads = [
+        (
+            lo,
+            max(
+                0,
+                spec.dilation[d] * (spec.kernel[d] - 1)
+                + (spec.out_spatial[d] - 1) * spec.stride[d]
+                + 1
+                - lo
+                - spatial[d],
+            ),
+        )
+        for d, (lo, _) in enumerate(spec.padding)
+    ]
     outside = [(0, 0), (0, 0), *pads]
     strides = np.cumprod([1, *spatial[:0:-1]])[::-1] if not column_major else np.cumprod([1, *spatial[:-1]])
     place = sum(
@@ -89,38 +114,3 @@ def max_indices(spec: PoolSpec, x: Array, y: Array, *, column_major: bool = Fals
         equal = (seen == y) | ((seen != seen) & (y != y))
         best = np.where((best < 0) & (here >= 0) & equal, here + planes, best)
     return best
-
-
-def run_deform(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
-    """The output of a DeformConv node: x, w, offset, and maybe bias and mask. Raises SpecError."""
-    from tvmconv.api import function
-
-    try:
-        x, w, offset, bias, mask = [*arrays, *[None] * (5 - len(arrays))]
-        for name, array in (("x", x), ("w", w), ("offset", offset)):
-            if array is None:
-                raise SpecError(f"inputs: no {name}, expected x, w, offset and maybe bias, mask")
-        if x.ndim != 4 or w.ndim != 4:
-            raise SpecError(f"x: shape {x.shape}, expected 4 dims, as w: {w.shape}")
-        found = attributes(node)
-        stated = found.get("kernel_shape")
-        if stated is not None and tuple(stated) != w.shape[2:]:
-            raise SpecError(f"kernel_shape: {tuple(stated)}, expected {w.shape[2:]} as w {w.shape} has")
-        strides, dilations = _per_dim(found, "strides", 2), _per_dim(found, "dilations", 2)
-        spec = DeformSpec(
-            x.shape, w.shape[0], w.shape[2:], stride=strides, dilation=dilations,
-            padding=padding(found, x.shape[2:], w.shape[2:], strides, dilations),
-            groups=found.get("group", 1), offset_groups=found.get("offset_group", 1),
-            mask=mask is not None, bias=bias is not None, dtype=x.dtype.name,
-        )  # fmt: skip
-        inputs = [offset] if mask is None else [offset, mask]
-        return [function(spec, target)(x, w, bias, *inputs)]
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
-
-
-def _per_dim(found: dict[str, Any], name: str, rank: int) -> tuple[int, ...]:
-    values = tuple(found.get(name, (1,) * rank))
-    if len(values) != rank or min(values) < 1:
-        raise SpecError(f"{name}: {values}, expected {rank} positive integers")
-    return values

@@ -57,7 +57,7 @@ def _layer(layer: Layer) -> dict[str, Any]:
         "descriptor": str(layer.spec),
         "kind": layer.spec.kind,
         "nodes": list(layer.nodes),
-        "x": layer.x,
+        "inputs": dict(layer.inputs),
         "y": layer.y,
         "constant_weights": layer.constant,
         "flops": layer.spec.flops,

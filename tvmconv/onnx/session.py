@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tvmconv.errors import Error, SpecError
+from tvmconv.onnx.exact import without_saturation
 from tvmconv.onnx.model import Model
 
 if TYPE_CHECKING:
@@ -24,7 +26,13 @@ def observe(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str])
     names = list(dict.fromkeys(names))
     found = {name: feeds[name] for name in names if name in feeds}
     rest = [name for name in names if name not in feeds]
-    session = open_session(model, rest)
+    runtime = require_runtime()
+    options = (
+        runtime.SessionOptions()
+    )  # node by node, as the model says: optimised graphs fuse roundings away
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    exact = replace(model, proto=without_saturation(model.proto, model.graph))
+    session = open_session(exact, rest, options=options)
     try:
         found.update(zip(rest, session.run(rest, dict(feeds)), strict=True))
     except Exception as error:
@@ -86,12 +94,19 @@ def element_type(model: Model, name: str) -> np.dtype:
 
 
 def random_feeds(model: Model, shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
-    """One array an input: standard normal numbers for floating point, ones for integers and flags."""
+    """One array an input: standard normal numbers for floating point, any value for integers of 8 bits, which
+    are images, ones for other integers and flags, which may be sizes."""
     rng = np.random.default_rng(seed)
     feeds = {}
     for name in model.inputs:
         dtype, shape = element_type(model, name), tuple(shapes[name])
-        feeds[name] = rng.standard_normal(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
+        if dtype.kind == "f":
+            feeds[name] = rng.standard_normal(shape).astype(dtype)
+        elif dtype.kind in "iu" and dtype.itemsize == 1:
+            limits = np.iinfo(dtype)
+            feeds[name] = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+        else:
+            feeds[name] = np.ones(shape, dtype)
     return feeds
 
 

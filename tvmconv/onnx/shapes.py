@@ -1,11 +1,16 @@
-"""Shapes of a model's values: the caller's for the inputs, inferred for all others."""
+"""Shapes and types of a model's values: the caller's shapes for the inputs, inferred for all others."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tvmconv.errors import Error, SpecError
+import numpy as np
+
+from tvmconv.dtypes import name_of
+from tvmconv.errors import SpecError
+from tvmconv.onnx.graph import Value
 from tvmconv.onnx.model import Model, Shapes
 from tvmconv.onnx.session import observe, random_feeds
 
@@ -13,6 +18,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto, ValueInfoProto
 
 Dims = tuple[int, ...]
+
+
 Declared = "list[int | str | None] | None"
 
 # Longer constants say nothing about shapes, and inference need not carry them along.
@@ -41,18 +48,18 @@ def input_shapes(model: Model, shapes: Shapes | None = None) -> dict[str, Dims]:
     return {name: _fill(model, name, declared[name], given.get(name), sizes) for name in inputs}
 
 
-def infer_shapes(model: Model, inputs: Mapping[str, Dims], wanted: Collection[str]) -> dict[str, Dims]:
-    """The shapes of the values `wanted`, given those of the inputs.
+def infer_values(model: Model, inputs: Mapping[str, Dims], wanted: Collection[str]) -> dict[str, Value]:
+    """Shape and type of each of `wanted`, and of what else is known without running the model.
 
-    By ONNX's inference; where it leaves something open, by running the model once in onnxruntime, on random
-    numbers. Raises Error where that fails as well.
+    By ONNX's inference; where it leaves one of `wanted` open, by running the model once in onnxruntime, on
+    random numbers. Raises Error where that fails as well.
     """
     found = _inferred(model, inputs)
     missing = [name for name in wanted if name not in found]
     if missing:
         arrays = observe(model, random_feeds(model, inputs), missing)
-        found.update((name, array.shape) for name, array in arrays.items())
-    return {name: found[name] for name in wanted}
+        found.update((name, Value(array.shape, name_of(array))) for name, array in arrays.items())
+    return found
 
 
 def _declared(kind: TypeProto) -> Declared:
@@ -108,19 +115,18 @@ def _example(dims: Sequence[int | str | None]) -> str:
     return "x".join(str(dim) if isinstance(dim, int) else fill[i] for i, dim in enumerate(dims))
 
 
-def _inferred(model: Model, inputs: Mapping[str, Dims]) -> dict[str, Dims]:
+def _inferred(model: Model, inputs: Mapping[str, Dims]) -> dict[str, Value]:
     import onnx
 
     lean = _lean(model.proto, inputs)
-    try:
+    # A node that it cannot do must not keep us from the others.
+    with contextlib.suppress(Exception):
         lean = onnx.shape_inference.infer_shapes(lean, data_prop=True)
-    except Exception:  # a node that it cannot do must not keep us from the others
-        return dict(inputs)
     found = {}
     for value in (*lean.graph.input, *lean.graph.value_info, *lean.graph.output):
-        dims = _declared(value.type)
-        if dims is not None and all(isinstance(dim, int) for dim in dims):
-            found[value.name] = tuple(dims)
+        dims, kind = _declared(value.type), value.type.tensor_type.elem_type
+        if dims is not None and all(isinstance(dim, int) for dim in dims) and kind:
+            found[value.name] = Value(tuple(dims), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name)
     return found
 
 
@@ -153,10 +159,3 @@ def _value(name: str, elem_type: int, dims: Sequence[int]) -> ValueInfoProto:
     from onnx import helper
 
     return helper.make_tensor_value_info(name, elem_type, list(dims))
-
-
-def require_known(model: Model, shapes: Mapping[str, Dims], name: str) -> Dims:
-    """The shape of a value; raises Error where it is not known."""
-    if name not in shapes:
-        raise Error(f"{model.name}: the shape of {name!r} is not known")
-    return shapes[name]

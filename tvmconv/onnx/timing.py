@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvmconv.onnx.agreement import arriving, bind, feeds_of
-from tvmconv.onnx.layers import Extraction, Layer, image_in
+from tvmconv.onnx.layers import Extraction, Layer
 from tvmconv.onnx.session import open_session, require_runtime
 
 if TYPE_CHECKING:
@@ -46,14 +46,13 @@ def library_times(
     """
     values = arriving(found, feeds_of(found, inputs))
     calls = []
-    for layer, bound in bind(module, found, values):
-        x = image_in(found.layout, values[layer.x])
-        calls.append((layer.name, bound, x, bound(x)))
+    for layer, bound, inputs in bind(module, found, values):
+        calls.append((layer.name, bound, inputs, bound(*inputs)))
     times: dict[str, list[float]] = {name: [] for name, *_ in calls}
     for _ in range(repeat):
-        for name, bound, x, y in calls:
+        for name, bound, inputs, y in calls:
             start = time.perf_counter()
-            bound(x, out=y)
+            bound(*inputs, out=y)
             times[name].append(time.perf_counter() - start)
     return {name: median(seconds) for name, seconds in times.items()}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import AUTO_PADS, padding, per_dim, window
 from tvmconv.onnx.graph import node_name
+from tvmconv.onnx.layers import shape_in
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def transposed_spec(
     *,
     bias: bool,
     dtype: str = "float32",
+    residual: bool = False,
     activation: str | None = None,
     layout: str = "NCHW",
 ) -> ConvSpec:
@@ -38,9 +40,9 @@ def transposed_spec(
         strides, dilations = per_dim(found, "strides", len(kernel)), per_dim(found, "dilations", len(kernel))
         pads, extra = _cropped(found, x[2:], kernel, strides, dilations)
         return ConvSpec(
-            (x[0], *x[2:], x[1]) if layout == "NHWC" else x, w[1] * group, kernel, stride=strides,
+            shape_in(layout, x), w[1] * group, kernel, stride=strides,
             padding=pads, output_padding=extra, dilation=dilations, groups=group, layout=layout, dtype=dtype,
-            bias=bias, activation=activation, transposed=True,
+            bias=bias, residual=residual, activation=activation, transposed=True,
         )  # fmt: skip
     except SpecError as error:
         raise SpecError(f"node {node_name(node)}: {error}") from None

@@ -1,0 +1,132 @@
+"""Conv between DequantizeLinear and QuantizeLinear, which is how quantised models are mostly written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tvmconv.descriptor import parse_activation
+from tvmconv.onnx.activations import match
+from tvmconv.onnx.graph import Graph, Value, attributes, node_name, value_of
+from tvmconv.onnx.integers import BYTES, integer_spec, weights_of
+from tvmconv.onnx.layers import Layer
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """A tensor of integers that stand for scale * (integer - zero_point).
+
+    value: its name. nodes: between it and the convolution. array: the integers, None if not constant.
+    scale, zero_point: 1-D, one element, or one for each index of the first dim.
+    """
+
+    value: str
+    nodes: tuple[NodeProto, ...]
+    array: np.ndarray | None
+    scale: np.ndarray
+    zero_point: np.ndarray
+
+
+def dequantised_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer | None:
+    """A Conv on dequantised 8-bit values whose result is quantised to 8 bits, as the integer convolution that
+    it is; None for any other node.
+
+    Its weights have to be dequantised constants, and its bias a dequantised int32 constant in steps of
+    x_scale * w_scale, as QLinearConv has it. Between it and QuantizeLinear there may be a clamp that the
+    limits of the quantised type imply.
+    """
+    if node.op_type != "Conv" or len(node.output) != 1:
+        return None
+    x, w, *biases = (_dequantised(graph, known, name) for name in node.input if name)
+    if x is None or w is None or w.array is None or x.scale.size != 1:
+        return None
+    x_shape = value_of(graph, known, node.input[0]).shape
+    y = _quantised_after(graph, node.output[0], len(w.array), len(x_shape))
+    if y is None:
+        return None
+    constants = {
+        "w": w.array, "x_scale": x.scale, "x_zero_point": x.zero_point, "w_scale": w.scale,
+        "w_zero_point": w.zero_point, "y_scale": y.scale, "y_zero_point": y.zero_point,
+    }  # fmt: skip
+    steps = x.scale.astype(np.float64) * w.scale
+    for bias in biases:
+        if bias is None or bias.array is None or bias.array.dtype != np.int32 or bias.zero_point.any():
+            return None
+        if bias.scale.size not in (1, steps.size) or not np.allclose(bias.scale, steps, rtol=1e-5, atol=0):
+            return None
+        constants["bias"] = bias.array
+    types = [part.zero_point.dtype.name for part in (x, w, y)]
+    if any(dtype not in BYTES for dtype in types):
+        return None
+    spec = integer_spec(
+        node, Value(x_shape, types[0]), Value(w.array.shape, types[1]), bias=bool(biases), out_dtype=types[2],
+        layout=layout,
+    )  # fmt: skip
+    names = tuple(node_name(part) for part in (node, *y.nodes))
+    return Layer(names[0], spec, names, {"x": x.value}, y.value, weights_of(spec, constants, {}), {})
+
+
+def _dequantised(graph: Graph, known: Mapping[str, Value], value: str) -> _Steps | None:
+    """What a value is dequantised from; None if it is not, or in a way that no convolution can take."""
+    node = graph.producer(value)
+    if node is None or node.op_type != "DequantizeLinear":
+        return None
+    source = node.input[0]
+    if graph.constant(source) is None and source not in known:
+        return None
+    return _steps(graph, node, source, value_of(graph, known, source).dtype)
+
+
+def _quantised_after(graph: Graph, value: str, channels: int, rank: int) -> _Steps | None:
+    """What a convolution's result is quantised to, alone, perhaps after a clamp that changes nothing."""
+    clamp = match(graph, value, channels, rank)
+    nodes, end = ((), value) if clamp is None else (clamp.nodes, clamp.value)
+    consumers = graph.consumers(end)
+    if len(consumers) != 1 or end in graph.outputs or consumers[0].op_type != "QuantizeLinear":
+        return None
+    (node,) = consumers
+    dtype = {2: "uint8", 3: "int8"}.get(attributes(node).get("output_dtype", 2))  # ONNX's numbers for types
+    found = _steps(graph, node, node.output[0], dtype, nodes)
+    if found is None or found.scale.size != 1 or found.zero_point.dtype.name not in BYTES:
+        return None
+    if clamp is not None and not _implied(clamp.activation, found):
+        return None
+    return found
+
+
+def _steps(
+    graph: Graph, node: NodeProto, value: str, dtype: str | None, before: tuple[NodeProto, ...] = ()
+) -> _Steps | None:
+    """The constants of a DequantizeLinear or QuantizeLinear node; ``dtype``: of its integers, where they have
+    no zero point that says it."""
+    zero = node.input[2] if len(node.input) > 2 else ""
+    scale, zero_point = graph.constant(node.input[1]), graph.constant(zero) if zero else None
+    if scale is None or scale.dtype != np.float32 or scale.ndim > 1 or (zero and zero_point is None):
+        return None
+    if node.domain not in ("", "ai.onnx") or attributes(node).get("block_size", 0):
+        return None
+    array = graph.constant(value)
+    if scale.size > 1 and (array is None or attributes(node).get("axis", 1) % array.ndim):
+        return None  # not a scale for each index of the first dim
+    if zero_point is None:
+        if dtype is None:
+            return None
+        zero_point = np.zeros(scale.size, dtype)
+    return _Steps(value, (*before, node), array, scale.reshape(-1), zero_point.reshape(-1))
+
+
+def _implied(activation: str, steps: _Steps) -> bool:
+    """Whether an activation is a clamp beyond which the quantised type has nothing."""
+    name, params = parse_activation(activation)
+    bounds = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": params}.get(name)
+    if bounds is None:
+        return False
+    limits = np.iinfo(steps.zero_point.dtype)
+    lo, hi = (np.rint(bound / np.float64(steps.scale[0])) + steps.zero_point[0] for bound in bounds)
+    return bool(lo <= limits.min and hi >= limits.max)
