@@ -19,6 +19,6 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
     plan = cpu.transposed_plan(problem, machine, choice)
     func = transposed.kernel_func(
         problem, plan.packing, bias=spec.bias, residual=spec.residual, activation=spec.activation,
-        planes=plan.strategy == transposed_planes.STRATEGY,
+        out_dtype=spec.out_dtype, planes=plan.strategy == transposed_planes.STRATEGY,
     )  # fmt: skip
     return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "IOHW")
