@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs import Spec, parse_spec
 
@@ -102,7 +103,8 @@ def serve() -> None:
     os.dup2(2, 1)  # what a compiler prints must not mix with the answers
     for line in sys.stdin:
         descriptor, facts, path = json.loads(line)
-        machine = Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        kind = GpuMachine if "sms" in facts else Machine
+        machine = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
         try:
             build(parse_spec(descriptor), machine, Path(path))
             answer = ["", ""]
