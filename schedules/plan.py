@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tvm.s_tir import Schedule
+if TYPE_CHECKING:
+    from tvm.s_tir import Schedule
 
-from tvmconv.ops.packing import Packing
-from tvmconv.ops.winograd import WinogradPacking
+    from tvmconv.ops.packing import Packing
+    from tvmconv.ops.winograd import WinogradPacking
 
 Space = dict[str, list[Any]]
 """The values of each knob."""
@@ -37,15 +37,6 @@ class Choice:
 
     strategy: str
     point: dict[str, Any]
-
-
-def chosen(rivals: list[ModuleType], problem: Any, machine: Any, choice: Choice) -> Plan:
-    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
-    for module in rivals:
-        if choice.strategy == module.STRATEGY:
-            return module.plan_of(problem, machine, choice.point)
-    names = ", ".join(module.STRATEGY for module in rivals)
-    raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
 
 
 def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +78,8 @@ def require_block(point: Mapping[str, Any], lanes: int, channels: int) -> None:
 
 
 def require_registers(point: Mapping[str, Any], name: str, sums: int, registers: int) -> None:
-    """Raise ValueError unless so many vectors of sums leave registers for the operands."""
-    require(sums <= registers - 2, point, name, f"{sums} vectors of sums to fit {registers} registers")
+    """Raise ValueError unless so many vectors of sums leave a register for the operands."""
+    require(sums < registers, point, name, f"{sums} vectors of sums to fit {registers} registers")
 
 
 def at_most(most: int, default: int | None = None) -> list[int]:

@@ -19,7 +19,7 @@ _BINARY = {
 def loop_nest(spec, target):
     """The body of the kernel as it is just before its loops become vectors and machine code."""
     machine = resolve(target)
-    module = kernel.module_of(spec, kernel.scheduled(spec, machine))
+    module = kernel.module_of(kernel.symbol_of(spec), kernel.scheduled(spec, machine))
     passes = pipeline._passes()
     names = [step.info.name for step in passes]
     with kernel.llvm_target(machine) as llvm:

@@ -119,10 +119,12 @@ def _load(spec: ConvSpec, target: str) -> Any:
     from tvmconv.errors import ArtifactError
     from tvmconv.ops.support import check_supported
     from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.lookup import Logs
 
     check_supported(spec)
     machine = resolve(target)
-    path = cache.folder() / f"{cache.key('library', str(spec), machine, _linker(machine))}.so"
+    tuned = Logs(machine).find(str(spec))
+    path = cache.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
     if path.exists():
         try:
             return next(iter(runtime.load(path).functions.values()))

@@ -10,10 +10,11 @@ from importlib.util import find_spec
 from tvmconv import cache
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.artifact.library import Library
-from tvmconv.errors import SpecError, TargetError, TuningError
+from tvmconv.errors import SpecError, TargetError
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs import SPEC_TYPES, Spec, parse_spec
-from tvmconv.workers import build, build_all
+from tvmconv.tuning.lookup import Logs
+from tvmconv.workers import Job, build, build_all
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
@@ -36,14 +37,15 @@ def compile(
     ``jobs``: kernels to compile at a time, the number of CPUs if None. ``progress(done, total, descriptor)``
     is called as kernels become ready. ``prefix`` and ``cc``: see ``Library``.
 
+    A spec that a tuning log knows for the target is scheduled as its record says: a log in ``tuning_logs`` if
+    given, else the user's own, else the shipped one; the manifest says which.
+
     Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError.
     """
-    if tuning_logs is not None:
-        logs = os.fspath(tuning_logs)
-        raise TuningError(f"tuning_logs: {logs!r}, expected None: no kind of log can be read yet")
     machine = resolve(target)
     named = named_specs(specs)
-    kernels = _kernels(list(dict.fromkeys(named.values())), machine, jobs, progress)
+    logs = Logs(machine, tuning_logs)
+    kernels = _kernels(list(dict.fromkeys(named.values())), machine, logs, jobs, progress)
     return Library({name: kernels[spec] for name, spec in named.items()}, machine, prefix=prefix, cc=cc)
 
 
@@ -70,7 +72,7 @@ def _spec(value: Spec | str) -> Spec:
 
 
 def _kernels(
-    specs: list[Spec], machine: Machine, jobs: int | None, progress: Progress | None
+    specs: list[Spec], machine: Machine, logs: Logs, jobs: int | None, progress: Progress | None
 ) -> dict[Spec, Kernel]:
     from tvmconv.ops.support import check_supported
 
@@ -85,21 +87,22 @@ def _kernels(
 
     missing = []
     for spec in specs:
-        kernel = cache.read_kernel(cache.kernel_path(spec, machine))
+        tuned = logs.find(str(spec))
+        kernel = cache.read_kernel(cache.kernel_path(spec, machine, tuned))
         if kernel is None:
-            missing.append(spec)
+            missing.append(Job(spec, machine, tuned))
         else:
             finish(spec, kernel)
     if missing and find_spec("tvm") is None:
         raise TargetError(
-            f"{missing[0]}: not in the cache, and compiling it needs TVM: pip install 'tvmconv[compile]'"
+            f"{missing[0].spec}: not in the cache, and compiling it needs TVM: pip install 'tvmconv[compile]'"
         )
     jobs = min(jobs or len(os.sched_getaffinity(0)), len(missing) // _FEWEST_A_WORKER)
     if jobs > 1:
-        build_all(missing, machine, jobs, finish)
+        build_all(missing, jobs, finish)
     else:
-        for spec in missing:
-            finish(spec, build(spec, machine, cache.kernel_path(spec, machine)))
+        for job in missing:
+            finish(job.spec, build(job))
     return done
 
 

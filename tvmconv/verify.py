@@ -80,6 +80,48 @@ def check(
     function: Any, entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
 ) -> Check:
     """Check one function (`module[name]`) given its manifest entry; see `verify`."""
+    return prepare(entry, fill, seed=seed, tolerance=tolerance).check(function)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What functions of one descriptor are checked on: the arrays, and what they have to give."""
+
+    entry: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    expected: np.ndarray
+    fill: str
+    seed: int
+    tolerance: float
+    least_size: float
+
+    def check(self, function: Any) -> Check:
+        """Call a function, and compare what it gives."""
+        return self._compare(_call(function, self.entry["arguments"], self.arrays))
+
+    def _compare(self, actual: np.ndarray) -> Check:
+        error = np.abs(actual - self.expected)
+        error[np.isnan(error)] = math.inf
+        size = max(float(np.max(np.abs(self.expected), initial=0.0)), self.least_size)
+        worst = np.unravel_index(int(np.argmax(error)), error.shape) if error.size else None
+        max_abs = float(error[worst]) if worst is not None else 0.0
+        return Check(
+            name=self.entry["name"],
+            descriptor=self.entry["descriptor"],
+            fill=self.fill,
+            seed=self.seed,
+            max_abs=max_abs,
+            max_rel=max_abs / size if size else (math.inf if max_abs else 0.0),
+            tolerance=self.tolerance,
+            wrong=int(np.count_nonzero(error > self.tolerance * size)),
+            worst=None if worst is None else tuple(int(i) for i in worst),
+        )
+
+
+def prepare(
+    entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
+) -> Case:
+    """The case of a function given its manifest entry; see `verify`."""
     from tvmconv.references import reference_of
     from tvmconv.specs import parse_spec
 
@@ -96,8 +138,7 @@ def check(
         expected = widened(rounded(expected, _out_dtype(spec))).astype(np.float64)
     else:
         tolerance = 8 * _coarsest_epsilon(spec)
-    actual = _call(function, entry["arguments"], arrays)
-    return _compare(actual, expected, entry, (fill, seed), tolerance, size)
+    return Case(entry, arrays, expected, fill, seed, tolerance, size)
 
 
 def default_tolerance(spec: Spec) -> float:
@@ -154,40 +195,9 @@ def _call(
     dtype = output["dtype"]
     # Poisoned, so that an element that the kernel leaves out shows.
     y = rounded(np.full(output["shape"], np.nan if dtype in FLOATS else 99.0), dtype)
-    if hasattr(function, "placed"):  # on a GPU
-        placed = function.placed({**arrays, output["name"]: y})
-        weights, inputs = operands(arguments, placed)
-        y = function.bind(*weights)(*inputs, out=placed[output["name"]]).numpy()
-    else:
-        weights, inputs = operands(arguments, arrays)
-        function.bind(*weights)(*inputs, out=y)
+    weights, inputs = operands(arguments, arrays)
+    function.bind(*weights)(*inputs, out=y)
     return widened(y).astype(np.float64)
-
-
-def _compare(
-    actual: np.ndarray,
-    expected: np.ndarray,
-    entry: Mapping[str, Any],
-    data: tuple[str, int],
-    tolerance: float,
-    least_size: float,
-) -> Check:
-    error = np.abs(actual - expected)
-    error[np.isnan(error)] = math.inf
-    size = max(float(np.max(np.abs(expected), initial=0.0)), least_size)
-    worst = np.unravel_index(int(np.argmax(error)), error.shape) if error.size else None
-    max_abs = float(error[worst]) if worst is not None else 0.0
-    return Check(
-        name=entry["name"],
-        descriptor=entry["descriptor"],
-        fill=data[0],
-        seed=data[1],
-        max_abs=max_abs,
-        max_rel=max_abs / size if size else (math.inf if max_abs else 0.0),
-        tolerance=tolerance,
-        wrong=int(np.count_nonzero(error > tolerance * size)),
-        worst=None if worst is None else tuple(int(i) for i in worst),
-    )
 
 
 def _activation(spec: Spec) -> str | None:

@@ -14,39 +14,65 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
-from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs import Spec, parse_spec
+from tvmconv.tuning.lookup import Tuned
 
 
-def build(spec: Spec, machine: Machine, path: Path) -> Kernel:
-    """Build a kernel in this process and cache it at ``path``."""
-    from tvmconv.codegen import build_kernel
+@dataclass(frozen=True)
+class Job:
+    """A kernel to be built: by a tuning log's record, if there is one."""
 
-    kernel = build_kernel(spec, machine)
-    cache.write(path, cache.kernel_bytes(kernel))
+    spec: Spec
+    machine: Machine
+    tuned: Tuned | None = None
+
+    @property
+    def path(self) -> Path:
+        """Its place in the cache."""
+        return cache.kernel_path(self.spec, self.machine, self.tuned)
+
+
+def build(job: Job) -> Kernel:
+    """Build a kernel in this process and cache it."""
+    kernel = _built(job)
+    cache.write(job.path, cache.kernel_bytes(kernel))
     return kernel
 
 
-def build_all(
-    specs: list[Spec], machine: Machine, jobs: int, finish: Callable[[Spec, Kernel], None]
-) -> None:
-    """Build ``specs`` with ``jobs`` workers; ``finish`` is called in this thread. Raises the first error."""
-    todo: queue.SimpleQueue[Spec] = queue.SimpleQueue()
+def _built(job: Job) -> Kernel:
+    from tvmconv.codegen import build_kernel
+
+    if job.tuned is None:
+        return build_kernel(job.spec, job.machine)
+    try:
+        kernel = build_kernel(job.spec, job.machine, job.tuned.choice)
+        schedule = {**kernel.schedule, **job.tuned.origin}
+    except ValueError as error:  # a schedule that has changed since
+        kernel = build_kernel(job.spec, job.machine)
+        schedule = {**kernel.schedule, "unused_record": job.tuned.origin.get("record"), "why": str(error)}
+    return dataclasses.replace(kernel, schedule=schedule)
+
+
+def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None]) -> None:
+    """Build with ``count`` workers; ``finish`` is called in this thread. Raises the first error."""
+    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     results: queue.SimpleQueue[tuple[Spec | None, Kernel | Exception | None]] = queue.SimpleQueue()
-    for spec in sorted(specs, key=lambda s: -s.flops):
-        todo.put(spec)
-    workers = [_start() for _ in range(jobs)]
-    shared = (todo, machine, results)
+    for job in sorted(jobs, key=lambda job: -job.spec.flops):
+        todo.put(job)
+    workers = [_start() for _ in range(count)]
+    shared = (todo, results)
     threads = [threading.Thread(target=_drive, args=(worker, *shared), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
     try:
-        for _ in specs:
+        for _ in jobs:
             spec, outcome = results.get()
             if isinstance(outcome, Exception):
                 raise outcome
@@ -69,16 +95,17 @@ def _start() -> subprocess.Popen:
 
 
 def _drive(
-    worker: subprocess.Popen, todo: queue.SimpleQueue, machine: Machine, results: queue.SimpleQueue
+    worker: subprocess.Popen, todo: queue.SimpleQueue, results: queue.SimpleQueue
 ) -> None:
     while True:
         try:
-            spec = todo.get_nowait()
+            job = todo.get_nowait()
         except queue.Empty:
             return
-        path = cache.kernel_path(spec, machine)
+        spec = job.spec
         try:
-            worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(machine), str(path)]) + "\n")
+            tuned = None if job.tuned is None else dataclasses.asdict(job.tuned)
+            worker.stdin.write(json.dumps([str(spec), dataclasses.asdict(job.machine), tuned]) + "\n")
             worker.stdin.flush()
             answer = worker.stdout.readline()
         except OSError:
@@ -91,8 +118,13 @@ def _drive(
         if kind:
             results.put((spec, getattr(errors, kind, errors.Error)(text)))
             return
-        unreadable = errors.Error(f"{spec}: compiled, but {path} cannot be read")
-        results.put((spec, cache.read_kernel(path) or unreadable))
+        unreadable = errors.Error(f"{spec}: compiled, but {job.path} cannot be read")
+        results.put((spec, cache.read_kernel(job.path) or unreadable))
+
+
+def machine_of(facts: dict[str, Any]) -> Machine:
+    """The machine whose ``dataclasses.asdict`` went through JSON."""
+    return Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
 
 def serve() -> None:
@@ -102,11 +134,9 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a compiler prints must not mix with the answers
     for line in sys.stdin:
-        descriptor, facts, path = json.loads(line)
-        kind = GpuMachine if "sms" in facts else Machine
-        machine = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+        descriptor, facts, tuned = json.loads(line)
         try:
-            build(parse_spec(descriptor), machine, Path(path))
+            build(Job(parse_spec(descriptor), machine_of(facts), tuned and Tuned.from_facts(tuned)))
             answer = ["", ""]
         except Exception as error:
             if isinstance(error, errors.Error):

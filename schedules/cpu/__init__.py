@@ -11,21 +11,16 @@ from tvmconv.ops.integer import in_words
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cpu import (
-    deform,
     direct_last,
     groups_last,
     im2col,
     planes,
-    pool,
     transposed,
     transposed_planes,
     winograd_tiles,
 )
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Plan, Space, chosen
-
-__all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
-           "transposed_spaces"]  # fmt: skip
+from tvmconv.schedules.plan import Choice, Plan, Space
 
 DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
 RULES = {
@@ -64,9 +59,18 @@ def spaces(problem: Problem, machine: Machine, algorithm: str | None = None) -> 
 def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[ModuleType]:
     if algorithm in (None, "direct") and groups_last.fits(problem, machine):
         return [groups_last]
-    few = problem.in_group == 1 and algorithm is None  # nothing to win by a product of matrices
+    few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]
+
+
+def chosen(rivals: list[ModuleType], problem: Problem, machine: Machine, choice: Choice) -> Plan:
+    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
+    for module in rivals:
+        if choice.strategy == module.STRATEGY:
+            return module.plan_of(problem, machine, choice.point)
+    names = ", ".join(module.STRATEGY for module in rivals)
+    raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
 
 
 def integer_plan(problem: Problem, machine: Machine, choice: Choice | None = None) -> tuple[Plan, bool]:

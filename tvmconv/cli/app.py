@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-VERBS = ("compile", "run", "verify", "bench", "inspect", "extract", "explain", "targets")
+VERBS = ("compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets")
 """Modules of this package; each has `register(app)`, which adds its verb."""
 
 HELP = """Compile convolutions into one shared library that needs nothing but the C library.

@@ -11,7 +11,6 @@ from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.soft import WriteOut
-from tvmconv.lower.stack import KeepTiles
 from tvmconv.lower.windows import LoadWindows
 
 
@@ -35,5 +34,5 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
-        KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
+        t.LowerTVMBuiltin(), t.LowerIntrin(),
     ]

@@ -1,0 +1,145 @@
+"""`tvmconv logs`: what tuning found, and housekeeping of its folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvmconv.cli import console
+from tvmconv.cli.specs import collect
+from tvmconv.errors import TuningError
+
+HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
+
+\b
+Examples:
+  tvmconv logs list                                the user's own and the shipped ones
+  tvmconv logs list --log my_logs --target x86-64-v3 --json
+  tvmconv logs missing -f layers.txt --target x86-64-v4
+  tvmconv logs prune --log my_logs                 keep the best record of each descriptor
+  tvmconv logs merge theirs --log my_logs          take over what they found, the faster one where both did
+
+A folder of logs has a folder for each target.
+"""
+
+Log = Annotated[
+    Path | None, typer.Option("--log", metavar="DIR", help="Folder of logs (default: the user's own).",
+                              show_default=False)
+]  # fmt: skip
+Target = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    logs = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+    logs.callback(help=HELP)(lambda: None)
+    logs.command("list", help="Print the verdict of each descriptor.")(list_verb)
+    logs.command("missing", help="Print the descriptors that a target has no record of.")(missing_verb)
+    logs.command("prune", help="Keep the best record of each descriptor.")(prune_verb)
+    logs.command("merge", help="Take over the best records of other folders.")(merge_verb)
+    app.add_typer(logs, name="logs", short_help="List, prune and merge what tuning found.")
+
+
+def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = False) -> None:
+    """The verdicts of a folder, or of the user's own and the shipped one."""
+    from dataclasses import asdict
+
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.specs import parse_spec
+    from tvmconv.tuning.entries import read_index
+
+    found = []
+    for folder in _folders(log, target):
+        for descriptor, entry in sorted(read_index(folder).items()):
+            found.append({"descriptor": descriptor, "folder": str(folder), **asdict(entry)})
+    if as_json:
+        console.print_json({"target": resolve(target).name, "records": found})
+        return
+    rows = [
+        (
+            f"{r['seconds'] * 1e6:.1f}", f"{r['default_seconds'] * 1e6:.1f}",
+            f"{r['default_seconds'] / r['seconds']:.2f}",
+            f"{parse_spec(r['descriptor']).flops / r['seconds'] / 1e9:.1f}", r["trials"], r["threads"],
+            r["record"], r["strategy"], r["descriptor"],
+        )
+        for r in found
+    ]  # fmt: skip
+    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "threads", "record", "strategy", "descriptor")
+    console.print_table(columns, rows, right=columns[:6])
+
+
+def missing_verb(
+    descriptors: Annotated[
+        list[str] | None, typer.Argument(metavar="DESCRIPTOR", show_default=False)
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
+                     show_default=False),
+    ] = None,
+    log: Log = None,
+    target: Target = "native",
+) -> None:
+    """Descriptors without a record, one a line."""
+    from tvmconv.tuning.entries import read_index
+
+    found = [str(spec) for _, spec in collect(descriptors or [], files or [])]
+    if not found:
+        raise TuningError("descriptors: none, expected a DESCRIPTOR, or -f FILE with one a line")
+    known = {name for folder in _folders(log, target) for name in read_index(folder)}
+    for descriptor in dict.fromkeys(found):
+        if descriptor not in known:
+            print(descriptor)
+
+
+def prune_verb(log: Log = None, target: Target = "native") -> None:
+    """Keep the best record of each descriptor."""
+    from tvmconv.tuning.upkeep import prune
+
+    folder = _own(log, target)
+    kept, dropped = prune(folder)
+    print(f"{folder}: kept {console.count(kept, 'record')}, dropped {dropped}")
+
+
+def merge_verb(
+    others: Annotated[list[Path], typer.Argument(metavar="DIR", show_default=False)],
+    log: Log = None,
+    target: Target = "native",
+) -> None:
+    """Take over the best records of other folders."""
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning import folder as folders
+    from tvmconv.tuning.upkeep import merge
+
+    machine = resolve(target)
+    into = folders.folder_of(folders.user_root() if log is None else log, machine)
+    folders.prepare(into, machine)
+    for other in others:
+        source = folders.folder_of(other, machine)
+        if not (source / folders.METADATA).exists():
+            raise TuningError(f"{other}: no logs for {machine.name} in it")
+        print(f"{into}: took {console.count(merge(source, into), 'record')} from {source}")
+
+
+def _folders(log: Path | None, target: str) -> list[Path]:
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning import folder as folders
+
+    machine = resolve(target)
+    if log is not None:
+        return [_own(log, target)]
+    return [folders.folder_of(root, machine) for root in (folders.user_root(), folders.shipped_root())]
+
+
+def _own(log: Path | None, target: str) -> Path:
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning import folder as folders
+
+    machine = resolve(target)
+    folder = folders.folder_of(folders.user_root() if log is None else log, machine)
+    if not (folder / folders.METADATA).exists():
+        raise TuningError(f"{folder}: no logs of {machine.name} there")
+    return folder

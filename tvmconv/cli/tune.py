@@ -1,0 +1,196 @@
+"""`tvmconv tune`: search for faster schedules on this machine, and remember them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvmconv.cli import console, models
+from tvmconv.cli.compile import Descriptors, Target
+from tvmconv.cli.specs import collect
+from tvmconv.errors import TuningError
+
+if TYPE_CHECKING:
+    from tvmconv.bench.roofline import Roofline
+    from tvmconv.specs import Spec
+    from tvmconv.tuning.entries import Entry
+    from tvmconv.tuning.tuner import Status
+
+HELP = """Search for faster schedules on this machine; 'compile' then uses the best of them.
+
+\b
+Examples:
+  tvmconv tune conv2d:1x56x56x64:o64:k3x3:p1:NHWC:float32 --trials 64
+  tvmconv tune -f layers.txt --minutes 20 --threads 2 --log my_logs
+  tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
+  tvmconv tune -f layers.txt --replay
+
+--trials is the number of schedules to measure for each descriptor, on the average: more are spent where a
+model gains more. Those that the log has already count, so the same command, after Ctrl-C or worse, goes on
+where it stopped. Each schedule is checked against the float64 reference, and one is kept only if it beats the
+default one. Nothing else should run on the machine. See 'tvmconv logs --help' for what was found.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("tune", help=HELP, short_help="Search for faster schedules, on this machine.")(tune_verb)
+
+
+def tune_verb(
+    descriptors: Descriptors = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
+                     show_default=False),
+    ] = None,
+    onnx: models.Onnx = None,
+    shapes: models.Shapes = None,
+    layout: models.Layout = "NCHW",
+    target: Target = "native",
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", help="Schedules to measure for each descriptor.",
+                                 show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="M", help="Stop after so long.", show_default=False)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", metavar="N", help="Threads that kernels run with (default: the affinity).",
+                     show_default=False),
+    ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option("--log", metavar="DIR", help="Folder of the logs (default: the user's own).",
+                     show_default=False),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Search no more; measure the best few again.")
+    ] = False,
+    strategy: Annotated[
+        str | None,
+        typer.Option("--strategy", metavar="S", help="Search this strategy alone.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """See HELP."""
+    from tvmconv.tuning.tuner import Options, check, run
+
+    specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
+    command = shlex.join(["tvmconv", *sys.argv[1:]])
+    options = Options(trials, minutes, threads, strategy, seed, replay, command)
+    check(options, specs)
+    roof = _roofline(target, threads, specs)
+    with _watch(roof) as watch:
+        try:
+            found = run(specs, target, log, options, watch)
+        except KeyboardInterrupt:
+            console.log("interrupted; what was measured is in the log, where the same command goes on")
+            raise typer.Exit(130) from None
+    if as_json:
+        console.print_json([_facts(spec, entry) for spec, entry in found.items()])
+    else:
+        _print(found)
+
+
+def _specs(
+    descriptors: list[str], files: list[str], onnx: Path | None, shapes: list[str], layout: str
+) -> dict[Spec, int]:
+    """What to tune, and how often each counts."""
+    from tvmconv.ops.support import check_supported
+
+    counts: dict[Spec, int] = {}
+    found = [spec for _, spec in collect(descriptors, files, [])]
+    if onnx is None:
+        models.refuse_without_model(shapes, layout, False)
+    else:
+        from tvmconv.cli.extract import warn_skipped
+        from tvmconv.onnx.layers import extract
+        from tvmconv.onnx.model import parse_shapes
+
+        extraction = extract(onnx, parse_shapes(shapes), layout=layout)
+        warn_skipped(extraction)
+        found += [layer.spec for layer in extraction.layers]
+    if not found:
+        raise TuningError("nothing to tune: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
+    for spec in found:
+        check_supported(spec)
+        counts[spec] = counts.get(spec, 0) + 1
+    return counts
+
+
+def _roofline(target: str, threads: int | None, specs: Iterable[Spec]) -> Roofline | None:
+    """What this machine can do at most, to show what a schedule makes of it; None for other types."""
+    import os
+
+    from tvmconv.bench import roofline
+    from tvmconv.dtypes import FLOATS
+    from tvmconv.schedules.machines import resolve
+
+    dtypes = {spec.dtype for spec in specs} & set(FLOATS)
+    count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
+    return roofline.measure(resolve(target), dtypes, count) if dtypes else None
+
+
+@contextmanager
+def _watch(roof: Roofline | None) -> Any:
+    """A function that shows progress on stderr: a line that is replaced on a terminal, else lines."""
+    if not sys.stderr.isatty():
+        yield lambda status: console.log(_text(status, roof))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task("", total=None, text="starting")
+
+        def show(status: Status) -> None:
+            bar.update(row, completed=status.done, total=status.total, text=_text(status, roof))
+
+        yield show
+
+
+def _text(status: Status, roof: Roofline | None) -> str:
+    task = status.task
+    best = task.best_seconds
+    parts = [f"{status.done}{'' if status.total is None else f'/{status.total}'} trials", str(task.spec)]
+    if best < float("inf"):
+        gflops = task.spec.flops / best / 1e9
+        parts.append(f"{best * 1e6:.1f} us (default {task.default_seconds * 1e6:.1f}), {gflops:.1f} GFLOP/s")
+        if roof is not None and task.spec.dtype in roof.peak:
+            least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
+            parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
+    if status.total and status.done:
+        left = status.elapsed / status.done * (status.total - status.done)
+        parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+    if task.failures:
+        parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
+    return ", ".join(parts)
+
+
+def _facts(spec: Spec, entry: Entry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {"descriptor": str(spec), **asdict(entry), "gflops": spec.flops / entry.seconds / 1e9}
+
+
+def _print(found: dict[Spec, Entry]) -> None:
+    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "strategy", "descriptor")
+    rows = [
+        (
+            f"{entry.seconds * 1e6:.1f}", f"{entry.default_seconds * 1e6:.1f}",
+            f"{entry.default_seconds / entry.seconds:.2f}", f"{spec.flops / entry.seconds / 1e9:.1f}",
+            entry.trials, entry.strategy, str(spec),
+        )
+        for spec, entry in found.items()
+    ]  # fmt: skip
+    console.print_table(columns, rows, right=columns[:5])

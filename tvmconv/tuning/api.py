@@ -1,0 +1,53 @@
+"""tune, the function."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from tvmconv.compiler import Specs, named_specs
+from tvmconv.schedules.machines import Machine
+
+if TYPE_CHECKING:
+    from tvmconv.specs import Spec
+    from tvmconv.tuning.entries import Entry
+
+
+def tune(
+    specs: Specs,
+    target: str | Machine = "native",
+    *,
+    trials: int | None = None,
+    minutes: float | None = None,
+    tuning_logs: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    strategy: str | None = None,
+    seed: int = 0,
+    replay: bool = False,
+) -> dict[Spec, Entry]:
+    """Search for the fastest schedule of each spec on this machine; later compiles use what was found.
+
+    ``specs``: as ``compile`` takes them; one that is given under several names counts that often. ``trials``:
+    schedules to measure a spec, on the average: more go where more is to be gained; those that the log
+    already has count. ``minutes``: of wall time, instead or as well. ``tuning_logs``: the folder of the logs,
+    by default the user's own (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with
+    (default: the CPU affinity). ``strategy``: search this one alone. ``replay``: search no more, measure the
+    best few of the log again.
+
+    Every schedule is checked against the float64 reference before it counts, and is kept only if it is faster
+    than the default one by more than 2%. Interrupted and called again, it goes on where it was. Returns each
+    spec's verdict, with seconds a call of the chosen and of the default schedule. Raises SpecError,
+    TargetError, TuningError.
+    """
+    from tvmconv.ops.support import check_supported
+    from tvmconv.tuning.tuner import Options, run
+
+    named = named_specs(specs)
+    counts: dict[Spec, int] = {}
+    for spec in named.values():
+        check_supported(spec)
+        counts[spec] = counts.get(spec, 0) + 1
+    command = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
+    options = Options(trials, minutes, threads, strategy, seed, replay, command)
+    return run(counts, target, tuning_logs, options)

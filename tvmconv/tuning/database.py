@@ -1,0 +1,89 @@
+"""Records of one spec: meta_schedule's, in a folder of logs that several processes may write to."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.target import Target
+
+from tvmconv.schedules.llvm import llvm_target
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs import Spec
+from tvmconv.tuning import folder as folders
+from tvmconv.tuning import traces
+from tvmconv.tuning.definition import module_of, workload_json
+
+FAILED = 1e10  # seconds, as meta_schedule records a candidate that gave no time
+
+
+@dataclass(frozen=True)
+class Known:
+    """A record of the log: a point, and its seconds a call (None if it failed)."""
+
+    choice: Choice
+    seconds: float | None
+
+
+class Database:
+    """The records of ``spec`` for ``machine`` in ``folder``; ``memory`` is what a search reads."""
+
+    def __init__(self, folder: Path, spec: Spec, machine: Machine, threads: int) -> None:
+        self.folder, self.spec = folder, spec
+        self.target: Target = with_cores(llvm_target(machine), threads)
+        self.memory = ms.database.MemoryDatabase()
+        self.workload = self.memory.commit_workload(module_of(spec))
+        self.module = self.workload.mod
+        self._place: tuple[int, int] | None = None  # the workload's line, in the file of this inode
+
+    def known(self) -> list[Known]:
+        """What the folder holds on the spec, in order."""
+        found = []
+        for _, (trace, run_secs, *_) in folders.read_lines(self.folder / folders.RECORDS)[0]:
+            try:
+                descriptor, choice, error = traces.read(trace)
+            except (ValueError, KeyError, IndexError, TypeError):
+                continue
+            if descriptor == str(self.spec):
+                failed = error is not None or not run_secs or min(run_secs) >= FAILED
+                found.append(Known(choice, None if failed else statistics.median(run_secs)))
+        return found
+
+    def commit(self, sch: Schedule, seconds: Sequence[float], error: str = "") -> str:
+        """Append a record to the folder, and wait until it is on disk; its name. A failure has no seconds."""
+        if error:
+            sch = sch.copy()
+            sch.annotate(sch.get_sblock("root"), traces.ERROR, error.replace('"', "'").replace("\\", "/"))
+        args = ms.arg_info.ArgInfo.from_entry_func(self.module, remove_preproc=True)
+        record = ms.database.TuningRecord(
+            sch.trace, self.workload, list(seconds) or [FAILED], self.target, args
+        )
+        facts = record.as_json()
+        with folders.locked(self.folder):
+            line = json.dumps([self._workload_line(), facts], separators=(",", ":"))
+            folders.append_line(self.folder / folders.RECORDS, line)
+        if not error:
+            self.memory.commit_tuning_record(record)
+        return folders.record_name(facts)
+
+    def _workload_line(self) -> int:
+        """The line of the workload in the folder, which it is appended to if need be."""
+        path, mine = self.folder / folders.WORKLOADS, workload_json(self.workload)
+        if self._place is None or not path.exists() or self._place[1] != path.stat().st_ino:
+            known = [str(shash) for shash, _ in folders.read_lines(path)[0]]
+            if mine[0] not in known:
+                folders.append_line(path, json.dumps(mine))
+                known.append(mine[0])
+            self._place = known.index(mine[0]), path.stat().st_ino
+        return self._place[0]
+
+
+def with_cores(target: Target, cores: int) -> Target:
+    """``target`` with the number of cores, which meta_schedule wants to know."""
+    return Target({**json.loads(str(target)), "num-cores": cores})

@@ -1,0 +1,55 @@
+"""The workload of a record: a spec's definition, unscheduled, the same for every machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import meta_schedule as ms
+
+from tvmconv.deform_spec import DeformSpec
+from tvmconv.ops import conv, deform, integer, pool, transposed
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import problem_of
+from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
+from tvmconv.pool_spec import PoolSpec
+from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
+from tvmconv.tuning.traces import SPEC
+
+
+def module_of(spec: Spec) -> tvm.IRModule:
+    """``main``, the kernel of ``spec`` as TE defines it, with weights packed one channel to a block."""
+    named = {"global_symbol": "main", SPEC: str(spec)}
+    return tvm.IRModule({"main": _function(spec).with_attr(named)})
+
+
+def _function(spec: Spec) -> tirx.PrimFunc:
+    if isinstance(spec, PoolSpec):
+        return pool.windows_func(pool.problem_of(spec))
+    if isinstance(spec, DeformSpec):
+        return deform.kernel_func(deform.DeformProblem(spec, 1, 1))
+    return _convolution(spec)
+
+
+def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
+    extras = {"bias": spec.bias, "residual": spec.residual, "activation": spec.activation}
+    if spec.transposed:
+        p = transposed_problem_of(spec)
+        return transposed.kernel_func(p, TransposedPacking(1), **extras, planes=False)
+    p = problem_of(spec)
+    if spec.dtype in ("int8", "uint8"):
+        quantised = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
+        return integer.kernel_func(p, Packing(1), False, quantised)
+    return conv.kernel_func(p, Packing(1), **extras, out_dtype=spec.out_dtype)
+
+
+def workload_json(workload: ms.database.Workload) -> list[str]:
+    """A workload as meta_schedule's log has it, without the white space that would be half of it."""
+    shash, encoded = workload.as_json()
+    raw = base64.b64decode(encoded)
+    text = json.dumps(json.loads(raw[8:]), separators=(",", ":")).encode()  # after the length
+    return [str(shash), base64.b64encode(struct.pack("<Q", len(text)) + text).decode()]

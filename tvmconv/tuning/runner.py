@@ -1,0 +1,107 @@
+"""Measuring candidates: a library of a batch is linked, and each function in it is checked and timed.
+
+``LocalRunner`` is for this machine; whatever else has its two methods (over a network, say) may stand in.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tvmconv.artifact.kernel import Kernel
+from tvmconv.artifact.library import Library
+from tvmconv.errors import ArtifactError, TuningError
+from tvmconv.schedules.machines import Machine
+from tvmconv.tuning.process import Process, ProcessError
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds of ``burst`` seconds each, and what data to check on."""
+
+    rounds: int = 9
+    burst: float = 0.001
+    fills: tuple[str, ...] = ("normal",)
+
+
+SEARCH = Effort()
+DUEL = Effort(40, 0.002, ("normal", "integer"))  # between the best few and the default
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds a call, a mean for each round, of a function and of the baseline in turns with it; or what went
+    wrong. ``ratio``: the function's time over the baseline's."""
+
+    seconds: list[float] = field(default_factory=list)
+    baseline: list[float] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return min(self.seconds) / min(self.baseline)  # disturbances only ever make a time longer
+
+
+class Runner(Protocol):
+    """What a tuner asks of the machine that it tunes for."""
+
+    def measure(
+        self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
+    ) -> Iterator[Measured]:
+        """The results of ``names``, functions of ``kernels``, as they come; ``BASELINE`` is one of those."""
+
+    def stop(self) -> None:
+        """Give back what the runner holds."""
+
+
+class LocalRunner:
+    """Runs on this machine with ``threads`` threads, on as many CPUs."""
+
+    def __init__(self, machine: Machine, threads: int, timeout: float = 20.0) -> None:
+        available = sorted(os.sched_getaffinity(0))
+        if threads > len(available):
+            raise TuningError(f"threads: {threads}, expected at most {len(available)}, the CPUs there are")
+        self.machine, self.timeout = machine, timeout
+        self.cpus = available[:threads]
+        self.process = Process("tvmconv.tuning.measure", {"TVMCONV_NUM_THREADS": str(threads)})
+        self._start()
+
+    def _start(self) -> None:
+        if self.process.process is None:
+            self.process.start()
+            os.sched_setaffinity(self.process.process.pid, self.cpus)
+
+    def measure(
+        self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
+    ) -> Iterator[Measured]:
+        """See ``Runner``."""
+        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+            path = Path(folder, "candidates.so")
+            try:
+                Library(kernels, self.machine, prefix="candidates").export(path, header=False)
+            except ArtifactError as error:
+                yield from (Measured(error=f"linking: {error}") for _ in names)
+                return
+            for name in names:
+                yield self._ask(path, name, effort)
+
+    def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
+        message = {
+            "library": os.fspath(path), "function": name, "baseline": BASELINE, "rounds": effort.rounds,
+            "burst": effort.burst, "fills": effort.fills, "timeout": self.timeout,
+        }  # fmt: skip
+        self._start()
+        try:
+            return Measured(**self.process.ask(message, 4 * self.timeout))
+        except ProcessError as error:
+            return Measured(error=f"running: {error}")
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.stop()

@@ -1,0 +1,128 @@
+"""The search on one spec: meta_schedule's evolutionary search with its XGBoost cost model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
+from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
+
+from tvmconv.schedules.plan import Choice
+from tvmconv.tuning.database import FAILED, Database
+from tvmconv.tuning.space import PointFeatures, TuningSpace, freeze
+
+BATCH = 16
+_WARMUP = 12  # measured points before the model's word counts
+_POPULATION = 48
+_MOST_TRIALS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point to measure, and the schedule, as meta_schedule has it, that stands for it."""
+
+    choice: Choice
+    schedule: Schedule
+
+
+@dataclass
+class Search:
+    """Proposes points of ``space``, and learns from what they measured. What the log knows is not measured
+    again."""
+
+    space: TuningSpace
+    database: Database
+    seed: int
+    seen: dict[tuple, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _quiet()
+        self.model = ms.cost_model.XGBModel(
+            extractor=PointFeatures(self.space), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
+            num_warmup_samples=_WARMUP,
+        )  # fmt: skip
+        strategy = ms.search_strategy.EvolutionarySearch(
+            population_size=_POPULATION, init_measured_ratio=0.4, init_min_unmeasured=_POPULATION // 2,
+            max_fail_count=30, genetic_num_iters=3, genetic_mutate_prob=0.85, eps_greedy=0.15,
+        )  # fmt: skip
+        with _without_tensor_intrinsics():
+            self.context = ms.TuneContext(
+                mod=self.database.module, target=self.database.target,
+                space_generator=self.space.generator(self.seed), search_strategy=strategy,
+                task_name=str(self.space.spec), num_threads=1, rand_state=self.seed,
+            )  # fmt: skip
+        self.context.pre_tuning(
+            max_trials=_MOST_TRIALS, num_trials_per_iter=BATCH, cost_model=self.model,
+            design_spaces=self.context.generate_design_space(), database=self.database.memory,
+        )  # fmt: skip
+        self._pending: list[Any] = []
+
+    def recall(self, choice: Choice, seconds: float) -> None:
+        """Learn from an earlier record."""
+        self.seen[freeze(choice)] = seconds
+        sch = self.space.schedule(self.database.module, choice)
+        if seconds < FAILED:
+            args = ms.arg_info.ArgInfo.from_entry_func(self.database.module, remove_preproc=True)
+            record = ms.database.TuningRecord(
+                sch.trace, self.database.workload, [seconds], self.database.target, args
+            )
+            self.database.memory.commit_tuning_record(record)
+        self._learn([sch], [seconds])
+
+    def _learn(self, schedules: Sequence[Schedule], seconds: Sequence[float]) -> None:
+        candidates = [ms.MeasureCandidate(sch, []) for sch in schedules]
+        results = [ms.runner.RunnerResult([s], None) for s in seconds]
+        self.model.update(self.context, candidates, results)
+
+    def propose(self, most: int) -> list[Candidate]:
+        """The next points to measure, up to ``most``; none when the search finds no more. ``tell`` has to
+        follow."""
+        found = self.context.generate_measure_candidates() or []
+        self._pending = list(found)
+        candidates = []
+        for candidate in self._pending:
+            choice = self.space.choice_of(candidate.sch.trace)
+            if freeze(choice) not in self.seen and len(candidates) < most:
+                self.seen[freeze(choice)] = FAILED
+                candidates.append(Candidate(choice, candidate.sch))
+        return candidates
+
+    def tell(self, candidates: Sequence[Candidate], seconds: Sequence[float]) -> None:
+        """What the proposed points took: seconds a call, ``FAILED`` where there was no result."""
+        for candidate, value in zip(candidates, seconds, strict=True):
+            self.seen[freeze(candidate.choice)] = value
+        if self._pending:
+            points = (freeze(self.space.choice_of(c.sch.trace)) for c in self._pending)
+            results = [ms.runner.RunnerResult([self.seen.get(point, FAILED)], None) for point in points]
+            self.context.notify_runner_results(self._pending, results)
+            self._pending = []
+        if candidates:
+            self._learn([c.schedule for c in candidates], seconds)
+
+
+@contextlib.contextmanager
+def _without_tensor_intrinsics() -> Iterator[None]:
+    """TuneContext imports every GPU's intrinsics, which takes 25 s and which nothing here uses."""
+    name = "tvm.s_tir.tensor_intrin"
+    import tvm.s_tir as parent
+
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = parent.tensor_intrin = types.ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name], parent.tensor_intrin
+
+
+def _quiet() -> None:
+    for name in ("tvm.s_tir.meta_schedule", "tvm.meta_schedule"):
+        logging.getLogger(name).setLevel(logging.ERROR)

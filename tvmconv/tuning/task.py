@@ -1,0 +1,171 @@
+"""One spec being tuned: its search, what was measured, and the best schedule so far."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvmconv.artifact.kernel import Kernel
+from tvmconv.errors import TuningError
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs import Spec
+from tvmconv.tuning import folder as folders
+from tvmconv.tuning.builder import Builder
+from tvmconv.tuning.database import FAILED, Database
+from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
+from tvmconv.tuning.search import Candidate, Search
+from tvmconv.tuning.space import TuningSpace, freeze
+
+MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
+_FINALISTS = 4
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tuner works: the machine, the folder of logs, who builds and who measures, and who says so."""
+
+    machine: Machine
+    folder: Path
+    builder: Builder
+    runner: Runner
+    threads: int
+    cpu: str
+
+
+class Task:
+    """A spec, how often a model has it, and what is known of it. ``strategy``: search no other; TuningError
+    where it does not take the spec."""
+
+    def __init__(self, spec: Spec, place: Place, weight: int = 1, strategy: str | None = None, seed: int = 0):
+        self.spec, self.place, self.weight = spec, place, weight
+        self.whole = TuningSpace(spec, place.machine)
+        self.space = self.whole if strategy is None else TuningSpace(spec, place.machine, strategy)
+        self.database = Database(place.folder, spec, place.machine, place.threads)
+        self.search = Search(self.space, self.database, seed)
+        self.trials = 0  # in the log, of this run or an earlier one
+        self.failures: list[str] = []
+        self.default: Kernel | None = None
+        self.default_seconds = math.inf
+        self.entry: Entry | None = None  # as the folder's index has it
+        self.gains: list[float] = []  # for each batch, the part of the best time that it took off
+        self._measured: dict[tuple, tuple[Choice, float]] = {}
+        self._recall()
+
+    @property
+    def best_seconds(self) -> float:
+        """Of the best schedule so far; infinite before there is one."""
+        ratio = self.entry.seconds / self.entry.default_seconds if self.entry else 1.0
+        return min(ratio, 1.0) * self.default_seconds
+
+    def _recall(self) -> None:
+        for known in self.database.known():
+            self.trials += 1
+            if self.space.holds(known.choice):
+                seconds = FAILED if known.seconds is None else known.seconds
+                self.search.recall(known.choice, seconds)
+                if seconds < FAILED:
+                    self._measured[freeze(known.choice)] = (known.choice, seconds)
+        self.entry = read_index(self.place.folder).get(str(self.spec))
+
+    def start(self) -> bool:
+        """Build the default schedule, the baseline of the others, and time it; whether that gave a time."""
+        (built,) = self.place.builder.build(self.spec, [self.space.default])
+        if isinstance(built, str):
+            self.failures.append(built)
+            return False
+        (measured,) = self.place.runner.measure({BASELINE: built}, [BASELINE], SEARCH)
+        if measured.error:
+            self.failures.append(measured.error)
+            return False
+        self.default, self.default_seconds = built, min(measured.seconds)
+        candidate = self._candidate(self.space.default)
+        if freeze(candidate.choice) not in self.search.seen and self.space.holds(candidate.choice):
+            self._note(candidate, measured)
+            self.search.tell([candidate], [self.default_seconds])
+        return True
+
+    def _candidate(self, choice: Choice) -> Candidate:
+        return Candidate(choice, self.whole.schedule(self.database.module, choice))
+
+    def batch(self, most: int) -> int:
+        """Measure the next points, at most so many; how many there were."""
+        taken = self.search.propose(most)
+        before = self.best_seconds
+        results = self._measure([c.choice for c in taken], SEARCH)
+        seconds = []
+        for candidate, measured in zip(taken, results, strict=True):
+            self._note(candidate, measured)
+            seconds.append(FAILED if measured.error else measured.ratio * self.default_seconds)
+        self.search.tell(taken, seconds)
+        good = [(s, c.choice) for s, c in zip(seconds, taken, strict=True) if s < MARGIN * before]
+        if good:
+            self.decide([min(good, key=lambda pair: pair[0])[1]])
+        after = self.best_seconds
+        self.gains.append(0.0 if math.isinf(before) else 1 - after / before)
+        return len(taken)
+
+    def _note(self, candidate: Candidate, measured: Measured) -> None:
+        self.database.commit(candidate.schedule, measured.seconds, measured.error)
+        self.trials += 1
+        if measured.error:
+            self.failures.append(measured.error)
+        else:
+            seconds = measured.ratio * self.default_seconds
+            self._measured[freeze(candidate.choice)] = (candidate.choice, seconds)
+
+    def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
+        """Results in the order of ``choices``, timed in turns with the default."""
+        built = self.place.builder.build(self.spec, choices)
+        kernels = {f"c{i}": kernel for i, kernel in enumerate(built) if isinstance(kernel, Kernel)}
+        if not kernels:
+            return [Measured(error=str(wrong)) for wrong in built]
+        results = self.place.runner.measure({BASELINE: self.default, **kernels}, list(kernels), effort)
+        found = dict(zip(kernels, results, strict=True))
+        return [
+            found[f"c{i}"] if isinstance(kernel, Kernel) else Measured(error=kernel)
+            for i, kernel in enumerate(built)
+        ]
+
+    def finalists(self, count: int = _FINALISTS) -> list[Choice]:
+        """The best few points that were measured, the index's own among them."""
+        order = sorted(self._measured.values(), key=lambda pair: pair[1])
+        choices = [choice for choice, _ in order[:count]]
+        if self.entry is not None and self.entry.choice not in choices:
+            choices.append(self.entry.choice)
+        return [c for c in choices if c != self.space.default and self.space.holds(c)]
+
+    def decide(self, choices: list[Choice]) -> None:
+        """Measure points at length against the default, and put the winner into the index."""
+        incumbent = self.entry.choice if self.entry and self.space.holds(self.entry.choice) else None
+        if incumbent is not None and incumbent not in (*choices, self.space.default):
+            choices = [*choices, incumbent]
+        results = self._measure(choices, DUEL)
+        ratios = [math.inf if m.error else m.ratio for m in results]
+        for choice, measured in zip(choices, results, strict=True):
+            if measured.error:
+                self._measured.pop(freeze(choice), None)
+                self.failures.append(measured.error)
+        best = min(range(len(choices)), key=ratios.__getitem__, default=None)
+        default = [m.baseline for m in results if not m.error]
+        base = min(default[0]) if default else self.default_seconds
+        if best is not None and ratios[best] < MARGIN:
+            self._enter(choices[best], results[best].seconds, min(results[best].baseline))
+        else:
+            self._enter(self.space.default, default[0] if default else [self.default_seconds], base)
+
+    def _enter(self, choice: Choice, seconds: list[float], default_seconds: float) -> None:
+        name = self.database.commit(self._candidate(choice).schedule, seconds)
+        self.entry = Entry(
+            choice.strategy, choice.point, min(seconds), default_seconds, self.trials,
+            self.place.threads, self.place.cpu, folders.tvm_version(), folders.today(), name,
+        )  # fmt: skip
+        write_entry(self.place.folder, str(self.spec), self.entry)
+
+    def check(self) -> None:
+        """Raise TuningError if nothing could be measured."""
+        if self.default is None:
+            first = self.failures[0] if self.failures else "no candidate"
+            raise TuningError(f"{self.spec}: nothing could be measured: {first}")

@@ -1,0 +1,178 @@
+"""tune: trials spent over several specs, where the whole gains most."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvmconv.errors import TuningError
+from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.specs import Spec
+from tvmconv.tuning import folder as folders
+from tvmconv.tuning.builder import Builder
+from tvmconv.tuning.entries import Entry
+from tvmconv.tuning.runner import LocalRunner, Runner
+from tvmconv.tuning.search import BATCH
+from tvmconv.tuning.task import Place, Task
+
+_STALE = 3  # batches in a row without a new point: the space is used up
+_HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch may take off
+
+
+@dataclass(frozen=True)
+class Options:
+    """``trials``: measured points a spec, on the average, with those that the log has; ``minutes``: of wall
+    time for all. One of them has to be given. ``strategy``: no other; ``replay``: measure the best few again
+    and search no more."""
+
+    trials: int | None = None
+    minutes: float | None = None
+    threads: int | None = None
+    strategy: str | None = None
+    seed: int = 0
+    replay: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What progress shows: the task at work, all tasks, trials of this run, trials it means to make, seconds
+    since it began."""
+
+    task: Task
+    tasks: list[Task]
+    done: int
+    total: int | None
+    elapsed: float
+
+
+Watch = Callable[[Status], None]
+
+
+def run(
+    specs: Mapping[Spec, int],
+    target: str | Machine,
+    root: str | os.PathLike[str] | None,
+    options: Options,
+    watch: Watch = lambda _: None,
+    runner: Runner | None = None,
+) -> dict[Spec, Entry]:
+    """Tune ``specs`` (and how often each counts) for a target; the verdicts, which are also in the log.
+
+    KeyboardInterrupt ends it between two steps: what was measured is in the log. Raises TuningError.
+    """
+    check(options, specs)
+    machine = resolve(target)
+    _check_tools()
+    threads = options.threads or len(os.sched_getaffinity(0))
+    folder = folders.folder_of(folders.user_root() if root is None else root, machine)
+    folders.prepare(folder, machine)
+    runner = runner or LocalRunner(machine, threads)
+    builder = Builder(machine, len(os.sched_getaffinity(0)))
+    place = Place(machine, folder, builder, runner, threads, cpu_model())
+    try:
+        tasks = [
+            Task(spec, place, weight, options.strategy, options.seed) for spec, weight in specs.items()
+        ]
+        _note(folder, place, options)
+        return _Run(tasks, options, watch).run()
+    finally:
+        builder.stop()
+        runner.stop()
+
+
+def check(options: Options, specs: Mapping[Spec, int]) -> None:
+    """Raise TuningError for what could not be run."""
+    if not specs:
+        raise TuningError("specs: none, expected at least one")
+    for name, least in (("trials", 1), ("minutes", 0), ("threads", 1)):
+        value = getattr(options, name)
+        if value is not None and (value < least or not value > 0):
+            raise TuningError(f"{name}: {value!r}, expected more than 0")
+    if options.trials is None and options.minutes is None and not options.replay:
+        raise TuningError("trials: None, expected a number of trials, or of minutes")
+
+
+def _check_tools() -> None:
+    from importlib.util import find_spec
+
+    for module, extra in (("tvm", "compile"), ("xgboost", "tune")):
+        if find_spec(module) is None:
+            raise TuningError(f"tuning needs {module}: pip install 'tvmconv[{extra}]'")
+
+
+class _Run:
+    def __init__(self, tasks: list[Task], options: Options, watch: Watch) -> None:
+        self.tasks, self.options, self.watch = tasks, options, watch
+        self.started = time.monotonic()
+        self.done = 0
+        had = sum(task.trials for task in tasks)
+        self.budget = None if options.trials is None else max(0, options.trials * len(tasks) - had)
+        self.stale: dict[Task, int] = {}
+
+    def run(self) -> dict[Spec, Entry]:
+        for task in self.tasks:
+            if self.left() <= 0 and not self.options.replay:
+                break
+            trials = task.trials
+            task.start()
+            self.done += task.trials - trials
+            self.show(task)
+        able = [task for task in self.tasks if task.default is not None]
+        if not able and (self.left() > 0 or self.options.replay):
+            self.tasks[0].check()
+        if not self.options.replay:
+            self.search(able)
+        for task in able:
+            if self.done or self.options.replay or task.entry is None:
+                task.decide(task.finalists())
+                self.show(task)
+        return {task.spec: task.entry for task in self.tasks if task.entry is not None}
+
+    def left(self) -> float:
+        """Trials that may still be made; 0 when the time is up."""
+        if self.options.minutes is not None:
+            if time.monotonic() - self.started >= 60 * self.options.minutes:
+                return 0
+            if self.budget is None:
+                return float("inf")
+        return self.budget - self.done
+
+    def search(self, tasks: list[Task]) -> None:
+        while self.left() > 0:
+            open_tasks = [task for task in tasks if self.stale.get(task, 0) < _STALE]
+            if not open_tasks:
+                return
+            task = max(open_tasks, key=promise)
+            made = task.batch(int(min(BATCH, self.left())))
+            self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
+            self.done += made
+            self.show(task)
+
+    def show(self, task: Task) -> None:
+        elapsed = time.monotonic() - self.started
+        self.watch(Status(task, self.tasks, self.done, self.budget, elapsed))
+
+
+def promise(task: Task) -> float:
+    """Seconds of the model that the next batch on a task may save: its share of the time, by what its last
+    batches took off, or might still, of a time that fewer have been spent on."""
+    recent = max(task.gains[-2:], default=_HOPE)
+    hope = _HOPE / (1 + len(task.gains)) ** 2
+    return task.weight * task.best_seconds * max(recent / 2, hope)
+
+
+def cpu_model() -> str:
+    """This machine's CPU, as /proc/cpuinfo names it."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return os.uname().machine
+
+
+def _note(folder: Path, place: Place, options: Options) -> None:
+    facts = {"date": folders.today(), "cpu": place.cpu, "threads": place.threads, "command": options.command}
+    folders.note_run(folder, {**facts, "tvm": folders.tvm_version()})
