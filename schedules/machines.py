@@ -6,6 +6,8 @@ import difflib
 from dataclasses import dataclass, replace
 
 from tvmconv.errors import TargetError
+from tvmconv.schedules import gpu_machines
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
@@ -94,14 +96,16 @@ def presets() -> tuple[Machine, ...]:
 
 def names() -> list[str]:
     """Every name that ``resolve`` takes; it takes triple=...,cpu=...,features=... beside them."""
-    return ["native", *_PRESETS]
+    return ["native", *_PRESETS, *gpu_machines.names()]
 
 
-def resolve(name: str | Machine) -> Machine:
-    """The machine of a target name, or of ``triple=T,cpu=C,features=+F-G`` (see ``schedules.custom``); a
-    Machine is returned as it is. Raises TargetError with near names."""
-    if isinstance(name, Machine):
+def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
+    """The machine of a target name, of several GPUs joined by commas, or of ``triple=T,cpu=C,features=+F-G``
+    (see ``schedules.custom``); a machine is returned as it is. Raises TargetError with near names."""
+    if isinstance(name, Machine | GpuMachine):
         return name
+    if isinstance(name, str) and name.startswith(gpu_machines.PREFIX):
+        return gpu_machines.resolve(name)
     if name == "native":
         return native()
     if isinstance(name, str) and name in _PRESETS:

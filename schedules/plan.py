@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ class Choice:
 
     strategy: str
     point: dict[str, Any]
+
+
+def chosen(rivals: list[ModuleType], problem: Any, machine: Any, choice: Choice) -> Plan:
+    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
+    for module in rivals:
+        if choice.strategy == module.STRATEGY:
+            return module.plan_of(problem, machine, choice.point)
+    names = ", ".join(module.STRATEGY for module in rivals)
+    raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
 
 
 def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def undefined_symbols(kernel):
     return {s.name for s in table.iter_symbols() if s["st_shndx"] == "SHN_UNDEF" and s.name}
 
 
-@pytest.mark.parametrize("target", [name for name in machines.names() if name != "native"])
+@pytest.mark.parametrize("target", [machine.name for machine in machines.presets()])
 def test_no_mathematical_library(target):
     machine = machines.resolve(target)
     plain = undefined_symbols(build_kernel(ConvSpec((1, 5, 6, 19), 19, 1, layout="NHWC"), machine))

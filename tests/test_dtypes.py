@@ -44,6 +44,12 @@ SHAPES = [
     "conv2d:2x19x5x7:o23:k1x1:NCHW:{}:bias:silu",
     "conv1d:1x70x5:o9:k5:s2:p2:NWC:{}:bias:gelu",
     "conv3d:1x4x5x6x3:o8:k2x3x3:p1:NDHWC:{}:tanh",
+    "tconv2d:1x5x9x8:o37:k3x3:s2:p1:op1:NHWC:{}:bias:relu",
+    "tconv2d:1x7x9x24:o36:k3x3:s2:g12:NHWC:{}:bias:residual",
+    "tconv2d:1x8x5x41:o7:k3x3:s2:p1:op1:NCHW:{}:bias:prelu",
+    "tconv2d:1x20x9x33:o20:k4x4:s2:p1:g20:NCHW:{}",
+    "tconv1d:1x17x9:o21:k6:s5:NCHW:{}:silu",
+    "tconv3d:1x3x4x5x8:o6:k3x2x3:s2x1x2:p1x0x1:NDHWC:{}",
 ]
 
 
@@ -68,7 +74,7 @@ def test_strategies_on_every_preset(dtype, target):
 
 
 @settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
-@given(st.lists(specs(transposed=False, dtypes=OTHERS).map(str), min_size=10, max_size=10, unique=True))
+@given(st.lists(specs(dtypes=OTHERS).map(str), min_size=10, max_size=10, unique=True))
 def test_random_specs(descriptors):
     check(*compiled(descriptors))
 

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 import torch_samples
 from checking import random_arrays
 from hypothesis import Phase, given, settings
@@ -179,6 +180,24 @@ def test_what_does_not_fit(x, w, bias, options, message):
     with pytest.raises(tvmconv.SpecError, match=re.escape(message)) as caught:
         tvmconv.conv_transpose(*arrays, **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_other_types_as_torch(dtype):
+    kind = getattr(torch, dtype)
+    x, w, b = torch.randn(2, 6, 9, 10).to(kind), torch.randn(6, 5, 3, 4).to(kind), torch.randn(5).to(kind)
+    options = {"stride": (2, 3), "padding": 1, "output_padding": 1}
+    expected = torch.nn.functional.conv_transpose2d(x.double(), w.double(), b.double(), **options)
+    y = tvmconv.conv_transpose(x, w, b, **options)
+    assert y.dtype == kind
+    allowed = torch.finfo(kind).eps
+    torch.testing.assert_close(y.double(), expected, rtol=allowed, atol=100 * min(allowed, 2.0**-23))
+
+
+def test_integers_are_refused():
+    x, w = np.ones((1, 4, 5, 5), np.int8), np.ones((4, 2, 3, 3), np.int8)
+    with pytest.raises(tvmconv.SpecError, match=r"dtype: 'int8' in .*, expected a float type if transposed$"):
+        tvmconv.conv_transpose(x, w)
 
 
 def test_batch_zero():

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tvmconv.artifact.device import device_code
 from tvmconv.artifact.kernel import Kernel, Param
 
 
@@ -85,6 +86,7 @@ def read_kernel(path: Path) -> Kernel | None:
             return None
         for field in ("inputs", "weights", "packed"):
             facts[field] = tuple(_param(p) for p in facts[field])
+        facts["device"] = device_code(facts["device"])
         return Kernel(object=code, **{**facts, "output": _param(facts["output"])})
     except (ValueError, KeyError, TypeError):
         return None
@@ -111,7 +113,7 @@ def _sources() -> str:
 
     digest = hashlib.sha256()
     for top in (Path(__file__).parent, Path(tvmconv.schedules.__file__).parent):
-        for path in sorted(p for p in top.rglob("*") if p.suffix in (".py", ".c", ".h")):
+        for path in sorted(p for p in top.rglob("*") if p.suffix in (".py", ".c", ".h", ".cuh")):
             digest.update(str(path.relative_to(top)).encode() + b"\0" + path.read_bytes())
     for package in ("apache-tvm", "apache-tvm-ffi"):
         try:

@@ -20,6 +20,7 @@ from typing import Any
 
 from tvmconv import cache, errors
 from tvmconv.artifact.kernel import Kernel
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs import Spec, parse_spec
 from tvmconv.tuning.lookup import Tuned
@@ -30,7 +31,7 @@ class Job:
     """A kernel to be built: by a tuning log's record, if there is one."""
 
     spec: Spec
-    machine: Machine
+    machine: Machine | GpuMachine
     tuned: Tuned | None = None
 
     @property
@@ -122,9 +123,10 @@ def _drive(
         results.put((spec, cache.read_kernel(job.path) or unreadable))
 
 
-def machine_of(facts: dict[str, Any]) -> Machine:
+def machine_of(facts: dict[str, Any]) -> Machine | GpuMachine:
     """The machine whose ``dataclasses.asdict`` went through JSON."""
-    return Machine(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+    kind = GpuMachine if "sms" in facts else Machine
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
 
 
 def serve() -> None:

@@ -11,16 +11,21 @@ from tvmconv.ops.integer import in_words
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cpu import (
+    deform,
     direct_last,
     groups_last,
     im2col,
     planes,
+    pool,
     transposed,
     transposed_planes,
     winograd_tiles,
 )
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Plan, Space
+from tvmconv.schedules.plan import Choice, Plan, Space, chosen
+
+__all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
+           "transposed_spaces"]  # fmt: skip
 
 DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
 RULES = {
@@ -62,15 +67,6 @@ def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[M
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]
-
-
-def chosen(rivals: list[ModuleType], problem: Problem, machine: Machine, choice: Choice) -> Plan:
-    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
-    for module in rivals:
-        if choice.strategy == module.STRATEGY:
-            return module.plan_of(problem, machine, choice.point)
-    names = ", ".join(module.STRATEGY for module in rivals)
-    raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
 
 
 def integer_plan(problem: Problem, machine: Machine, choice: Choice | None = None) -> tuple[Plan, bool]:

@@ -84,7 +84,8 @@ def tiles_of(p: DeformProblem, machine: Machine) -> int:
     return max(1, min(machine.l2 // 2 // size, p.tiles * p.batch // _FEWEST_TASKS, p.tiles))
 
 
-def schedule(sch: Schedule, p: DeformProblem, lanes: int, tiles: int) -> None:
+def schedule(sch: Schedule, p: DeformProblem, machine: Machine, point: dict[str, Any]) -> None:
+    lanes, tiles = machine.lanes(), point["tiles"]
     image, columns, sums, y = map(sch.get_sblock, ("image", "columns", "sums", "y"))
     _image(sch, p, image, lanes)
 

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile, widen
 from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require_block, require_registers, require_within, settled
@@ -28,7 +28,7 @@ def fits(p: TransposedProblem, machine: Machine) -> bool:
 
 def pays_in_planes(p: TransposedProblem, machine: Machine) -> bool:
     """Whether vectors along the rows of a channels-first problem are fuller than vectors of its channels."""
-    lanes, width = machine.lanes(), p.positions[-1]
+    lanes, width = machine.lanes(p.acc_bytes), p.positions[-1]
     filled = width / (-(-width // lanes) * lanes)
     return not p.channels_last and 2 * filled > min(1.0, p.out_group / lanes)
 
@@ -63,7 +63,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
 
 def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:
     """(whether a vector holds channels of several groups, its lanes, the channels that are cut into them)."""
-    lanes = machine.lanes()
+    lanes = machine.lanes(p.acc_bytes)
     if p.channels_last and p.groups > 1 and 2 * p.out_group <= lanes:
         # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
         return True, lanes // p.out_group * p.out_group, p.groups * p.out_group
@@ -92,6 +92,10 @@ def schedule(
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     sch.compute_inline(sch.get_sblock("phase"))
+    if p.widened and across:  # each vector of x is read for a vector of channels alone
+        sch.compute_inline(sch.get_sblock("pad"))
+    elif p.widened:
+        widen(sch, p, sch.get_sblock("pad"), lanes)
     rank = len(p.spatial)
     n, *halves, g, o = sch.get_loops(y)
     q, r = halves[:rank], halves[rank:]

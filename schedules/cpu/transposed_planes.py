@@ -34,7 +34,7 @@ def fits(p: TransposedProblem, machine: Machine) -> bool:
 
 
 def space(p: TransposedProblem, machine: Machine) -> Space:
-    default, width = plan_of(p, machine).point, -(-p.positions[-1] // machine.lanes())
+    default, width = plan_of(p, machine).point, -(-p.positions[-1] // machine.lanes(p.acc_bytes))
     return {
         "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0],
         "channels": list(range(1, min(p.out_group, machine.vector_registers - 2) + 1)),
@@ -45,7 +45,7 @@ def space(p: TransposedProblem, machine: Machine) -> Space:
 def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: planes that are padded at a time; output channels and vectors of the register
     tile. Raises ValueError where it does not fit."""
-    lanes = machine.lanes()
+    lanes = machine.lanes(p.acc_bytes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
     point = settled(point, {
         "planes": planes.planes_of(p.phase(), machine), "channels": channels,
@@ -75,7 +75,7 @@ def schedule(
     sch: Schedule, p: TransposedProblem, lanes: int, ahead: int, channels: int, vectors: int
 ) -> None:
     y, phase, conv = sch.get_sblock("y"), sch.get_sblock("phase"), sch.get_sblock("conv")
-    copy = sch.get_sblock("pad") if p.phase().padded else None
+    copy = sch.get_sblock("pad") if p.phase().padded or p.widened else None
     joined = 1 < p.stride[-1] <= _MOST_JOINED
     if not joined:
         sch.compute_inline(phase)

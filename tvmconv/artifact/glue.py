@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # DLPack's type codes.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}
-_MAX_OPERANDS = 16  # TCV_MAX_ARGS
+MAX_OPERANDS = 16  # TCV_MAX_ARGS
 
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
@@ -64,10 +64,12 @@ def _argument(param: Param) -> Argument:
     return Argument(param.name, param.nbytes, param.itemsize, param)
 
 
-def check_names(functions: dict[str, Kernel], prefix: str) -> None:
+def check_names(
+    functions: dict[str, Kernel], prefix: str, library_functions: Sequence[str] = LIBRARY_FUNCTIONS
+) -> None:
     """Raises SpecError for names that are no C identifiers, or that collide."""
     _check_identifier("prefix", prefix)
-    taken = {f"{prefix}_{name}".upper(): "the library" for name in LIBRARY_FUNCTIONS}
+    taken = {f"{prefix}_{name}".upper(): "the library" for name in library_functions}
     for name, kernel in functions.items():
         _check_identifier("function name", name)
         for symbol in [name, *([f"{name}_prepack", f"{name}_packed_bytes"] if kernel.packed else [])]:
@@ -122,7 +124,7 @@ def _required(names: Sequence[str], arch: str) -> str:
 
 
 def _library(prefix: str, manifest: dict[str, Any]) -> str:
-    text = _c_string(manifests.embedded(manifest))
+    text = c_string(manifests.embedded(manifest))
     return f"""/* ---- this library ---- */
 
 static const char tcv_manifest[] =
@@ -137,7 +139,7 @@ TCV_EXPORT void {prefix}_set_num_threads(int n) {{ tcv_set_num_threads(n); }}
 """
 
 
-def _c_string(data: bytes) -> str:
+def c_string(data: bytes) -> str:
     """A string literal, in lines; ``data`` is ASCII with no '?' pairs that would be trigraphs."""
     escaped = [
         f"\\{chr(byte)}" if byte in b'"\\?' else chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}"
@@ -180,8 +182,8 @@ def _entry(
     name: str, symbol: str, arguments: Sequence[Argument], operands: Sequence[tuple[Param, int, int]],
     baked: str | None = None,
 ) -> str:  # fmt: skip
-    if len(operands) > _MAX_OPERANDS:
-        raise SpecError(f"function {name}: {len(operands)} operands, expected at most {_MAX_OPERANDS}")
+    if len(operands) > MAX_OPERANDS:
+        raise SpecError(f"function {name}: {len(operands)} operands, expected at most {MAX_OPERANDS}")
     shapes, rows, described = [], [], []
 
     def shape_table(kind: str, i: int, shape: Sequence[int]) -> str:

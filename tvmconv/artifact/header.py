@@ -7,8 +7,10 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.artifact.cuda_glue import ALIGNMENT
 from tvmconv.artifact.glue import Argument, c_arguments, prepack_arguments, run_arguments
 from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
@@ -66,6 +68,55 @@ const char *{prefix}_last_error(void);
 void {prefix}_set_num_threads(int n);
 """
 
+CUDA_CODES = {
+    **{name: CODES[name] for name in ("OK", "ERR_NULL", "ERR_ALIGN", "ERR_OVERLAP")},
+    "ERR_DEVICE": (4, "no NVIDIA driver, no GPU, or none that the library has code for"),
+    "ERR_KERNEL": (5, "a kernel could not be loaded or launched, out of memory for instance"),
+    "ERR_MEMORY": (6, "an argument is not in the memory of the GPU that the call is for"),
+}
+
+_CUDA_TOP = """/* {title}
+ *
+ * Made by tvmconv {tvmconv} for {target} ({triple}), C ABI version {abi}.
+ * Needs a driver for CUDA 12 or newer, its libcuda.so.1, and a GPU of compute capability
+ * {requires}, or newer of the same generation; without one, functions return TVMCONV_ERR_DEVICE.
+ *
+ * Arrays are in the memory of one GPU, dense and row-major, in the shapes and types stated at each function.
+ * Each pointer must be aligned to {align} bytes, and `packed` to {packed_align}; what is written must not
+ * overlap what is read. `stream` is a CUstream (a cudaStream_t is one), NULL for the default stream: kernels
+ * are launched on it and the function returns, with the arrays yet to be read and written. It uses the
+ * calling thread's current context, or where there is none the primary context of the GPU that holds the
+ * result. Functions return 0 (TVMCONV_OK), or one of the codes below, and {prefix}_last_error() says what was
+ * wrong; what fails on the GPU later, the stream reports. The first call of a function loads its code: make
+ * it before a stream is captured.
+ *
+ * All functions may be called from any number of threads at once, on different outputs; a packed blob may be
+ * shared. Nothing is allocated.
+ */
+#ifndef {guard}
+#define {guard}
+
+#include <stddef.h>
+
+#ifndef TVMCONV_OK
+{codes}
+#endif
+
+#ifdef __cplusplus
+extern "C" {{
+#endif
+
+/* The C ABI version of the library: compare with {macro}_ABI. */
+#define {macro}_ABI {abi}
+int {prefix}_abi_version(void);
+
+/* What went wrong in this thread's last failed call: one line, valid until its next call. */
+const char *{prefix}_last_error(void);
+
+/* Whether the library can run on a GPU, by its number; with -1, on any GPU of this machine. */
+int {prefix}_check_device(int device);
+"""
+
 _BOTTOM = """
 #ifdef __cplusplus
 }}
@@ -81,26 +132,33 @@ def generate(
     """The header's text. ``title``: the library's file name."""
     macro = prefix.upper()
     guard = re.sub(r"\W", "_", f"{macro}_{title}_H".upper(), flags=re.ASCII)
-    top = _TOP.format(
+    gpu = isinstance(machine, GpuMachine)
+    if gpu:
+        requires = " or ".join(f"{sm // 10}.{sm % 10}" for sm in machine.sms)
+    else:
+        requires = _wrapped(machine.requires) or f"nothing beyond {machine.arch}"
+    codes = CUDA_CODES if gpu else CODES
+    top = (_CUDA_TOP if gpu else _TOP).format(
         title=_comment(title),
         tvmconv=manifest["tvmconv"],
         target=machine.name,
         triple=machine.triple,
-        requires=_wrapped(machine.requires) or f"nothing beyond {machine.arch}",
+        requires=requires,
+        align=ALIGNMENT,
         abi=manifest["abi"],
         packed_align=PACKED_ALIGNMENT,
         prefix=prefix,
         macro=macro,
         guard=guard,
-        codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in CODES.items()),
+        codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in codes.items()),
     )
     baked = {facts["name"] for facts in manifest["functions"] if facts["baked"]}
-    declared = "".join(_function(name, kernel, name in baked) for name, kernel in functions.items())
+    declared = "".join(_function(name, kernel, name in baked, gpu) for name, kernel in functions.items())
     return top + declared + _BOTTOM.format(guard=guard)
 
 
-def _function(name: str, kernel: Kernel, baked: bool) -> str:
-    macro = name.upper()
+def _function(name: str, kernel: Kernel, baked: bool, gpu: bool) -> str:
+    macro, stream = name.upper(), ", void *stream" if gpu else ""
     run = run_arguments(kernel)
     lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
     lines += [f" *   {_fact(argument)}" for argument in run]
@@ -121,9 +179,9 @@ def _function(name: str, kernel: Kernel, baked: bool) -> str:
         lines += [
             f"#define {macro}_PACKED_BYTES {kernel.packed_bytes}",
             f"size_t {name}_packed_bytes(void);",
-            f"int {name}_prepack({c_arguments(pack)});",
+            f"int {name}_prepack({c_arguments(pack)}{stream});",
         ]
-    lines.append(f"int {name}({c_arguments(run)});")
+    lines.append(f"int {name}({c_arguments(run)}{stream});")
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from tvmconv.artifact.device import DeviceCode
 from tvmconv.errors import SpecError
 
 # Bytes an element. bfloat16 has no NumPy type of its own, so the table is by name.
@@ -59,7 +60,7 @@ class Kernel:
 
     ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
     weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``. The parts of ``packed`` lie one
-    after the other in one blob, each at a multiple of 64 bytes.
+    after the other in one blob, each at a multiple of 64 bytes. With ``device``, ``object`` are cubins.
     """
 
     symbol: str
@@ -71,6 +72,7 @@ class Kernel:
     output: Param
     schedule: dict[str, Any] = field(default_factory=dict, hash=False)
     flops: int = 0
+    device: DeviceCode | None = field(default=None, repr=False)
 
     def packed_offsets(self) -> tuple[int, ...]:
         """Byte offset of each part of ``packed`` in the blob."""

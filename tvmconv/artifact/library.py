@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.artifact import glue, linker, manifest
+from tvmconv.artifact import cuda_glue, glue, linker, manifest
 from tvmconv.artifact import header as c_header
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.errors import ArtifactError, SpecError
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
@@ -57,13 +58,17 @@ class Library:
         self.machine = machine
         self.prefix = prefix
         self._cc = cc
-        glue.check_names(dict(functions), prefix)
+        self._gpu = isinstance(machine, GpuMachine)
+        names = cuda_glue.LIBRARY_FUNCTIONS if self._gpu else glue.LIBRARY_FUNCTIONS
+        glue.check_names(dict(functions), prefix, names)
         for name, kernel in functions.items():
             wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", kernel.object)) - _PROVIDED
             if wanted:
                 what = ", ".join(sorted(symbol.decode() for symbol in wanted))
                 raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
         self._baked = dict(baked or {})
+        if self._baked and self._gpu:
+            raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
         for name, data in self._baked.items():
             if len(data) != (wanted := functions[name].packed_bytes):
                 raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted}")
@@ -105,17 +110,27 @@ class Library:
         for name, kernel in self.functions.items():
             if kernels[kernel.symbol] != kernel:
                 raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
+        if self._gpu:
+            source = cuda_glue.generate(self.functions, self.machine, self.prefix, self._manifest)
+            return self._sealed(source, [], cuda_glue, soname, cuda_glue.data(self.functions))
         symbols: dict[bytes, str] = {}  # equal weights are held once
         for data in self._baked.values():
             symbols.setdefault(data, f"tcv_baked_{len(symbols)}")
         names = {name: symbols[data] for name, data in self._baked.items()}
+        source = glue.generate(dict(self.functions), self.machine, self.prefix, self._manifest, names)
+        data = {symbol: data for data, symbol in symbols.items()}
+        return self._sealed(source, [kernel.object for kernel in kernels.values()], glue, soname, data)
+
+    def _sealed(
+        self, source: str, objects: list[bytes], face: ModuleType, soname: str, data: dict[str, bytes]
+    ) -> bytes:
         linked = linker.link(
-            glue.generate(dict(self.functions), self.machine, self.prefix, self._manifest, names),
-            [kernel.object for kernel in kernels.values()],
-            glue.exported_symbols(dict(self.functions), self.prefix),
+            source,
+            objects,
+            face.exported_symbols(dict(self.functions), self.prefix),
             self.machine,
             soname=re.sub(r"[^\w.+-]", "_", soname),
-            data={symbol: data for data, symbol in symbols.items()},
+            data=data,
             cc=self._cc,
         )
         sealed, self._manifest["sha256"] = manifest.seal(linked)

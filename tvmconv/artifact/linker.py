@@ -103,7 +103,7 @@ def _link(
     sources = ["library.c", *_data_source(folder, data)]
     line = [
         *command, *_machine_options(command, machine), *_COMPILE, *_LINK, f"-Wl,-soname,{soname}",
-        "-Wl,--version-script=exports.map", *sources, "@inputs.txt", "-lm", "-o", "library.so",
+        "-Wl,--version-script=exports.map", *sources, "@inputs.txt", "-lm", "-ldl", "-o", "library.so",
     ]  # fmt: skip
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C"}
     done = subprocess.run(

@@ -58,6 +58,7 @@ def build(
             "cpu": machine.cpu,
             "arch": machine.arch,
             "requires": list(machine.requires),
+            **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
         },
         **(about or {}),
         "functions": [
@@ -92,6 +93,7 @@ def _function(name: str, kernel: Kernel) -> dict[str, Any]:
         "flops": kernel.flops,
         "bytes": kernel.traffic,
         "schedule": kernel.schedule,
+        **({"compiler": kernel.device.compiler} if kernel.device else {}),
     }
 
 

@@ -18,6 +18,7 @@ Examples:
   tvmconv inspect conv.so
   tvmconv inspect conv.so dw
   tvmconv inspect conv.so --json | python3 -m json.tool
+  tvmconv inspect gpu.so dw --source
 
 Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
 --json adds "path", "size" and "runs_here" to the manifest.
@@ -35,6 +36,7 @@ def inspect_verb(
         str | None,
         typer.Argument(metavar="NAME", help="Show the arguments of one function.", show_default=False),
     ] = None,
+    source: Annotated[bool, typer.Option("--source", help="Print the CUDA source of the kernels.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
@@ -44,6 +46,9 @@ def inspect_verb(
     functions = {function["name"]: function for function in manifest["functions"]}
     if name is not None and name not in functions:
         raise Error(f"function {name!r}: not in {library}; expected one of {', '.join(functions)}")
+    if source:
+        _print_source(library, [name] if name else list(functions))
+        return
     missing = _missing(manifest["target"])
     if as_json:
         chosen = manifest["functions"] if name is None else [functions[name]]
@@ -55,12 +60,25 @@ def inspect_verb(
         _print_library(library, manifest, missing)
 
 
+def _print_source(library: Path, names: list[str]) -> None:
+    from tvmconv.artifact import sources
+
+    found = sources.read(library)
+    if not found:
+        raise Error(f"--source: {library} holds none, expected a library for a cuda target")
+    print("\n".join(dict.fromkeys(found[name] for name in names)))
+
+
 def _missing(target: dict[str, Any]) -> str | None:
     """Why this machine cannot run a library for `target`; None if it can."""
     from tvmconv.runtime.cpu import host_arch, host_features
 
     if target["arch"] != host_arch():
         return f"it is for {target['arch']}, this machine is {host_arch()}"
+    if "sms" in target:
+        from tvmconv.runtime.gpu_driver import why_not
+
+        return why_not(target["sms"])
     lacking = sorted(set(target["requires"]) - host_features())
     return f"this CPU lacks {' '.join(lacking)}" if lacking else None
 
@@ -72,7 +90,7 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         ("made by", f"tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"),
         ("formats", f"manifest {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']}"),
         ("target", f"{target['name']} ({target['triple']}, {target['cpu']})"),
-        ("needs", " ".join(target["requires"]) or f"any {target['arch']} CPU"),
+        ("needs", _needs(target)),
         ("runs here", "yes" if missing is None else f"no: {missing}"),
         ("sha256", f"{manifest['sha256']} (of the file with this field zeroed)"),
         ("functions", len(functions)),
@@ -96,6 +114,12 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         ],
         right=("packed", "MFLOP"),
     )
+
+
+def _needs(target: dict[str, Any]) -> str:
+    if "sms" in target:
+        return "an NVIDIA GPU of compute capability " + " or ".join(f"{sm / 10:.1f}" for sm in target["sms"])
+    return " ".join(target["requires"]) or f"any {target['arch']} CPU"
 
 
 def _print_function(function: dict[str, Any]) -> None:

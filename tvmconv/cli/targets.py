@@ -10,6 +10,7 @@ import typer
 from tvmconv.cli import console
 from tvmconv.cli.compile import AsJson
 from tvmconv.errors import TargetError
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
@@ -36,9 +37,11 @@ def targets_verb(as_json: AsJson = False) -> None:
     from tvmconv.schedules.machines import names, resolve
 
     native = _native_name()
-    rows = [_row(resolve(name), native) for name in names() if name != "native"]
+    machines = [resolve(name) for name in names() if name != "native"]
+    gpus = [_gpu_row(m) for m in machines if isinstance(m, GpuMachine)]
+    rows = [_row(m, native) for m in machines if not isinstance(m, GpuMachine)]
     if as_json:
-        console.print_json({"native": native, "targets": rows})
+        console.print_json({"native": native, "targets": rows + gpus})
         return
     print(f"native: {native or 'none of these'}\n")
     console.print_table(
@@ -57,6 +60,21 @@ def targets_verb(as_json: AsJson = False) -> None:
             for row in rows
         ],
         right=("registers", "L1", "L2"),
+    )
+    print("\nNVIDIA GPUs; several, joined by commas, for one library with code for each\n")
+    console.print_table(
+        ("target", "compute capability", "multiprocessors", "memory", "tuned logs"),
+        [
+            (
+                row["name"],
+                row["compute_capability"],
+                row["multiprocessors"],
+                f"{row['bandwidth']} GB/s",
+                "yes" if row["tuned_logs"] else "no",
+            )
+            for row in gpus
+        ],
+        right=("compute capability", "multiprocessors", "memory"),
     )
 
 
@@ -88,6 +106,22 @@ def _row(machine: Machine, native: str | None) -> dict[str, Any]:
         "l2": machine.l2,
         "l3": machine.l3,
         "requires": list(machine.requires),
+        "tuned_logs": _has_logs(machine.name),
+    }
+
+
+def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
+    (sm,) = machine.sms
+    return {
+        "name": machine.name,
+        "native": False,
+        "arch": machine.arch,
+        "cpu": machine.cpu,
+        "compute_capability": f"{sm // 10}.{sm % 10}",
+        "multiprocessors": machine.multiprocessors,
+        "fma_lanes": machine.fma_lanes,
+        "bandwidth": machine.bandwidth,
+        "requires": [],
         "tuned_logs": _has_logs(machine.name),
     }
 

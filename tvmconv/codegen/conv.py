@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from tvmconv.codegen import quantised, transposed
-from tvmconv.codegen.family import Scheduled, apply
+from tvmconv.codegen.family import Scheduled, apply, rules_for
 from tvmconv.codegen.params import described
 from tvmconv.ops import conv, im2col
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.transposed_problem import transposed_problem_of
-from tvmconv.schedules import cpu
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Space
 from tvmconv.spec import ConvSpec
@@ -21,7 +20,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
     if spec.dtype in ("int8", "uint8"):
         return quantised.scheduled(spec, machine, choice)
     problem = problem_of(spec)
-    plan = cpu.plan(problem, machine, spec.algorithm, choice)
+    plan = rules_for(machine).plan(problem, machine, spec.algorithm, choice)
     func = conv.kernel_func(
         problem, plan.packing, algorithm=plan.algorithm, bias=spec.bias, residual=spec.residual,
         activation=spec.activation, out_dtype=spec.out_dtype,
@@ -34,17 +33,17 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
 def check(spec: ConvSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
     if spec.transposed:
-        cpu.transposed_plan(transposed_problem_of(spec), machine, choice)
+        rules_for(machine).transposed_plan(transposed_problem_of(spec), machine, choice)
     elif spec.dtype in ("int8", "uint8"):
-        cpu.integer_plan(problem_of(spec), machine, choice)
+        rules_for(machine).integer_plan(problem_of(spec), machine, choice)
     else:
-        cpu.plan(problem_of(spec), machine, spec.algorithm, choice)
+        rules_for(machine).plan(problem_of(spec), machine, spec.algorithm, choice)
 
 
 def spaces(spec: ConvSpec, machine: Machine) -> dict[str, Space]:
     """The space of each strategy for ``spec``, by name."""
     if spec.transposed:
-        return cpu.transposed_spaces(transposed_problem_of(spec), machine)
+        return rules_for(machine).transposed_spaces(transposed_problem_of(spec), machine)
     if spec.dtype in ("int8", "uint8"):
-        return cpu.integer_spaces(problem_of(spec), machine)
-    return cpu.spaces(problem_of(spec), machine, spec.algorithm)
+        return rules_for(machine).integer_spaces(problem_of(spec), machine)
+    return rules_for(machine).spaces(problem_of(spec), machine, spec.algorithm)

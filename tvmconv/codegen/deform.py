@@ -5,19 +5,19 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 
 from tvmconv.artifact.kernel import Param
-from tvmconv.codegen.family import Scheduled
+from tvmconv.codegen.family import Scheduled, rules_for
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops import deform
-from tvmconv.schedules.cpu import deform as rules
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Space
 
 
 def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``."""
+    rules = rules_for(machine).deform
     p, point = rules.plan_of(spec, machine, choice)
     sch = Schedule(deform.kernel_func(p))
-    rules.schedule(sch, p, machine.lanes(), point["tiles"])
+    rules.schedule(sch, p, machine, point)
     inputs = [Param("x", spec.input_shape, spec.dtype, "NCHW"),
               Param("offset", spec.offset_shape, spec.dtype, "", p.offset_shape)]
     if spec.mask:
@@ -37,9 +37,10 @@ def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) 
 
 def check(spec: DeformSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
-    rules.plan_of(spec, machine, choice)
+    rules_for(machine).deform.plan_of(spec, machine, choice)
 
 
 def spaces(spec: DeformSpec, machine: Machine) -> dict[str, Space]:
     """The space of each strategy for ``spec``, by name."""
+    rules = rules_for(machine).deform
     return {rules.STRATEGY: rules.space(spec, machine)}

@@ -9,6 +9,8 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvmconv.artifact.kernel import Param
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan
 
 
@@ -24,6 +26,13 @@ class Scheduled:
     packed: tuple[Param, ...]
     output: Param
     schedule: dict[str, Any] = field(default_factory=dict)
+
+
+def rules_for(machine: Machine | GpuMachine) -> Any:
+    """The package of strategies for ``machine``."""
+    from tvmconv.schedules import cpu, cuda
+
+    return cuda if isinstance(machine, GpuMachine) else cpu
 
 
 def apply(plan: Plan, func: tirx.PrimFunc) -> tirx.PrimFunc:

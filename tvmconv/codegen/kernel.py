@@ -11,11 +11,12 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.artifact.kernel import Kernel
-from tvmconv.codegen import conv, deform, pool
+from tvmconv.codegen import conv, cuda, deform, pool
 from tvmconv.codegen.family import Scheduled
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.lower import lower_cpu
 from tvmconv.pool_spec import PoolSpec
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Space
@@ -30,13 +31,13 @@ def symbol_of(spec: Spec) -> str:
     return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
 
 
-def scheduled(spec: Spec, machine: Machine, choice: Choice | None = None) -> Scheduled:
+def scheduled(spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None) -> Scheduled:
     """The kernel of ``spec``, scheduled for ``machine`` and not yet lowered; by ``choice`` instead of the
     rules if there is one. Raises ValueError where that does not fit."""
     return _FAMILIES[type(spec)].scheduled(spec, machine, choice)
 
 
-def spaces(spec: Spec, machine: Machine) -> dict[str, Space]:
+def spaces(spec: Spec, machine: Machine | GpuMachine) -> dict[str, Space]:
     """The space of each strategy for ``spec`` on ``machine``, by name."""
     return _FAMILIES[type(spec)].spaces(spec, machine)
 
@@ -74,16 +75,20 @@ def _object(module: tvm.IRModule, machine: Machine) -> bytes:
 
 
 def build_kernel(
-    spec: Spec, machine: Machine, choice: Choice | None = None, symbol: str | None = None
+    spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None
 ) -> Kernel:
     """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
     rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. Raises TargetError, and
     ValueError where a choice does not fit."""
     made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
-    code = _object(module_of(symbol, made), machine)
+    module = module_of(symbol, made)
+    if isinstance(machine, GpuMachine):
+        code, device = cuda.compiled(symbol, module, machine)
+    else:
+        code, device = _object(module, machine), None
     return Kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
-        packed=made.packed, output=made.output, schedule=made.schedule, flops=spec.flops,
+        packed=made.packed, output=made.output, schedule=made.schedule, flops=spec.flops, device=device,
     )  # fmt: skip
 
 

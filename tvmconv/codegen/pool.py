@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from tvmconv.artifact.kernel import Param
-from tvmconv.codegen.family import Scheduled
+from tvmconv.codegen.family import Scheduled, rules_for
 from tvmconv.ops.pool import problem_of
 from tvmconv.pool_spec import PoolSpec
-from tvmconv.schedules.cpu import pool
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Space
 
@@ -14,7 +13,7 @@ from tvmconv.schedules.plan import Choice, Space
 def scheduled(spec: PoolSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``."""
     problem = problem_of(spec)
-    plan = pool.plan(problem, machine, choice)
+    plan = rules_for(machine).pool.plan(problem, machine, choice)
     return Scheduled(
         kernel=plan.func, prepack=None,
         inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape),),
@@ -26,9 +25,9 @@ def scheduled(spec: PoolSpec, machine: Machine, choice: Choice | None = None) ->
 
 def check(spec: PoolSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
-    pool.plan(problem_of(spec), machine, choice)
+    rules_for(machine).pool.plan(problem_of(spec), machine, choice)
 
 
 def spaces(spec: PoolSpec, machine: Machine) -> dict[str, Space]:
     """The space of each strategy for ``spec``, by name."""
-    return pool.spaces(problem_of(spec), machine)
+    return rules_for(machine).pool.spaces(problem_of(spec), machine)

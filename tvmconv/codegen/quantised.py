@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from tvmconv.artifact.kernel import Param
-from tvmconv.codegen.family import Scheduled, apply
+from tvmconv.codegen.family import Scheduled, apply, rules_for
 from tvmconv.ops import integer
 from tvmconv.ops.problem import problem_of
-from tvmconv.schedules import cpu
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
 from tvmconv.spec import ConvSpec
@@ -17,7 +16,7 @@ from tvmconv.spec import ConvSpec
 def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``, whose x is of an 8-bit type."""
     p = problem_of(spec)
-    plan, paired = cpu.integer_plan(p, machine, choice)
+    plan, paired = rules_for(machine).integer_plan(p, machine, choice)
     q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
     done = integer.in_words(p) if paired else p
     seen, layout = (p.groups, p.out_group), "HWIO" if spec.channels_last else "OIHW"

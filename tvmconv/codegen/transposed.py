@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tvmconv.codegen.family import Scheduled, apply
+from tvmconv.codegen.family import Scheduled, apply, rules_for
 from tvmconv.codegen.params import described
 from tvmconv.ops import transposed
 from tvmconv.ops.transposed_problem import transposed_problem_of
-from tvmconv.schedules import cpu
 from tvmconv.schedules.cpu import transposed_planes
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
@@ -16,9 +15,9 @@ from tvmconv.spec import ConvSpec
 def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of a transposed ``spec``, one that ``check_supported`` lets pass."""
     problem = transposed_problem_of(spec)
-    plan = cpu.transposed_plan(problem, machine, choice)
+    plan = rules_for(machine).transposed_plan(problem, machine, choice)
     func = transposed.kernel_func(
         problem, plan.packing, bias=spec.bias, residual=spec.residual, activation=spec.activation,
-        planes=plan.strategy == transposed_planes.STRATEGY,
+        out_dtype=spec.out_dtype, planes=plan.strategy == transposed_planes.STRATEGY,
     )  # fmt: skip
     return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "IOHW")

@@ -87,7 +87,7 @@ class _Mover:
         return [g for g in simple if not _is_const(g, True)]
 
     def visit_store(self, store: tirx.BufferStore) -> tuple[Guards, tirx.Stmt]:
-        split = _masked_sum(store)
+        split = masked_sum(store)
         if split is None:
             if _zero_else(store.value) is not None:  # a copy with its padding: known to be inside, or not
                 store = tirx.BufferStore(store.buffer, self.analyzer.simplify(store.value), store.indices)
@@ -167,7 +167,7 @@ class _Mover:
         return first + start, first + start + count
 
 
-def _masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
+def masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
     """(condition, value) of ``acc = acc + if_then_else(condition, v, 0) [* w]``, or of a maximum with
     ``if_then_else(condition, v, lowest)``; else None."""
     total = store.value
@@ -214,6 +214,18 @@ def _same_place(expr: tirx.Expr, store: tirx.BufferStore) -> bool:
     )
 
 
+def _guarded_sum(store: tirx.BufferStore) -> tirx.Stmt:
+    split = masked_sum(store)
+    if split is None:
+        return store
+    condition, value = split
+    return tirx.IfThenElse(condition, tirx.BufferStore(store.buffer, value, store.indices), None)
+
+
+# Where it is: for threads, which have no loops over tiles, what counts is that nothing is read outside.
+GuardSums = func_pass(
+    "tvmconv.GuardSums", lambda body: tvm_ffi.structural_map(body, [(tirx.BufferStore, _guarded_sum)])
+)
 MoveGuards = func_pass("tvmconv.MoveGuards", lambda body: _Mover().run(body))
 
 

@@ -17,4 +17,13 @@ def _keeping(maximum: tirx.Max) -> tirx.Expr:
     return tirx.call_llvm_pure_intrin(kind, "llvm.maximum", maximum.a, maximum.b)
 
 
+def _keeping_on_gpu(maximum: tirx.Max) -> tirx.Expr:
+    if not str(maximum.ty.dtype).startswith("float"):
+        return maximum
+    return tirx.call_pure_extern(maximum.ty.dtype, "tcv_max", maximum.a, maximum.b)  # of the prelude
+
+
 KeepNaN = func_pass("tvmconv.KeepNaN", lambda body: tvm_ffi.structural_map(body, [(tirx.Max, _keeping)]))
+KeepNaNOnGpu = func_pass(
+    "tvmconv.KeepNaNOnGpu", lambda body: tvm_ffi.structural_map(body, [(tirx.Max, _keeping_on_gpu)])
+)

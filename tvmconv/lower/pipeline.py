@@ -11,6 +11,7 @@ from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.soft import WriteOut
+from tvmconv.lower.stack import KeepTiles
 from tvmconv.lower.windows import LoadWindows
 
 
@@ -34,5 +35,5 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
-        t.LowerTVMBuiltin(), t.LowerIntrin(),
+        KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
+from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.conv import channel_array, result_index
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.placing import with_placed_result
@@ -18,19 +19,20 @@ def kernel_func(
     bias: bool,
     residual: bool = False,
     activation: str | None,
+    out_dtype: str,
     planes: bool,
 ) -> tirx.PrimFunc:
-    """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (with ``planes``, where
-    needed), ``conv``, ``phase``, ``y``.
+    """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (where x is padded or
+    widened), ``conv``, ``phase``, ``y``.
 
     All but ``pad`` run over positions and phases: ``conv`` are the sums, ``phase`` a copy that a schedule can
     collect them in, and ``y`` finishes them and puts them where they belong. With ``planes`` positions are
     innermost and x has its zeros around it; else channels are, and what lies outside of x is left out.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
-    w = te.placeholder(packing.shape(p), p.dtype, name="w")
+    w = te.placeholder(packing.shape(p), p.acc_dtype, name="w")
     b = channel_array(p, "b") if bias else None
-    residue = te.placeholder(p.result_shape, p.dtype, name="r") if residual else None
+    residue = te.placeholder(p.result_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     rank = len(p.spatial)
 
@@ -45,7 +47,7 @@ def kernel_func(
         return n, g, o, tuple(spatial[:rank]), tuple(spatial[rank:])
 
     shape = mixed(p.batch, p.groups, p.out_group, p.positions, p.stride)
-    source, shift = _around(p, x) if planes else (x, None)
+    source, shift = _around(p, x, planes)
     steps = [te.reduce_axis((0, count), name=f"j{d}") for d, count in enumerate(p.steps)]
     i = te.reduce_axis((0, p.in_group), name="i")
 
@@ -54,11 +56,9 @@ def kernel_func(
         place = [p.source(d, q[d], r[d], steps[d]) for d in range(rank)]
         taps = [p.tap(d, r[d], steps[d]) for d in range(rank)]
         used = _used(p, q, r, taps, None if planes else place)
-        if shift is not None:
-            place = [s + lo for s, lo in zip(place, shift, strict=True)]
-        value = source(*join(p, n, g, i, place))
+        value = source(*join(p, n, g, i, [s + lo for s, lo in zip(place, shift, strict=True)]))
         if used:
-            value = te.if_then_else(te.all(*used), value, tirx.const(0, p.dtype))
+            value = te.if_then_else(te.all(*used), value, tirx.const(0, p.acc_dtype))
         return te.sum(value * w(*packing.index(p, g, o, tuple(taps), i)), axis=[*steps, i])
 
     conv = te.compute(shape, product, name="conv")
@@ -72,10 +72,12 @@ def kernel_func(
 
     def finish(*at):
         _, g, o, _, _ = parts(at)
-        return finished(
+        value = finished(
             phase(*at), bias=None if b is None else b(g, o), slope=None if slopes is None else slopes(g, o),
-            residual=None if residue is None else residue(*place(at)[0]), activation=activation,
+            residual=None if residue is None else widened(residue(*place(at)[0]), p.acc_dtype),
+            activation=activation,
         )  # fmt: skip
+        return narrowed(value, out_dtype)
 
     y = te.compute(shape, finish, name="y")
     made = te.create_prim_func([t for t in (x, residue, w, b, slopes, y) if t is not None])
@@ -105,11 +107,12 @@ def _used(p: TransposedProblem, q, r, taps, place) -> list[tirx.Expr]:
     return conditions
 
 
-def _around(p: TransposedProblem, x: te.Tensor) -> tuple[te.Tensor, list[int] | None]:
-    """x with zeros around it and how far they shift it; x itself and None when there are none."""
-    zeros = [p.around(d) for d in range(len(p.spatial))]
-    if not any(map(any, zeros)):
-        return x, None
+def _around(p: TransposedProblem, x: te.Tensor, zeroed: bool) -> tuple[te.Tensor, list[int]]:
+    """x as sums are held, with zeros around it if it is to be ``zeroed``, and how far they shift it."""
+    zeros = [p.around(d) if zeroed else (0, 0) for d in range(len(p.spatial))]
+    shift = [lo for lo, _ in zeros]
+    if not p.widened and not any(map(any, zeros)):
+        return x, shift
 
     def value(*at):
         n, g, c, spatial = split(p, at)
@@ -119,8 +122,9 @@ def _around(p: TransposedProblem, x: te.Tensor) -> tuple[te.Tensor, list[int] | 
                 inside.append(s >= lo)
             if hi:
                 inside.append(s < lo + size)
-        source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, zeros, strict=True)]))
-        return te.if_then_else(te.all(*inside), source, tirx.const(0, p.dtype))
+        source = x(*join(p, n, g, c, [s - lo for s, lo in zip(spatial, shift, strict=True)]))
+        source = source.astype(p.acc_dtype)
+        return te.if_then_else(te.all(*inside), source, tirx.const(0, p.acc_dtype)) if inside else source
 
     padded = tuple(lo + size + hi for size, (lo, hi) in zip(p.spatial, zeros, strict=True))
-    return te.compute(p.x_shape(padded), value, name="pad"), [lo for lo, _ in zeros]
+    return te.compute(p.x_shape(padded), value, name="pad"), shift

@@ -100,7 +100,8 @@ def _is_read_only(value: Any) -> bool:
 def _check(want: Argument, array: np.ndarray[Any, Any]) -> None:
     if array.shape != want.shape:
         layout = f" ({want.layout})" if want.layout else ""
-        raise SpecError(f"{want.name}: shape {_shape(array.shape)}, expected {_shape(want.shape)}{layout}")
+        found = shape_text(array.shape)
+        raise SpecError(f"{want.name}: shape {found}, expected {shape_text(want.shape)}{layout}")
     if array.dtype != want.numpy_dtype:
         raise SpecError(f"{want.name}: dtype {name_of(array)}, expected {want.dtype}")
     if not array.flags.aligned and array.size:
@@ -146,5 +147,6 @@ def _module(value: Any) -> Any:
     return space() if space is not None else sys.modules.get(type(value).__module__.partition(".")[0])
 
 
-def _shape(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape for an error's sentence."""
     return f"{shape} of rank {len(shape)}"

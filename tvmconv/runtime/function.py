@@ -32,6 +32,8 @@ class Function:
         "descriptor", "name",
     )  # fmt: skip
 
+    _after = 0  # pointers after the arrays
+
     def __init__(
         self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
     ) -> None:
@@ -47,13 +49,13 @@ class Function:
         self._packed_bytes: int = facts["packed_bytes"]
         self.baked: bool = facts.get("baked", False)
         pointer = ctypes.c_void_p
-        count = len(self._inputs) + 1 + bool(self._packed_bytes)
+        count = len(self._inputs) + 1 + bool(self._packed_bytes) + self._after
         self._entry = library[self.name]
         self._entry.argtypes = [pointer] * count
         self._prepack = None
         if self._packed_bytes:
             self._prepack = library[f"{self.name}_prepack"]
-            self._prepack.argtypes = [pointer] * (len(self._prepack_order()) + 1)
+            self._prepack.argtypes = [pointer] * (len(self._prepack_order()) + 1 + self._after)
 
     def __repr__(self) -> str:
         return f"<tvmconv function {self.name}: {self.descriptor}>"

@@ -112,8 +112,16 @@ def load(path: str | os.PathLike[str]) -> Module:
     prefix = manifest["prefix"]
     last_error = library[f"{prefix}_last_error"]
     last_error.argtypes, last_error.restype = [], ctypes.c_char_p
-    _pool.join(library, prefix)
-    functions = {facts["name"]: Function(library, facts, last_error) for facts in manifest["functions"]}
+    kind = Function
+    if "sms" in manifest["target"]:
+        from tvmconv.runtime.gpu_function import GpuFunction as kind
+
+        if library[f"{prefix}_check_device"](-1):
+            why = last_error().decode("utf-8", "replace")
+            raise ArtifactError(f"library: {file} needs an NVIDIA GPU ({manifest['target']['name']}): {why}")
+    else:
+        _pool.join(library, prefix)
+    functions = {facts["name"]: kind(library, facts, last_error) for facts in manifest["functions"]}
     return Module(file, manifest, functions)
 
 

@@ -1,0 +1,60 @@
+"""Deformable convolution: a thread for each pixel and some output channels; what a tap reads is sampled by
+the thread itself, for each of its channels."""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.deform_spec import DeformSpec
+from tvmconv.ops.deform import DeformProblem
+from tvmconv.schedules.cuda.tiles import divisor, divisors, spread
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.plan import Choice, Space, require, require_divides, require_within, settled
+
+STRATEGY = "deform_sampled"
+_CHANNELS = 8  # a thread: each of its samples is used so often
+
+
+def space(spec: DeformSpec, machine: GpuMachine) -> Space:
+    """Output channels that a thread computes."""
+    return {"block": divisors(spec.out_channels // spec.groups, 4 * _CHANNELS)}
+
+
+def plan_of(
+    spec: DeformSpec, machine: GpuMachine, choice: Choice | None = None
+) -> tuple[DeformProblem, dict[str, Any]]:
+    """The problem with what a thread computes, one pixel and some output channels, and its point. Raises
+    ValueError where ``choice`` does not fit."""
+    out_group = spec.out_channels // spec.groups
+    if choice is not None:
+        require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
+    point = settled(None if choice is None else choice.point, {"block": divisor(out_group, _CHANNELS)})
+    require_divides(point, block=out_group)
+    require_within(point, block=4 * _CHANNELS)
+    return DeformProblem(spec, 1, point["block"]), point
+
+
+def schedule(sch: Schedule, p: DeformProblem, machine: GpuMachine, point: dict[str, Any]) -> None:
+    sch.compute_inline(sch.get_sblock("image"))
+    columns, sums, y = map(sch.get_sblock, ("columns", "sums", "y"))
+    n, g, o, pixel = sch.get_loops(y)
+    oo, oi = sch.split(o, [None, p.block], preserve_unit_iters=True)
+    sch.reorder(n, g, oo, pixel, oi)
+    sch.unroll(oi)
+    sch.compute_at(sums, pixel, preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    channel, t, i = sch.get_loops(sums)[-3:]
+    an_offset_group = p.spec.in_channels // p.spec.offset_groups
+    part, i = sch.split(i, [None, gcd(p.in_group, an_offset_group)], preserve_unit_iters=True)
+    sch.reorder(t, part, i, channel)
+    sch.unroll(channel)
+    sch.compute_at(columns, i, preserve_unit_loops=True)
+    sch.set_scope(columns, 0, "local")
+    for block in map(sch.get_sblock, ("past1", "past0", "place1", "place0")):
+        sch.compute_at(block, part, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+    sch.decompose_reduction(sums, t)
+    spread(sch, [n, g, oo, pixel])

@@ -1,0 +1,56 @@
+"""Pieces that the CUDA strategies share: threads, vectors, and the tile that a thread keeps in registers."""
+
+from __future__ import annotations
+
+from math import prod
+
+from tvm.s_tir import Schedule
+
+from tvmconv.lower.threads import SPREAD
+
+THREADS = 256  # of a block, where nothing else asks for another number
+WARP = 32
+VECTOR_BYTES = 16  # that one instruction loads or stores at most
+
+
+def spread(sch: Schedule, loops: list, most: int = THREADS) -> None:
+    """Spread ``loops``, directly nested, over blocks and threads as one."""
+    turning = [loop for loop in loops if int(sch.get(loop).extent) > 1] or loops[-1:]
+    extent = prod(int(sch.get(loop).extent) for loop in turning)  # lowering drops the others
+    sch.annotate(turning[0], SPREAD, [len(turning), threads_for(extent, most)])
+
+
+def threads_for(extent: int, most: int = THREADS) -> int:
+    """Threads of a block, whole warps, for ``extent`` threads in all: if that can be, with none left over,
+    for each of these would have to be told not to work."""
+    whole = [n for n in range(most, most // 4, -WARP) if extent % n == 0]
+    return whole[0] if whole else min(most, -(-extent // WARP) * WARP)
+
+
+def spread_block(sch: Schedule, block) -> None:
+    """One thread for each element that ``block`` writes; it reduces nothing."""
+    spread(sch, sch.get_loops(block))
+
+
+def divisor(number: int, most: int) -> int:
+    """The largest power of two that divides ``number`` and is at most ``most``."""
+    found = 1
+    while found * 2 <= most and number % (found * 2) == 0:
+        found *= 2
+    return found
+
+
+def divisors(number: int, most: int) -> list[int]:
+    """The powers of two that divide ``number``, up to ``most``."""
+    return [1 << i for i in range(divisor(number, most).bit_length())]
+
+
+def written_out(sch: Schedule, loops: list) -> None:
+    """Unroll ``loops``, so that what they index can stay in registers."""
+    for loop in loops:
+        sch.unroll(loop)
+
+
+def vectorized(sch: Schedule, loop, extent: int) -> None:
+    if extent > 1:
+        sch.vectorize(loop)

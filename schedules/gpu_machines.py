@@ -1,0 +1,78 @@
+"""The table of NVIDIA GPUs by compute capability: what a schedule may assume of each."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+
+from tvmconv.errors import TargetError
+from tvmconv.runtime.cpu import host_arch
+
+PREFIX = "cuda-"
+
+
+@dataclass(frozen=True)
+class GpuMachine:
+    """GPUs of one compute capability, or of several that one library has code for.
+
+    ``sms``: compute capabilities, 80 for 8.0, ascending; the numbers are those of the first. Of the largest
+    usual chip: ``multiprocessors``, and ``bandwidth``, of its memory, in GB/s; ``fma_lanes``: float32
+    multiply-adds a clock of one multiprocessor; ``threads``: that it holds at a time. ``arch``, ``triple``
+    and ``zig`` are of the CPU that calls the GPU: the one that compiles.
+    """
+
+    name: str
+    sms: tuple[int, ...]
+    multiprocessors: int
+    fma_lanes: int
+    threads: int
+    bandwidth: int
+    arch: str
+    triple: str
+    zig: str
+
+    features: tuple[str, ...] = ()  # of the CPU: none beyond its baseline
+    requires: tuple[str, ...] = ()
+
+    @property
+    def cpu(self) -> str:
+        """The architectures as the CUDA tools name them."""
+        return ",".join(f"sm_{sm}" for sm in self.sms)
+
+
+def _row(sm: int, multiprocessors: int, fma_lanes: int, threads: int, bandwidth: int) -> GpuMachine:
+    arch = host_arch()
+    return GpuMachine(f"{PREFIX}sm_{sm}", (sm,), multiprocessors, fma_lanes, threads, bandwidth, arch,
+                      f"{arch}-linux-gnu", f"{arch}-linux-gnu.2.17")
+
+
+_PRESETS = {
+    m.name: m
+    for m in (
+        _row(75, 40, 64, 1024, 320),  # T4
+        _row(80, 108, 64, 2048, 2039),  # A100
+        _row(86, 84, 128, 1536, 936),  # RTX 3090, A10
+        _row(89, 128, 128, 1536, 1008),  # RTX 4090, L4
+        _row(90, 132, 128, 2048, 4800),  # H100, H200
+    )
+}
+
+
+def names() -> list[str]:
+    """Every single target; ``resolve`` takes several of them, joined by commas, as well."""
+    return list(_PRESETS)
+
+
+def resolve(name: str) -> GpuMachine:
+    """The machine of a name as "cuda-sm_80" or "cuda-sm_80,cuda-sm_90". Raises TargetError."""
+    rows = []
+    for part in dict.fromkeys(name.split(",")):
+        if part not in _PRESETS:
+            near = difflib.get_close_matches(part, _PRESETS, n=2, cutoff=0.7)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            among = "" if part == name else f" in {name!r}"
+            raise TargetError(f"target: {part!r}{among}, expected one of {', '.join(_PRESETS)}{hint}")
+        rows.append(_PRESETS[part])
+    rows.sort(key=lambda row: row.sms)
+    sms = tuple(row.sms[0] for row in rows)
+    return replace(rows[0], name=",".join(row.name for row in rows), sms=sms)

@@ -1,0 +1,39 @@
+"""CUDA source in a library: kept compressed in its read-only data, found as the manifest is."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tvmconv.artifact import manifest
+from tvmconv.errors import ArtifactError
+
+_MAGIC = b"\x7fTVMCONV-SOURCES\n"
+_LENGTH_DIGITS = 8  # hexadecimal
+
+
+def embedded(sources: Mapping[str, str]) -> bytes:
+    """The bytes that a library carries for the sources of its functions, by name."""
+    packed = zlib.compress(json.dumps(dict(sources)).encode(), 9)
+    return _MAGIC + f"{len(packed):0{_LENGTH_DIGITS}x}".encode() + packed
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The sources in a library file, by function; empty for one that has none. Nothing is loaded or run.
+
+    Raises ArtifactError as ``manifest.read`` does.
+    """
+    manifest.read(path)  # it is whole, and ours
+    data = Path(path).read_bytes()
+    at = data.find(_MAGIC)
+    if at < 0:
+        return {}
+    start = at + len(_MAGIC) + _LENGTH_DIGITS
+    try:
+        length = int(data[at + len(_MAGIC) : start], 16)
+        return json.loads(zlib.decompress(data[start : start + length]))
+    except (ValueError, zlib.error):
+        raise ArtifactError(f"library: {path} is damaged: its sources are not readable") from None

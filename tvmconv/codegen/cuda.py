@@ -1,0 +1,36 @@
+"""A scheduled kernel into machine code for GPUs."""
+
+from __future__ import annotations
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvmconv.artifact.device import DeviceCode
+from tvmconv.codegen import cuda_compiler
+from tvmconv.lower.cuda import lower_cuda
+from tvmconv.schedules.cuda.tiles import spread_block
+from tvmconv.schedules.gpu_machines import GpuMachine
+
+
+def compiled(symbol: str, module: tvm.IRModule, machine: GpuMachine) -> tuple[bytes, DeviceCode]:
+    """Cubins, one after the other, of the kernel ``symbol`` in ``module`` and its prepack function, which is
+    not scheduled yet. Raises TargetError: no compiler, or one that does not know a compute capability."""
+    prepack = f"{symbol}_prepack"
+    functions = {v.name_hint: func for v, func in module.functions.items()}
+    if prepack in functions:
+        functions[prepack] = _an_element_a_thread(functions[prepack])
+    source, launches = lower_cuda(tvm.IRModule(functions), machine.sms[0])
+    cubins = [(sm, cuda_compiler.cubin(source, sm)) for sm in machine.sms]
+    return b"".join(code for _, code in cubins), DeviceCode(
+        source=source, compiler=cuda_compiler.find().name,
+        sizes=tuple((sm, len(code)) for sm, code in cubins),
+        run=launches[symbol], prepack=launches.get(prepack, ()),
+    )  # fmt: skip
+
+
+def _an_element_a_thread(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    sch = Schedule(func)
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        spread_block(sch, block)
+    return sch.mod["main"]
