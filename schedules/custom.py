@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 
 from tvmconv.errors import TargetError
-from tvmconv.schedules.machines import Machine, near, presets
+from tvmconv.schedules.machines import Machine, dots_of, near, presets
 
 _KEYS = ["triple", "cpu", "features"]
 _GENERIC = {"x86_64": "x86-64", "aarch64": "generic", "armv7": "generic", "riscv64": "generic-rv64"}
@@ -75,7 +75,8 @@ def machine(text: str) -> Machine:
     if arch == "aarch64" and "fullfp16" in have:
         needs += ["fphp", "asimdhp"]
     row = _nearest(arch, cpu, frozenset(needs))
-    return replace(row, name=text, triple=given["triple"], cpu=cpu, features=features, requires=tuple(needs))
+    return replace(row, name=text, triple=given["triple"], cpu=cpu, features=features, requires=tuple(needs),
+                   int8_dots=dots_of(arch, tuple(needs)))
 
 
 def _features(text: str) -> tuple[str, ...]:

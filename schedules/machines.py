@@ -27,7 +27,7 @@ class Machine:
     ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. ``lane_fma``: they take
     a lane of a vector as a factor, so a broadcast costs nothing. Cache sizes in bytes a core (of a shared one
-    the share that one core can count on; 0 for none).
+    the share that one core can count on; 0 for none). ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
     """
 
     name: str
@@ -46,21 +46,32 @@ class Machine:
     fma_latency: int = 5
     lane_fma: bool = False
     in_order: bool = False
+    int8_dots: tuple[str, ...] = ()
 
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
         return self.vector_bits // (8 * itemsize)
 
 
+def dots_of(arch: str, requires: tuple[str, ...]) -> tuple[str, ...]:
+    """Dot products of 8-bit integers that a CPU with ``requires`` has."""
+    names = ["pmaddwd"] if arch == "x86_64" else []
+    if {"avx512_vnni", "avx_vnni"}.intersection(requires):
+        names.append("vpdpbusd")
+    if "asimddp" in requires:
+        names.append("sdot")
+    return tuple(names)
+
+
 def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: int) -> Machine:
     return Machine(name, "x86_64", "x86_64-linux-gnu", name, (), bits, registers, 2, 32 * K, l2, 1024 * K,
-                   requires, "x86_64-linux-gnu.2.17")
+                   requires, "x86_64-linux-gnu.2.17", int8_dots=dots_of("x86_64", requires))
 
 
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
           requires: tuple[str, ...] = _ARM8, in_order: bool = False) -> Machine:  # fmt: skip
     return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
-                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order)
+                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order, dots_of("aarch64", requires))
 
 
 _PRESETS = {
@@ -69,7 +80,6 @@ _PRESETS = {
         _x86("x86-64-v2", 128, 16, _V2, 256 * K),
         _x86("x86-64-v3", 256, 16, _V3, 512 * K),
         _x86("x86-64-v4", 512, 32, _V4, 1024 * K),
-        # For 8-bit integers; LLVM joins products and sums of pairs into one instruction.
         replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
                 cpu="x86-64-v4", features=("avx512vnni",)),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.

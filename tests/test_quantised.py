@@ -1,6 +1,7 @@
 """8-bit integers: ConvInteger and QLinearConv, exact on every x86 preset, by every strategy."""
 
 import ctypes
+import dataclasses
 import re
 
 import guard
@@ -18,6 +19,7 @@ from test_dtypes import preset
 import tvmconv
 from tvmconv.errors import SpecError
 from tvmconv.reference_quantised import quantised_reference
+from tvmconv.schedules.machines import resolve
 from tvmconv.spec import ConvSpec
 from tvmconv.verify import random_arrays, verify
 
@@ -102,6 +104,16 @@ def test_strategies_on_every_preset(types, target):
     module, pairs = compiled([filled(shape, types) for shape in SHAPES], target)
     check(module, pairs)
     assert all(found.ok and found.tolerance == 0 for found in verify(module))
+
+
+@pytest.mark.parametrize("dots", [("pmaddwd", "vpdpbusd"), ("sdot",)])
+def test_words_of_four_elements_on_any_machine(dots):
+    """Layout and corrections of what has an instruction elsewhere, with zero points of w and without."""
+    machine = dataclasses.replace(resolve("x86-64-v2"), name=f"{dots[-1]} written out", int8_dots=dots)
+    signs = ("int8", "uint8/int8", "int8/int32:wuint8", "uint8/int32:wuint8")
+    module, pairs = compiled([filled(shape, types) for shape in SHAPES for types in signs], machine)
+    check(module, pairs)
+    assert all(found.ok for found in verify(module))
 
 
 @settings(max_examples=5, phases=[Phase.explicit, Phase.generate])

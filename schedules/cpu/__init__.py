@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.ops.integer import in_words
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cpu import (
@@ -21,6 +20,7 @@ from tvmconv.schedules.cpu import (
     transposed_planes,
     winograd_tiles,
 )
+from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 
@@ -67,29 +67,6 @@ def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[M
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]
-
-
-def integer_plan(problem: Problem, machine: Machine, choice: Choice | None = None) -> tuple[Plan, bool]:
-    """The plan for 8-bit integers, and whether it is for input channels in pairs (``ops.integer``)."""
-    problem, paired, rivals = _integer_rivals(problem, machine)
-    if choice is not None:
-        return chosen(rivals, problem, machine, choice), paired
-    return rivals[0].plan_of(problem, machine), paired
-
-
-def integer_spaces(problem: Problem, machine: Machine) -> dict[str, Space]:
-    """As ``spaces``, for 8-bit integers."""
-    problem, _, rivals = _integer_rivals(problem, machine)
-    return {module.STRATEGY: module.space(problem, machine) for module in rivals}
-
-
-def _integer_rivals(problem: Problem, machine: Machine) -> tuple[Problem, bool, list[ModuleType]]:
-    """(what is scheduled, whether that is in words of channels in pairs, the strategies that take it)."""
-    if groups_last.fits(problem, machine):
-        return problem, False, [groups_last]
-    paired = problem.in_group > 1
-    problem = in_words(problem) if paired else problem
-    return problem, paired, [module for module in (direct_last, planes) if module.fits(problem, machine)]
 
 
 def transposed_plan(problem: TransposedProblem, machine: Machine, choice: Choice | None = None) -> Plan:

@@ -21,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     peel_strips,
     peel_tail,
     run_parallel,
+    stage,
     vector_tile,
     write_out,
 )
@@ -150,6 +151,9 @@ def schedule(
     sch.unroll(oi)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
+    window = stage(sch, "window")
+    if window is not None:
+        _sum_windows(sch, p, window, xo, lanes, span)
     if copy is not None and p.is_depthwise:
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
@@ -168,6 +172,16 @@ def schedule(
     sch.decompose_reduction(conv, offsets[0])
     if copy is not None:
         _peel_zeros(sch, p, copy)
+
+
+def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int) -> None:
+    """Compute the sums of x over windows (``ops.words``) in ``place``, for its own outputs."""
+    sch.compute_at(window, place, preserve_unit_loops=True)
+    sch.set_scope(window, 0, "local")
+    pixel, *summed = sch.get_loops(window)[-(len(p.spatial) + 2):]
+    vec, lane = vector_tile(sch, pixel, lanes, span)
+    sch.reorder(*summed, vec, lane)
+    sch.decompose_reduction(window, summed[0])
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:

@@ -58,6 +58,12 @@ def peel_at(sch: Schedule, loop, count: int, cuts: list[int]) -> None:
         sch.annotate(loop, PEEL, cuts)
 
 
+def stage(sch: Schedule, name: str):
+    """The block of the stage ``name``; None where the kernel has none."""
+    names = {block.name_hint for block in map(sch.get, sch.get_child_blocks(sch.get_sblock("root")))}
+    return sch.get_sblock(name) if name in names else None
+
+
 def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
     """Spread ``loops``, directly nested, over the threads, if the work is worth waking them."""
     turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others

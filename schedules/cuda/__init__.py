@@ -41,9 +41,12 @@ def _rivals(problem: Problem, machine: GpuMachine, algorithm: str | None) -> lis
     return [module for module in STRATEGIES if module.fits(problem, machine)]
 
 
-def integer_plan(problem: Problem, machine: GpuMachine, choice: Choice | None = None) -> tuple[Plan, bool]:
-    """The plan for 8-bit integers, and whether it is for input channels in pairs: on a GPU it never is."""
-    return plan(problem, machine, None, choice), False
+def integer_plan(
+    problem: Problem, machine: GpuMachine, choice: Choice | None = None
+) -> tuple[Plan, None, int]:
+    """The plan for 8-bit integers. Beside it, as on CPUs: the dot product of words, which there is none of,
+    and how many words go side by side in the sum over a window."""
+    return plan(problem, machine, None, choice), None, 1
 
 
 def integer_spaces(problem: Problem, machine: GpuMachine) -> dict[str, Space]:

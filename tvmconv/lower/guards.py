@@ -89,7 +89,7 @@ class _Mover:
     def visit_store(self, store: tirx.BufferStore) -> tuple[Guards, tirx.Stmt]:
         split = masked_sum(store)
         if split is None:
-            if _zero_else(store.value) is not None:  # a copy with its padding: known to be inside, or not
+            if _is_choice(store.value):  # a copy with its padding: known to be inside, or not
                 store = tirx.BufferStore(store.buffer, self.analyzer.simplify(store.value), store.indices)
             return [], store
         condition, value = split
@@ -187,8 +187,12 @@ def masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
     return None if found is None else (found[0], total.a + found[1])
 
 
+def _is_choice(expr: tirx.Expr) -> bool:
+    return isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"
+
+
 def _zero_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
-    if not (isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"):
+    if not _is_choice(expr):
         return None
     condition, value, otherwise = expr.args
     zero = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == 0
@@ -197,7 +201,7 @@ def _zero_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
 
 def _lowest_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
     """(condition, value) of a value that is the least of its type where the condition fails."""
-    if not (isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"):
+    if not _is_choice(expr):
         return None
     condition, value, otherwise = expr.args
     kind = str(expr.ty.dtype)

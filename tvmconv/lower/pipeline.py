@@ -13,6 +13,7 @@ from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.soft import WriteOut
 from tvmconv.lower.stack import KeepTiles
 from tvmconv.lower.windows import LoadWindows
+from tvmconv.lower.words import LoadWords
 
 
 def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
@@ -31,7 +32,8 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.StmtSimplify(), s.LowerOpaqueBlock(),
         ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWindows, LowerDots, t.StorageRewrite(), t.UnrollLoop(),
+        WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWords, LoadWindows, LowerDots,
+        t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),

@@ -16,12 +16,12 @@ from tvmconv.lower.rewrite import func_pass
 _WIDEST = 8  # stretches of more vectors than this would be loaded for too little
 
 
-def _lane(index: tirx.Expr, lane: int) -> tirx.Expr:
+def lane_of(index: tirx.Expr, lane: int) -> tirx.Expr:
     """The scalar index of one lane of a vector index."""
 
     def pick(node: tirx.Expr) -> tirx.Expr:
         if isinstance(node, tirx.Ramp):
-            return _lane(node.base, lane) + node.stride * lane
+            return lane_of(node.base, lane) + node.stride * lane
         return node.value if isinstance(node, tirx.Broadcast) else node
 
     return _rebuild(index, pick)
@@ -55,7 +55,7 @@ def _as_window(load: tvm.ir.TensorLoad) -> tvm.ir.TensorLoad | tirx.Shuffle:
     if isinstance(index, tirx.Ramp) and isinstance(index.stride, tirx.IntImm) and index.stride.value == 1:
         return load
     analyzer = tvm.sym.Analyzer()
-    at = [_lane(index, lane) for lane in range(lanes)]
+    at = [lane_of(index, lane) for lane in range(lanes)]
     offsets = [analyzer.simplify(a - at[0]) for a in at]
     if not all(isinstance(offset, tirx.IntImm) for offset in offsets):
         return load

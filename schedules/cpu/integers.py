@@ -1,0 +1,41 @@
+"""Which strategy sums 8-bit integers, and in which words (``ops.words``)."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from tvmconv.lower.dots import Dot
+from tvmconv.ops.problem import Problem
+from tvmconv.ops.words import in_words
+from tvmconv.schedules.cpu import direct_last, groups_last, planes, words_last
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Plan, Space, chosen
+
+
+def integer_plan(
+    problem: Problem, machine: Machine, choice: Choice | None = None
+) -> tuple[Plan, Dot | None, int]:
+    """The plan of the first strategy that takes ``problem``, or of ``choice``; the dot product that sums
+    words, if any; how many words go side by side in the sum over a window. ValueError if ``choice`` does not
+    fit."""
+    seen, dot, rivals = _rivals(problem, machine)
+    found = rivals[0].plan_of(seen, machine) if choice is None else chosen(rivals, seen, machine, choice)
+    lanes = words_last.window_lanes(problem, machine) if found.strategy == words_last.STRATEGY else 1
+    return found, dot, lanes
+
+
+def integer_spaces(problem: Problem, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``problem``, by name."""
+    seen, _, rivals = _rivals(problem, machine)
+    return {module.STRATEGY: module.space(seen, machine) for module in rivals}
+
+
+def _rivals(problem: Problem, machine: Machine) -> tuple[Problem, Dot | None, list[ModuleType]]:
+    """(what strategies are given, the dot product of its words, the strategies that take it)."""
+    if groups_last.fits(problem, machine):
+        return problem, None, [groups_last]
+    if words_last.fits(problem, machine):
+        return problem, words_last.dot_of(problem, machine), [words_last]
+    dot = words_last.dot_of(problem, machine)
+    seen = in_words(problem, dot)
+    return seen, dot, [module for module in (direct_last, planes) if module.fits(seen, machine)]

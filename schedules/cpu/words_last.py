@@ -1,0 +1,143 @@
+"""Channels-last convolution of 8-bit integers in words: a register tile of pixels by output channels, as for
+floats, over x copied with its padding, so that each word of it is broadcast by one load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.lower.dots import DOTS, Dot
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import Problem
+from tvmconv.ops.words import copied, in_words, shifts
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    require,
+    require_block,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "words_last"
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+
+
+def dot_of(p: Problem, machine: Machine) -> Dot | None:
+    """The widest dot product of ``machine`` whose words are more than half full; none for one channel."""
+    able = [DOTS[name] for name in machine.int8_dots]
+    return max((dot for dot in able if 2 * p.in_group > dot.size), key=lambda dot: dot.size, default=None)
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return p.channels_last and dot_of(p, machine) is not None
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes()
+    return {
+        "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
+        "block": sorted({min(v * lanes, p.out_group) for v in range(1, 5)}),
+        "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: pixels and channels of the register tile; order of tasks. Raises ValueError
+    where it does not fit."""
+    dot, lanes = dot_of(p, machine), machine.lanes()
+    width, vectors = tile_of(p, machine, dot)
+    # What is larger stays in the cache from one task to the next: weights of a block, or rows of x.
+    weights = 4 * prod(Packing(lanes).shape(in_words(p, dot)))
+    default = {"width": width, "block": min(vectors * lanes, p.out_group),
+               "order": _ORDERS[2 * weights < machine.l2]}
+    point = settled(point, default)
+    require_within(point, width=p.out_spatial[-1])
+    require_block(point, lanes, p.out_group)
+    sums = point["width"] * -(-point["block"] // lanes)
+    require_registers(point, "width", sums, machine.vector_registers)
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    return Plan(STRATEGY, Packing(point["block"]), lambda sch: schedule(sch, p, machine, **point), point)
+
+
+def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
+    """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
+    have = -(-p.out_group // machine.lanes())
+    width = p.out_spatial[-1]
+    # Beside the sums: a word of x, and a product that has yet to be added.
+    registers = machine.vector_registers - 1 - (not dot.adds)
+    best, best_score = (1, 1), 0.0
+    for vectors in range(1, min(have, 4) + 1):
+        for pixels in range(1, min(width, (registers - vectors) // vectors) + 1):
+            tiles, blocks = -(-width // pixels), -(-have // vectors)
+            filled = width / (tiles * pixels) * have / (blocks * vectors)
+            per_load = pixels * vectors / (pixels + vectors)
+            hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
+            score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
+            if score > best_score * 1.001:
+                best, best_score = (pixels, vectors), score
+    return best
+
+
+def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str) -> None:
+    dot, lanes, rank = dot_of(p, machine), machine.lanes(), len(p.spatial)
+    y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
+    if copied(p, dot):
+        _copy(sch, p, dot, machine)
+    n, *outer, x, g, o = sch.get_loops(y)
+    xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
+    oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
+    tasks = [n, *outer, g, oo] if order == "channels" else [n, g, oo, *outer]
+    sch.reorder(*tasks, xo, xi, oi)
+    peel_tail(sch, xo, p.out_spatial[-1], width)
+    peel_tail(sch, oo, p.out_group, block)
+    vector_tile(sch, oi, lanes, block)
+    sch.unroll(xi)
+    run_parallel(sch, p, tasks if outer else [*tasks, xo])
+    sch.compute_at(conv, xo, preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    own = sch.get_loops(conv)[-(2 * rank + 4):]
+    pixel, channel = own[rank], own[rank + 2]
+    taps, i = own[rank + 3 : -1], own[-1]
+    vec, lane = vector_tile(sch, channel, lanes, block)
+    sch.reorder(*taps, i, pixel, vec, lane)
+    sch.unroll(pixel)
+    sch.decompose_reduction(conv, taps[0])
+    if shifts(dot):
+        _windows(sch, xo, rank, window_lanes(p, machine))
+
+
+def window_lanes(p: Problem, machine: Machine) -> int:
+    """Words side by side in the sum over a window."""
+    return min(machine.lanes(), in_words(p, dot_of(p, machine)).in_group)
+
+
+def _windows(sch: Schedule, place, rank: int, lanes: int) -> None:
+    """Compute the sums over windows in ``place``, for its own outputs."""
+    stages = [("window", rank + 1)] if lanes == 1 else [("window", 1), ("part", rank + 1)]
+    for name, reduced in stages:
+        block = sch.get_sblock(name)
+        sch.compute_at(block, place, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+        own = sch.get_loops(block)[-reduced:]
+        if name == "part":
+            lane = sch.get_loops(block)[-reduced - 1]
+            sch.reorder(*own, lane)
+            sch.vectorize(lane)
+        sch.decompose_reduction(block, own[0])
+
+
+def _copy(sch: Schedule, p: Problem, dot: Dot, machine: Machine) -> None:
+    copy = sch.get_sblock("pad")
+    n, *pixels, g, i = sch.get_loops(copy)
+    for loop, size, (lo, _) in zip(pixels, p.spatial, p.pad, strict=True):
+        peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])
+    size = int(sch.get(i).extent)
+    vector_tile(sch, sch.fuse(g, i), machine.lanes(4 // dot.size), p.groups * size)
+    run_parallel(sch, p, [n, *pixels[:-1]] if len(pixels) > 1 else [n, *pixels])
