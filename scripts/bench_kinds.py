@@ -123,8 +123,8 @@ def typed(*dtypes: str) -> Layers:
 
 
 def int8() -> Layers:
-    """ONNX's two: sums in int32 (ConvInteger), quantised in and out (QLinearConv)."""
-    return typed("uint8/int32", "uint8")
+    """ONNX's two: sums in int32 (ConvInteger), quantised in and out (QLinearConv), signed as in TFLite."""
+    return typed("uint8/int32", "uint8", "int8")
 
 
 def half() -> Layers:

@@ -2,7 +2,10 @@
 
     python scripts/bench_peers.py                                  # MobileNetV1, 1 thread and 2 threads
     python scripts/bench_peers.py --network mobilenet_v2 --threads 2 --json v2.json
-    python scripts/bench_peers.py --kind depthwise --epilogue full # bias and relu6 fused on every side
+    python scripts/bench_peers.py --network all_kinds              # the sets for each kind
+    python scripts/bench_peers.py --network resnet50 --epilogue full   # fused: bias, residual, activation
+    python scripts/bench_peers.py --network pooling --layout NHWC,NCHW
+    python scripts/bench_peers.py --scaling                        # cost over batch and over channels
     python scripts/bench_peers.py conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32
     python scripts/bench_peers.py --against litert,ort --layers layers.txt
 
@@ -17,14 +20,18 @@ How it is made fair
                 channels-last data, or to_mkldnn tensors in oneDNN's blocked layout
       ort       ONNX Runtime, NCHW in and out, all graph optimisations, bound inputs and outputs
       ort-nchwc the same in its own blocked layout, without the reorders that a network pays at its ends
-      litert    a .tflite of one operator on XNNPACK; refused if XNNPACK does not take the operator
-      openvino  the CPU plug-in in float32, channels-first or -last (used if installed)
+      litert    a .tflite of the layer on XNNPACK; refused if XNNPACK does not take every operator
+      openvino  the CPU plug-in, no narrower than float32, channels-first or -last
+    Quantised layers: fbgemm's kernels (torch-cl), oneDNN's (onednn), QLinearConv or ConvInteger (ort), int8
+    on XNNPACK (litert), DequantizeLinear to QuantizeLinear (openvino). Weights are of 7 bits, for with 8 the
+    sums of some engines saturate on CPUs without VNNI. Where an engine does not have the layer there is "-".
   - Padding that an engine cannot express (SAME at stride 2 is one-sided, for which PyTorch has no argument)
     is put into its input beforehand, so that it pays nothing for it.
   - A sample is a loop of calls that lasts some milliseconds, from Python for everybody: `f(x, out=y)`,
     `invoke()`, `run_with_iobinding()`. What such a call costs by itself is in every number; the last line of
     each table shows it on a convolution that does next to nothing.
   - Each engine's output is compared with a float64 reference before it is timed; a wrong one ends the run.
+  - Epilogues are fused wherever an engine can; eager PyTorch runs residual and activation in place.
 
 Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
 geometric, over the distinct layers. Results go to stdout, progress to stderr.
@@ -46,15 +53,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_layers import EPILOGUES, SETS, network
+from bench_kinds import KINDS
+from bench_layers import EPILOGUES, PADDINGS, SETS, network
+from bench_scaling import curves, show_curves
 
 from tvmconv.bench.engines import ENGINES, missing
-from tvmconv.bench.ratios import OURS
+from tvmconv.bench.models import comparable
+from tvmconv.bench.ratios import OURS, kind_of
 from tvmconv.bench.session import log
 from tvmconv.bench.table import Table
 from tvmconv.bench.worker import EngineError
 from tvmconv.errors import Error
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec, parse_spec
 
 PEERS = [name for name in ENGINES if name != OURS]
 NOTHING = "conv2d:1x1x1x16:o16:k1x1:NHWC:float32"  # its time is what a call costs
@@ -75,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         report = {"cpu": cpu_model(), "load": os.getloadavg()[0], "tables": []}
         if report["load"] > 0.3:
             log(f"warning: this machine is busy (load {report['load']:.1f}); numbers will wobble")
-        nothing = ConvSpec.parse(NOTHING)
+        nothing = parse_spec(NOTHING)
         with tempfile.TemporaryDirectory() as folder:
             options = {"seconds": args.sample_ms / 1e3}
             if OURS in engines:
@@ -83,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
             for threads in args.threads:
                 table = Table(engines, threads, cpus[:threads], options, args.rounds)
                 report["tables"].append(table.run(specs, nothing, report["cpu"]))
+                if args.scaling:
+                    show_curves(report["tables"][-1]["layers"])
         if args.json:
             args.json.write_text(json.dumps(report, indent=1) + "\n")
         if args.csv:
@@ -104,10 +116,13 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("descriptors", nargs="*", metavar="DESCRIPTOR", help="layers, as `tvmconv compile` takes them")
     add("--layers", metavar="FILE", help="file of descriptors, one a line (- for stdin)")
-    add("--network", choices=SETS, help="layers of a network (mobilenet_v1 if no layers are given)")
-    add("--kind", choices=["depthwise", "pointwise", "grouped", "dense"], help="only layers of this kind")
-    add("--layout", choices=["NHWC", "NCHW"], default="NHWC", help="ours, for the layers of a network")
-    add("--epilogue", choices=EPILOGUES, default="none", help="for a network; full: bias and its relu6")
+    sets = ", ".join([*SETS, "all_kinds"])
+    add("--network", type=names, metavar="SET,…", help=f"of {sets} (mobilenet_v1 if no layers are given)")
+    add("--scaling", action="store_true", help="layers of growing batch and channels, and how cost grows")
+    add("--kind", metavar="KIND", help='only layers of this kind, such as depthwise, or "dilated dense"')
+    add("--layout", type=names, default=["NHWC"], metavar="L,…", help="ours, for sets: NHWC, NCHW")
+    add("--epilogue", choices=EPILOGUES, default="none", help="for sets; full: bias, residual and activation")
+    add("--padding", choices=PADDINGS, default="network", help="for sets; symmetric: as PyTorch pads")
     add("--threads", type=integers, default=[1, 2], metavar="N,…", help="a table for each (default 1,2)")
     add("--cpus", type=integers, metavar="N,…", help="CPUs to run on, the first N of them (default: all)")
     add("--against", type=names, metavar="ENGINE,…", help=f"peers, of {', '.join(PEERS)} (default: all here)")
@@ -132,19 +147,29 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
-def chosen_layers(args: argparse.Namespace) -> list[ConvSpec]:
+def chosen_layers(args: argparse.Namespace) -> list[Spec]:
     """The layers asked for, each once. Raises Usage or SpecError."""
-    specs = [ConvSpec.parse(text) for text in args.descriptors]
+    specs = [parse_spec(text) for text in args.descriptors]
     if args.layers:
         text = sys.stdin.read() if args.layers == "-" else Path(args.layers).read_text()
         lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        specs += [ConvSpec.parse(line) for line in lines if line]
-    if args.network or not specs:
-        specs += network(args.network or "mobilenet_v1", args.layout, args.epilogue)
+        specs += [parse_spec(line) for line in lines if line]
+    if args.scaling:
+        specs += [spec for curve in curves() for spec in curve.specs]
+    wanted: list[str] = []
+    for name in args.network or ([] if specs else ["mobilenet_v1"]):
+        if name not in SETS and name != "all_kinds":
+            raise Usage(f"--network {name}: expected some of {', '.join([*SETS, 'all_kinds'])}")
+        wanted += KINDS if name == "all_kinds" else [name]
+    for layout in args.layout:
+        if layout not in ("NHWC", "NCHW"):
+            raise Usage(f"--layout {layout}: expected NHWC, NCHW or both")
+        for name in wanted:
+            specs += network(name, layout, args.epilogue, args.padding)
     for spec in specs:
-        if spec.dtype != "float32" or spec.out_dtype != "float32" or not spec.batch:
-            raise Usage(f"{spec}: this benchmark compares float32 convolutions, batch 1 or more")
-    specs = [spec for spec in dict.fromkeys(specs) if args.kind in (None, spec.kind)]
+        if not comparable(spec):
+            raise Usage(f"{spec}: expected a batch, and neither prelu nor a shuffle, which nobody else has")
+    specs = [spec for spec in dict.fromkeys(specs) if args.kind in (None, kind_of(spec))]
     if not specs:
         raise Usage(f"--kind {args.kind}: none of the layers is of that kind")
     return specs
@@ -170,7 +195,7 @@ def chosen_engines(args: argparse.Namespace) -> list[str]:
     return peers if args.no_ours else [OURS, *peers]
 
 
-def compile_ours(specs: list[ConvSpec], args: argparse.Namespace, folder: str) -> str:
+def compile_ours(specs: list[Spec], args: argparse.Namespace, folder: str) -> str:
     """Path of one library with every layer. Raises tvmconv.Error."""
     import tvmconv
 

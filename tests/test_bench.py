@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from cli_tools import DW, PW, build_library, tool
 
-from tvmconv.bench import against, probes, roofline
+from tvmconv.bench import probes, roofline
 from tvmconv.bench.clock import COLD_CALLS, Clock
+from tvmconv.bench.models import comparable
 from tvmconv.bench.own import Line, means
 from tvmconv.schedules.machines import native
 from tvmconv.specs import parse_spec
@@ -59,11 +60,10 @@ def test_roofline_lies_between_what_was_measured():
 
 
 def test_comparable():
-    assert against.comparable(parse_spec(DW))
-    for other in ("conv2d:1x8x8x4:o4:k1x1:NHWC:int8", "maxpool2d:1x8x8x4:k2x2:NHWC:float32",
-                  "conv2d:1x8x8x4:o4:k1x1:NHWC:float32:silu",
-                  "conv2d:0x8x8x4:o4:k1x1:NHWC:float32"):  # fmt: skip
-        assert not against.comparable(parse_spec(other))
+    for text in (DW, "conv2d:1x8x8x4:o4:k1x1:NHWC:int8", "maxpool2d:1x8x8x4:k2x2:NHWC:float32"):
+        assert comparable(parse_spec(text))
+    for other in ("conv2d:1x8x8x4:o4:k1x1:NHWC:float32:prelu", "conv2d:0x8x8x4:o4:k1x1:NHWC:float32"):
+        assert not comparable(parse_spec(other))
 
 
 @pytest.mark.parametrize(

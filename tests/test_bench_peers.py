@@ -1,6 +1,7 @@
-"""The pure parts of scripts/bench_peers.py: lists of layers, data, ratios. Nothing is timed here."""
+"""scripts/bench_peers.py: lists of layers, data, ratios, engines. Times mean nothing here."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 import tvmconv
 from tvmconv.bench import ratios
 from tvmconv.bench.clock import statistic
+from tvmconv.bench.engines import ENGINES, missing
 from tvmconv.bench.models import example
+from tvmconv.bench.session import Session
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import parse_spec
 
@@ -126,12 +129,79 @@ def test_data_agrees_between_layouts():
     assert (x.shape, left) == ((1, 4, 7, 5), [0, 1])  # one-sided padding is put in, symmetric is left
 
 
+def test_kinds_of_layers():
+    for text, kind in {
+        "conv2d:1x8x8x4:o8:k3x3:d2:NHWC:float32": "dilated dense",
+        "conv2d:1x8x8x4:o8:k1x1:d2:NHWC:uint8/int32": "pointwise uint8/int32",
+        "tconv2d:1x8x8x4:o4:k3x3:g4:NHWC:float16": "transposed depthwise float16",
+        "avgpool2d:1x8x8x4:k8x8:NHWC:float32": "global_avgpool",
+        "deform2d:1x4x8x8:o4:k3x3:NCHW:float32": "deform",
+    }.items():
+        assert ratios.kind_of(parse_spec(text)) == kind
+
+
+def test_growth(bench, capsys):
+    """A straight line, and one with something that a call costs by itself."""
+    scaling = importlib.import_module("bench_scaling")
+    assert scaling.exponent([1, 2, 4, 8], [3, 6, 12, 24]) == pytest.approx(1)
+    assert scaling.exponent([1, 2, 4, 8], [4, 5, 7, 11]) < 0.6
+    curves = list(scaling.curves())
+    for curve in curves:
+        flops = [spec.flops for spec in curve.specs]
+        assert [f // flops[0] * curve.values[0] for f in flops] == list(curve.values)
+    rows = [
+        {"descriptor": str(spec), "engines": {"ours": {"us": 2.0 * value}}}
+        for value, spec in zip(curves[0].values, curves[0].specs, strict=True)
+    ]
+    scaling.show_curves(rows)
+    out = capsys.readouterr().out
+    assert "depthwise 3x3: batch" in out and out.endswith("grows with the power 1.00\n")
+
+
+LAYERS = [
+    "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32:bias:relu",
+    "conv2d:1x9x9x16:o32:k3x3:pSAME:s2:d1:g4:NHWC:float32",
+    "conv2d:1x9x9x16:o32:k1x1:NHWC:float32:bias:residual:relu",
+    "conv2d:1x16x9x9:o32:k3x3:p2:d2:NCHW:float32:bias:hard_swish",
+    "conv2d:1x16x9x9:o32:k3x3:p1:NCHW:float16:bias:relu",
+    "conv2d:1x9x9x16:o32:k3x3:p1:NHWC:bfloat16",
+    "conv2d:1x9x9x16:o32:k3x3:p1:NHWC:uint8/int32",
+    "conv2d:1x9x9x16:o32:k3x3:p1:NHWC:uint8:bias",
+    "conv2d:1x16x9x9:o32:k3x3:p1:g2:NCHW:int8:bias",
+    "tconv2d:1x9x9x16:o32:k4x4:s2:p1:NHWC:float32:bias:relu",
+    "maxpool2d:1x12x12x16:k3x3:s2:p1:NHWC:float32",
+    "avgpool2d:1x12x12x16:k3x3:s1:p1:NHWC:float32",
+    "avgpool2d:1x7x7x16:k7x7:s1:NHWC:float32",
+    "deform2d:1x16x9x9:o16:k3x3:p1:mask:bias:NCHW:float32",
+    "conv3d:1x5x6x7x4:o8:k3x3x3:p1:NDHWC:float32",
+]
+
+
+def test_engines_compute_the_layers(tmp_path):
+    """What every engine makes of a layer is checked, in each of its ways; and each kind of layer has somebody
+    to be compared with."""
+    specs = [parse_spec(text) for text in LAYERS]
+    named = {f"f{i}": spec for i, spec in enumerate(specs)}
+    library = str(tvmconv.compile(named).export(tmp_path / "ours.so", header=False))
+    lacking = [module for name in ENGINES if (module := missing(name))]
+    if lacking:
+        pytest.skip(f"no module {lacking[0]}")
+    cpus = sorted(os.sched_getaffinity(0))[:1]
+    with Session(list(ENGINES), 1, cpus, {"seconds": 1e-4, "library": library}, 1) as session:
+        held = {str(spec): set(session.hold(spec, "")) for spec in specs}  # raises where one is wrong
+    for descriptor, names in held.items():
+        assert "ours" in names and len(names) > 1, descriptor
+    assert held[LAYERS[0]] == set(ENGINES)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--against", "numpy"], "--against numpy: expected some of torch"),
-        (["conv2d:1x8x8x4:o8:k3x3:NHWC:float64"], "float32 convolutions"),
+        (["conv2d:1x8x8x4:o8:k3x3:NHWC:float32:prelu"], "neither prelu nor a shuffle"),
         (["conv2d:1x8x8"], "expected 4 dims"),
+        (["--network", "mobilenet_v4"], "--network mobilenet_v4: expected some of mobilenet_v1"),
+        (["--layout", "CHWN"], "--layout CHWN: expected NHWC"),
         (["--threads", "4096"], "--threads 4096: only"),
         (["--kind", "grouped"], "none of the layers is of that kind"),
         (["--layers", "/no/such/file"], "/no/such/file"),

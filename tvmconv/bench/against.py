@@ -9,8 +9,6 @@ from tvmconv.bench.engines import missing
 from tvmconv.bench.ratios import OURS
 from tvmconv.bench.session import Session
 from tvmconv.errors import Error
-from tvmconv.spec import ConvSpec
-from tvmconv.specs import Spec
 
 PEERS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "torch-cl", "onednn"), "onnxruntime": ("ort", "ort-nchwc"),
@@ -34,13 +32,6 @@ def chosen(text: str) -> list[str]:
             package = "openvino" if name == "openvino" else "'tvmconv[bench]'"
             raise Error(f"--against {name}: no module {module}; pip install {package}")
     return names
-
-
-def comparable(spec: Spec) -> bool:
-    """Whether the engines have data and a model for such a layer; if not, ours is timed alone."""
-    if not isinstance(spec, ConvSpec) or not spec.batch or spec.dtype != "float32" != spec.out_dtype:
-        return False
-    return not spec.residual and (spec.activation or "relu").partition("=")[0] in ("relu", "relu6", "clip")
 
 
 def session(names: Sequence[str], threads: int, cpus: list[int], options: dict, rounds: int) -> Session:

@@ -1,16 +1,25 @@
-"""One layer as data, as an ONNX model and as a TFLite model: what the engines are given."""
+"""One layer as data: what the engines are given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from tvmconv.reference import conv_reference
+from tvmconv.dtypes import rounded, widened
+from tvmconv.pool_spec import PoolSpec
+from tvmconv.references import reference_of
 from tvmconv.spec import ConvSpec, parse_activation
+from tvmconv.specs import Spec
 
 F32 = np.float32
 RELU = (0.0, float("inf"))
+BYTES = ("int8", "uint8")
+TOLERANCES = {"float32": 1e-4, "float64": 1e-10, "float16": 4e-3, "bfloat16": 3e-2, "int32": 0.0}
+"""Of the largest output: float32 sums differ by a few 1e-6, Winograd's by a few 1e-5."""
+
+Array = np.ndarray[Any, Any]
 
 
 class Unsupported(Exception):
@@ -19,148 +28,167 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer and its data, channels-first float32; `expected` is the float64 reference's output.
+    """One layer and its data, channels-first; `expected` is the float64 reference's output.
 
-    w is O I spatial, of a transposed convolution I O spatial."""
+    arrays: by argument, of the spec's types. w is O I spatial, of a transposed convolution I O spatial."""
 
-    spec: ConvSpec
-    x: np.ndarray
-    w: np.ndarray
-    bias: np.ndarray | None
-    expected: np.ndarray
+    spec: Spec
+    arrays: dict[str, Array]
+    expected: Array
+
+    @property
+    def x(self) -> Array:
+        return self.arrays["x"]
+
+    @property
+    def w(self) -> Array:
+        return self.arrays["w"]
+
+    @property
+    def bias(self) -> Array | None:
+        return self.arrays.get("bias")
+
+    @property
+    def inputs(self) -> dict[str, Array]:
+        """What changes from call to call, in the order of ours."""
+        names = ("x", "residual", "offset", "mask")
+        return {name: self.arrays[name] for name in names if name in self.arrays}
+
+    @property
+    def out_dtype(self) -> str:
+        """The type of the result."""
+        return getattr(self.spec, "out_dtype", self.spec.dtype)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether it is a convolution of 8-bit integers."""
+        return isinstance(self.spec, ConvSpec) and self.spec.dtype in BYTES
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error of a right result, over the largest expected value."""
+        if self.out_dtype in BYTES:  # a result halfway between two
+            return 1.01 / max(float(np.abs(self.expected).max(initial=0)), 1)
+        return TOLERANCES[self.out_dtype]
+
+    @property
+    def activation(self) -> tuple[str, tuple[float, ...]] | None:
+        """(name, parameters) of the activation; relu6 is a clip."""
+        activation = getattr(self.spec, "activation", None)
+        if activation is None:
+            return None
+        name, params = parse_activation(activation)
+        return ("clip", (0.0, 6.0)) if name == "relu6" else (name, params)
 
     @property
     def clamp(self) -> tuple[float, float] | None:
-        """Bounds of the activation, which has to be one that every engine can fuse; None if there is none."""
-        if self.spec.activation is None:
+        """Bounds of the activation, where that has to be one; None if there is none."""
+        if self.activation is None:
             return None
-        name, params = parse_activation(self.spec.activation)
-        bounds = {"relu": RELU, "relu6": (0.0, 6.0), "clip": tuple(params)}
-        if name not in bounds:
-            raise Unsupported(f"activation {name}: this benchmark compares relu, relu6 and clip only")
-        return bounds[name]
+        name, params = self.activation
+        if name not in ("relu", "clip"):
+            raise Unsupported(f"activation {name}")
+        return RELU if name == "relu" else (params[0], params[1])
 
-    def padded(self, keep: bool) -> tuple[np.ndarray, list[int]]:
+    def padded(self, keep: bool) -> tuple[Array, list[int]]:
         """x with the padding put in that an engine cannot express, and what is left per dimension.
 
         `keep` leaves the symmetric part of the padding to the engine; otherwise nothing is left."""
-        if self.spec.transposed and any(lo != hi for lo, hi in self.spec.padding):
+        spec, fill = self.spec, 0.0
+        uneven = any(lo != hi for lo, hi in spec.padding)
+        if getattr(spec, "transposed", False) and uneven:
             raise Unsupported("a crop that is not the same on both sides")
-        left = [min(pair) if keep else 0 for pair in self.spec.padding]
-        extra = [(lo - n, hi - n) for (lo, hi), n in zip(self.spec.padding, left, strict=True)]
-        return np.ascontiguousarray(np.pad(self.x, [(0, 0), (0, 0), *extra])), left
+        if isinstance(spec, PoolSpec):
+            if spec.operation == "avg" and (uneven or not keep) and any(map(any, spec.padding)):
+                raise Unsupported("a mean that leaves out padding of this kind")
+            fill = -np.inf if spec.dtype.startswith("float") else np.iinfo(spec.dtype).min
+        elif self.quantised:
+            fill = self.arrays["x_zero_point"].item()
+        left = [min(pair) if keep else 0 for pair in spec.padding]
+        extra = [(lo - n, hi - n) for (lo, hi), n in zip(spec.padding, left, strict=True)]
+        if not any(map(any, extra)):
+            return self.x, left
+        return np.ascontiguousarray(np.pad(self.x, [(0, 0), (0, 0), *extra], constant_values=fill)), left
 
 
-def example(spec: ConvSpec) -> Layer:
+def comparable(spec: Spec) -> bool:
+    """Whether engines can be given such a layer: none has slopes or a shuffle in its convolutions."""
+    return bool(spec.batch) and not getattr(spec, "slopes", False) and getattr(spec, "shuffle", 1) == 1
+
+
+def example(spec: Spec) -> Layer:
     """Random data for a layer, outputs of about unit size, and the float64 result."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal(spec.input_shape, np.float32)
-    fan_in = spec.macs / np.prod(spec.output_shape)
-    w = rng.standard_normal(spec.weight_shape, np.float32) / np.float32(fan_in**0.5)
-    bias = rng.standard_normal(spec.bias_shape, np.float32) if spec.bias else None
-    y = conv_reference(spec, x, w, bias)
+    shapes = {"x": spec.input_shape, "w": getattr(spec, "weight_shape", None)}
+    for name in ("bias", "residual", "slopes"):
+        if getattr(spec, name, False):
+            shapes[name] = spec.output_shape if name == "residual" else spec.bias_shape
+    if hasattr(spec, "offset_shape"):
+        shapes["offset"] = spec.offset_shape
+        if spec.mask:
+            shapes["mask"] = spec.mask_shape
+    arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items() if shape}
+    if "w" in arrays:
+        arrays["w"] /= (spec.macs / np.prod(spec.output_shape)) ** 0.5
+    if isinstance(spec, ConvSpec) and spec.dtype in BYTES:
+        arrays = _integers(spec, rng)
+    else:
+        arrays = {name: rounded(array, spec.dtype) for name, array in arrays.items()}
+    wide = {name: widened(array) for name, array in arrays.items()}
+    expected = first(reference_of(spec, wide)) if spec.channels_last else reference_of(spec, wide)
     if spec.channels_last:
-        x, y, w = first(x), first(y), np.moveaxis(w, weight_axes(spec), (0, 1))
-    return Layer(spec, *map(np.ascontiguousarray, (x, w)), bias, np.ascontiguousarray(y))
+        for name in ("x", "residual"):
+            if name in arrays:
+                arrays[name] = first(arrays[name])
+        if "w" in arrays:
+            arrays["w"] = np.moveaxis(arrays["w"], weight_axes(spec), (0, 1))
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return Layer(spec, arrays, np.ascontiguousarray(expected))
 
 
-def weight_axes(spec: ConvSpec) -> tuple[int, int]:
+def _integers(spec: ConvSpec, rng: np.random.Generator) -> dict[str, Array]:
+    """Weights of 7 bits: with 8, sums of uint8 by int8 saturate in other engines on CPUs without VNNI."""
+    limits = np.iinfo(spec.dtype)
+    low = 64 if spec.weight_dtype == "uint8" else -63
+    arrays = {
+        "x": rng.integers(limits.min, limits.max, spec.input_shape, spec.dtype, endpoint=True),
+        "w": rng.integers(low, low + 126, spec.weight_shape, spec.weight_dtype),
+    }
+    zeros = {"x_zero_point": np.array([limits.min + 120], spec.dtype)}
+    zeros["w_zero_point"] = np.full(spec.bias_shape, 0 if low < 0 else 127, spec.weight_dtype)
+    if spec.bias:
+        arrays["bias"] = rng.integers(-1000, 1000, spec.bias_shape, np.int32)
+    if spec.out_dtype not in BYTES:
+        return {**arrays, **zeros}
+    terms = spec.macs / np.prod(spec.output_shape)
+    scale = rng.uniform(0.01, 0.02, spec.bias_shape).astype(F32)
+    return {
+        **arrays, "x_scale": np.array([0.02], F32), "x_zero_point": zeros["x_zero_point"],
+        "w_scale": scale, "w_zero_point": zeros["w_zero_point"],
+        "y_scale": np.array([0.02 * 0.015 * terms**0.5 * 74 * 37 / 40], F32),
+        "y_zero_point": np.array([np.iinfo(spec.out_dtype).min + 128], spec.out_dtype),
+    }  # fmt: skip
+
+
+def weight_axes(spec: Spec) -> tuple[int, int]:
     """Where the channels-last weights have what the channels-first ones begin with."""
-    return (-2, -1) if spec.transposed else (-1, -2)
+    return (-2, -1) if getattr(spec, "transposed", False) else (-1, -2)
 
 
-def last(a: np.ndarray) -> np.ndarray:
+def laid_out(spec: Spec, name: str, array: Array) -> Array:
+    """A channels-first array of a layer in the spec's own layout, contiguous."""
+    if spec.channels_last and name in ("x", "residual"):
+        return last(array)
+    if spec.channels_last and name == "w":
+        return np.ascontiguousarray(np.moveaxis(array, (0, 1), weight_axes(spec)))
+    return array
+
+
+def last(a: Array) -> Array:
     """Channels-first to channels-last, contiguous."""
     return np.ascontiguousarray(np.moveaxis(a, 1, -1))
 
 
-def first(a: np.ndarray) -> np.ndarray:
+def first(a: Array) -> Array:
     """Channels-last to channels-first (a view)."""
     return np.moveaxis(a, -1, 1)
-
-
-def onnx_model(layer: Layer) -> bytes:
-    """A model of one Conv or ConvTranspose, with a Relu or Clip behind it if the layer clamps; weights are
-    initialisers."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    spec, clamp = layer.spec, layer.clamp
-    held = {"w": layer.w} if layer.bias is None else {"w": layer.w, "b": layer.bias}
-    pads = [lo for lo, _ in spec.padding] + [hi for _, hi in spec.padding]
-    geometry = {"pads": pads, "strides": spec.stride, "dilations": spec.dilation, "group": spec.groups}
-    if spec.transposed:
-        geometry["output_padding"] = spec.output_padding
-    kind = "ConvTranspose" if spec.transposed else "Conv"
-    nodes = [helper.make_node(kind, ["x", *held], ["y" if clamp is None else "c"], **geometry)]
-    if clamp == RELU:
-        nodes.append(helper.make_node("Relu", ["c"], ["y"]))
-    elif clamp is not None:
-        held |= {"lo": F32(clamp[0]), "hi": F32(clamp[1])}
-        nodes.append(helper.make_node("Clip", ["c", "lo", "hi"], ["y"]))
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, data.shape)
-        for name, data in (("x", layer.x), ("y", layer.expected))
-    )
-    weights = [numpy_helper.from_array(value, name) for name, value in held.items()]
-    graph = helper.make_graph(nodes, "layer", [x], [y], weights)
-    opset = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
-
-
-def resolved(spec: ConvSpec, padding: str) -> ConvSpec:
-    """The same layer with a named padding."""
-    return ConvSpec(
-        spec.input_shape, spec.out_channels, spec.kernel, stride=spec.stride, padding=padding,
-        dilation=spec.dilation, groups=spec.groups, layout=spec.layout, bias=spec.bias,
-        activation=spec.activation,
-    )  # fmt: skip
-
-
-def tflite_model(layer: Layer) -> tuple[bytes, np.ndarray]:
-    """A .tflite of one CONV_2D or DEPTHWISE_CONV_2D, activation fused, and its NHWC input.
-
-    TFLite knows SAME and VALID: any other padding is put into the input beforehand."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as tf
-
-    spec, clamp = layer.spec, layer.clamp
-    names = {None: "NONE", RELU: "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
-    if clamp not in names:
-        raise Unsupported(f"TFLite has no fused clamp to {clamp}")
-    same = spec.padding == resolved(spec, "SAME").padding
-    x = last(layer.x if same else layer.padded(keep=False)[0])
-    model, graph = tf.ModelT(), tf.SubGraphT()
-    model.version, model.buffers, model.subgraphs, graph.tensors = 3, [tf.BufferT()], [graph], []
-
-    def tensor(name: str, shape: tuple[int, ...], data: np.ndarray | None = None) -> int:
-        held, made = tf.BufferT(), tf.TensorT()
-        if data is not None:
-            held.data = np.ascontiguousarray(data).view(np.uint8).ravel()
-        made.name, made.shape, made.type = name, list(shape), tf.TensorType.FLOAT32
-        made.buffer = len(model.buffers)
-        model.buffers.append(held)
-        graph.tensors.append(made)
-        return len(graph.tensors) - 1
-
-    # CONV_2D wants OHWI; DEPTHWISE_CONV_2D 1HWO, output channel c·multiplier + m, which is OIHW's own order.
-    if spec.kind == "depthwise":
-        kind, options, w = "DEPTHWISE_CONV_2D", tf.DepthwiseConv2DOptionsT(), layer.w.transpose(1, 2, 3, 0)
-        options.depthMultiplier = spec.multiplier
-    else:
-        kind, options, w = "CONV_2D", tf.Conv2DOptionsT(), layer.w.transpose(0, 2, 3, 1)
-    bias = np.zeros(spec.out_channels, F32) if layer.bias is None else layer.bias  # not optional here
-    options.padding = tf.Padding.SAME if same else tf.Padding.VALID
-    options.strideH, options.strideW = spec.stride
-    options.dilationHFactor, options.dilationWFactor = spec.dilation
-    options.fusedActivationFunction = getattr(tf.ActivationFunctionType, names[clamp])
-    code, op = tf.OperatorCodeT(), tf.OperatorT()
-    code.builtinCode = code.deprecatedBuiltinCode = getattr(tf.BuiltinOperator, kind)
-    code.version, model.operatorCodes, graph.operators = 1, [code], [op]
-    op.builtinOptionsType = getattr(tf.BuiltinOptions, type(options).__name__.removesuffix("T"))
-    op.builtinOptions, op.opcodeIndex = options, 0
-    op.inputs = [tensor("x", x.shape), tensor("w", w.shape, w), tensor("b", bias.shape, bias)]
-    op.outputs = [tensor("y", (spec.batch, *spec.out_spatial, spec.out_channels))]
-    graph.inputs, graph.outputs = op.inputs[:1], op.outputs
-    builder = flatbuffers.Builder(1 << 16)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output()), x

@@ -6,17 +6,28 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
 
 OURS = "ours"
 XNNPACK = "litert"  # the engine that stands for XNNPACK
+KINDS = ("depthwise", "pointwise", "grouped", "dense")
+
+
+def kind_of(spec: Spec) -> str:
+    """The kind of a layer, as one compares them: "dilated depthwise", "transposed dense", "dense uint8"."""
+    words = ["transposed"] * getattr(spec, "transposed", False)
+    words += ["dilated"] * (set(spec.dilation) != {1} and set(spec.kernel) != {1})
+    words.append(spec.kind)
+    out = getattr(spec, "out_dtype", spec.dtype)
+    words += [spec.dtype if out == spec.dtype else f"{spec.dtype}/{out}"] * (spec.dtype != "float32")
+    return " ".join(words)
 
 
 @dataclass(frozen=True)
 class Row:
     """One timed layer: microseconds a call by engine; an engine that cannot run the layer is absent."""
 
-    spec: ConvSpec
+    spec: Spec
     us: Mapping[str, float]
     detail: Mapping[str, dict] = field(default_factory=dict)
 
@@ -45,10 +56,10 @@ def summarise(rows: Sequence[Row], peers: Sequence[str]) -> dict[str, dict[str, 
 
     Keys of an inner dict: `layers`, `best` (best peer of each layer), `best without XNNPACK`, `lowest` (the
     smallest ratio to the best peer) and each peer, over the layers that it ran."""
+    kinds = dict.fromkeys(kind_of(row.spec) for row in rows)
     groups = {"all": list(rows)}
-    for kind in ("depthwise", "pointwise", "grouped", "dense"):
-        if members := [row for row in rows if row.spec.kind == kind]:
-            groups[kind] = members
+    for kind in [*(kind for kind in KINDS if kind in kinds), *(kind for kind in kinds if kind not in KINDS)]:
+        groups[kind] = [row for row in rows if kind_of(row.spec) == kind]
 
     def mean(members: Sequence[Row], choose: Callable[[Row], str | None]) -> float | None:
         return geometric_mean(r for row in members if (r := row.ratio(choose(row))) is not None)

@@ -8,7 +8,7 @@ from tvmconv.bench.clock import statistic
 from tvmconv.bench.models import example
 from tvmconv.bench.ratios import OURS, Row
 from tvmconv.bench.worker import EngineError, Worker
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
 
 
 class Session:
@@ -32,7 +32,7 @@ class Session:
         for worker in self.workers.values():
             worker.close()
 
-    def hold(self, spec: ConvSpec, step: str) -> dict[str, dict]:
+    def hold(self, spec: Spec, step: str) -> dict[str, dict]:
         """Have every engine set the layer up; name -> what it said, of those that can run it."""
         layer, held = example(spec), {}
         for name, worker in self.workers.items():
@@ -49,7 +49,7 @@ class Session:
                 held[name] = said
         return held
 
-    def time(self, spec: ConvSpec, step: str) -> Row:
+    def time(self, spec: Spec, step: str) -> Row:
         held = self.hold(spec, step)
         samples: dict[str, list[dict]] = {name: [] for name in held}
         for turn in range(self.rounds):
@@ -62,7 +62,7 @@ class Session:
             held[name] |= statistic(taken)
         return Row(spec, {name: said["us"] for name, said in held.items()}, held)
 
-    def busy(self, spec: ConvSpec) -> dict[str, dict]:
+    def busy(self, spec: Spec) -> dict[str, dict]:
         return {name: self.workers[name].ask("probe") for name in self.hold(spec, "threads")}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tvmconv.bench.clock import FEWEST_CLEAN
-from tvmconv.bench.ratios import OURS, Row, summarise
+from tvmconv.bench.ratios import OURS, Row, kind_of, summarise
 from tvmconv.bench.session import Session
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
 
 
 class Table:
@@ -15,12 +15,12 @@ class Table:
         self.engines, self.threads, self.cpus = engines, threads, cpus
         self.session = Session(engines, threads, cpus, options, rounds)
 
-    def run(self, specs: list[ConvSpec], nothing: ConvSpec, cpu: str) -> dict:
+    def run(self, specs: list[Spec], nothing: Spec, cpu: str) -> dict:
         """Print the table; return it for --json. Raises EngineError."""
         with self.session as session:
             versions = {name: worker.version for name, worker in session.workers.items()}
             where = ",".join(map(str, self.cpus))
-            print(f"\n{cpu}, {self.threads} thread(s) on CPU {where}, float32, µs a call")
+            print(f"\n{cpu}, {self.threads} thread(s) on CPU {where}, µs a call")
             print("; ".join(f"{name}: {version}" for name, version in versions.items()))
             width = max(len(str(spec)) for spec in specs)
             print(self.line("layer", width, {n: n for n in self.engines}, "GFLOP/s", "ratio", "best"))
@@ -73,6 +73,7 @@ def number(value: float | None, digits: int = 2) -> str:
 def as_json(row: Row) -> dict:
     best = row.best()
     return {
-        "descriptor": str(row.spec), "kind": row.spec.kind, "flops": row.spec.flops, "bytes": row.spec.bytes,
-        "gflops": row.gflops, "best": best, "ratio": row.ratio(best), "engines": dict(row.detail),
+        "descriptor": str(row.spec), "kind": kind_of(row.spec), "flops": row.spec.flops,
+        "bytes": row.spec.bytes, "gflops": row.gflops, "best": best, "ratio": row.ratio(best),
+        "engines": dict(row.detail),
     }  # fmt: skip

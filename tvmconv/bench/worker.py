@@ -19,10 +19,10 @@ from time import perf_counter
 import numpy as np
 
 from tvmconv.bench.clock import Clock, Flush, timed
-from tvmconv.bench.engines import ENGINES, Unsupported, Way
-from tvmconv.bench.models import Layer
+from tvmconv.bench.engines import ENGINES
+from tvmconv.bench.models import Layer, Unsupported
+from tvmconv.bench.ways import Way
 
-TOLERANCE = 1e-4  # of the largest output; float32 sums differ by a few 1e-6, Winograd by a few 1e-5
 PICK_SAMPLES = 3
 
 
@@ -65,7 +65,7 @@ class Bench:
                 text = str(problem) if known else f"{type(problem).__name__}: {problem}"
                 failed = failed or " ".join(text.split())[:200]
                 continue
-            if error > TOLERANCE:
+            if error > layer.tolerance:
                 return {"wrong": way.name, "error": error}
             clock = Clock(way.call, self.seconds, self.flush)
             spent = min(clock.time() for _ in range(PICK_SAMPLES))

@@ -145,6 +145,7 @@ def measured(
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
     from tvmconv.bench.clock import Flush
+    from tvmconv.bench.models import comparable
     from tvmconv.bench.ratios import OURS
     from tvmconv.schedules.machines import resolve
     from tvmconv.specs import parse_spec
@@ -165,7 +166,7 @@ def measured(
         for number, entry in enumerate(entries):
             step(number, len(entries), entry["descriptor"])
             spec = parse_spec(entry["descriptor"])
-            if session is not None and others.comparable(spec):
+            if session is not None and comparable(spec):
                 row = session.time(spec, f"{number + 1}/{len(entries)}")
                 ours, rest = row.detail[OURS], others.fastest(peers, row.detail)
             else:

@@ -1,0 +1,66 @@
+"""How an engine runs a layer; and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvmconv.bench.models import Layer, first, laid_out
+from tvmconv.dtypes import numpy_dtype, widened
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a layer: `call` does all that is timed, `result` fetches y channels-first afterwards."""
+
+    name: str
+    call: Callable[[], object]
+    result: Callable[[], np.ndarray]
+    keep: tuple = ()  # memory that the engine uses without owning it
+
+
+def aligned(shape: tuple[int, ...], dtype: np.dtype, fill: np.ndarray | None = None) -> np.ndarray:
+    """An array on a cache line, as the other engines' allocators give; `fill` is copied in."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    out = raw[start : start + size].view(dtype).reshape(shape)
+    if fill is not None:
+        out[...] = fill
+    return out
+
+
+class Ours:
+    """tvmconv: a library that the parent compiled and exported; weights bound, hence prepacked, once."""
+
+    modules = ("tvmconv",)
+
+    def __init__(self, threads: int, options: dict):
+        import tvmconv
+        from tvmconv.runtime import set_num_threads
+
+        self.version = f"tvmconv {getattr(tvmconv, '__version__', '?')}"
+        self.module = tvmconv.load(options["library"])
+        set_num_threads(threads)
+        self.entries = {entry["descriptor"]: entry for entry in self.module.manifest["functions"]}
+
+    def ways(self, layer: Layer) -> Iterator[Way]:
+        from tvmconv.verify import operands
+
+        spec, entry = layer.spec, self.entries[str(layer.spec)]
+        arrays = {name: laid_out(spec, name, array) for name, array in layer.arrays.items()}
+        weights, inputs = operands(entry["arguments"], arrays)
+        bound = self.module[entry["name"]].bind(*weights)
+        inputs = [aligned(array.shape, array.dtype, array) for array in inputs]
+        y = aligned(spec.output_shape, numpy_dtype(layer.out_dtype))
+
+        def result() -> np.ndarray:
+            return widened(first(y) if spec.channels_last else y)
+
+        if len(inputs) == 1:
+            (x,) = inputs
+            yield Way(spec.layout, lambda: bound(x, out=y), result)
+        else:
+            yield Way(spec.layout, lambda: bound(*inputs, out=y), result)
