@@ -62,7 +62,7 @@ def machine(text: str) -> Machine:
     arch = llvm.arch_of(given["triple"])
     plain = next(m for m in presets() if m.arch == arch)
     cpu = given.get("cpu", _GENERIC[arch])
-    features = _features(given.get("features", ""))
+    features = _features(given.get("features", ""), arch)
     if arch == "riscv64" and cpu == _GENERIC[arch]:
         features = tuple(dict.fromkeys((*plain.features, *features)))
     asked = replace(plain, name=text, triple=given["triple"], cpu=cpu, features=features)
@@ -76,15 +76,19 @@ def machine(text: str) -> Machine:
         needs += ["fphp", "asimdhp"]
     row = _nearest(arch, cpu, frozenset(needs))
     return replace(row, name=text, triple=given["triple"], cpu=cpu, features=features, requires=tuple(needs),
-                   int8_dots=dots_of(arch, tuple(needs)))
+                   part=0, int8_dots=dots_of(arch, tuple(needs)))  # fmt: skip
 
 
-def _features(text: str) -> tuple[str, ...]:
-    parts = re.findall(r"([+-])([A-Za-z0-9][\w.]*(?:-[a-z][\w.]*)*)", text)
-    names = tuple(("-" if sign == "-" else "") + name for sign, name in parts)
-    if "".join(sign + name for sign, name in parts) != text:
+def _features(text: str, arch: str) -> tuple[str, ...]:
+    from tvmconv.schedules import llvm
+
+    known = "|".join(map(re.escape, llvm.known(arch)[1]))  # some have a hyphen in them
+    if not re.fullmatch(rf"([+-]({known}))*", text):
+        for name in re.findall(r"[+-]([^+-]+)", text):
+            llvm.check_feature(name, arch)
         raise TargetError(f"features: {text!r}, expected a sign and a name each, as +dotprod+fullfp16")
-    return names
+    found = re.findall(rf"([+-])({known})(?=[+-]|$)", text)
+    return tuple(("-" if sign == "-" else "") + name for sign, name in found)
 
 
 _LITTLE = re.compile(r"cortex-(a3\d+|a5[35]|a5[12]0)|kryo-?silver")

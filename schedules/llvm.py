@@ -29,26 +29,32 @@ def arch_of(triple: str) -> str:
     for arch, (_, pattern) in _TRIPLES.items():
         if re.fullmatch(pattern, triple):
             return arch
-    known = [plain for plain, _ in _TRIPLES.values()]
-    raise TargetError(f"triple: {triple!r}, expected one of {', '.join(known)}{near(triple, known)}")
+    plain = [name for name, _ in _TRIPLES.values()]
+    raise TargetError(f"triple: {triple!r}, expected one of {', '.join(plain)}{near(triple, plain)}")
 
 
 def llvm_target(machine: Machine) -> Target:
     """TVM's target for ``machine``. Raises TargetError for a CPU or feature that LLVM does not know."""
     arch = arch_of(machine.triple)
-    cpus, features = _known(arch)
+    cpus, _ = known(arch)
     if machine.cpu not in cpus:
         raise TargetError(
             f"cpu: {machine.cpu!r}, expected one that LLVM knows for {arch}{near(machine.cpu, sorted(cpus))}"
         )
     for name in machine.features:
-        if name.lstrip("-") not in features:
-            hint = near(name, sorted(features))
-            raise TargetError(f"feature: {name!r}, expected one that LLVM knows for {arch}{hint}")
+        check_feature(name.lstrip("-"), arch)
     description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu, **_ABI.get(arch, {})}
     if machine.features:
         description["mattr"] = [f if f.startswith("-") else f"+{f}" for f in machine.features]
     return Target(description)
+
+
+def check_feature(name: str, arch: str) -> None:
+    """Raises TargetError, with near names, for a feature that LLVM does not know."""
+    features = known(arch)[1]
+    if name not in features:
+        hint = near(name, sorted(features))
+        raise TargetError(f"feature: {name!r}, expected one that LLVM knows for {arch}{hint}")
 
 
 def features_of(machine: Machine) -> frozenset[str]:
@@ -57,7 +63,7 @@ def features_of(machine: Machine) -> frozenset[str]:
 
 
 @lru_cache
-def _known(arch: str) -> tuple[frozenset[str], frozenset[str]]:
+def known(arch: str) -> tuple[frozenset[str], frozenset[str]]:
     """LLVM's CPUs of an architecture, and the features that any of them has."""
     base = {"kind": "llvm", "mtriple": _TRIPLES[arch][0], **_ABI.get(arch, {})}
     cpus = frozenset(map(str, tvm.target.codegen.llvm_get_cpu_archlist(Target(base))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvmconv.errors import TargetError
@@ -16,6 +17,7 @@ _ARM8 = ("fp", "asimd")
 _ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
 _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
+_ARM = 0x41  # the implementer's number
 K = 1024
 
 
@@ -27,7 +29,8 @@ class Machine:
     ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. ``lane_fma``: they take
     a lane of a vector as a factor, so a broadcast costs nothing. Cache sizes in bytes a core (of a shared one
-    the share that one core can count on; 0 for none). ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
+    the share that one core can count on; 0 for none). ``part``: of Arm's own CPUs, the number that tells them
+    apart where their features do not. ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Machine:
     fma_latency: int = 5
     lane_fma: bool = False
     in_order: bool = False
+    part: int = 0
     int8_dots: tuple[str, ...] = ()
 
     def lanes(self, itemsize: int = 4) -> int:
@@ -69,10 +73,13 @@ def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: in
 
 
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
-          requires: tuple[str, ...] = _ARM8, in_order: bool = False) -> Machine:  # fmt: skip
+          requires: tuple[str, ...] = _ARM8, in_order: bool = False, part: int = 0) -> Machine:  # fmt: skip
     return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
-                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order, dots_of("aarch64", requires))
+                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order, part and _ARM << 12 | part,
+                   dots_of("aarch64", requires))
 
+
+Target = str | Machine | GpuMachine
 
 _PRESETS = {
     m.name: m
@@ -84,10 +91,10 @@ _PRESETS = {
                 cpu="x86-64-v4", features=("avx512vnni",)),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
-        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, in_order=True),  # Raspberry Pi 3
-        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256),  # Raspberry Pi 4
-        _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2),  # Raspberry Pi 5
-        _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2),
+        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, in_order=True, part=0xD03),  # Raspberry Pi 3
+        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08),  # Raspberry Pi 4
+        _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2, part=0xD0B),  # Raspberry Pi 5
+        _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2, part=0xD0C),
         # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.
         # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
         Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
@@ -128,6 +135,28 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
     raise TargetError(
         f"target: {name!r}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
     )
+
+
+def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]:
+    """The machines of one or more targets, apart by commas or in a sequence; GPUs, of which one library has
+    code for several, are one machine. Raises TargetError."""
+    if isinstance(target, Machine | GpuMachine):
+        return [target]
+    if isinstance(target, str) and target.startswith(gpu_machines.PREFIX):
+        return [gpu_machines.resolve(target)]
+    if not isinstance(target, str):
+        found = [machine for one in target for machine in resolve_all(one)]
+    else:
+        texts: list[str] = []
+        for part in target.split(","):  # triple=T,cpu=C is one
+            if "=" in part and not part.startswith("triple=") and texts and "=" in texts[-1]:
+                texts[-1] += f",{part}"
+            else:
+                texts.append(part)
+        found = [resolve(text) for text in texts]
+    if not found:
+        raise TargetError(f"target: {target!r}, expected one or more of {', '.join(names())}")
+    return list({machine.name: machine for machine in found}.values())
 
 
 def near(name: object, known: list[str]) -> str:

@@ -73,7 +73,7 @@ def zig(target: str) -> list[str]:
 
 def c_program(manifest: dict[str, Any], header: str) -> str:
     """A program that runs one function of a library, and ends with its error code: PROGRAM NAME INPUT OUTPUT,
-    with the arrays in call order in INPUT."""
+    with the arrays in call order in INPUT; PROGRAM variant says which of the targets it is that runs."""
     names = [function["name"] for function in manifest["functions"]]
     parts = [f'#include "{header}"', "#include <stdio.h>", "#include <string.h>", ""]
     for function in manifest["functions"]:
@@ -98,8 +98,9 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
         ]))
     parts += [
         "int main(int argc, char **argv) {",
-        '  FILE *in = fopen(argv[2], "rb"), *out = fopen(argv[3], "wb");',
+        '  FILE *in = argc > 2 ? fopen(argv[2], "rb") : 0, *out = argc > 3 ? fopen(argv[3], "wb") : 0;',
         "  int code = 102;",
+        f'  if (argc == 2) return printf("%s\\n", {manifest["prefix"]}_variant()) < 0;',
         "  if (argc != 4 || !in || !out) return 103;",
         *(f'  if (!strcmp(argv[1], "{n}")) code = run_{n}(in, out);' for n in names),
         f'  if (code) fprintf(stderr, "%s\\n", {manifest["prefix"]}_last_error());',
@@ -112,14 +113,15 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
 class Emulated:
     """A library's functions, each call a run of its C program under qemu."""
 
-    def __init__(self, library: Path, manifest: dict[str, Any], target: str, *options: str) -> None:
+    def __init__(self, library: Path, manifest: dict[str, Any], target: str) -> None:
         folder = library.parent
         self.manifest, self.folder = manifest, folder
         self.arch = manifest["target"]["arch"]
         (folder / "main.c").write_text(c_program(manifest, f"{library.stem}.h"))
         self.program = folder / "main"
+        static = [] if library.suffix == ".so" else ["-pthread", "-lm"]
         built = run(zig(target), "-std=c11", "-O1", "-Wall", "-Wextra", "-Werror", "main.c", library,
-                    f"-Wl,-rpath,{folder}", *options, "-o", self.program, cwd=folder)  # fmt: skip
+                    f"-Wl,-rpath,{folder}", *static, "-o", self.program, cwd=folder)  # fmt: skip
         assert built.returncode == 0, built.stderr
 
     def call(self, name: str, arrays: Sequence[np.ndarray], cpu: str | None) -> tuple[int, str, bytes]:
@@ -128,6 +130,17 @@ class Emulated:
         command = emulator(self.arch, cpu)
         done = run(command, self.program, name, self.folder / "in", self.folder / "out")
         return done.returncode, done.stderr.strip(), (self.folder / "out").read_bytes()
+
+    def call_random(self, name: str, cpu: str | None) -> tuple[int, str, bytes]:
+        """As ``call``, on random data."""
+        entry = next(f for f in self.manifest["functions"] if f["name"] == name)
+        spec = tvmconv.ConvSpec.parse(entry["descriptor"])
+        arrays = verify.random_arrays(spec, entry["arguments"], "normal", 0)
+        return self.call(name, list(arrays.values()), cpu)
+
+    def variant(self, cpu: str | None) -> str:
+        """The target whose kernels run on a CPU model."""
+        return run(emulator(self.arch, cpu), self.program, "variant").stdout.strip()
 
     def assert_right(self, cpu: str | None) -> None:
         """Every function gives what the reference does, on a CPU model."""

@@ -10,7 +10,7 @@ import libraries
 import pytest
 
 import tvmconv
-from tvmconv.artifact import linker
+from tvmconv.artifact import compilers
 from tvmconv.artifact.library import Library
 
 
@@ -39,20 +39,20 @@ def test_order_of_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     here = libraries.machine()
-    assert linker.find_cc(here, "gcc -m64") == ["gcc", "-m64"]
+    assert compilers.find_cc(here, "gcc -m64") == ["gcc", "-m64"]
     for name in ("cc", "gcc", "clang"):
-        assert linker.find_cc(here) == [str(tmp_path / name)]
+        assert compilers.find_cc(here) == [str(tmp_path / name)]
         (tmp_path / name).unlink()
     monkeypatch.setenv("CC", "mycc -v")
-    assert linker.find_cc(here) == ["mycc", "-v"]
+    assert compilers.find_cc(here) == ["mycc", "-v"]
     monkeypatch.setenv("CC", "nothere")
     with pytest.raises(tvmconv.ArtifactError, match=r"\$CC: 'nothere', expected a C compiler"):
-        linker.find_cc(here)
+        compilers.find_cc(here)
     monkeypatch.delenv("CC")
-    assert linker.is_zig(linker.find_cc(here))
-    monkeypatch.setattr(linker, "find_spec", lambda name: None)
+    assert compilers.is_zig(compilers.find_cc(here))
+    monkeypatch.setattr(compilers, "find_spec", lambda name: None)
     with pytest.raises(tvmconv.ArtifactError, match=r"pip install 'tvmconv\[cross\]'"):
-        linker.find_cc(here)
+        compilers.find_cc(here)
 
 
 def test_failed_link_shows_the_command_and_all_of_its_words(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_full_disk(tmp_path: Path) -> None:
     library = libraries.variant(names=["pw"])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     linked = library._link("a.so")
-    library._link = lambda soname: linked  # type: ignore[method-assign]
+    library._link = lambda *_: linked  # type: ignore[method-assign]
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(linked) // 2, before[1]))
         with pytest.raises(tvmconv.ArtifactError, match="cannot be written: File too large"):

@@ -145,7 +145,7 @@ def _linker(machine: Any) -> list[Any]:
     import shutil
     from pathlib import Path
 
-    from tvmconv.artifact.linker import find_cc
+    from tvmconv.artifact.compilers import find_cc
     from tvmconv.errors import ArtifactError
 
     try:

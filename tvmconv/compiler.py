@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 
 from tvmconv import cache
-from tvmconv.artifact.kernel import Kernel
+from tvmconv.artifact.kernel import Kernel, Variant
 from tvmconv.artifact.library import Library
 from tvmconv.errors import SpecError, TargetError
-from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.schedules.machines import Machine, Target, resolve_all
 from tvmconv.specs import SPEC_TYPES, Spec, parse_spec
 from tvmconv.tuning.lookup import Logs
 from tvmconv.workers import Job, build, build_all
@@ -22,7 +22,7 @@ Progress = Callable[[int, int, str], None]
 
 def compile(
     specs: Specs,
-    target: str | Machine = "native",
+    target: Target | Sequence[Target] = "native",
     tuning_logs: str | os.PathLike[str] | None = None,
     *,
     jobs: int | None = None,
@@ -33,7 +33,9 @@ def compile(
     """Compile convolutions for a target.
 
     ``specs``: a ConvSpec or its descriptor, several of them, or ``{name: spec}``; without a name a function
-    is called by its kind and a hash of its descriptor. ``target``: a name that ``tvmconv targets`` lists.
+    is called by its kind and a hash of its descriptor. ``target``: a name that ``tvmconv targets`` lists, or
+    any other as triple=T,cpu=C,features=+F; several, apart by commas or in a sequence, make one library that
+    chooses among them by the CPU that it runs on.
     ``jobs``: kernels to compile at a time, the number of CPUs if None. ``progress(done, total, descriptor)``
     is called as kernels become ready. ``prefix`` and ``cc``: see ``Library``.
 
@@ -42,11 +44,23 @@ def compile(
 
     Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError.
     """
-    machine = resolve(target)
+    machines = resolve_all(target)
     named = named_specs(specs)
-    logs = Logs(machine, tuning_logs)
-    kernels = _kernels(list(dict.fromkeys(named.values())), machine, logs, jobs, progress)
-    return Library({name: kernels[spec] for name, spec in named.items()}, machine, prefix=prefix, cc=cc)
+    wanted = list(dict.fromkeys(named.values()))
+    variants = []
+    for i, machine in enumerate(machines):
+        logs = Logs(machine, tuning_logs)
+        kernels = _kernels(wanted, machine, logs, jobs, _part(progress, i, len(machines)))
+        variants.append(Variant(machine, {name: kernels[spec] for name, spec in named.items()}))
+    first, *others = variants
+    return Library(first.functions, first.machine, prefix=prefix, cc=cc, others=others)
+
+
+def _part(progress: Progress | None, i: int, parts: int) -> Progress | None:
+    """What reports the i-th of so many equal parts of the work."""
+    if progress is None or parts == 1:
+        return progress
+    return lambda done, total, text: progress(i * total + done, parts * total, text)
 
 
 def named_specs(specs: Specs) -> dict[str, Spec]:

@@ -1,7 +1,7 @@
-/* Part of every exported library, after support.c and the generated table tcv_required[]: the CPU check
- * and the checked call of a kernel. */
+/* Part of every exported library, after support.c and the generated table tcv_variants[]: which
+ * variant of the kernels this CPU runs, and the checked call of one. */
 
-/* ---- CPU check: the features that the kernels were compiled for, looked up once ---- */
+/* ---- CPU check: the features that the kernels were compiled for ---- */
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -13,23 +13,48 @@ static int tcv_has_feature(const tcv_feature *f) {
   return __get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[f->reg] >> f->bit & 1);
 }
 #else
-#include <sys/auxv.h>
 static int tcv_has_feature(const tcv_feature *f) {
   return (int)((unsigned long long)getauxval(f->leaf) >> f->bit & 1);
 }
 #endif
 
-static int tcv_check_cpu(void) {
-  static int fine;                                    /* a miss is looked up again at every call */
-  if (__atomic_load_n(&fine, __ATOMIC_RELAXED)) return TCV_OK;
-  char missing[TCV_TEXT - 64] = "";
+/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's. */
+static uint32_t tcv_cpu_part(void) {
+#if defined(__aarch64__)
+  uint64_t midr;
+  if (!(getauxval(16) >> 11 & 1)) return 0;           /* AT_HWCAP, HWCAP_CPUID: the system reads it for us */
+  __asm__("mrs %0, midr_el1" : "=r"(midr));
+  return (uint32_t)(midr >> 24 & 0xff) << 12 | (uint32_t)(midr >> 4 & 0xfff);
+#else
+  return 0;
+#endif
+}
+
+/* The first of the missing features' names go to `missing`; how many characters. */
+static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
   size_t used = 0;
-  for (const tcv_feature *f = tcv_required; f->name; ++f)
-    if (!tcv_has_feature(f) && used < sizeof missing)
-      used += (size_t)snprintf(missing + used, sizeof missing - used, "%s%s", used ? ", " : "", f->name);
-  if (used) return tcv_fail(TCV_ERR_CPU, "this CPU lacks %s, which the kernels were compiled for", missing);
-  __atomic_store_n(&fine, 1, __ATOMIC_RELAXED);
-  return TCV_OK;
+  for (const tcv_feature *f = v->required; f->name; ++f)
+    if (!tcv_has_feature(f) && used < size)
+      used += (size_t)snprintf(missing + used, size - used, "%s%s", used ? ", " : "", f->name);
+  return used;
+}
+
+/* Which of the variants runs here, found once: the one for this very CPU, else the first that it can run;
+ * less than 0 if it can run none. */
+static int tcv_variant_here(void) {
+  static int found;                                   /* plus 1; a miss is looked up again at every call */
+  int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
+  if (known) return known - 1;
+  char missing[TCV_TEXT - 64] = "";
+  uint32_t part = tcv_cpu_part();
+  for (int i = 0; tcv_variants[i].name; ++i) {
+    if (tcv_lacks(&tcv_variants[i], missing, sizeof missing)) continue;
+    if (!known || (part && tcv_variants[i].part == part)) known = i + 1;
+    if (part && tcv_variants[i].part == part) break;
+  }
+  if (known) __atomic_store_n(&found, known, __ATOMIC_RELAXED);
+  else tcv_fail(TCV_ERR_CPU, "this CPU lacks %s, which the kernels were compiled for", missing);
+  return known - 1;
 }
 
 /* ---- a checked call of one kernel entry ---- */
@@ -39,7 +64,6 @@ typedef struct {                                      /* of the C function */
   const char *name;
   size_t bytes;                                       /* 0: not looked at, may be NULL */
   unsigned align;
-  const void *fallback;                               /* what NULL stands for, if anything */
   const int64_t *shape;                               /* NULL for packed weights, which have none */
   int32_t ndim;
   uint8_t code, bits;
@@ -51,16 +75,20 @@ typedef struct {
   const tcv_argument *arguments;                      /* in call order, what is written last */
   const tcv_operand *operands;
   int n_arguments, n_operands;
+  const void *baked;                                  /* what packed weights of NULL stand for, if anything */
 } tcv_function;
 
+/* `f`: the function in each of the library's variants. */
 static int tcv_call(const tcv_function *f, const void *const *pointer) {
   int last = f->n_arguments - 1;
   uintptr_t at[TCV_MAX_ARGS], out = (uintptr_t)pointer[last], out_bytes = f->arguments[last].bytes;
   if (out_bytes == 0) return TCV_OK;                  /* an empty batch */
-  if (tcv_check_cpu()) return TCV_ERR_CPU;
+  int variant = tcv_variant_here();
+  if (variant < 0) return TCV_ERR_CPU;
+  f += variant;
   for (int i = 0; i <= last; ++i) {
     const tcv_argument *a = &f->arguments[i];
-    uintptr_t p = at[i] = (uintptr_t)(pointer[i] ? pointer[i] : a->fallback);
+    uintptr_t p = at[i] = (uintptr_t)(pointer[i] || a->shape ? pointer[i] : f->baked);
     if (a->bytes == 0) continue;
     if (p == 0) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, a->name);
     if (p & (a->align - 1))
@@ -84,6 +112,7 @@ static int tcv_call(const tcv_function *f, const void *const *pointer) {
   return TCV_ERR_KERNEL;
 }
 
+#ifndef TCV_STATIC
 /* ---- the same function called by TVM: tensors instead of pointers, None for NULL ---- */
 
 /* TVM reads errors from its own library, which is there if it is TVM that calls. */
@@ -120,3 +149,4 @@ static int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n
   if (code && TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("ValueError", tcv_error);
   return code;
 }
+#endif

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tvmconv.artifact import manifest as manifests
-from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel, Param
+from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel, Param, Variant
 from tvmconv.errors import SpecError
 from tvmconv.runtime.cpu import FEATURES, check_features
-
-if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
 
 # DLPack's type codes.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}
 MAX_OPERANDS = 16  # TCV_MAX_ARGS
 
-LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads")  # after the prefix
+LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
+_TVM_NAMES = (*TVM_VARIABLES, "TVMFFIErrorSetRaisedFromCStrParts")  # that kernels refer to
 
 # What C or C++ would not take as a function's name.
 _KEYWORDS = """
@@ -65,7 +64,7 @@ def _argument(param: Param) -> Argument:
 
 
 def check_names(
-    functions: dict[str, Kernel], prefix: str, library_functions: Sequence[str] = LIBRARY_FUNCTIONS
+    functions: Mapping[str, Kernel], prefix: str, library_functions: Sequence[str] = LIBRARY_FUNCTIONS
 ) -> None:
     """Raises SpecError for names that are no C identifiers, or that collide."""
     _check_identifier("prefix", prefix)
@@ -84,43 +83,65 @@ def _check_identifier(what: str, name: Any) -> None:
         raise SpecError(f"{what}: {name!r}, expected a C identifier that is no keyword")
 
 
-def exported_symbols(functions: dict[str, Kernel], prefix: str) -> list[str]:
-    """Every symbol that the library exports, sorted: C functions and what TVM looks for."""
-    symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS] + list(TVM_VARIABLES)
+def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "shared") -> list[str]:
+    """Every symbol that the library exports, sorted: C functions and, where it can be loaded, TVM's."""
+    symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS]
+    tvm = list(TVM_VARIABLES)
     for name, kernel in functions.items():
-        symbols += [name, f"__tvm_ffi_{name}"]
+        symbols.append(name)
+        tvm.append(f"__tvm_ffi_{name}")
         if kernel.packed:
-            symbols += [f"{name}_prepack", f"{name}_packed_bytes", f"__tvm_ffi_{name}_prepack"]
-    return sorted(symbols)
+            symbols += [f"{name}_prepack", f"{name}_packed_bytes"]
+            tvm.append(f"__tvm_ffi_{name}_prepack")
+    return sorted(symbols + tvm if kind == "shared" else symbols)
+
+
+def local_names(prefix: str) -> dict[str, str]:
+    """Names of a static library's own for those that TVM's kernels refer to, each of the same length: a
+    program may hold several such libraries, which nothing keeps apart but their symbols."""
+    return {
+        name: ("tcv_" + hashlib.sha256(f"{prefix} {name}".encode()).hexdigest())[: len(name)]
+        for name in _TVM_NAMES
+    }
 
 
 def generate(
-    functions: dict[str, Kernel],
-    machine: Machine,
-    prefix: str,
-    manifest: dict[str, Any],
-    baked: Mapping[str, str],
-) -> str:
+    variants: Sequence[Variant], prefix: str, manifest: dict[str, Any],
+    baked: Sequence[Mapping[str, str]], kind: str = "shared",
+) -> str:  # fmt: skip
     """The whole C source of a library. Raises TargetError for an unknown CPU feature.
 
-    ``baked``: symbols of packed weights in the library, by the functions that use them if `packed` is NULL.
+    ``variants``: of the same functions, best first. ``baked``, for each of them: symbols of packed weights
+    in the library, by the functions that use them if `packed` is NULL. ``kind``: as for ``linker.link``.
     """
     here = Path(__file__).parent
+    static = []
+    if kind != "shared":
+        static = ["#define TCV_STATIC 1", *(f"#define {a} {b}" for a, b in local_names(prefix).items())]
     return "\n".join([
+        *static,
         (here / "support.c").read_text(encoding="ascii"),
         (here / "pool.c").read_text(encoding="ascii"),
-        _required(machine.requires, machine.arch),
+        _variants(variants),
         (here / "call.c").read_text(encoding="ascii"),
         _library(prefix, manifest),
-        *(_function(name, kernel, baked.get(name)) for name, kernel in functions.items()),
-    ])
+        *(
+            _function(name, [v.functions[name] for v in variants], [held.get(name) for held in baked])
+            for name in variants[0].functions
+        ),
+    ])  # fmt: skip
 
 
-def _required(names: Sequence[str], arch: str) -> str:
-    check_features(tuple(names), arch)
-    rows = [f'  {{"{name}", {", ".join(f"{n}u" for n in FEATURES[arch][name])}}},' for name in names]
-    rows.append("  {0, 0, 0, 0, 0, 0},")
-    return "\n".join(["static const tcv_feature tcv_required[] = {", *rows, "};", ""])
+def _variants(variants: Sequence[Variant]) -> str:
+    lines, table = [], []
+    for i, machine in enumerate(variant.machine for variant in variants):
+        check_features(machine.requires, machine.arch)
+        features = FEATURES.get(machine.arch, {})
+        rows = [f'  {{"{name}", {", ".join(f"{n}u" for n in features[name])}}},' for name in machine.requires]
+        lines += [f"static const tcv_feature tcv_required_{i}[] = {{", *rows, "  {0, 0, 0, 0, 0, 0},", "};"]
+        table.append(f'  {{"{machine.name}", {machine.part:#x}u, tcv_required_{i}}},')
+    table = ["static const tcv_variant tcv_variants[] = {", *table, "  {0, 0, 0},", "};", ""]
+    return "\n".join([*lines, *table])
 
 
 def _library(prefix: str, manifest: dict[str, Any]) -> str:
@@ -136,6 +157,10 @@ TCV_EXPORT int {prefix}_abi_version(void) {{
 }}
 TCV_EXPORT const char *{prefix}_last_error(void) {{ return tcv_error; }}
 TCV_EXPORT void {prefix}_set_num_threads(int n) {{ tcv_set_num_threads(n); }}
+TCV_EXPORT const char *{prefix}_variant(void) {{
+  int i = tcv_variant_here();
+  return i < 0 ? 0 : tcv_variants[i].name;
+}}
 """
 
 
@@ -148,26 +173,41 @@ def c_string(data: bytes) -> str:
     return "\n".join(f'  "{"".join(escaped[i : i + 96])}"' for i in range(0, len(escaped), 96))
 
 
-def _function(name: str, kernel: Kernel, baked: str | None) -> str:
-    symbol = kernel.symbol
-    run = run_arguments(kernel)
+def _function(name: str, kernels: Sequence[Kernel], baked: Sequence[str | None]) -> str:
+    """The C functions of one name; ``kernels`` and ``baked``: of each variant."""
+    first = kernels[0]
+    run = run_arguments(first)
     operands = [
-        *((param, _index(run, param.name), 0) for param in kernel.inputs),
-        *((part, _index(run, "packed"), offset) for part, offset in _parts(kernel)),
-        (kernel.output, len(run) - 1, 0),
-    ]
-    text = [f"/* {name}: {kernel.descriptor} */", _entry(name, f"__tvm_ffi_{symbol}", run, operands, baked)]
-    if kernel.packed:
-        pack = prepack_arguments(kernel)
-        operands = [
-            *((param, _index(pack, param.name), 0) for param in kernel.weights),
-            *((part, len(pack) - 1, offset) for part, offset in _parts(kernel)),
+        [
+            *((param, _index(run, param.name), 0) for param in kernel.inputs),
+            *((part, _index(run, "packed"), offset) for part, offset in _parts(kernel)),
+            (kernel.output, len(run) - 1, 0),
         ]
+        for kernel in kernels
+    ]
+    size = max(kernel.packed_bytes for kernel in kernels)
+    entries = [f"__tvm_ffi_{kernel.symbol}" for kernel in kernels]
+    text = [f"/* {name}: {first.descriptor} */", _entry(name, entries, _sized(run, size), operands, baked)]
+    if first.packed:
+        pack = prepack_arguments(first)
+        operands = [
+            [
+                *((param, _index(pack, param.name), 0) for param in kernel.weights),
+                *((part, len(pack) - 1, offset) for part, offset in _parts(kernel)),
+            ]
+            for kernel in kernels
+        ]
+        packs, none = [f"{entry}_prepack" for entry in entries], [None] * len(kernels)
         text += [
-            f"TCV_EXPORT size_t {name}_packed_bytes(void) {{ return {kernel.packed_bytes}u; }}",
-            _entry(f"{name}_prepack", f"__tvm_ffi_{symbol}_prepack", pack, operands),
+            f"TCV_EXPORT size_t {name}_packed_bytes(void) {{ return {size}u; }}",
+            _entry(f"{name}_prepack", packs, _sized(pack, size), operands, none),
         ]
     return "\n".join(text)
+
+
+def _sized(arguments: Sequence[Argument], packed_bytes: int) -> list[Argument]:
+    """``arguments`` with room for the largest of the variants' packed weights."""
+    return [replace(a, bytes=packed_bytes) if a.name == "packed" else a for a in arguments]
 
 
 def _parts(kernel: Kernel) -> zip[tuple[Param, int]]:
@@ -179,55 +219,67 @@ def _index(arguments: Sequence[Argument], name: str) -> int:
 
 
 def _entry(
-    name: str, symbol: str, arguments: Sequence[Argument], operands: Sequence[tuple[Param, int, int]],
-    baked: str | None = None,
+    name: str, symbols: Sequence[str], arguments: Sequence[Argument],
+    operands: Sequence[Sequence[tuple[Param, int, int]]], baked: Sequence[str | None],
 ) -> str:  # fmt: skip
-    if len(operands) > MAX_OPERANDS:
-        raise SpecError(f"function {name}: {len(operands)} operands, expected at most {MAX_OPERANDS}")
-    shapes, rows, described = [], [], []
-
-    def shape_table(kind: str, i: int, shape: Sequence[int]) -> str:
-        shapes.append(f"static const int64_t {kind}{i}_{name}[] = {{{', '.join(map(str, shape)) or '1'}}};")
-        return f"{kind}{i}_{name}"
-
-    for i, (param, argument, offset) in enumerate(operands):
-        seen = param.shape if param.kernel_shape is None else param.kernel_shape
-        table, dtype = shape_table("tcv_seen", i, seen), _dlpack_type(param.dtype)
-        tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen)}, {dtype}, 1, {table}, 0, 0"
-        rows.append(f"  {{{{{tensor}}}, {offset}u, {argument}}},")
-    for i, a in enumerate(arguments):
-        fallback = baked if baked and a.name == "packed" else 0
-        table, ndim, dtype = "0", 0, "0, 0"
-        if a.param is not None:
-            table, ndim = shape_table("tcv_shape", i, a.param.shape), len(a.param.shape)
-            dtype = _dlpack_type(a.param.dtype)
-        described.append(f'  {{"{a.name}", {a.bytes}u, {a.align}u, {fallback}, {table}, {ndim}, {dtype}}},')
-    counts = f"{len(arguments)}, {len(operands)}"
+    """A C function and TVM's entry beside it; the kernel, its operands and baked weights of each variant."""
+    tables, functions = [], []
+    for i, (symbol, seen, held) in enumerate(zip(symbols, operands, baked, strict=True)):
+        if len(seen) > MAX_OPERANDS:
+            raise SpecError(f"function {name}: {len(seen)} operands, expected at most {MAX_OPERANDS}")
+        tables += [
+            *([f'extern const char {held}[] __attribute__((visibility("hidden")));'] if held else []),
+            f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",
+            '  __attribute__((visibility("hidden")));',
+            *_operands(f"{i}_{name}", seen),
+        ]
+        rest = f"tcv_operands_{i}_{name}, {len(arguments)}, {len(seen)}, {held or 0}"
+        functions.append(f'  {{"{name}", {symbol}, tcv_arguments_{name}, {rest}}},')
     return "\n".join([
-        *([f'extern const char {baked}[] __attribute__((visibility("hidden")));'] if baked else []),
-        f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",
-        '  __attribute__((visibility("hidden")));',
-        *shapes,
-        f"static const tcv_operand tcv_operands_{name}[] = {{",
-        *rows,
-        "};",
-        f"static const tcv_argument tcv_arguments_{name}[] = {{",
-        *described,
-        "};",
-        f"static const tcv_function tcv_function_{name} = {{",
-        f'  "{name}", {symbol}, tcv_arguments_{name}, tcv_operands_{name}, {counts},',
+        *_arguments(name, arguments),
+        *tables,
+        f"static const tcv_function tcv_function_{name}[] = {{",
+        *functions,
         "};",
         f"TCV_EXPORT int {name}({c_arguments(arguments)}) {{",
         f"  const void *const pointer[] = {{{', '.join(a.name for a in arguments)}}};",
-        f"  return tcv_call(&tcv_function_{name}, pointer);",
+        f"  return tcv_call(tcv_function_{name}, pointer);",
         "}",
+        "#ifndef TCV_STATIC",
         f"TCV_EXPORT int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret);",
         f"int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret) {{",
         "  (void)self, (void)ret;",
-        f"  return tcv_call_packed(&tcv_function_{name}, args, n);",
+        f"  return tcv_call_packed(tcv_function_{name}, args, n);",
         "}",
+        "#endif",
         "",
     ])
+
+
+def _operands(name: str, operands: Sequence[tuple[Param, int, int]]) -> list[str]:
+    shapes, rows = [], []
+    for i, (param, argument, offset) in enumerate(operands):
+        seen = param.shape if param.kernel_shape is None else param.kernel_shape
+        shapes.append(_shape(f"tcv_seen{i}_{name}", seen))
+        dtype = _dlpack_type(param.dtype)
+        tensor = f"0, TCV_DEVICE_CPU, 0, {len(seen)}, {dtype}, 1, tcv_seen{i}_{name}, 0, 0"
+        rows.append(f"  {{{{{tensor}}}, {offset}u, {argument}}},")
+    return [*shapes, f"static const tcv_operand tcv_operands_{name}[] = {{", *rows, "};"]
+
+
+def _arguments(name: str, arguments: Sequence[Argument]) -> list[str]:
+    shapes, rows = [], []
+    for i, a in enumerate(arguments):
+        table, ndim, dtype = "0", 0, "0, 0"
+        if a.param is not None:
+            table, ndim, dtype = f"tcv_shape{i}_{name}", len(a.param.shape), _dlpack_type(a.param.dtype)
+            shapes.append(_shape(table, a.param.shape))
+        rows.append(f'  {{"{a.name}", {a.bytes}u, {a.align}u, {table}, {ndim}, {dtype}}},')
+    return [*shapes, f"static const tcv_argument tcv_arguments_{name}[] = {{", *rows, "};"]
+
+
+def _shape(name: str, shape: Sequence[int]) -> str:
+    return f"static const int64_t {name}[] = {{{', '.join(map(str, shape)) or '1'}}};"
 
 
 def c_arguments(arguments: Sequence[Argument]) -> str:

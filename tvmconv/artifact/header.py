@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tvmconv.artifact.cuda_glue import ALIGNMENT
 from tvmconv.artifact.glue import Argument, c_arguments, prepack_arguments, run_arguments
-from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel
+from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel, Variant
 from tvmconv.schedules.gpu_machines import GpuMachine
-
-if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
 
 # Return codes as in support.c.
 CODES = {
@@ -29,7 +26,7 @@ _TOP = """/* {title}
  *
  * Made by tvmconv {tvmconv} for {target} ({triple}), C ABI version {abi}.
  * Needs a CPU with {requires};
- * on another, functions return TVMCONV_ERR_CPU.
+ * on another, functions return TVMCONV_ERR_CPU.{choice}
  *
  * Arrays are dense and row-major, in the shapes and types stated at each function. Each pointer must be
  * aligned to one element of its type, and `packed` to {packed_align} bytes; what is written must not overlap
@@ -41,11 +38,17 @@ _TOP = """/* {title}
  * TVMCONV_NUM_THREADS says, or TVM_NUM_THREADS, or the CPU affinity; while one call has the pool, others run
  * on their own thread. After fork() the child starts a pool of its own.
  *
- * TVM loads the library as well; its functions there have the same names and take tensors in the same order,
- * None for NULL, and `packed` as a tensor of so many bytes.
+ * A static library (.a) or object (.o) of it is linked into a program with -pthread -lm.
+ *
+ * TVM loads a shared library as well; its functions there have the same names and take tensors in the same
+ * order, None for NULL, and `packed` as a tensor of so many bytes.
  */
 #ifndef {guard}
 #define {guard}
+
+#ifdef {macro}_ABI
+#error "two libraries with the prefix {prefix} in one program: compile one of them with another prefix"
+#endif
 
 #include <stddef.h>
 
@@ -66,6 +69,9 @@ const char *{prefix}_last_error(void);
 
 /* How many threads kernels run on from now on; less than 1: the default. Waits for a call under way. */
 void {prefix}_set_num_threads(int n);
+
+/* The target whose kernels run on this CPU; NULL, and an error, if there is none. */
+const char *{prefix}_variant(void);
 """
 
 CUDA_CODES = {
@@ -126,12 +132,17 @@ _BOTTOM = """
 """
 
 
-def generate(
-    functions: dict[str, Kernel], machine: Machine, prefix: str, manifest: dict[str, Any], title: str
-) -> str:
+_CHOICE = """
+ * The kernels are there for {targets}; the best that the CPU can run is chosen at
+ * the first call. What is in `packed` is for that one: do not keep it for another CPU."""
+
+
+def generate(variants: Sequence[Variant], prefix: str, manifest: dict[str, Any], title: str) -> str:
     """The header's text. ``title``: the library's file name."""
     macro = prefix.upper()
     guard = re.sub(r"\W", "_", f"{macro}_{title}_H".upper(), flags=re.ASCII)
+    machine = variants[-1].machine
+    targets = ", ".join(variant.machine.name for variant in variants)
     gpu = isinstance(machine, GpuMachine)
     if gpu:
         requires = " or ".join(f"{sm // 10}.{sm % 10}" for sm in machine.sms)
@@ -141,7 +152,8 @@ def generate(
     top = (_CUDA_TOP if gpu else _TOP).format(
         title=_comment(title),
         tvmconv=manifest["tvmconv"],
-        target=machine.name,
+        target=targets,
+        choice=_CHOICE.format(targets=targets) if len(variants) > 1 else "",
         triple=machine.triple,
         requires=requires,
         align=ALIGNMENT,
@@ -152,32 +164,40 @@ def generate(
         guard=guard,
         codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in codes.items()),
     )
-    baked = {facts["name"] for facts in manifest["functions"] if facts["baked"]}
-    declared = "".join(_function(name, kernel, name in baked, gpu) for name, kernel in functions.items())
+    declared = "".join(
+        _function(facts, variants[0].functions[facts["name"]], ", void *stream" if gpu else "")
+        for facts in manifest["functions"]
+    )
     return top + declared + _BOTTOM.format(guard=guard)
 
 
-def _function(name: str, kernel: Kernel, baked: bool, gpu: bool) -> str:
-    macro, stream = name.upper(), ", void *stream" if gpu else ""
+def _function(facts: dict[str, Any], kernel: Kernel, stream: str) -> str:
+    name, packed_bytes = facts["name"], facts["packed_bytes"]
+    macro = name.upper()
     run = run_arguments(kernel)
     lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
-    lines += [f" *   {_fact(argument)}" for argument in run]
-    if baked:
+    lines += [f" *   {_fact(argument, packed_bytes)}" for argument in run]
+    if facts["baked"]:
         lines += [" *", " * The library holds this function's weights: with packed NULL it uses them."]
     if kernel.packed:
         pack = prepack_arguments(kernel)
         lines += [
             " *",
             f" * {name}_prepack, once for given weights, fills `packed` from",
-            *(f" *   {_fact(argument)}" for argument in pack[:-1]),
+            *(f" *   {_fact(argument, packed_bytes)}" for argument in pack[:-1]),
         ]
-    lines.append(" */")
+    lines += [
+        " */",
+        f"#ifdef {macro}_Y_ELEMS",
+        f'#error "two libraries with a function {name}: compile one of them with another name for it"',
+        "#endif",
+    ]
     for argument in dict.fromkeys((*run, *(prepack_arguments(kernel) if kernel.packed else ()))):
         if argument.param:
             lines.append(f"#define {macro}_{argument.name.upper()}_ELEMS {argument.param.elements}")
     if kernel.packed:
         lines += [
-            f"#define {macro}_PACKED_BYTES {kernel.packed_bytes}",
+            f"#define {macro}_PACKED_BYTES {packed_bytes}",
             f"size_t {name}_packed_bytes(void);",
             f"int {name}_prepack({c_arguments(pack)}{stream});",
         ]
@@ -185,11 +205,11 @@ def _function(name: str, kernel: Kernel, baked: bool, gpu: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _fact(argument: Argument) -> str:
+def _fact(argument: Argument, packed_bytes: int) -> str:
     if argument.param is None:
         if argument.bytes == 0:
             return f"{argument.name:<8} not used, NULL is fine"
-        return f"{argument.name:<8} {argument.bytes} bytes, aligned to {argument.align}"
+        return f"{argument.name:<8} {packed_bytes} bytes, aligned to {argument.align}"
     param = argument.param
     shape = "x".join(map(str, param.shape)) or "1"
     return f"{argument.name:<8} {param.dtype} {shape} {param.layout}".rstrip()

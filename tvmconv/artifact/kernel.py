@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from tvmconv.artifact.device import DeviceCode
 from tvmconv.errors import SpecError
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import Machine
 
 # Bytes an element. bfloat16 has no NumPy type of its own, so the table is by name.
 ITEMSIZE: dict[str, int] = {
@@ -94,3 +99,20 @@ class Kernel:
             offsets.append(end)
             end += -(-part.nbytes // PACKED_ALIGNMENT) * PACKED_ALIGNMENT
         return offsets, end
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A library's kernels for one of its targets, by function; ``baked``: their packed weights, likewise."""
+
+    machine: Machine
+    functions: Mapping[str, Kernel]
+    baked: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def renamed(kernel: Kernel, place: str) -> Kernel:
+    """``kernel`` with a symbol of its own in ``place``, so that it can be in several of one program."""
+    # The digits are a hash of the descriptor: nothing else in an object looks like them.
+    old = kernel.symbol
+    new = ("k_" + hashlib.sha256(f"{place} {old}".encode()).hexdigest())[: len(old)]
+    return replace(kernel, symbol=new, object=kernel.object.replace(old.encode(), new.encode()))

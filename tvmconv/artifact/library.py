@@ -8,16 +8,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.artifact import cuda_glue, glue, linker, manifest
 from tvmconv.artifact import header as c_header
-from tvmconv.artifact.kernel import Kernel
-from tvmconv.errors import ArtifactError, SpecError
+from tvmconv.artifact.kernel import Kernel, Variant, renamed
+from tvmconv.errors import ArtifactError, SpecError, TargetError
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -31,14 +32,18 @@ _PROVIDED = {name.encode() for name in glue.TVM_VARIABLES}
 
 
 class Library:
-    """Compiled functions for one target: ``export`` makes the file, ``load`` runs them here.
+    """Compiled functions for one or more targets: ``export`` makes the file, ``load`` runs them here.
 
     ``functions``: kernels by the names that they get in C and Python. ``prefix``: of the library's own C
-    functions. ``cc``: the C compiler to link with, see ``linker.find_cc``. ``baked``: packed weights to hold
-    in the library, by function (``baking.packed_weights`` makes them); these functions can be called without
-    weights. ``about``: more keys for the manifest, and ``facts``: more keys for a function's entry in it; all
-    JSON-able. Raises SpecError for names that are no C identifiers or that collide, ArtifactError for a
-    kernel that the support code cannot serve.
+    functions. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to
+    hold in the library, by function (``baking.packed_weights`` makes them); these functions can be called
+    without weights. ``others``: the same functions for more targets of one architecture; of these the CPU
+    chooses when the library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
+    function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers or that
+    collide, TargetError for targets that do not go together, ArtifactError for a kernel that the support code
+    cannot serve.
+
+    ``variants``: kernels by target, the most demanding first; ``functions`` and ``machine`` are of the first.
     """
 
     def __init__(
@@ -51,30 +56,25 @@ class Library:
         baked: Mapping[str, bytes] | None = None,
         about: Mapping[str, Any] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
+        others: Sequence[Variant] = (),
     ) -> None:
         if not functions:
             raise SpecError("functions: none, expected at least one")
-        self.functions: Mapping[str, Kernel] = MappingProxyType(dict(functions))
-        self.machine = machine
+        given = [Variant(machine, dict(functions), dict(baked or {})), *others]
+        self.variants = tuple(sorted(given, key=lambda v: -len(v.machine.requires)))
+        _check_targets([variant.machine for variant in self.variants])
+        self.functions: Mapping[str, Kernel] = MappingProxyType(dict(self.variants[0].functions))
+        self.machine = self.variants[0].machine
         self.prefix = prefix
         self._cc = cc
-        self._gpu = isinstance(machine, GpuMachine)
+        self._gpu = isinstance(self.machine, GpuMachine)
         names = cuda_glue.LIBRARY_FUNCTIONS if self._gpu else glue.LIBRARY_FUNCTIONS
         glue.check_names(dict(functions), prefix, names)
-        for name, kernel in functions.items():
-            wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", kernel.object)) - _PROVIDED
-            if wanted:
-                what = ", ".join(sorted(symbol.decode() for symbol in wanted))
-                raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
-        self._baked = dict(baked or {})
-        if self._baked and self._gpu:
+        if baked and self._gpu:
             raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
-        for name, data in self._baked.items():
-            if len(data) != (wanted := functions[name].packed_bytes):
-                raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted}")
-        self._manifest = manifest.build(
-            dict(functions), machine, prefix, _versions(), baked=set(self._baked), about=about, facts=facts
-        )
+        for variant in self.variants:
+            _check_kernels(variant)
+        self._manifest = manifest.build(self.variants, prefix, _versions(), about=about, facts=facts)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -82,22 +82,24 @@ class Library:
         return self._manifest
 
     def export(self, path: str | os.PathLike[str], *, header: bool = True) -> Path:
-        """Write the shared library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
+        """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
 
-        Files appear whole or not at all. Returns the library's path. Raises ArtifactError if there is no C
-        compiler, linking fails, or a file cannot be written.
+        A name that ends in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
+        any other a shared library. Files appear whole or not at all. Returns the library's path. Raises
+        ArtifactError if there is no C compiler, linking fails, or a file cannot be written.
         """
         path = Path(path)
         if path.suffix == ".h" and header:
             raise ArtifactError(f"path: {path}, expected a library's name, as {path.with_suffix('.so')}")
-        _write(path, self._link(path.name), 0o777)
+        kind = linker.KINDS.get(path.suffix, "shared")
+        _write(path, self._link(path.name, kind), 0o777 if kind == "shared" else 0o666)
         if header:
             _write(path.with_suffix(".h"), self.header(path.stem).encode("ascii"))
         return path
 
     def header(self, title: str = "conv") -> str:
         """The text of the C header. ``title`` names it in its include guard."""
-        return c_header.generate(dict(self.functions), self.machine, self.prefix, self._manifest, title)
+        return c_header.generate(self.variants, self.prefix, self._manifest, title)
 
     def load(self) -> Module:
         """Export to a temporary file, kept while this process lives, and load that."""
@@ -105,36 +107,75 @@ class Library:
 
         return load(self.export(Path(_session_folder(), f"{next(_numbers)}.so"), header=False))
 
-    def _link(self, soname: str) -> bytes:
-        kernels = {kernel.symbol: kernel for kernel in self.functions.values()}
-        for name, kernel in self.functions.items():
-            if kernels[kernel.symbol] != kernel:
-                raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
+    def _link(self, soname: str, kind: str = "shared") -> bytes:
+        about = {**self._manifest, "kind": kind}
         if self._gpu:
-            source = cuda_glue.generate(self.functions, self.machine, self.prefix, self._manifest)
-            return self._sealed(source, [], cuda_glue, soname, cuda_glue.data(self.functions))
-        symbols: dict[bytes, str] = {}  # equal weights are held once
-        for data in self._baked.values():
-            symbols.setdefault(data, f"tcv_baked_{len(symbols)}")
-        names = {name: symbols[data] for name, data in self._baked.items()}
-        source = glue.generate(dict(self.functions), self.machine, self.prefix, self._manifest, names)
-        data = {symbol: data for data, symbol in symbols.items()}
-        return self._sealed(source, [kernel.object for kernel in kernels.values()], glue, soname, data)
-
-    def _sealed(
-        self, source: str, objects: list[bytes], face: ModuleType, soname: str, data: dict[str, bytes]
-    ) -> bytes:
+            if kind != "shared":
+                raise ArtifactError(f"path: {soname}, expected a .so for {self.machine.name}")
+            source = cuda_glue.generate(self.functions, self.machine, self.prefix, about)
+            objects, data = [], cuda_glue.data(self.functions)
+            exports = cuda_glue.exported_symbols(self.functions, self.prefix)
+        else:
+            source, objects, data = self._parts(kind, about)
+            exports = glue.exported_symbols(self.functions, self.prefix, kind)
+        soname = re.sub(r"[^\w.+-]", "_", soname)
         linked = linker.link(
-            source,
-            objects,
-            face.exported_symbols(dict(self.functions), self.prefix),
-            self.machine,
-            soname=re.sub(r"[^\w.+-]", "_", soname),
-            data=data,
-            cc=self._cc,
+            source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc
         )
-        sealed, self._manifest["sha256"] = manifest.seal(linked)
+        sealed, digest = manifest.seal(linked)
+        self._manifest = {**about, "sha256": digest}
         return sealed
+
+    def _parts(self, kind: str, about: dict[str, Any]) -> tuple[str, list[bytes], dict[str, bytes]]:
+        """Source, objects and data of a library for CPUs."""
+        variants = self.variants
+        if kind != "shared" or len(variants) > 1:  # where other kernels of the same specs may be about
+            variants = tuple(
+                replace(v, functions={n: renamed(k, f"{self.prefix} {i}") for n, k in v.functions.items()})
+                for i, v in enumerate(variants)
+            )
+        kernels: dict[str, Kernel] = {}
+        for name, kernel in (item for variant in variants for item in variant.functions.items()):
+            if kernels.setdefault(kernel.symbol, kernel) != kernel:
+                raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
+        objects = [kernel.object for kernel in kernels.values()]
+        if kind != "shared":
+            objects = [_localised(code, glue.local_names(self.prefix)) for code in objects]
+        symbols: dict[bytes, str] = {}  # equal weights are held once
+        for data in (data for variant in variants for data in variant.baked.values()):
+            symbols.setdefault(data, f"tcv_baked_{self.prefix}_{len(symbols)}")
+        held = [{name: symbols[data] for name, data in v.baked.items()} for v in variants]
+        source = glue.generate(variants, self.prefix, about, held, kind)
+        return source, objects, {symbol: data for data, symbol in symbols.items()}
+
+
+def _check_targets(machines: Sequence[Machine]) -> None:
+    names = ", ".join(machine.name for machine in machines)
+    if len(machines) == 1:
+        return
+    if len({machine.arch for machine in machines}) > 1:
+        raise TargetError(f"target: {names}, expected targets of one architecture for one library")
+    told_by = [(frozenset(machine.requires), machine.part) for machine in machines]
+    if len(set(told_by)) < len(told_by):
+        raise TargetError(f"target: {names}, expected targets that a CPU's features tell apart")
+
+
+def _check_kernels(variant: Variant) -> None:
+    for name, kernel in variant.functions.items():
+        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", kernel.object)) - _PROVIDED
+        if wanted:
+            what = ", ".join(sorted(symbol.decode() for symbol in wanted))
+            raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
+    for name, data in variant.baked.items():
+        if len(data) != (wanted_bytes := variant.functions[name].packed_bytes):
+            raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted_bytes}")
+
+
+def _localised(code: bytes, names: Mapping[str, str]) -> bytes:
+    """An object with symbols renamed to others of the same length."""
+    for old, new in names.items():
+        code = code.replace(old.encode(), new.encode())
+    return code
 
 
 def _write(path: Path, data: bytes, mode: int = 0o666) -> None:

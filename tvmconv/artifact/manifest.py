@@ -12,14 +12,14 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from tvmconv.artifact.kernel import Kernel, Param
+    from tvmconv.artifact.kernel import Param, Variant
     from tvmconv.schedules.machines import Machine
 
 FORMAT = 1  # of the manifest; a reader refuses newer ones
@@ -32,44 +32,51 @@ _ZEROS = "0" * _HASH_DIGITS
 
 
 def build(
-    functions: dict[str, Kernel],
-    machine: Machine,
+    variants: Sequence[Variant],
     prefix: str,
     versions: dict[str, str],
     *,
-    baked: Collection[str] = (),
     about: Mapping[str, Any] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a library that is yet to be linked; its hash is zeros.
 
-    ``versions``: of "tvmconv" and "tvm". ``baked``: the functions whose weights are in the library.
-    ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
+    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
+    what a CPU must have at least. ``versions``: of "tvmconv" and "tvm". ``about``: more keys of the manifest;
+    ``facts``: more keys of functions' entries, by name.
     """
+    targets = [_target(variant.machine) for variant in variants]
     return {
         "format": FORMAT,
         "abi": ABI,
+        "kind": "shared",
         "tvmconv": versions["tvmconv"],
         "tvm": versions["tvm"],
         "prefix": prefix,
-        "target": {
-            "name": machine.name,
-            "triple": machine.triple,
-            "cpu": machine.cpu,
-            "arch": machine.arch,
-            "requires": list(machine.requires),
-            **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
-        },
+        "target": targets[-1],
+        "variants": targets,
         **(about or {}),
         "functions": [
-            {**_function(name, kernel), "baked": name in baked, **(facts or {}).get(name, {})}
-            for name, kernel in functions.items()
+            {**_function(name, variants), **(facts or {}).get(name, {})} for name in variants[0].functions
         ],
         "sha256": _ZEROS,
     }
 
 
-def _function(name: str, kernel: Kernel) -> dict[str, Any]:
+def _target(machine: Machine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "triple": machine.triple,
+        "cpu": machine.cpu,
+        "arch": machine.arch,
+        "requires": list(machine.requires),
+        **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
+    }
+
+
+def _function(name: str, variants: Sequence[Variant]) -> dict[str, Any]:
+    kernel = variants[0].functions[name]
+
     def argument(param: Param, role: str) -> dict[str, Any]:
         return {
             "name": param.name,
@@ -79,7 +86,7 @@ def _function(name: str, kernel: Kernel) -> dict[str, Any]:
             "role": role,
         }
 
-    return {
+    found = {
         "name": name,
         "descriptor": kernel.descriptor,
         "arguments": [
@@ -89,12 +96,16 @@ def _function(name: str, kernel: Kernel) -> dict[str, Any]:
             *(argument(param, "weight") for param in kernel.weights if param.name not in _FIRST_WEIGHTS),
             argument(kernel.output, "output"),
         ],
-        "packed_bytes": kernel.packed_bytes,
+        "packed_bytes": max(variant.functions[name].packed_bytes for variant in variants),
         "flops": kernel.flops,
         "bytes": kernel.traffic,
         "schedule": kernel.schedule,
+        "baked": name in variants[0].baked,
         **({"compiler": kernel.device.compiler} if kernel.device else {}),
     }
+    if len(variants) > 1:  # "schedule" is that of the first
+        found["schedules"] = {v.machine.name: v.functions[name].schedule for v in variants}
+    return found
 
 
 def embedded(manifest: dict[str, Any]) -> bytes:
@@ -132,9 +143,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read(path: Path, data: mmap.mmap) -> dict[str, Any]:
-    if data[:4] != b"\x7fELF":
-        raise ArtifactError(f"library: {path} is not a shared library, expected one made by tvmconv")
-    if len(data) < _elf_size(data):
+    if data[:4] != b"\x7fELF" and data[:8] != b"!<arch>\n":
+        found = "is not a shared library or archive"
+        raise ArtifactError(f"library: {path} {found}, expected one made by tvmconv")
+    if data[:4] == b"\x7fELF" and len(data) < _elf_size(data):
         raise ArtifactError(
             f"library: {path} is truncated: {len(data)} bytes, expected {_elf_size(data)} or more"
         )
@@ -203,10 +215,11 @@ def _reason(error: Exception) -> str:
 def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> str:
     """The manifest as text for people, several lines. ``only``: names of the functions to show."""
     target = manifest["target"]
+    names = ", ".join(variant["name"] for variant in manifest["variants"])
     lines = [
         f"made by   tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"
         f" (format {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']})",
-        f"target    {target['name']}: {target['triple']}, cpu {target['cpu']}",
+        f"target    {names}: {target['triple']}, cpu {target['cpu']}",
         f"needs     {' '.join(target['requires']) or 'nothing beyond ' + target['arch']}",
         f"sha256    {manifest['sha256']}",
     ]

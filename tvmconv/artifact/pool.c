@@ -207,6 +207,6 @@ static void tcv_set_num_threads(int n) {
 }
 
 /* TVM's compiled code calls through these; TVM's own loader, and our runtime, may put other functions there. */
-TCV_EXPORT void *__TVMBackendParallelLaunch = (void *)tcv_launch;
-TCV_EXPORT void *__TVMBackendAllocWorkspace = (void *)tcv_workspace_alloc;
-TCV_EXPORT void *__TVMBackendFreeWorkspace = (void *)tcv_workspace_free;
+TCV_VARIABLE void *__TVMBackendParallelLaunch = (void *)tcv_launch;
+TCV_VARIABLE void *__TVMBackendAllocWorkspace = (void *)tcv_workspace_alloc;
+TCV_VARIABLE void *__TVMBackendFreeWorkspace = (void *)tcv_workspace_free;

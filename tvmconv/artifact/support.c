@@ -14,11 +14,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define TCV_EXPORT __attribute__((visibility("default")))
+#ifdef TCV_STATIC                          /* part of a program, where TVM does not look for it */
+#define TCV_VARIABLE
+#else
+#define TCV_VARIABLE TCV_EXPORT
+#endif
 #define TCV_ARENA_MAX ((size_t)64 << 20)   /* most workspace that a thread keeps between calls */
 
 enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
@@ -131,3 +137,5 @@ static int tcv_workspace_free(int device_type, int device_id, void *pointer) {
 /* A CPU feature. x86: cpuid leaf, subleaf, register (0 to 3: a, b, c, d), bit, and the bits of XCR0 that
  * the system must have set. Elsewhere: leaf is AT_HWCAP or AT_HWCAP2, and the bit. */
 typedef struct { const char *name; uint32_t leaf, subleaf, reg, bit, os; } tcv_feature;
+/* The kernels are there for one or more targets, best first; part: see tcv_cpu_part. */
+typedef struct { const char *name; uint32_t part; const tcv_feature *required; } tcv_variant;

@@ -157,7 +157,7 @@ def measured(
     with console.progress("timing") as step, ExitStack() as stack:
         step(0, len(entries), "the machine's roofline")
         dtypes = [entry["arguments"][0]["dtype"] for entry in entries]
-        machine = resolve(module.manifest["target"]["name"])
+        machine = resolve(module.variant)
         limits = roofline.measure(machine, dtypes, threads, flush)
         session = None
         if peers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.dtypes import FLOATS
@@ -55,13 +56,18 @@ def compile_model(
     named = functions_of(found, bake_weights)
     specs = {name: layers[0].spec for name, layers in named.items()}
     plain = compile(specs, target, tuning_logs, jobs=jobs, progress=progress, prefix=prefix, cc=cc)
-    baked = {
-        name: packed_weights(plain.functions[name], layers[0].weights)
-        for name, layers in named.items()
-        if bake_weights and _can_be_baked(layers[0])
-    }
+    variants = [
+        replace(variant, baked={
+            name: packed_weights(variant.functions[name], layers[0].weights)
+            for name, layers in named.items()
+            if bake_weights and _can_be_baked(layers[0])
+        })
+        for variant in plain.variants
+    ]  # fmt: skip
+    first, *others = variants
     return Library(
-        plain.functions, plain.machine, prefix=prefix, cc=cc, baked=baked, about=_about(found),
+        first.functions, first.machine, prefix=prefix, cc=cc, baked=first.baked, others=others,
+        about=_about(found),
         facts={name: {"onnx_nodes": [layer.name for layer in layers]} for name, layers in named.items()},
     )  # fmt: skip
 

@@ -65,14 +65,18 @@ class Module:
     """A loaded library: ``module[name]`` is a function, iterating gives names in the library's order.
 
     ``manifest``: what the library says of itself, as a dict. ``path``: its file. ``functions``: an ordered,
-    read-only mapping of names to functions.
+    read-only mapping of names to functions. ``variant``: the target, of those in the library, whose kernels
+    run here.
     """
 
-    __slots__ = ("functions", "manifest", "path")
+    __slots__ = ("functions", "manifest", "path", "variant")
 
-    def __init__(self, path: Path, manifest: dict[str, Any], functions: dict[str, Function]) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], functions: dict[str, Function], variant: str
+    ) -> None:
         self.path = path
         self.manifest = manifest
+        self.variant = variant
         self.functions: Mapping[str, Function] = MappingProxyType(functions)
 
     def __getitem__(self, name: str) -> Function:
@@ -112,7 +116,7 @@ def load(path: str | os.PathLike[str]) -> Module:
     prefix = manifest["prefix"]
     last_error = library[f"{prefix}_last_error"]
     last_error.argtypes, last_error.restype = [], ctypes.c_char_p
-    kind = Function
+    kind, variant = Function, manifest["target"]["name"]
     if "sms" in manifest["target"]:
         from tvmconv.runtime.gpu_function import GpuFunction as kind
 
@@ -120,23 +124,34 @@ def load(path: str | os.PathLike[str]) -> Module:
             why = last_error().decode("utf-8", "replace")
             raise ArtifactError(f"library: {file} needs an NVIDIA GPU ({manifest['target']['name']}): {why}")
     else:
+        choose = library[f"{prefix}_variant"]
+        choose.argtypes, choose.restype = [], ctypes.c_char_p
+        chosen = choose()
+        if chosen is None:
+            raise ArtifactError(f"library: {file}: {(last_error() or b'').decode('utf-8', 'replace')}")
+        variant = chosen.decode()
         _pool.join(library, prefix)
     functions = {facts["name"]: kind(library, facts, last_error) for facts in manifest["functions"]}
-    return Module(file, manifest, functions)
+    return Module(file, manifest, functions, variant)
 
 
 def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
     if manifest["abi"] != manifests.ABI:
         raise ArtifactError(f"library: {file} has C ABI version {manifest['abi']}, expected {manifests.ABI}")
+    if manifest["kind"] != "shared":
+        kind = manifest["kind"]
+        raise ArtifactError(f"library: {file} is an {kind} to link into a program, expected a shared library")
     target = manifest["target"]
     here = cpu.host_arch()
     if target["arch"] != here:
         raise ArtifactError(
-            f"library: {file} is for {target['arch']} ({target['name']}), expected {here}, this machine"
+            f"library: {file} is for {target['arch']} ({target['name']}), expected {here}, this machine; "
+            "run it there with pip install tvmconv, or call it from C: its header says how"
         )
     have = cpu.host_features()
-    missing = [name for name in target["requires"] if name not in have]
-    if missing and have:  # where nothing can be told, the library's own check decides
+    able = any(have.issuperset(variant["requires"]) for variant in manifest["variants"])
+    if have and not able:  # where nothing can be told, the library's own check decides
+        missing = [name for name in target["requires"] if name not in have]
         hint = cpu.suggest_target()
         message = f"library: {file} needs {', '.join(missing)}, which this CPU lacks"
         raise ArtifactError(f"{message}; compile with --target {hint}" if hint else message)
