@@ -167,12 +167,12 @@ def near(name: object, known: list[str]) -> str:
 
 def native() -> Machine:
     """The best preset that this CPU runs, of those that are good for every type."""
-    from tvmconv.runtime.cpu import host_arch, host_features
+    from tvmconv.runtime.cpu import host_arch, host_features, host_part
 
-    arch, features = host_arch(), host_features()
+    arch, features, part = host_arch(), host_features(), host_part()
     general = [m for m in _PRESETS.values() if m.arch == arch and (not m.features or arch == "riscv64")]
     able = [m for m in general if features.issuperset(m.requires)]
     if not able:
         have = ", ".join(_PRESETS)
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
-    return max(able, key=lambda m: len(m.requires))
+    return max(able, key=lambda m: (bool(part) and m.part == part, len(m.requires)))

@@ -10,8 +10,10 @@ import libraries
 import pytest
 
 import tvmconv
+from tvmconv import cache
 from tvmconv.artifact import compilers
 from tvmconv.artifact.library import Library
+from tvmconv.schedules.machines import resolve
 
 
 @pytest.mark.parametrize("name", ["", "9a", "a-b", "for", "class", "main", "é", "tcv_x", "a b", "_x"])
@@ -53,6 +55,37 @@ def test_order_of_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setattr(compilers, "find_spec", lambda name: None)
     with pytest.raises(tvmconv.ArtifactError, match=r"pip install 'tvmconv\[cross\]'"):
         compilers.find_cc(here)
+
+
+def test_a_compiler_for_another_architecture(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Refused if it was asked for by argument; $CC may be meant for this machine, and is passed over."""
+    for name, made in (("mine", "x86_64-linux-gnu"), ("theirs", "aarch64-linux-gnu")):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho {made}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    arm, x86 = resolve("cortex-a72"), resolve("x86-64-v2")
+    assert compilers.find_cc(arm, "theirs") == ["theirs"]
+    with pytest.raises(tvmconv.ArtifactError, match="cc: 'mine' makes code for x86_64, expected a compiler"):
+        compilers.find_cc(arm, "mine")
+    with pytest.raises(tvmconv.ArtifactError, match="cc: 'theirs' makes code for aarch64"):
+        compilers.find_cc(x86, "theirs")
+    monkeypatch.setenv("CC", "theirs")
+    assert compilers.find_cc(arm) == ["theirs"]
+    monkeypatch.setenv("CC", "mine")
+    assert compilers.is_zig(compilers.find_cc(arm))
+
+
+def test_zig_says_once_that_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    command = libraries.ZIG.split()
+    with caplog.at_level("INFO", "tvmconv"):
+        for target in ("cortex-a53", "cortex-a72", "armv7-neon"):
+            compilers.say_if_slow(command, resolve(target))
+        compilers.say_if_slow(["cc"], resolve("x86-64-v2"))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "aarch64-linux-gnu.2.17" in said[0] and "arm-linux-gnueabihf" in said[1]
 
 
 def test_failed_link_shows_the_command_and_all_of_its_words(tmp_path: Path) -> None:

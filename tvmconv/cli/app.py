@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from tvmconv.cli import console
+
 VERBS = ("compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets")
 """Modules of this package; each has `register(app)`, which adds its verb."""
 
@@ -78,6 +80,7 @@ def _root(
 
 def run_app(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; usage errors and tvmconv's own errors propagate."""
+    console.show_log()
     command = typer.main.get_command(build())
     try:
         result = command.main(args=list(argv), prog_name="tvmconv", standalone_mode=False)

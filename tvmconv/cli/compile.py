@@ -35,7 +35,12 @@ Descriptors = Annotated[
     list[str] | None,
     typer.Argument(metavar="DESCRIPTOR", help="DESCRIPTOR or NAME=DESCRIPTOR, several.", show_default=False),
 ]
-Target = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")]
+Target = Annotated[
+    str,
+    typer.Option(
+        "--target", "-t", metavar="TARGET", help="One of 'tvmconv targets', or several, joined by commas."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -46,7 +51,14 @@ def register(app: typer.Typer) -> None:
 
 def compile_verb(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="The library to write.", show_default=False)
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The library to write: .so, or .a or .o to link into a program.",
+            show_default=False,
+        ),
     ],
     descriptors: Descriptors = None,
     files: Annotated[
@@ -170,7 +182,7 @@ def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) 
             }
             for kind, file in artifacts
         ],
-        "target": manifest["target"]["name"],
+        "target": ", ".join(variant["name"] for variant in manifest["variants"]),
         "seconds": round(seconds, 3),
         "functions": [
             {key: function[key] for key in _REPORTED if key in function}

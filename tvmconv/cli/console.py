@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,19 @@ def print_json(value: Any) -> None:
 def log(message: str) -> None:
     """One line on stderr."""
     print(f"tvmconv: {message}", file=sys.stderr, flush=True)
+
+
+class _ToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log(record.getMessage())
+
+
+def show_log() -> None:
+    """Show on stderr what the package logs of steps that take long."""
+    logger = logging.getLogger("tvmconv")
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        logger.addHandler(_ToStderr())
+    logger.setLevel(logging.INFO)
 
 
 def print_table(

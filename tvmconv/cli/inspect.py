@@ -89,7 +89,7 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         ("library", f"{library}, {console.size(library.stat().st_size)}, contents intact"),
         ("made by", f"tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"),
         ("formats", f"manifest {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']}"),
-        ("target", f"{target['name']} ({target['triple']}, {target['cpu']})"),
+        ("target", f"{', '.join(v['name'] for v in manifest['variants'])} ({target['triple']})"),
         ("needs", _needs(target)),
         ("runs here", "yes" if missing is None else f"no: {missing}"),
         ("sha256", f"{manifest['sha256']} (of the file with this field zeroed)"),

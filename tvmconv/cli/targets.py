@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,9 +20,17 @@ HELP = """List the targets: what --target takes.
 Examples:
   tvmconv targets
   tvmconv targets --json
+  tvmconv compile -f layers.txt -o layers.so --target cortex-a72
+  tvmconv compile -f layers.txt -o layers.so --target cortex-a53,cortex-a76
+  tvmconv compile -f layers.txt -o layers.so \\
+      --target triple=aarch64-linux-gnu,cpu=cortex-a78,features=+dotprod
 
 "native" is the best target that this machine runs; it is marked with "*". A target with tuned logs has
 schedules that were measured on such a machine; the others use the default schedules.
+
+Others are given in full, with names of LLVM's: --target triple=T,cpu=C,features=+F+G, where cpu and features
+may be left out; their schedules are those of the target that is nearest. Several targets of one architecture,
+joined by commas, make one library that chooses among them by the CPU that it runs on.
 """
 
 
@@ -106,7 +113,7 @@ def _row(machine: Machine, native: str | None) -> dict[str, Any]:
         "l2": machine.l2,
         "l3": machine.l3,
         "requires": list(machine.requires),
-        "tuned_logs": _has_logs(machine.name),
+        "tuned_logs": _has_logs(machine),
     }
 
 
@@ -122,10 +129,13 @@ def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
         "fma_lanes": machine.fma_lanes,
         "bandwidth": machine.bandwidth,
         "requires": [],
-        "tuned_logs": _has_logs(machine.name),
+        "tuned_logs": _has_logs(machine),
     }
 
 
-def _has_logs(name: str) -> bool:
-    folder = files("tvmconv.tuning_logs") / name
-    return folder.is_dir() and any(entry.name.endswith((".json", ".jsonl")) for entry in folder.iterdir())
+def _has_logs(machine: Machine | GpuMachine) -> bool:
+    """Whether records ship that were measured on such a machine."""
+    from tvmconv.tuning.entries import read_index
+    from tvmconv.tuning.folder import folder_of, shipped_root
+
+    return bool(read_index(folder_of(shipped_root(), machine)))

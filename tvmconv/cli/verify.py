@@ -88,7 +88,7 @@ def verify_verb(
         for check in verify(module, chosen, seed=seed, tolerance=tolerance):
             checks.append(check)
             step(len(checks), len(chosen) * len(FILLS), check.name)
-    target = module.manifest["target"]["name"]
+    target = module.variant
     if as_json:
         ok = all(check.ok for check in checks)
         console.print_json({"target": target, "ok": ok, "checks": [_json(check) for check in checks]})

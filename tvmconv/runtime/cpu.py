@@ -77,7 +77,8 @@ _LEVELS: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
         ("x86-64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
     ),
     "aarch64": (("aarch64-generic", frozenset()),),
-    "armv7": (("armv7-neon", frozenset({"neon"})),),
+    "armv7": (("armv7-neon", frozenset({"neon", "vfpv4", "idiva"})),),
+    "riscv64": (("riscv64", frozenset("imafdc")),),
 }
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7", "armv7l": "armv7"}
@@ -106,6 +107,19 @@ def host_features() -> frozenset[str]:
         return frozenset()
     getauxval.argtypes, getauxval.restype = [ctypes.c_ulong], ctypes.c_ulong
     return frozenset(name for name, feature in known.items() if getauxval(feature.leaf) >> feature.bit & 1)
+
+
+def host_part() -> int:
+    """Which of Arm's CPUs this is, as ``Machine.part`` has it; of several kinds the last; 0 if unknown."""
+    found = {"CPU implementer": 0, "CPU part": 0}
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for key, _, value in (line.partition(":") for line in file):
+                if key.strip() in found:
+                    found[key.strip()] = int(value, 16)
+    except (OSError, ValueError):
+        return 0
+    return found["CPU implementer"] << 12 | found["CPU part"]
 
 
 def check_features(names: tuple[str, ...], arch: str) -> None:
