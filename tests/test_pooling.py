@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import guard
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import helper
 from torch.nn import functional
 
 import tvmconv
+from tvmconv.dtypes import FLOATS, epsilon, rounded, widened
 from tvmconv.errors import SpecError
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.reference_pool import pool_reference
@@ -45,8 +47,8 @@ def test_onnx_case_on_disk(folder):
 
 def random(shape, dtype="float32", seed=0):
     rng = np.random.default_rng(seed)
-    if np.dtype(dtype).kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
+    if dtype in FLOATS:
+        return rounded(rng.standard_normal(shape), dtype)
     return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
@@ -126,7 +128,7 @@ def test_values_that_are_no_number_spread(layout, operation, value):
         check(found, expected, layout, 1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int8", "uint8"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int8", "uint8"])
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_other_types(layout, dtype):
     x = random((2, 70, 9, 67), dtype)
@@ -138,7 +140,12 @@ def test_other_types(layout, dtype):
         spec = PoolSpec(x.shape, kernel, layout=layout, dtype=dtype, **options)
         found = tvmconv.max_pool(x, kernel, layout=layout, **options)
         assert found.dtype == x.dtype
-        np.testing.assert_array_equal(found, pool_reference(spec, x))
+        np.testing.assert_array_equal(widened(found), pool_reference(spec, x))
+        if dtype in FLOATS:
+            mean = pool_reference(replace(spec, operation="avg"), x)
+            found = tvmconv.avg_pool(x, kernel, layout=layout, **options)
+            assert found.dtype == x.dtype
+            np.testing.assert_allclose(widened(found), mean, rtol=epsilon(dtype), atol=1e-6)
 
 
 @st.composite
@@ -160,7 +167,7 @@ def pool_specs(draw):
     operation = draw(st.sampled_from(["max", "avg"]))
     channels = draw(st.sampled_from([1, 2, 3, 7, 16, 17, 33, 64]))
     batch, layout = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(["NCHW", "NHWC"]))
-    dtypes = ["float32"] * 5 + ["float64"] + ["int8"] * (operation == "max")
+    dtypes = ["float32"] * 4 + [*FLOATS] + ["int8"] * (operation == "max")
     return PoolSpec(
         (batch, *spatial, channels) if layout == "NHWC" else (batch, channels, *spatial), kernel,
         operation=operation, stride=dims(st.sampled_from([1, 1, 2, 3, 6])), padding=padding,
@@ -265,8 +272,8 @@ BAD = {
         "the_node: pads"),
     "node strides": (lambda x: tvmconv.onnx.run_node(pool_node(kernel_shape=[2, 2], strides=[1]), [x]),
         "the_node: s"),
-    "node dtype": (lambda x: tvmconv.onnx.run_node(pool_node(kernel_shape=[2, 2]), [x.astype("f2")]),
-        "'float16'"),
+    "node dtype": (lambda x: tvmconv.onnx.run_node(pool_node(kernel_shape=[2, 2]), [x.astype("i2")]),
+        "'int16'"),
     "node inputs": (lambda x: tvmconv.onnx.run_node(pool_node("GlobalMaxPool"), [x, x]),
         "2 of them, expected x"),
 }  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tvmconv import tokens
+from tvmconv import descriptor, tokens
 from tvmconv.checks import (
     INDEX_LIMIT,
     read_dtype,
@@ -18,12 +18,13 @@ from tvmconv.checks import (
     window_padding,
 )
 from tvmconv.descriptor import ITEMSIZE, unknown
+from tvmconv.dtypes import FLOATS
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
 from tvmconv.window import WindowSpec
 
 OPERATIONS = ("max", "avg")
-DTYPES = {"max": ("float32", "float64", "int8", "uint8"), "avg": ("float32", "float64")}
+DTYPES = {"max": descriptor.DTYPES, "avg": tuple(name for name in descriptor.DTYPES if name in FLOATS)}
 
 _GRAMMAR = tokens.Grammar(
     kinds=("maxpool", "avgpool"),
@@ -47,7 +48,8 @@ class PoolSpec(WindowSpec):
     torch have it: the number of results is rounded up, but the last window starts inside of the image or its
     low padding. ``count_include_pad`` (avg only): zeros of the padding count as elements of the mean; what a
     window of ceil_mode reaches beyond the padding never does. A mean of no element at all is 0.
-    ``dtype``: float32 or float64, for max also int8 and uint8. NaN in a window is its maximum, as in torch.
+    ``dtype``: float32, float64, float16 or bfloat16 (means of these two are of float32 sums), for max also
+    int8 and uint8. NaN in a window is its maximum, as in torch.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """

@@ -25,8 +25,8 @@ def max_pool(
 ) -> Any:
     """The largest element of each window; NaN where a window holds one.
 
-    ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, float32, float64, int8 or uint8, NumPy or any
-    CPU DLPack array; the result is of the same kind. ``stride`` None: the kernel. The rest as in PoolSpec.
+    ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, of floats, int8 or uint8, NumPy or any CPU
+    DLPack array; the result is of the same kind. ``stride`` None: the kernel. The rest as in PoolSpec.
     Raises SpecError for arguments that do not fit, TargetError where the kernel is neither cached nor can be
     compiled.
     """
@@ -48,7 +48,7 @@ def avg_pool(
 ) -> Any:
     """The mean of each window; ``count_include_pad``: of its zeros in the padding too.
 
-    Arrays and arguments as for `max_pool`, but float32 or float64. Raises SpecError, TargetError.
+    Arrays and arguments as for `max_pool`, but floats alone. Raises SpecError, TargetError.
     """
     return _pool(x, kernel, target, operation="avg", stride=stride, padding=padding, dilation=dilation,
                  ceil_mode=ceil_mode, count_include_pad=count_include_pad, layout=layout)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tvmconv.dtypes import FLOATS, widened
 from tvmconv.errors import SpecError
 from tvmconv.pool_spec import PoolSpec
 
@@ -17,12 +18,12 @@ def pool_reference(spec: PoolSpec, x: ArrayLike) -> NDArray[np.float64]:
 
     Raises SpecError for another shape.
     """
-    xs = np.asarray(x, dtype=np.float64)
+    xs = widened(np.asarray(x)).astype(np.float64)
     if xs.shape != spec.input_shape:
         raise SpecError(f"x: shape {xs.shape}, expected {spec.input_shape}")
     if spec.channels_last:
         xs = np.moveaxis(xs, -1, 1)
-    lowest = -np.inf if spec.dtype.startswith("float") else float(np.iinfo(spec.dtype).min)
+    lowest = -np.inf if spec.dtype in FLOATS else float(np.iinfo(spec.dtype).min)
     ys = np.empty((spec.batch, spec.in_channels, *spec.out_spatial))
     for at in itertools.product(*map(range, spec.out_spatial)):
         inside, count = [], 1

@@ -229,7 +229,7 @@ def _taps(spec: Spec) -> int:
 def _size_of_sums(spec: Spec, arrays: Mapping[str, np.ndarray]) -> float:
     """The rms value of a sum before the activation, or of a mean, were its terms independent."""
     if hasattr(spec, "operation"):
-        x = arrays["x"]
+        x = widened(arrays["x"])
         return math.sqrt(np.mean(np.square(x, dtype=np.float64)) / spec.taps) if x.size else 0.0
     x, w = (
         float(np.sqrt(np.mean(np.square(widened(arrays[n]), dtype=np.float64)))) if arrays[n].size else 0.0

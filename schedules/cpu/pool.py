@@ -1,11 +1,12 @@
 """Pooling. Channels-last: vectors of channels, a register tile of pixels, no padded copy. Channels-first:
-vectors along the row, of a plane that is padded in cache. A whole image: several strands of partial results,
-in vectors of channels or along the plane, joined in the end; parallel over channels.
+windows first by columns, in vectors along the row of x, then along what that gave for a strip of rows. A
+whole image: several strands of partial results, in vectors of channels or along the plane, joined in the end;
+parallel over channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvmconv.lower.loops import VECTORS
 from tvmconv.ops import pool
 from tvmconv.ops.pool import PoolProblem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    border_tiles,
     peel_at,
     peel_borders,
     peel_tail,
@@ -60,18 +63,17 @@ def plan(p: PoolProblem, machine: Machine, choice: Choice | None = None) -> Pool
 
 def spaces(p: PoolProblem, machine: Machine) -> dict[str, Space]:
     """The space of the strategy for ``p``, by its name."""
-    default, strategy, lanes = plan(p, machine).point, _strategy(p), machine.lanes(p.itemsize)
+    default, strategy, lanes = plan(p, machine).point, _strategy(p), machine.lanes(p.acc_bytes)
     width, registers = p.out_spatial[-1], machine.vector_registers - 2
+    rows = at_most(_height(p), default.get("rows"))
     values = {
-        "rows": at_most(min(_height(p), 32), default.get("rows")),
+        "rows": [n for n in rows if strategy != "pool_planes" or _height(p) % n == 0],
         "width": list(range(1, min(width, 8) + 1)),
         "block": sorted({min(v * lanes, p.channels) for v in range(1, 9)}),
         "vectors": list(range(1, min(-(-width // lanes), 4) + 1)),
         "planes": [n for n in at_most(p.batch, default.get("planes")) if p.batch % n == 0],
         "strands": list(range(1, min(registers, 8) + 1)),
     }
-    if strategy == "pool_planes" and not p.padded:
-        values["planes"] = [1]
     return {strategy: {name: values[name] for name in default}}
 
 
@@ -97,7 +99,7 @@ def _divisor(number: int, most: int) -> int:
 
 
 def _last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
-    lanes, height = machine.lanes(p.itemsize), _height(p)
+    lanes, height = machine.lanes(p.acc_bytes), _height(p)
     have = -(-p.channels // lanes)
     vectors = min(4 if p.out_spatial[-1] <= 14 else 2, have)
     width = max(1, min(machine.vector_registers // 2 // vectors, 4, p.out_spatial[-1]))
@@ -115,7 +117,7 @@ def _last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
 
 def _last_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: int, block: int) -> None:
     y, sums = sch.get_sblock("y"), sch.get_sblock("pool")
-    if p.padded:
+    if p.padded or p.widened:
         sch.compute_inline(sch.get_sblock("pad"))
     rank = len(p.spatial)
     n, *outer, x, c = sch.get_loops(y)
@@ -139,74 +141,82 @@ def _last_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: 
     sch.reorder(*taps, *pixels, vec, lane)
     for loop in pixels:
         sch.unroll(loop)
-    _unroll_taps(sch, p, taps)
+    _unroll_taps(sch, p.kernel, taps)
     sch.decompose_reduction(sums, taps[0])
 
 
 def _planes(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
-    lanes = machine.lanes(p.itemsize)
+    lanes, height = machine.lanes(p.acc_bytes), _height(p)
     width = -(-p.out_spatial[-1] // lanes)
-    vectors, rows = min(width, 2), min(_height(p), 4)
-    planes = 1
-    if p.padded:  # padded some time before they are read: a load that spans fresh stores waits for them
-        size = p.itemsize * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
-        planes = _divisor(p.batch, min(machine.l1 // 2 // size, p.batch // FEWEST_TASKS))
-    point = settled(point, {"planes": planes, "rows": rows, "vectors": vectors})
-    require_divides(point, planes=p.batch)
-    require_within(point, rows=_height(p), vectors=width)
-    require_registers(point, "rows", point["rows"] * point["vectors"], machine.vector_registers)
-    return _planned(pool.windows_func(p), "pool_planes",
+    # Columns are written some time before they are read: a load that spans fresh stores waits for them.
+    size = p.acc_bytes * (p.spatial[-1] + sum(p.pad[-1]))
+    most = height * p.batch // FEWEST_TASKS
+    rows = _divisor(height, min(most, machine.l1 // 2 // size))
+    if rows < 4:
+        rows = _divisor(height, min(most, machine.l2 // 2 // size))
+    point = settled(point, {"rows": rows, "vectors": min(width, 2)})
+    require_divides(point, rows=height)
+    require_within(point, vectors=min(width, machine.vector_registers - 2))
+    return _planned(pool.planes_func(p), "pool_planes",
                     lambda sch: _planes_schedule(sch, p, lanes, **point), point)
 
 
-def _planes_schedule(
-    sch: Schedule, p: PoolProblem, lanes: int, planes: int, rows: int, vectors: int
-) -> None:
-    y, sums = sch.get_sblock("y"), sch.get_sblock("pool")
+def _planes_schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, vectors: int) -> None:
+    y, sums, column = (sch.get_sblock(name) for name in ("y", "pool", "column"))
+    rank, width = len(p.spatial), p.out_spatial[-1]
     n, *outer, x, c = sch.get_loops(y)
-    no, ni = sch.split(n, [None, planes], preserve_unit_iters=True)
-    width = p.out_spatial[-1]
-    span = min(lanes * vectors, width)
-    xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
     strip = []
     if outer:
         ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
-        peel_tail(sch, ro, p.out_spatial[-2], rows)
-        sch.unroll(ri)
+        peel_borders(sch, ro, p, rank - 2, rows)
         outer, strip = [*outer[:-1], ro], [ri]
-    sch.reorder(no, ni, *outer, xo, *strip, c, xi)
+    span = min(lanes * vectors, width)
+    xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
+    sch.reorder(n, *outer, *strip, xo, c, xi)
     peel_tail(sch, xo, width, span)
     vector_tile(sch, xi, lanes, span)
+    run_parallel(sch, p, [n, *outer])
     sch.compute_at(sums, xo, preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
-    rank = len(p.spatial)
-    if p.padded:
-        copy = sch.get_sblock("pad")
-        sch.compute_at(copy, no, preserve_unit_loops=True)
-        loops = sch.get_loops(copy)[-rank - 1 : -1]
-        for loop, size, (lo, _) in zip(loops, p.spatial, p.pad, strict=True):
-            peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])
-    run_parallel(sch, p, [no] if p.padded else [no, ni])
-    own = sch.get_loops(sums)[-(2 * rank + 2):]
-    row, pixel, taps = own[1:rank], own[rank], own[rank + 2 :]
-    vec, lane = vector_tile(sch, pixel, lanes, span)
-    sch.reorder(*taps, *row, own[rank + 1], vec, lane)
-    for loop in row:
-        sch.unroll(loop)
-    _unroll_taps(sch, p, taps)
-    sch.decompose_reduction(sums, taps[0])
+    own = sch.get_loops(sums)[-(rank + 3):]
+    vec, lane = vector_tile(sch, own[rank], lanes, span)
+    sch.reorder(own[-1], own[rank + 1], vec, lane)
+    if p.kernel[-1] <= _LONGEST_UNROLLED:
+        sch.unroll(own[-1])
+    sch.decompose_reduction(sums, own[-1])
+    if prod(p.kernel[:-1]) == 1 and not p.padded and not p.widened:
+        sch.compute_inline(column)
+    else:
+        _columns(sch, p, column, [n, *outer][-1], lanes, rows)
 
 
-def _unroll_taps(sch: Schedule, p: PoolProblem, taps: list) -> None:
+def _columns(sch: Schedule, p: PoolProblem, column, at, lanes: int, rows: int) -> None:
+    """The columns of a strip: rows that see no padding apart from the others, vectors along them."""
+    rank, taps = len(p.spatial), [k for k in p.kernel[:-1] if k > 1]
+    sch.compute_at(column, at, preserve_unit_loops=True)
+    own = sch.get_loops(column)[-(rank + 1 + len(taps)):]
+    place, reduced = own[rank - 1], own[rank + 1 :]
+    lo = p.pad[-1][0]
+    peel_at(sch, place, int(sch.get(place).extent), [lo, lo + p.spatial[-1]])
+    sch.annotate(place, VECTORS, lanes)
+    if rank > 1:
+        first, last = border_tiles(p, rank - 2, 1)
+        peel_at(sch, own[rank - 2], rows, [first % rows, last % rows])
+    _unroll_taps(sch, taps, reduced)
+    if reduced:
+        sch.decompose_reduction(column, reduced[0])
+
+
+def _unroll_taps(sch: Schedule, sizes: Sequence[int], taps: list) -> None:
     count = 1
-    for loop, size in zip(reversed(taps[-2:]), reversed(p.kernel[-2:]), strict=True):
+    for loop, size in zip(reversed(taps[-2:]), reversed(sizes[-2:]), strict=True):
         count *= size
         if count <= _LONGEST_UNROLLED:
             sch.unroll(loop)
 
 
 def _whole_last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
-    lanes = machine.lanes(p.itemsize)
+    lanes = machine.lanes(p.acc_bytes)
     vectors = max(1, min(8, p.batch * -(-p.channels // lanes) // FEWEST_TASKS))
     point = settled(point, {"block": min(vectors * lanes, p.channels)})
     require_block(point, lanes, p.channels)
@@ -237,7 +247,7 @@ def _whole_last(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
 
 
 def _whole_plane(p: PoolProblem, machine: Machine, point: Point) -> PoolPlan:
-    lanes, size = machine.lanes(p.itemsize), p.spatial[0]
+    lanes, size = machine.lanes(p.acc_bytes), p.spatial[0]
     while lanes > size:
         lanes //= 2
     # Memory for the strands is taken once a task, so a task has several planes.

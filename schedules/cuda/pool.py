@@ -23,7 +23,7 @@ def plan(p: PoolProblem, machine: GpuMachine, choice: Choice | None = None) -> P
     """The plan for ``p``; every pooling has one. Raises ValueError where ``choice`` does not fit."""
     if choice is not None:
         require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
-    default = {"channels": divisor(p.channels, VECTOR_BYTES // max(p.itemsize, 4))}
+    default = {"channels": divisor(p.channels, VECTOR_BYTES // max(p.acc_bytes, 4))}
     point = settled(None if choice is None else choice.point, default)
     require_divides(point, channels=p.channels)
     require_within(point, channels=4)
@@ -34,7 +34,7 @@ def plan(p: PoolProblem, machine: GpuMachine, choice: Choice | None = None) -> P
 
 def schedule(sch: Schedule, p: PoolProblem, channels: int) -> None:
     y, found = sch.get_sblock("y"), sch.get_sblock("pool")
-    if p.padded:
+    if p.padded or p.widened:
         sch.compute_inline(sch.get_sblock("pad"))
     *outer, c = sch.get_loops(y)
     co, ci = sch.split(c, [None, channels], preserve_unit_iters=True)

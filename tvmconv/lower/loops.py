@@ -4,6 +4,8 @@
 meets the border of the image or is narrower than the others; in the middle part every guard is then provably
 true and goes away.
 
+``tvmconv.vectors = n`` on a loop makes of each such part vectors of n iterations, and a shorter one.
+
 ``tvmconv.parallel = n`` on a loop makes one parallel loop of it and the n - 1 loops directly inside. A loop
 among them that is also to be peeled chooses its part by a branch.
 """
@@ -18,6 +20,7 @@ from tvmconv.lower.rewrite import func_pass, sequence, substitute, with_body
 
 PEEL = "tvmconv.peel"
 PARALLEL = "tvmconv.parallel"
+VECTORS = "tvmconv.vectors"
 RANGE = "tvmconv.range"  # AttrStmt: the variable ``node`` lies in [0, value)
 
 
@@ -33,7 +36,7 @@ def shape_loops(stmt: tirx.Stmt) -> tirx.Stmt:
         if PARALLEL in stmt.annotations:
             return _fused(stmt, int(stmt.annotations[PARALLEL]))
         body = shape_loops(stmt.body)
-        if PEEL in stmt.annotations:
+        if PEEL in stmt.annotations or VECTORS in stmt.annotations:
             return sequence([_part(stmt, body, *bounds) for bounds in _bounds(stmt)])
         return with_body(stmt, body)
     return stmt
@@ -49,9 +52,24 @@ def _part(loop: tirx.For, body: tirx.Stmt, start: int, stop: int) -> tirx.Stmt:
     var = loop.loop_var
     if stop - start == 1:
         return substitute(body, var, tirx.const(start, var.ty.dtype))
+    if VECTORS in loop.annotations:
+        return _vectors(loop, body, start, stop, int(loop.annotations[VECTORS]))
     fresh = tirx.Var(var.name, var.ty.dtype)
     inner = substitute(body, var, fresh + start if start else fresh)
     return tirx.For(fresh, 0, stop - start, loop.kind, inner)
+
+
+def _vectors(loop: tirx.For, body: tirx.Stmt, start: int, stop: int, lanes: int) -> tirx.Stmt:
+    """The iterations [start, stop) of ``loop`` in vectors of ``lanes``, and the rest in a shorter one."""
+    var, parts = loop.loop_var, []
+    whole = (stop - start) // lanes
+    for first, count, width in ((start, whole, lanes), (start + whole * lanes, 1, (stop - start) % lanes)):
+        outer, lane = tirx.Var(var.name, var.ty.dtype), tirx.Var("lane", var.ty.dtype)
+        if count and width:
+            vector = substitute(body, var, outer * width + lane + first)
+            vector = tirx.For(lane, 0, width, tirx.ForKind.VECTORIZED if width > 1 else loop.kind, vector)
+            parts.append(tirx.For(outer, 0, count, loop.kind, vector))
+    return sequence(parts)
 
 
 def _fused(outermost: tirx.For, count: int) -> tirx.Stmt:

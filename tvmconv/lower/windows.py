@@ -69,9 +69,14 @@ def _as_window(load: tvm.ir.TensorLoad) -> tvm.ir.TensorLoad | tirx.Shuffle:
         if load.source.dtype == "bfloat16":  # TVM's legalisation of bfloat16 knows no broadcast of a load
             return tirx.Shuffle([element] * lanes, [tirx.const(0, "int32")] * lanes)
         return tirx.Broadcast(element, lanes)
-    window = tirx.BufferLoad(load.source, [tirx.Ramp(start, 1, stretch)])
-    copies = -(-lanes // stretch)  # a shuffle may not have more results than operands
-    return tirx.Shuffle([window] * copies, [tirx.const(offset.value - first, "int32") for offset in offsets])
+    width = min(lanes, stretch)  # whole vectors, of which the last may overlap the one before
+    starts = [min(at, stretch - width) for at in range(0, stretch, width)]
+    loads = [tirx.BufferLoad(load.source, [tirx.Ramp(start + at, 1, width)]) for at in starts]
+    overlap = len(starts) * width - stretch
+    places = [offset.value - first for offset in offsets]
+    places = [at + overlap if at >= starts[-1] else at for at in places]
+    copies = -(-lanes // (width * len(loads)))  # a shuffle may not have more results than operands
+    return tirx.Shuffle(loads * copies, [tirx.const(at, "int32") for at in places])
 
 
 LoadWindows = func_pass(

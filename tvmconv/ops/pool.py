@@ -8,6 +8,9 @@ from math import prod
 
 from tvm import te, tirx
 
+from tvmconv.descriptor import ITEMSIZE
+from tvmconv.dtypes import ACCUMULATORS, FLOATS
+from tvmconv.ops.casts import narrowed, widened
 from tvmconv.pool_spec import PoolSpec
 
 
@@ -38,6 +41,11 @@ class PoolProblem:
         return prod(self.y_shape) * prod(self.kernel)
 
     @property
+    def widened(self) -> bool:
+        """Whether x is of a narrower type than the sums."""
+        return self.dtype != self.acc_dtype
+
+    @property
     def padded(self) -> bool:
         return any(lo or hi for lo, hi in self.pad)
 
@@ -55,17 +63,22 @@ class PoolProblem:
         return (self.batch, *self.out_spatial, self.channels)
 
     @property
+    def acc_dtype(self) -> str:
+        """The type that sums and maxima are held in."""
+        return ACCUMULATORS[self.dtype] if self.dtype in FLOATS else self.dtype
+
+    @property
+    def acc_bytes(self) -> int:
+        return ITEMSIZE[self.acc_dtype]
+
+    @property
     def nothing(self) -> tirx.Expr:
         """What an element outside of the image adds to a window."""
         if self.operation == "avg":
-            return tirx.const(0, self.dtype)
-        if self.dtype.startswith("float"):
-            return tirx.const(float("-inf"), self.dtype)
+            return tirx.const(0, self.acc_dtype)
+        if self.dtype in FLOATS:
+            return tirx.const(float("-inf"), self.acc_dtype)
         return tirx.min_value(self.dtype)
-
-    @property
-    def itemsize(self) -> int:
-        return {"float64": 8, "float32": 4}.get(self.dtype, 1)
 
 
 def problem_of(spec: PoolSpec) -> PoolProblem:
@@ -95,7 +108,7 @@ def problem_of(spec: PoolSpec) -> PoolProblem:
 
 
 def windows_func(p: PoolProblem) -> tirx.PrimFunc:
-    """``(x, y)``: stages ``pad`` (where windows reach outside), ``pool``, ``y``."""
+    """``(x, y)``: stages ``pad`` (where windows reach outside, or x is widened), ``pool``, ``y``."""
     x = te.placeholder(p.x_shape, p.dtype, name="x")
     source = _pad(p, x)
     taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
@@ -110,12 +123,46 @@ def windows_func(p: PoolProblem) -> tirx.PrimFunc:
     return te.create_prim_func([x, y])
 
 
+def planes_func(p: PoolProblem) -> tirx.PrimFunc:
+    """``(x, y)`` of planes ``[batch, *spatial, 1]``: stages ``column`` (windows without their last dimension,
+    at each place of the row and of what windows reach beside it), ``pool``, ``y``."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+    lo, hi = p.pad[-1]
+    taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
+    *above, last = taps
+    above = [tap for tap in above if int(tap.dom.extent) > 1]
+
+    def column(n, *at):
+        *rows, q, c = at
+        source, inside = [], []
+        for d, row in enumerate(rows):
+            place = row * p.stride[d] - p.pad[d][0] + (taps[d] * p.dilation[d] if p.kernel[d] > 1 else 0)
+            source.append(place)
+            inside += [place >= 0] * (p.pad[d][0] > 0) + [place < p.spatial[d]] * (p.pad[d][1] > 0)
+        inside += [q >= lo] * (lo > 0) + [q < lo + p.spatial[-1]] * (hi > 0)
+        value = widened(x(n, *source, q - lo, c), p.acc_dtype)
+        if inside:
+            value = te.if_then_else(te.all(*inside), value, p.nothing)
+        return _reducer(p)(value, axis=above) if above else value
+
+    shape = (p.batch, *p.out_spatial[:-1], lo + p.spatial[-1] + hi, 1)
+    columns = te.compute(shape, column, name="column")
+
+    def window(n, *at):
+        *rows, q, c = at
+        return _reducer(p)(columns(n, *rows, q * p.stride[-1] + last * p.dilation[-1], c), axis=last)
+
+    pool = te.compute(p.y_shape, window, name="pool")
+    y = te.compute(p.y_shape, lambda n, *at: _finish(p, pool(n, *at), at[:-1]), name="y")
+    return te.create_prim_func([x, y])
+
+
 def whole_last_func(p: PoolProblem) -> tirx.PrimFunc:
     """``(x, y)`` of a whole image [batch, rows, columns, channels]: ``row``, ``pool``, ``y``."""
     x = te.placeholder(p.x_shape, p.dtype, name="x")
     r, q = (te.reduce_axis((0, k), name=name) for k, name in zip(p.kernel, "rq", strict=True))
     row = te.compute((p.batch, p.spatial[0], p.channels),
-                     lambda n, i, c: _reducer(p)(x(n, i, q, c), axis=q), name="row")
+                     lambda n, i, c: _reducer(p)(widened(x(n, i, q, c), p.acc_dtype), axis=q), name="row")
     pool = te.compute((p.batch, p.channels), lambda n, c: _reducer(p)(row(n, r, c), axis=r), name="pool")
     y = te.compute(p.y_shape, lambda n, _r, _q, c: _finish(p, pool(n, c), (0, 0)), name="y")
     return te.create_prim_func([x, y])
@@ -130,7 +177,7 @@ def whole_plane_func(p: PoolProblem, span: int, lanes: int) -> tirx.PrimFunc:
 
     def strand(n, s):
         at = k * span + s
-        value = x(n, at, 0)
+        value = widened(x(n, at, 0), p.acc_dtype)
         if size % span:
             value = te.if_then_else(at < size, value, p.nothing)
         return _reducer(p)(value, axis=k)
@@ -168,8 +215,8 @@ def _reducer(p: PoolProblem) -> Callable:
 
 
 def _pad(p: PoolProblem, x: te.Tensor) -> te.Tensor:
-    """x with what surrounds it; x itself where no window reaches that."""
-    if not p.padded:
+    """x as windows take it, with what surrounds it; x itself where no window reaches that."""
+    if not p.padded and not p.widened:
         return x
 
     def value(n, *at):
@@ -177,8 +224,8 @@ def _pad(p: PoolProblem, x: te.Tensor) -> te.Tensor:
         inside = []
         for s, size, (lo, hi) in zip(spatial, p.spatial, p.pad, strict=True):
             inside += [s >= lo] * (lo > 0) + [s < lo + size] * (hi > 0)
-        source = x(n, *(s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)), c)
-        return te.if_then_else(te.all(*inside), source, p.nothing)
+        source = widened(x(n, *(s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)), c), p.acc_dtype)
+        return te.if_then_else(te.all(*inside), source, p.nothing) if inside else source
 
     padded = [size + lo + hi for size, (lo, hi) in zip(p.spatial, p.pad, strict=True)]
     return te.compute((p.batch, *padded, p.channels), value, name="pad")
@@ -186,13 +233,14 @@ def _pad(p: PoolProblem, x: te.Tensor) -> te.Tensor:
 
 def _finish(p: PoolProblem, value: tirx.Expr, at: tuple) -> tirx.Expr:
     if p.operation == "max":
-        return value
+        return narrowed(value, p.dtype)
     count = 1
     for d, position in enumerate(at):
         count = count * _count(p, d, position)
     if isinstance(count, int):
-        return value * tirx.const(1.0 / count, p.dtype)
-    return value * (tirx.const(1.0, p.dtype) / tirx.Cast(p.dtype, tirx.max(count, 1)))
+        return narrowed(value * tirx.const(1.0 / count, p.acc_dtype), p.dtype)
+    one = tirx.const(1.0, p.acc_dtype)
+    return narrowed(value * (one / tirx.Cast(p.acc_dtype, tirx.max(count, 1))), p.dtype)
 
 
 def _count(p: PoolProblem, d: int, position) -> int | tirx.Expr:
