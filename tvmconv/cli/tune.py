@@ -31,8 +31,8 @@ Examples:
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
   tvmconv tune -f layers.txt --replay
 
---trials is the number of schedules to measure for each descriptor, on the average: more are spent where a
-model gains more. Those that the log has already count, so the same command, after Ctrl-C or worse, goes on
+--trials is the number of schedules to measure for each descriptor, on the average: each gets half of them, and
+the others go where the whole gains most. Those that the log has already count, so the same command, after Ctrl-C or worse, goes on
 where it stopped. Each schedule is checked against the float64 reference, and one is kept only if it beats the
 default one. Nothing else should run on the machine. See 'tvmconv logs --help' for what was found.
 """
@@ -85,7 +85,7 @@ def tune_verb(
     from tvmconv.tuning.tuner import Options, check, run
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
-    command = shlex.join(["tvmconv", *sys.argv[1:]])
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, seed, replay, command)
     check(options, specs)
     roof = _roofline(target, threads, specs)

@@ -29,8 +29,8 @@ def tune(
     """Search for the fastest schedule of each spec on this machine; later compiles use what was found.
 
     ``specs``: as ``compile`` takes them; one that is given under several names counts that often. ``trials``:
-    schedules to measure a spec, on the average: more go where more is to be gained; those that the log
-    already has count. ``minutes``: of wall time, instead or as well. ``tuning_logs``: the folder of the logs,
+    schedules to measure a spec, on the average: each gets half of them, the others go where most is to be
+    gained; those that the log already has count. ``minutes``: of wall time, instead or as well. ``tuning_logs``: the folder of the logs,
     by default the user's own (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with
     (default: the CPU affinity). ``strategy``: search this one alone. ``replay``: search no more, measure the
     best few of the log again.

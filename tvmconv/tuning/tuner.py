@@ -146,11 +146,16 @@ class _Run:
             open_tasks = [task for task in tasks if self.stale.get(task, 0) < _STALE]
             if not open_tasks:
                 return
-            task = max(open_tasks, key=promise)
+            task = self.next(open_tasks)
             made = task.batch(int(min(BATCH, self.left())))
             self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
             self.done += made
             self.show(task)
+
+    def next(self, tasks: list[Task]) -> Task:
+        """Half of the trials are for each task alike, the others for what promises most."""
+        needy = [task for task in tasks if task.trials < (self.options.trials or 0) // 2]
+        return min(needy, key=lambda task: task.trials) if needy else max(tasks, key=promise)
 
     def show(self, task: Task) -> None:
         elapsed = time.monotonic() - self.started
