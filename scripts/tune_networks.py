@@ -6,8 +6,8 @@
     python scripts/tune_networks.py --minutes 90             # stop after so long
     python scripts/tune_networks.py --replay                 # measure the best few of each layer again
 
-Nothing else should run on the machine. What is measured goes to --log, every record of it; after each step the
-best record of each layer goes from there to --ship, so that at any time there is something to commit.
+Nothing else should run on the machine. What is measured goes to --log, every record of it; after each step
+the best record of each layer goes from there to --ship, so that at any time there is something to commit.
 """
 
 from __future__ import annotations

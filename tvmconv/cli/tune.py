@@ -31,10 +31,11 @@ Examples:
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
   tvmconv tune -f layers.txt --replay
 
---trials is the number of schedules to measure for each descriptor, on the average: each gets half of them, and
-the others go where the whole gains most. Those that the log has already count, so the same command, after Ctrl-C or worse, goes on
-where it stopped. Each schedule is checked against the float64 reference, and one is kept only if it beats the
-default one. Nothing else should run on the machine. See 'tvmconv logs --help' for what was found.
+--trials is the number of schedules to measure for each descriptor, on the average: each gets half of them,
+and the others go where the whole gains most. Those that the log has already count, so the same command, after
+Ctrl-C or worse, goes on where it stopped. Each schedule is checked against the float64 reference, and one is
+kept only if it beats the default one. Nothing else should run on the machine. See 'tvmconv logs --help' for
+what was found.
 """
 
 

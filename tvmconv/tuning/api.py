@@ -30,10 +30,11 @@ def tune(
 
     ``specs``: as ``compile`` takes them; one that is given under several names counts that often. ``trials``:
     schedules to measure a spec, on the average: each gets half of them, the others go where most is to be
-    gained; those that the log already has count. ``minutes``: of wall time, instead or as well. ``tuning_logs``: the folder of the logs,
-    by default the user's own (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with
-    (default: the CPU affinity). ``strategy``: search this one alone. ``replay``: search no more, measure the
-    best few of the log again.
+    gained; those that the log already has count. ``minutes``: of wall time, instead or as well.
+    ``tuning_logs``: the folder of the logs, by default the user's own
+    (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with (default: the CPU
+    affinity). ``strategy``: search this one alone. ``replay``: search no more, measure the best few of the
+    log again.
 
     Every schedule is checked against the float64 reference before it counts, and is kept only if it is faster
     than the default one by more than 2%. Interrupted and called again, it goes on where it was. Returns each

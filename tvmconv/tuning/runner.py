@@ -23,15 +23,16 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds of ``burst`` seconds each, and what data to check on."""
+    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on."""
 
     rounds: int = 9
     burst: float = 0.001
+    seconds: float = 0.5
     fills: tuple[str, ...] = ("normal",)
 
 
 SEARCH = Effort()
-DUEL = Effort(40, 0.002, ("normal", "integer"))  # between the best few and the default
+DUEL = Effort(40, 0.002, 3.0, ("normal", "integer"))  # between the best few and the default
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class LocalRunner:
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
             "library": os.fspath(path), "function": name, "baseline": BASELINE, "rounds": effort.rounds,
-            "burst": effort.burst, "fills": effort.fills, "timeout": self.timeout,
+            "burst": effort.burst, "seconds": effort.seconds, "fills": effort.fills, "timeout": self.timeout,
         }  # fmt: skip
         self._start()
         try:

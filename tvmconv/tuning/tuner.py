@@ -111,26 +111,37 @@ class _Run:
         self.done = 0
         had = sum(task.trials for task in tasks)
         self.budget = None if options.trials is None else max(0, options.trials * len(tasks) - had)
-        self.stale: dict[Task, int] = {}
+        self.stale: dict[Task, int] = {}  # batches without a new point
+        self.open: set[Task] = set()  # with points that are to be measured at length
 
     def run(self) -> dict[Spec, Entry]:
+        if self.options.replay:
+            for task in self.tasks:
+                self.start(task)
+                self.finish(task)
+        else:
+            self.search()
         for task in self.tasks:
-            if self.left() <= 0 and not self.options.replay:
-                break
-            trials = task.trials
-            task.start()
-            self.done += task.trials - trials
-            self.show(task)
-        able = [task for task in self.tasks if task.default is not None]
-        if not able and (self.left() > 0 or self.options.replay):
+            self.finish(task)
+        if self.tasks and all(task.entry is None for task in self.tasks):
             self.tasks[0].check()
-        if not self.options.replay:
-            self.search(able)
-        for task in able:
-            if self.done or self.options.replay or task.entry is None:
-                task.decide(task.finalists())
-                self.show(task)
         return {task.spec: task.entry for task in self.tasks if task.entry is not None}
+
+    def start(self, task: Task) -> None:
+        trials = task.trials
+        if task.start():
+            self.open.add(task)
+        else:
+            self.stale[task] = _STALE
+        self.done += task.trials - trials
+        self.show(task)
+
+    def finish(self, task: Task) -> None:
+        """Measure a task's best few at length, if there are any that were not."""
+        if task in self.open:
+            self.open.remove(task)
+            task.decide(task.finalists())
+            self.show(task)
 
     def left(self) -> float:
         """Trials that may still be made; 0 when the time is up."""
@@ -141,21 +152,26 @@ class _Run:
                 return float("inf")
         return self.budget - self.done
 
-    def search(self, tasks: list[Task]) -> None:
+    def search(self) -> None:
+        share = (self.options.trials or 0) // 2
         while self.left() > 0:
-            open_tasks = [task for task in tasks if self.stale.get(task, 0) < _STALE]
-            if not open_tasks:
+            able = [task for task in self.tasks if self.stale.get(task, 0) < _STALE]
+            needy = [task for task in able if task.trials < share]
+            if not able:
                 return
-            task = self.next(open_tasks)
-            made = task.batch(int(min(BATCH, self.left())))
+            # Half of the trials are for each task alike, one after the other; then comes what promises most.
+            task = needy[0] if needy else max(able, key=promise)
+            if task.default is None:
+                self.start(task)
+                continue
+            most = share - task.trials if needy else BATCH
+            made = task.batch(int(min(BATCH, most, self.left())))
             self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
             self.done += made
+            self.open.add(task)
             self.show(task)
-
-    def next(self, tasks: list[Task]) -> Task:
-        """Half of the trials are for each task alike, the others for what promises most."""
-        needy = [task for task in tasks if task.trials < (self.options.trials or 0) // 2]
-        return min(needy, key=lambda task: task.trials) if needy else max(tasks, key=promise)
+            if task in needy and (task.trials >= share or self.stale[task] >= _STALE):
+                self.finish(task)
 
     def show(self, task: Task) -> None:
         elapsed = time.monotonic() - self.started
@@ -165,6 +181,8 @@ class _Run:
 def promise(task: Task) -> float:
     """Seconds of the model that the next batch on a task may save: its share of the time, by what its last
     batches took off, or might still, of a time that fewer have been spent on."""
+    if task.default is None:
+        return float("inf")
     recent = max(task.gains[-2:], default=_HOPE)
     hope = _HOPE / (1 + len(task.gains)) ** 2
     return task.weight * task.best_seconds * max(recent / 2, hope)

@@ -1,0 +1,221 @@
+"""Folders of tuning logs: what compile makes of them, housekeeping, and damage of every kind. No tuning."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_tools import tool
+
+import tvmconv
+from tvmconv import codegen
+from tvmconv.errors import TuningError
+from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs import parse_spec
+from tvmconv.tuning import folder as folders
+from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.upkeep import merge, prune
+
+DW = "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32"
+PW = "conv2d:1x9x9x16:o24:k1x1:NHWC:float32"
+NATIVE = resolve("native")
+
+
+def choice_of(descriptor: str) -> Choice:
+    """A point that is not the default one."""
+    made = codegen.scheduled(parse_spec(descriptor), NATIVE).schedule
+    return Choice(made["strategy"], {**made["point"], "width": 2})
+
+
+def log_of(root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None = None) -> Path:
+    """A folder with one record for each call, as the tuner writes them."""
+    from tvmconv.tuning.database import Database
+    from tvmconv.tuning.space import TuningSpace
+
+    spec, folder = parse_spec(descriptor), folders.folder_of(root, NATIVE)
+    folders.prepare(folder, NATIVE)
+    choice = choice or choice_of(descriptor)
+    database = Database(folder, spec, NATIVE, 1)
+    schedule = TuningSpace(spec, NATIVE).schedule(database.module, choice_of(descriptor))
+    name = database.commit(schedule, [1e-5 / gain])
+    facts = (choice.strategy, choice.point, 1e-5 / gain, 1e-5, 8, 1, "some CPU", folders.tvm_version())
+    write_entry(folder, descriptor, Entry(*facts, folders.today(), name))
+    return folder
+
+
+def schedules(**options: object) -> list[dict]:
+    library = tvmconv.compile([DW, PW], **options)
+    return [function["schedule"] for function in library.manifest["functions"]]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's data folder, empty."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return folders.user_root()
+
+
+def test_compile_uses_the_record_of_the_exact_spec(home: Path, tmp_path: Path) -> None:
+    folder = log_of(tmp_path / "logs", DW)
+    tuned, default = schedules(tuning_logs=tmp_path / "logs")
+    assert (tuned["source"], tuned["log"], tuned["point"]["width"]) == ("tuned", "given", 2)
+    assert tuned["record"] == read_index(folder)[DW].record
+    assert default["source"] == "default"
+    # The same folder by its own name; and the library, whose schedule is another one, computes the same.
+    assert schedules(tuning_logs=folder)[0] == tuned
+    x, w = np.random.default_rng(0).standard_normal((2, 1, 9, 9, 16)).astype(np.float32)
+    w = np.ascontiguousarray(w.reshape(-1)[:144].reshape(3, 3, 1, 16))
+    results = [
+        next(iter(tvmconv.compile(DW, tuning_logs=logs).load().functions.values()))(x, w)
+        for logs in (folder, None)
+    ]
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
+
+
+def test_the_users_own_log_wins_over_the_shipped_one(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(tmp_path / "shipped", DW)
+    log_of(tmp_path / "shipped", PW)
+    monkeypatch.setattr(folders, "shipped_root", lambda: tmp_path / "shipped")
+    assert [s["log"] for s in schedules()] == ["shipped", "shipped"]
+    log_of(home, DW)
+    assert [s["log"] for s in schedules()] == ["user", "shipped"]
+    # A log that has changed is seen by the next compile, and the cache does not stand in its way.
+    entry = read_index(folders.folder_of(home, NATIVE))[DW]
+    write_entry(folders.folder_of(home, NATIVE), DW, replace(entry, point={**entry.point, "width": 3}))
+    assert schedules()[0]["point"]["width"] == 3
+
+
+def test_a_record_that_no_longer_fits_is_told_and_not_used(home: Path, tmp_path: Path) -> None:
+    log_of(tmp_path, DW, choice=Choice("groups_last", {"width": 4, "turns": 3}))
+    schedule = schedules(tuning_logs=tmp_path)[0]
+    assert schedule["source"] == "default" and "turns" in schedule["why"]
+    assert schedule["unused_record"] == read_index(folders.folder_of(tmp_path, NATIVE))[DW].record
+
+
+def test_lookup_needs_no_tvm(tmp_path: Path) -> None:
+    log_of(tmp_path, DW)
+    program = (
+        "import sys\nfrom tvmconv.tuning.lookup import Logs\nfrom tvmconv.schedules.machines import resolve\n"
+        f"assert Logs(resolve('native'), {str(tmp_path)!r}).find({DW!r}).choice.point['width'] == 2\n"
+        "assert not any(name == 'tvm' or name.startswith('tvm.') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_meta_schedule_reads_what_we_write(tmp_path: Path) -> None:
+    """TVM's own database loads the folder, and its best record is the point."""
+    from tvm.s_tir import meta_schedule as ms
+
+    from tvmconv.tuning.definition import module_of
+    from tvmconv.tuning.traces import read
+
+    folder = log_of(tmp_path, DW)
+    log_of(tmp_path, PW)
+    log_of(tmp_path, DW, gain=2)
+    database = ms.database.JSONDatabase(work_dir=str(folder))
+    assert len(database) == 3
+    (best,) = database.get_top_k(database.commit_workload(module_of(parse_spec(DW))), 1)
+    assert [float(s) for s in best.run_secs] == [5e-6]
+    assert read(best.as_json()[0])[:2] == (DW, choice_of(DW))
+
+
+def test_prune_and_merge(tmp_path: Path) -> None:
+    ours, theirs = log_of(tmp_path / "ours", DW, gain=1.2), log_of(tmp_path / "theirs", DW, gain=1.5)
+    log_of(tmp_path / "ours", DW, gain=1.3)
+    log_of(tmp_path / "theirs", PW, gain=1.1)
+    assert prune(ours) == (1, 1)
+    assert merge(theirs, ours) == 2 and merge(theirs, ours) == 0
+    assert [round(e.default_seconds / e.seconds, 3) for e in read_index(ours).values()] == [1.5, 1.1]
+    assert prune(ours) == (2, 1)
+    records, truncated = folders.read_lines(ours / folders.RECORDS)
+    workloads, _ = folders.read_lines(ours / folders.WORKLOADS)
+    assert not truncated and sorted(at for at, _ in records) == [0, 1] and len(workloads) == 2
+    assert {folders.record_name(facts) for _, facts in records} == {
+        entry.record for entry in read_index(ours).values()
+    }
+
+
+def test_a_line_that_was_cut_short_is_dropped_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    assert not folders.append_line(path, '{"a": 1}')
+    with open(path, "a") as file:
+        file.write('{"b": ' + "2" * 100_000)
+    assert folders.read_lines(path) == ([{"a": 1}], True)
+    assert folders.append_line(path, '{"c": 3}')
+    assert folders.read_lines(path) == ([{"a": 1}, {"c": 3}], False)
+
+
+def test_several_processes_write_whole_lines(tmp_path: Path) -> None:
+    folder = log_of(tmp_path, DW)
+    program = (
+        "import json, sys\nfrom pathlib import Path\nfrom tvmconv.tuning import folder as f\n"
+        "folder, line = Path(sys.argv[1]), json.dumps(sys.argv[2] * 5000)\n"
+        "for _ in range(150):\n"
+        "    with f.locked(folder): f.append_line(folder / 'shared', line)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(folder), c]) for c in "abc"]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    lines, truncated = folders.read_lines(folder / "shared")
+    assert not truncated and sorted(lines) == sorted(c * 5000 for c in "abc" for _ in range(150))
+
+
+def damage(folder: Path, name: str, **facts: object) -> None:
+    found = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**found, **facts}))
+
+
+def test_logs_that_cannot_be_used(home: Path, tmp_path: Path) -> None:
+    def said(root: Path) -> str:
+        with pytest.raises(TuningError) as error:
+            tvmconv.compile(DW, tuning_logs=root)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "expected a folder of logs" in said(tmp_path / "nowhere")
+    folder = log_of(tmp_path / "version", DW)
+    damage(folder, folders.METADATA, tvm="0.26.0")
+    assert "made with TVM 0.26.0" in said(tmp_path / "version")
+    folder = log_of(tmp_path / "target", DW)
+    damage(folder, folders.METADATA, target="cortex-a72")
+    assert "of target cortex-a72" in said(folder)
+    folder = log_of(tmp_path / "format", DW)
+    damage(folder, folders.INDEX, format=7)
+    assert "format 7" in said(folder)
+    (folder / folders.INDEX).write_text("{")
+    assert "cannot be read" in said(folder)
+    # The user's own folder is not asked for: what is wrong with it is a warning.
+    damage(log_of(home, DW), folders.METADATA, tvm="0.26.0")
+    with pytest.warns(RuntimeWarning, match=r"passed over: .* made with TVM 0\.26\.0"):
+        assert schedules()[0]["source"] == "default"
+
+
+def test_damage_in_the_middle_of_a_log_is_an_error(tmp_path: Path) -> None:
+    folder = log_of(tmp_path, DW)
+    path = folder / folders.RECORDS
+    path.write_text("{]\n" + path.read_text())
+    with pytest.raises(TuningError, match=r"record\.json:1 is damaged"):
+        prune(folder)
+
+
+def test_the_command_lists_and_says_what_is_missing(tmp_path: Path) -> None:
+    log_of(tmp_path, DW)
+    listed = json.loads(tool("logs", "list", "--log", tmp_path, "--json").stdout)
+    assert [(r["descriptor"], r["cpu"]) for r in listed["records"]] == [(DW, "some CPU")]
+    assert DW in tool("logs", "list", "--log", tmp_path).stdout
+    assert tool("logs", "missing", DW, PW, "--log", tmp_path).stdout == PW + "\n"
+    assert "kept 1 record, dropped 0" in tool("logs", "prune", "--log", tmp_path).stdout
+    into = tmp_path / "into"
+    assert "took 1 record" in tool("logs", "merge", tmp_path, "--log", into).stdout
+    for command in (["list", "--log", into / "x"], ["merge", into / "x", "--log", into], ["missing"]):
+        failed = tool("logs", *command)
+        assert failed.returncode == 2 and failed.stderr.count("\n") == 1
+    assert os.listdir(into)
