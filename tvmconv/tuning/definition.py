@@ -36,7 +36,8 @@ def _function(spec: Spec) -> tirx.PrimFunc:
 
 
 def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
-    extras = {"bias": spec.bias, "residual": spec.residual, "activation": spec.activation}
+    extras = {"bias": spec.bias, "residual": spec.residual, "activation": spec.activation,
+              "out_dtype": spec.out_dtype}
     if spec.transposed:
         p = transposed_problem_of(spec)
         return transposed.kernel_func(p, TransposedPacking(1), **extras, planes=False)
@@ -44,7 +45,7 @@ def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
     if spec.dtype in ("int8", "uint8"):
         quantised = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
         return integer.kernel_func(p, Packing(1), False, quantised)
-    return conv.kernel_func(p, Packing(1), **extras, out_dtype=spec.out_dtype)
+    return conv.kernel_func(p, Packing(1), **extras)
 
 
 def workload_json(workload: ms.database.Workload) -> list[str]:
