@@ -183,13 +183,12 @@ def chosen_engines(args: argparse.Namespace) -> list[str]:
     peers = []
     for name in args.against or PEERS:
         absent = missing(name)
-        package = "openvino" if name == "openvino" else "'tvmconv[bench]'"
         if absent is None:
             peers.append(name)
         elif args.against:
-            raise Usage(f"{name}: no module {absent}; pip install {package}")
+            raise Usage(f"{name}: no module {absent}; pip install 'tvmconv[bench]'")
         else:
-            log(f"{name} is left out: no module {absent}; pip install {package}")
+            log(f"{name} is left out: no module {absent}; pip install 'tvmconv[bench]'")
     if not peers:
         raise Usage("no peer is installed; pip install 'tvmconv[bench]'")
     return peers if args.no_ours else [OURS, *peers]

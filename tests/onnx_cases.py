@@ -50,8 +50,26 @@ def run_in_memory(case):
         check(tvmconv.onnx.run_node(node, inputs), outputs, case.rtol, case.atol)
 
 
-def run_on_disk(folder, operators):
-    """Run the node among ``operators``; others around it, which only reshape, by onnx's reference."""
+def expanded(*operators):
+    """Cases in memory of other operators, written out as graphs with a node of these, by name."""
+    found = {}
+    for case in every_case():
+        kinds = [node.op_type for node in case.model.graph.node if node.op_type != "Constant"]
+        if len(kinds) > 1 and set(kinds) & set(operators):
+            found[case.name] = case
+    return found
+
+
+def run_expanded(case, operators):
+    """Run the nodes among ``operators`` of a case in memory; others by onnx's reference."""
+    names = [value.name for value in case.model.graph.input]
+    for inputs, outputs in case.data_sets:
+        feeds = dict(zip(names, inputs, strict=False))
+        check(evaluator_of(case.model, operators).run(None, feeds), outputs, case.rtol, case.atol)
+
+
+def evaluator_of(model, operators):
+    """onnx's reference of a model, but for the nodes among ``operators``, which tvmconv runs."""
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
 
@@ -63,9 +81,13 @@ def run_on_disk(folder, operators):
         def _run(self, *arrays, **_):
             return tuple(tvmconv.onnx.run_node(self.onnx_node, list(arrays)))
 
+    return ReferenceEvaluator(model, new_ops=[type(name, (Ours,), {}) for name in operators])
+
+
+def run_on_disk(folder, operators):
+    """Run the node among ``operators``; others around it, which only reshape, by onnx's reference."""
     model = onnx.load(folder / "model.onnx")
-    ours = [type(name, (Ours,), {}) for name in operators]
-    evaluator = ReferenceEvaluator(model, new_ops=ours)
+    evaluator = evaluator_of(model, operators)
     weights = {tensor.name for tensor in model.graph.initializer}
     free = [value.name for value in model.graph.input if value.name not in weights]
     sets = sorted(folder.glob("test_data_set_*"))

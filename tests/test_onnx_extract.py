@@ -238,4 +238,5 @@ def test_models_of_the_onnx_wheel():
         assert sum(isinstance(spec, ConvSpec) for spec in specs) == convolutions
         assert sum(isinstance(spec, PoolSpec) for spec in specs) == poolings
         assert sum(getattr(spec, "residual", False) for spec in specs) == sums
-        assert not found.skipped
+        shuffles = sum(getattr(spec, "shuffle", 1) > 1 for spec in specs)
+        assert shuffles == (16 if name == "shufflenet" else 0) and not found.skipped

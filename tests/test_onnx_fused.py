@@ -183,3 +183,53 @@ def test_wrong_number_of_inputs():
     with pytest.raises(Error, match="node bad: 1 inputs and 1 results, expected 2 to 4 inputs"):
         extract(net.model())
     assert onnx.defs.get_schema("ConvInteger").max_input == 4
+
+
+# ---- shuffles of channels ----
+
+
+def shuffled(net, y, shape, groups, perm=(0, 2, 1, 3, 4)):
+    n, c, *spatial = shape
+    apart = net.op("Reshape", y, net.const([n, groups, c // groups, *spatial], "int64"))
+    return net.op("Reshape", net.op("Transpose", apart, perm=perm), net.const(shape, "int64"))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_shuffles(layout):
+    net = Net((1, 8, 9, 8))
+    shape = (1, 12, 9, 8)
+    y = net.op("Relu", net.batch_norm(net.conv("x", 8, 12, (1, 1), group=4), 12))  # as ShuffleNet has it
+    y = shuffled(net, y, shape, 4)
+    y = net.op("PRelu", shuffled(net, net.conv(y, 12, 12, (1, 1), group=2), shape, 2), net.const([[[0.1]]]))
+    net.op("Relu", net.op("Add", shuffled(net, net.conv(y, 12, 12, pads=[1] * 4), shape, 3), y))
+    found = extract(net.model(), layout=layout)
+    check_layers(found)
+    assert [(layer.spec.shuffle, layer.spec.activation, len(layer.nodes)) for layer in found.layers] == [
+        (4, "relu", 6), (2, "leaky_relu=0.1", 5), (3, "relu", 6)
+    ]  # fmt: skip
+    verified(net.model(), layout, bake=True, shape=(1, 8, 9, 8))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda net, y, shape: net.batch_norm(shuffled(net, y, shape, 4), 12),
+        lambda net, y, shape: net.op("PRelu", shuffled(net, y, shape, 4), net.random(12, 1, 1)),
+    ],
+)
+def test_constants_behind_a_shuffle(build):
+    """They are one a channel of the result, and go to the weights that make it."""
+    net = Net((1, 8, 9, 8))
+    build(net, net.conv("x", 8, 12, (1, 1), group=4), (1, 12, 9, 8))
+    found = extract(net.model())
+    check_layers(found)
+    assert found.layers[0].spec.shuffle == 4 and len(found.layers[0].nodes) == 5
+
+
+@pytest.mark.parametrize("perm", [(0, 1, 2, 3, 4), (0, 2, 1, 4, 3)])
+def test_other_transpositions(perm):
+    net = Net((1, 8, 8, 8))
+    shuffled(net, net.conv("x", 8, 12, (1, 1)), (1, 12, 8, 8), 4, perm)
+    found = extract(net.model())
+    check_layers(found)
+    assert found.layers[0].spec.shuffle == 1

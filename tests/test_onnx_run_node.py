@@ -47,6 +47,13 @@ def test_onnx_case_on_disk(folder):
     onnx_cases.run_on_disk(folder, ("Conv",))
 
 
+def test_convolutions_that_other_operators_are_made_of():
+    cases = onnx_cases.expanded("Conv")
+    assert len(cases) >= 13
+    for case in cases.values():
+        onnx_cases.run_expanded(case, ("Conv",))
+
+
 ATTRIBUTES = [
     # shape, weights, attributes
     ((1, 3, 11), (4, 3, 4), {"auto_pad": "SAME_UPPER", "strides": [3]}),

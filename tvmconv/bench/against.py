@@ -29,8 +29,7 @@ def chosen(text: str) -> list[str]:
         if name not in PEERS:
             raise Error(f"--against {name}: expected some of {', '.join(PEERS)}, or all")
         if (module := missing(PEERS[name][0])) is not None:
-            package = "openvino" if name == "openvino" else "'tvmconv[bench]'"
-            raise Error(f"--against {name}: no module {module}; pip install {package}")
+            raise Error(f"--against {name}: no module {module}; pip install 'tvmconv[bench]'")
     return names
 
 

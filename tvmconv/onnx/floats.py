@@ -1,8 +1,9 @@
-"""Conv and ConvTranspose as layers: what follows is folded in, up to a residual and the activation."""
+"""Conv and ConvTranspose as layers: what follows is folded in, residual, activation and shuffle too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from tvmconv.errors import SpecError
 from tvmconv.onnx.activations import match
 from tvmconv.onnx.attributes import conv_spec
-from tvmconv.onnx.folding import affine_after, residual_after
+from tvmconv.onnx.folding import affine_after, residual_after, shuffle_after
 from tvmconv.onnx.graph import Graph, Value, node_name, value_of
 from tvmconv.onnx.layers import Layer, weights_in
 from tvmconv.onnx.transposed import transposed_spec
@@ -34,23 +35,30 @@ def conv_layer(
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")
     value, nodes, rank = node.output[0], [node], len(x_shape)
-    inputs, activation, slopes = {"x": x}, None, None
+    inputs, activation, slopes, shuffle = {"x": x}, None, None, 1
     constant = w is not None and (bias is not None or not bias_value)
     scale, shift = np.ones(spec.out_channels), np.zeros(spec.out_channels)
     if bias is not None:
         shift += bias
     folded = bias is not None
     while True:
-        found = match(graph, value, spec.out_channels, rank)
+        found = match(graph, value, spec.out_channels, rank) if activation is None else None
         if found is not None:
             nodes, value, activation = [*nodes, *found.nodes], found.value, found.activation
-            slopes = found.slopes
-            break
+            slopes = None if found.slopes is None else _unshuffled(found.slopes, shuffle)
+            continue
         if "residual" in inputs:  # what comes after the sum is no longer the convolution's
+            break
+        mixed = shuffle_after(graph, value, spec.output_shape, known) if shuffle == 1 else None
+        if mixed is not None and not spec.transposed:
+            nodes, value, shuffle = [*nodes, *mixed.nodes], mixed.value, mixed.groups
+            continue
+        if activation is not None:
             break
         step = affine_after(graph, value, spec.out_channels, rank) if constant else None
         if step is not None:
-            scale, shift = scale * step.scale, shift * step.scale + step.shift
+            factor, more = _unshuffled(step.scale, shuffle), _unshuffled(step.shift, shuffle)
+            scale, shift = scale * factor, shift * factor + more
             nodes, value = [*nodes, step.node], step.value
             folded = folded or bool(np.any(step.shift != 0))
             continue
@@ -63,6 +71,7 @@ def conv_layer(
         node, x_shape, w_shape, bias=folded if constant else bool(bias_value), dtype=dtype,
         residual="residual" in inputs, activation=activation, layout=layout,
     )  # fmt: skip
+    spec = replace(spec, shuffle=shuffle)
     weights, computed = {}, {}
     if constant:
         weights["w"] = weights_in(spec, _scaled(spec, w, scale))
@@ -78,6 +87,11 @@ def conv_layer(
         weights["slopes"] = slopes
     names = tuple(node_name(part) for part in nodes)
     return Layer(names[0], spec, names, inputs, value, weights, computed)
+
+
+def _unshuffled(values: np.ndarray, groups: int) -> np.ndarray:
+    """Numbers for the channels of a shuffled result, () or one each, in the order of the weights."""
+    return values.reshape(-1, groups).T.reshape(-1) if groups > 1 and values.ndim else values
 
 
 def _scaled(spec: ConvSpec, w: np.ndarray, scale: np.ndarray) -> np.ndarray:

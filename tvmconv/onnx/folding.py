@@ -1,5 +1,5 @@
 """What follows a convolution and can go into it: y*scale + shift for each channel into weights and bias, and
-the sum with another value of the same shape, its residual."""
+the sum with another value of the same shape, its residual; and a shuffle of its channels."""
 
 from __future__ import annotations
 
@@ -51,6 +51,39 @@ def residual_after(
     if graph.constant(other) is not None or other not in known or known[other].shape != shape:
         return None
     return Sum(node, node.output[0], other)
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Nodes that shuffle the channels of a value in so many groups."""
+
+    nodes: tuple[NodeProto, ...]
+    value: str
+    groups: int
+
+
+def shuffle_after(
+    graph: Graph, value: str, shape: tuple[int, ...], known: Mapping[str, Value]
+) -> Shuffle | None:
+    """The shuffle of channels that alone reads `value`, of this shape (N, C, *spatial): Reshape to
+    (N, groups, C/groups, *spatial), Transpose of these two dims, Reshape back; or None."""
+    nodes, at = [], value
+    for op_type in ("Reshape", "Transpose", "Reshape"):
+        consumers = graph.consumers(at)
+        if len(consumers) != 1 or at in graph.outputs or consumers[0].op_type != op_type:
+            return None
+        (node,) = consumers
+        if node.domain not in ("", "ai.onnx") or node.input[0] != at or node.output[0] not in known:
+            return None
+        nodes.append(node)
+        at = node.output[0]
+    apart, together = known[nodes[0].output[0]].shape, known[at].shape
+    groups = apart[1] if len(apart) == len(shape) + 1 else 1
+    order = [0, 2, 1, *range(3, len(apart))]
+    split = (shape[0], groups, shape[1] // groups, *shape[2:])
+    if (apart, together) != (split, shape) or attributes(nodes[1]).get("perm") != order:
+        return None
+    return Shuffle(tuple(nodes), at, groups) if groups > 1 else None
 
 
 def affine_after(graph: Graph, value: str, channels: int, rank: int) -> Affine | None:
