@@ -13,7 +13,7 @@ from pathlib import Path
 from tvmconv.artifact import sources
 
 HERE = Path(__file__).parent / "cuda"
-_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\((\d+)\) )?(\w+)\(([^)]*)\) \{')
+_KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(([^)]*)\) \{')
 # Indices out of an array, misaligned vectors, overflowing index arithmetic: a trap where they happen.
 _CHECKS = ("-fsanitize=bounds,alignment,signed-integer-overflow,null", "-fsanitize-undefined-trap-on-error")
 
@@ -71,7 +71,7 @@ def _load(text: str) -> None:
 def _translated(text: str) -> str:
     body = text[text.index("/* end of the prelude */") :]
     parts = [re.sub(r"__shared__ alignas\((\d+)\)", r"__shared__ __align__(\1)", body)]
-    for _, name, parameters in _KERNEL.findall(body):
+    for name, parameters in _KERNEL.findall(body):
         types = [p.rpartition(" ")[0].replace("__restrict__", "") for p in parameters.split(", ")]
         values = ", ".join(f"*({kind}*)p[{i}]" for i, kind in enumerate(types))
         code = body[body.index(f"{name}(") :]

@@ -11,6 +11,10 @@ import pytest
 from guard import in_child
 
 import tvmconv
+from tvmconv.artifact.library import Library
+from tvmconv.codegen.kernel import build_kernel
+from tvmconv.compiler import default_name
+from tvmconv.schedules.plan import Choice
 from tvmconv.specs import parse_spec
 from tvmconv.verify import verify
 
@@ -24,11 +28,32 @@ KINDS = [
 ]
 
 
+# Points that the defaults reach only for shapes that take long to emulate.
+CHOICES = {
+    "conv2d:1x9x15x32:o136:k3x3:p1:NHWC:float32:bias": Choice("gemm", {
+        "pixels": 128, "channels": 128, "thread_pixels": 8, "thread_channels": 8, "depth": 16}),
+    "conv2d:1x16x16x16:o72:k1x1:NCHW:float32:bias": Choice("gemm", {
+        "pixels": 64, "channels": 32, "thread_pixels": 4, "thread_channels": 4, "depth": 8}),
+    "conv2d:1x13x18x24:o24:k3x3:p1:g24:NHWC:float32:relu": Choice("depthwise_last", {
+        "rows": 2, "width": 4, "channels": 4, "held": True}),
+    "conv2d:1x13x18x24:o24:k3x3:s2:p1:g24:NHWC:float32:relu": Choice("depthwise_last", {
+        "rows": 2, "width": 3, "channels": 2, "held": False}),
+    "conv2d:1x6x21x70:o6:k3x3:p1:g6:NCHW:float32:relu": Choice("depthwise_first", {
+        "planes": 2, "down": 4, "across": 32, "rows": 4}),
+    "conv2d:1x20x15x14:o36:k3x3:p1:NHWC:float32:relu": Choice("direct", {"channels": 2, "width": 3}),
+    "deform2d:1x8x9x10:o16:k3x3:p1:bias:NCHW:float32": Choice("deform_sampled", {"block": 16}),
+}
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TVMCONV_NVCC", "none")
-        made = tvmconv.compile(KINDS, TARGET)
+        plain = tvmconv.compile(KINDS, TARGET)
+        machine = plain.machine
+        chosen = {default_name(spec): build_kernel(spec, machine, choice)
+                  for spec, choice in ((parse_spec(text), choice) for text, choice in CHOICES.items())}
+        made = Library({**plain.functions, **chosen}, machine)
     for name, kernel in made.functions.items():
         cubins = kernel.device.cubins(kernel.object)
         found = {sm: elf_of(code) for sm, code in cubins.items()}

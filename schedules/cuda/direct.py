@@ -9,7 +9,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cuda.tiles import divisor, divisors, spread, vectorized, written_out
+from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, vectorized, written_out
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, at_most, require_divides, require_within, settled
 
@@ -40,8 +40,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
 
 def schedule(sch: Schedule, p: Problem, channels: int, width: int) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if p.padded or p.widened:
-        sch.compute_inline(sch.get_sblock("pad"))
+    inline_pad(sch)
     if p.channels_last:
         *outer, x, g, o = sch.get_loops(y)
     else:

@@ -7,7 +7,7 @@ from tvm.s_tir import Schedule
 from tvmconv.ops import pool
 from tvmconv.ops.pool import PoolProblem
 from tvmconv.schedules.cpu.pool import PoolPlan
-from tvmconv.schedules.cuda.tiles import VECTOR_BYTES, divisor, divisors, spread
+from tvmconv.schedules.cuda.tiles import VECTOR_BYTES, divisor, divisors, inline_pad, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Space, require, require_divides, require_within, settled
 
@@ -34,8 +34,7 @@ def plan(p: PoolProblem, machine: GpuMachine, choice: Choice | None = None) -> P
 
 def schedule(sch: Schedule, p: PoolProblem, channels: int) -> None:
     y, found = sch.get_sblock("y"), sch.get_sblock("pool")
-    if p.padded or p.widened:
-        sch.compute_inline(sch.get_sblock("pad"))
+    inline_pad(sch)
     *outer, c = sch.get_loops(y)
     co, ci = sch.split(c, [None, channels], preserve_unit_iters=True)
     sch.unroll(ci)

@@ -32,6 +32,12 @@ def spread_block(sch: Schedule, block) -> None:
     spread(sch, sch.get_loops(block))
 
 
+def inline_pad(sch: Schedule) -> None:
+    """Have x's zeros, and its conversion, made where x is read, if there are any."""
+    if "pad" in {sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))}:
+        sch.compute_inline(sch.get_sblock("pad"))
+
+
 def divisor(number: int, most: int) -> int:
     """The largest power of two that divides ``number`` and is at most ``most``."""
     found = 1

@@ -7,7 +7,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
-from tvmconv.schedules.cuda.tiles import divisor, divisors, spread, vectorized
+from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, vectorized
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled
 
@@ -30,6 +30,7 @@ def plan_of(p: TransposedProblem, machine: GpuMachine, point: dict[str, Any] | N
 def schedule(sch: Schedule, p: TransposedProblem, channels: int) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     sch.compute_inline(sch.get_sblock("phase"))
+    inline_pad(sch)
     *outer, g, o = sch.get_loops(y)
     oo, oi = sch.split(o, [None, channels], preserve_unit_iters=True)
     if not p.channels_last:  # neighbours in a row of y belong to neighbouring threads

@@ -25,7 +25,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         problem, plan.packing, algorithm=plan.algorithm, bias=spec.bias, residual=spec.residual,
         activation=spec.activation, out_dtype=spec.out_dtype,
     )  # fmt: skip
-    done = im2col.flat(problem) if plan.algorithm == "im2col" else problem
+    done = im2col.flat(problem) if plan.algorithm in conv.FLAT else problem
     layout = "HWIO" if spec.channels_last else "OIHW"
     return described(spec, done, plan, apply(plan, func), layout, problem.x_shape())
 

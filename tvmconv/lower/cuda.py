@@ -17,13 +17,14 @@ from tvmconv.lower.nan import KeepNaNOnGpu
 from tvmconv.lower.threads import SpreadLoops
 
 _AXES = tuple(f"{kind}.{axis}" for kind in ("blockIdx", "threadIdx") for axis in "xyz")
+_REGISTERS = 1 << 16  # of a multiprocessor
 _DEVICE = 2  # calling_conv of what runs on a GPU
 
 
 def cuda_target(sm: int) -> Target:
     """TVM's target for the compute capability ``sm``."""
     return Target({"kind": "cuda", "arch": f"sm_{sm}", "max_threads_per_block": 1024, "thread_warp_size": 32,
-                   "max_shared_memory_per_block": 48 << 10, "registers_per_block": 1 << 16})
+                   "max_shared_memory_per_block": 48 << 10, "registers_per_block": _REGISTERS})
 
 
 def lower_cuda(mod: tvm.IRModule, sm: int) -> tuple[str, dict[str, tuple[Launch, ...]]]:
@@ -67,8 +68,16 @@ def _source(text: str) -> str:
     """TVM's kernels under our own prelude: theirs takes headers that are not where only NVRTC is."""
     kernels = text[text.index('extern "C" __global__') :]
     kernels = re.sub(r'extern "C" __global__[^;{]*;\n', "", kernels)  # declarations
+    kernels = re.sub(r"__launch_bounds__\((\d+)\)", _launch_bounds, kernels)
     prelude = (files("tvmconv.lower") / "prelude.cuh").read_text(encoding="ascii")
     return f"{prelude}\n{kernels.strip()}\n"
+
+
+def _launch_bounds(match: re.Match[str]) -> str:
+    """The bounds with which a thread has up to 128 registers: one more, and half of the threads would fit."""
+    threads = int(match.group(1))
+    blocks = _REGISTERS // (128 * threads)
+    return f"__launch_bounds__({threads}, {blocks})" if 1 <= blocks <= 4 else match.group()
 
 
 def _launches(func: tirx.PrimFunc) -> tuple[Launch, ...]:

@@ -7,13 +7,16 @@ from dataclasses import replace
 
 from tvm import te, tirx
 
-from tvmconv.ops import im2col, winograd
+from tvmconv.ops import im2col, implicit_gemm, winograd
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.placing import with_placed_result
 from tvmconv.ops.problem import Problem, join, split
 from tvmconv.ops.winograd import WinogradPacking
+
+# Algorithms whose sums have the pixels in one dimension, as ``im2col.flat`` says.
+FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums}
 
 
 def kernel_func(
@@ -27,14 +30,14 @@ def kernel_func(
     out_dtype: str,
 ) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when x is padded or widened),
-    ``conv``, ``y``; by im2col also ``columns``; by Winograd's algorithm also ``patches`` and ``products``,
-    and always ``pad``.
+    ``conv``, ``y``; by the algorithms in ``FLAT`` also ``columns``; by Winograd's also ``patches`` and
+    ``products``, and always ``pad``.
 
     Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.result_shape``, bias and
     slopes (there are some for "prelu") ``(groups, out_group)``.
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
-    done = im2col.flat(p) if algorithm == "im2col" else p  # what y and the weights are shaped for
+    done = im2col.flat(p) if algorithm in FLAT else p  # what y and the weights are shaped for
     w = te.placeholder(packing.shape(done), p.acc_dtype, name="w")
     b = channel_array(p, "b") if bias else None
     r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
@@ -44,7 +47,7 @@ def kernel_func(
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
         padded = _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x
-        acc = (im2col.sums if algorithm == "im2col" else _sums)(p, packing, padded, w)
+        acc = FLAT.get(algorithm, _sums)(p, packing, padded, w)
 
     def finish(*at):
         _, g, o, _ = split(done, at)
