@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 enum { OK, INVALID_VALUE, OUT_OF_MEMORY, NO_DEVICE = 100, NO_BINARY = 209, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 enum { PAGE = 4096, DEVICES = 2, CANARY = 0xFF, EM_CUDA = 190 };
@@ -18,7 +19,7 @@ typedef struct { const char *name; unsigned grid[3], block[3]; void *stream; int
 typedef void (*emulated)(void **, const unsigned *, const unsigned *);
 
 /* What a test sets and reads. */
-int fake_devices = DEVICES, fake_sm = 90, fake_flush_start, fake_loads, fake_launches, fake_allocations;
+int fake_devices = DEVICES, fake_sm = 90, fake_wrong, fake_flush_start, fake_loads, fake_launches, fake_allocations;
 size_t fake_memory = (size_t)1 << 30;
 launch fake_launch[4096];
 
@@ -52,6 +53,23 @@ int cuCtxPopCurrent_v2(void **context) {
 int cuCtxGetDevice(int *device) {
   if (!depth) return INVALID_CONTEXT;
   return *device = (int)((int *)stack[depth - 1] - contexts), OK;
+}
+int cuDeviceGetName(char *name, int size, int device) {
+  return (void)device, snprintf(name, (size_t)size, "no GPU: emulated on the CPU"), OK;
+}
+int cuDriverGetVersion(int *version) { return *version = 12000, OK; }
+
+/* Events are times on this machine's clock: launches are over when they return. */
+int cuEventCreate(void **event, unsigned flags) { return (void)flags, *event = calloc(1, sizeof(double)), OK; }
+int cuEventRecord(double *event, void *stream) {
+  struct timespec now;
+  (void)stream;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return *event = (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6, OK;
+}
+int cuEventSynchronize(void *event) { return (void)event, OK; }
+int cuEventElapsedTime(float *milliseconds, const double *start, const double *stop) {
+  return *milliseconds = (float)(*stop - *start), OK;
 }
 int cuStreamSynchronize(void *stream) { return (void)stream, OK; }
 
@@ -112,6 +130,9 @@ int cuMemFree_v2(uintptr_t pointer) {
 }
 int cuMemcpyHtoD_v2(uintptr_t to, const void *from, size_t bytes) { return memcpy((void *)to, from, bytes), OK; }
 int cuMemcpyDtoH_v2(void *to, uintptr_t from, size_t bytes) { return memcpy(to, (void *)from, bytes), OK; }
+int cuMemcpyDtoDAsync_v2(uintptr_t to, uintptr_t from, size_t bytes, void *stream) {
+  return (void)stream, memcpy((void *)to, (void *)from, bytes), OK;
+}
 
 /* A library is its ELF file: code for this device, or there is none to load. */
 int cuLibraryLoadData(void **library, const void *code, void *a, void **b, unsigned c, void *d, void **e, unsigned f) {
@@ -142,6 +163,7 @@ int cuLaunchKernel(void *kernel, unsigned gx, unsigned gy, unsigned gz, unsigned
   snprintf(symbol, sizeof symbol, "emu_%s", (const char *)kernel);
   emulated run = (emulated)dlsym(RTLD_DEFAULT, symbol);
   if (!run) return NOT_FOUND;
+  if (fake_wrong) --grid[0];                          /* a kernel that leaves out its last block */
   run(params, grid, threads);
   return OK;
 }

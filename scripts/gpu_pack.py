@@ -1,0 +1,93 @@
+"""Make the folder that scripts/gpu_check.sh runs on a machine with a GPU: libraries, the runtime, the checks.
+
+Usage: python scripts/gpu_pack.py FOLDER [--target cuda-sm_80,cuda-sm_90]
+
+The machine with the GPU needs a driver, Python 3.10 and numpy; no compiler and no internet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import tvmconv
+from tvmconv.artifact.library import Library
+from tvmconv.codegen.kernel import build_kernel
+from tvmconv.compiler import default_name
+from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs import parse_spec
+
+HERE = Path(__file__).parent
+TARGET = "cuda-sm_75,cuda-sm_80,cuda-sm_86,cuda-sm_89,cuda-sm_90"
+# What is timed: a kind, and layers; {n} is the batch.
+DEPTHWISE = [
+    f"conv2d:{{n}}x{size}x{size}x{c}:o{c}:k3x3:s{stride}:p{dilation}:d{dilation}:g{c}:NHWC:float32"
+    for size, c, stride, dilation in (
+        (112, 32, 1, 1), (112, 64, 2, 1), (56, 128, 1, 1), (56, 128, 2, 1), (28, 256, 1, 1), (28, 256, 2, 1),
+        (14, 512, 1, 1), (14, 512, 2, 1), (7, 1024, 1, 1), (56, 128, 1, 2), (28, 256, 1, 4),
+    )
+]  # fmt: skip
+POINTWISE = [
+    f"conv2d:{{n}}x{size}x{size}x{c}:o{o}:k1x1:NHWC:{{dtype}}"
+    for size, c, o in ((112, 32, 64), (56, 128, 128), (28, 256, 256), (14, 512, 512), (7, 1024, 1024))
+]
+GROUPED = [
+    f"conv2d:{{n}}x{size}x{size}x{c}:o{c}:k3x3:p1:g{g}:NHWC:float32"
+    for size, c, g in ((56, 128, 32), (28, 256, 32), (14, 512, 32), (56, 128, 4), (28, 256, 8))
+]
+_WITH_NAIVE = ("depthwise", "pointwise", "grouped")
+FUSED = ":bias:hard_swish"
+
+
+def layers() -> dict[str, dict[str, str]]:
+    """Descriptors to time, by kind and name."""
+    kinds: dict[str, list[str]] = {"depthwise": [], "pointwise": [], "pointwise fp16": [], "grouped": []}
+    for n in (1, 32):
+        kinds["depthwise"] += [text.format(n=n) for text in DEPTHWISE]
+        kinds["pointwise"] += [text.format(n=n, dtype="float32") for text in POINTWISE]
+        kinds["pointwise fp16"] += [text.format(n=n, dtype="float16") for text in POINTWISE]
+        kinds["grouped"] += [text.format(n=n) for text in GROUPED]
+    kinds["fused epilogue"] = [text + FUSED for text in (*kinds["depthwise"], *kinds["pointwise"])]
+    return {kind: {default_name(parse_spec(text)): text for text in texts} for kind, texts in kinds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default=TARGET)
+    arguments = parser.parse_args()
+    kinds = (HERE / "gpu_kinds.txt").read_text().splitlines()
+    checked = [line for line in kinds if line and not line.startswith("#")]
+    pack(arguments.folder, arguments.target, checked, layers())
+    print(f"{arguments.folder}: copy it to the machine with the GPU, and run gpu_check.sh there")
+
+
+def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[str, str]]) -> None:
+    """Make the folder, with the kinds to check and the layers to time."""
+    folder.mkdir(parents=True)
+    tvmconv.compile(checked, target).export(folder / "kinds.so")
+    named = {name: text for kind in timed.values() for name, text in kind.items()}
+    tvmconv.compile(named, target).export(folder / "layers.so")
+    plain = {name: text for kind in _WITH_NAIVE for name, text in timed.get(kind, {}).items()}
+    naive(plain, target).export(folder / "naive.so")
+    (folder / "layers.json").write_text(json.dumps(timed, indent=1))
+    for file in ("gpu_check.py", "gpu_check.sh"):
+        shutil.copy2(HERE / file, folder)
+    keep = shutil.ignore_patterns("__pycache__", "bench", "cli", "codegen", "lower", "onnx", "tuning")
+    package = folder / "tvmconv"
+    shutil.copytree(Path(tvmconv.__file__).parent, package, ignore=keep)
+
+
+def naive(named: dict[str, str], target: str) -> Library:
+    """One thread an output, nothing shared: what anybody writes first."""
+    machine = resolve(target)
+    choice = Choice("direct", {"channels": 1, "width": 1})
+    kernels = {name: build_kernel(parse_spec(text), machine, choice) for name, text in named.items()}
+    return Library(kernels, machine)
+
+
+if __name__ == "__main__":
+    main()
