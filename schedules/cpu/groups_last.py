@@ -30,6 +30,8 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "groups_last"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_LONG_ROW = 48  # pixels
+_WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -50,22 +52,24 @@ def space(p: Problem, machine: Machine) -> Space:
         "block": sorted({*(min(v * lanes, channels) for v in range(1, 9)), default["block"]}),
         "taps": list(range(1, min(2, len(p.kernel)) + 1)),
         "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
+        "walk": list(_WALKS) if len(p.spatial) > 1 else [default["walk"]],
     }
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: rows of a strip, pixels and channels of the register tile, innermost dims of
-    taps written out, order of tasks. Raises ValueError where it does not fit."""
+    taps written out, order of tasks, order of a task's tiles. Raises ValueError where it does not fit."""
     lanes, channels = _lanes(p, machine), p.groups * p.out_group
     rows, width, vectors = tile_of(p, machine, lanes)
     default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels), "taps": 1,
-               "order": _ORDERS[1]}
+               "order": _ORDERS[1], "walk": _walk(p)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, rows=_height(p), width=p.out_spatial[-1], taps=len(p.kernel))
     require_block(point, lanes, channels)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    require(point["walk"] in _WALKS, point, "walk", " or ".join(_WALKS))
     return Plan(STRATEGY, Packing(block, across_groups=True),
                 lambda sch: schedule(sch, p, lanes, **point), point)
 
@@ -79,10 +83,15 @@ def _height(p: Problem) -> int:
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
+def _walk(p: Problem) -> str:
+    """Down, where each input row is in the nearest cache for all its taps; or across long rows, which
+    prefetching keeps up with, if a stride does not leave too little to do for what is read."""
+    return "across" if p.out_spatial[-1] >= _LONG_ROW and p.stride[-1] == 1 else "down"
+
+
 def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     """(rows of a strip, pixels, vectors of channels).
 
-    A strip of rows is walked downwards, so that each input row is in the nearest cache for all its taps.
     Half the registers hold sums: the others hold what is loaded ahead.
     """
     sums = machine.vector_registers // 2
@@ -97,7 +106,8 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, *, rows: int, width: int, block: int, taps: int, order: str
+    sch: Schedule, p: Problem, lanes: int, *, rows: int, width: int, block: int, taps: int, order: str,
+    walk: str,
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if p.padded or p.widened:
@@ -111,8 +121,9 @@ def schedule(
         ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
         outer, row_tile = [*outer[:-1], ro], [ri]
     tasks = [n, *outer, co] if order == "channels" else [n, co, *outer]
-    sch.reorder(*tasks, xo, *row_tile, xi, ci)
-    last = row_tile[0] if row_tile else xo
+    walked = [xo, *row_tile] if walk == "down" else [*row_tile, xo]
+    sch.reorder(*tasks, *walked, xi, ci)
+    last = walked[-1]
     peel_borders(sch, xo, p, rank - 1, width)
     peel_tail(sch, co, p.groups * p.out_group, block)
     vector_tile(sch, ci, lanes, block)

@@ -9,6 +9,7 @@ import numpy as np
 
 from tvmconv.bench.models import Layer, first, laid_out
 from tvmconv.dtypes import numpy_dtype, widened
+from tvmconv.runtime import arrays
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,9 @@ class Way:
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype, fill: np.ndarray | None = None) -> np.ndarray:
-    """An array on a cache line, as the other engines' allocators give; `fill` is copied in."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    raw = np.zeros(size + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    out = raw[start : start + size].view(dtype).reshape(shape)
-    if fill is not None:
-        out[...] = fill
+    """An array as our runtime allocates it, as the other engines' own allocators do; `fill` is copied in."""
+    out = arrays.empty(shape, dtype, int(np.prod(shape)) * dtype.itemsize)
+    out[...] = 0 if fill is None else fill
     return out
 
 

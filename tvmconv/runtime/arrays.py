@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import sys
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from tvmconv.dtypes import BFLOAT16, name_of, numpy_dtype
 from tvmconv.errors import SpecError
 
 ALIGNMENT = 64  # of what the runtime allocates
+_PAGE = 4096
+_STEP = 11 * ALIGNMENT  # from one array's place in its page to the next one's; no power of two is a few of it
+_places = itertools.count()
 _NUMPY_HEARS = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
 _CPU_DEVICES = (1, 3, 11, 13)  # DLPack: CPU, and host memory pinned for, or shared with, a device
 
@@ -124,10 +128,18 @@ def address(array: np.ndarray[Any, Any]) -> int:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarray[Any, Any]:
-    """A new array whose data are aligned to a cache line; NumPy's own are not, and vectors would straddle."""
-    memory = np.empty(nbytes + ALIGNMENT, np.uint8)
+    """A new array whose data are aligned to a cache line; NumPy's own are not, and vectors would straddle.
+
+    Large ones begin at different places of their page. A CPU takes a load for one of what was just stored
+    where the lowest 12 bits of their addresses are equal; of two arrays that begin alike, whose rows lie a
+    power of two apart, that is nearly every load.
+    """
+    if nbytes < _PAGE:
+        memory, place = np.empty(nbytes + ALIGNMENT, np.uint8), 0
+    else:
+        memory, place = np.empty(nbytes + _PAGE, np.uint8), next(_places) * _STEP % _PAGE
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    return np.ndarray(shape, dtype, memory, -start % ALIGNMENT)
+    return np.ndarray(shape, dtype, memory, (place - start) % (ALIGNMENT if nbytes < _PAGE else _PAGE))
 
 
 def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
