@@ -18,7 +18,7 @@ from tvmconv.checks import (
     read_shape,
     window_padding,
 )
-from tvmconv.descriptor import ITEMSIZE
+from tvmconv.dtypes import ITEMSIZE
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
 from tvmconv.window import WindowSpec

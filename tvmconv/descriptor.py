@@ -21,12 +21,8 @@ if TYPE_CHECKING:
 LAYOUTS: dict[int, tuple[str, str]] = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 LAYOUT_NAMES = tuple(name for pair in LAYOUTS.values() for name in pair)
 
-# Bytes an element. bfloat16 has no NumPy type of its own, so the table is by name.
-ITEMSIZE: dict[str, int] = {
-    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1, "int32": 4,
-}  # fmt: skip
-OUT_DTYPES = tuple(ITEMSIZE)
-DTYPES = tuple(name for name in ITEMSIZE if name != "int32")
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8")
+OUT_DTYPES = (*DTYPES, "int32")
 
 # Name -> default parameters; None where they must be given (clip's lo and hi).
 ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
@@ -216,13 +212,13 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
     if token in LAYOUT_NAMES:
         return {"layout": token}
     dtype, slash, out_dtype = token.partition("/")
-    if dtype in ITEMSIZE and (not slash or out_dtype in ITEMSIZE):
+    if dtype in OUT_DTYPES and (not slash or out_dtype in OUT_DTYPES):
         return {"dtype": dtype, **({"out_dtype": out_dtype} if slash else {})}
     if token.partition("=")[0] in ACTIVATIONS:
         return {"activation": canonical_activation(token)}
     if token in ALGORITHMS:
         return {"algorithm": token}
-    names = (*LAYOUT_NAMES, *ITEMSIZE, *FLAGS, *ACTIVATIONS, *ALGORITHMS)
+    names = (*LAYOUT_NAMES, *OUT_DTYPES, *FLAGS, *ACTIVATIONS, *ALGORITHMS)
     raise SpecError(
         f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op, sh with sizes, "
         f"a layout, a dtype, bias, residual, an activation or an algorithm{_hint(token, names)}"

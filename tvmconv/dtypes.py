@@ -12,6 +12,12 @@ import numpy as np
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")], align=True)
 
+ITEMSIZE = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
+}  # fmt: skip
+"""Bytes an element."""
+
 # What sums are held in.
 ACCUMULATORS = {
     "float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32",

@@ -17,8 +17,8 @@ from tvmconv.checks import (
     read_shape,
     window_padding,
 )
-from tvmconv.descriptor import ITEMSIZE, unknown
-from tvmconv.dtypes import FLOATS
+from tvmconv.descriptor import unknown
+from tvmconv.dtypes import FLOATS, ITEMSIZE
 from tvmconv.errors import SpecError
 from tvmconv.spec import Ints, Padding
 from tvmconv.window import WindowSpec

@@ -23,17 +23,17 @@ from tvmconv.checks import (
 from tvmconv.descriptor import (
     ACTIVATIONS,
     DTYPES,
-    ITEMSIZE,
     OUT_DTYPES,
     canonical_activation,
     format_spec,
     parse_activation,
     parse_descriptor,
 )
+from tvmconv.dtypes import ITEMSIZE
 from tvmconv.errors import SpecError
 from tvmconv.window import WindowSpec
 
-__all__ = ["ACTIVATIONS", "ITEMSIZE", "ConvSpec", "depthwise", "parse_activation", "pointwise"]
+__all__ = ["ACTIVATIONS", "ConvSpec", "depthwise", "parse_activation", "pointwise"]
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tvmconv.descriptor import ITEMSIZE, LAYOUT_NAMES, NAMED_PADDINGS, shown, unknown
+from tvmconv.descriptor import LAYOUT_NAMES, NAMED_PADDINGS, OUT_DTYPES, shown, unknown
 from tvmconv.errors import SpecError
 
 _NUMBER = r"\d{1,12}"
@@ -63,7 +63,7 @@ class Grammar:
             return self.flags[token], True
         if token in LAYOUT_NAMES:
             return "layout", token
-        if token in ITEMSIZE:
+        if token in OUT_DTYPES:
             return "dtype", token
         letters = re.match(r"[a-z]*", token)[0]  # type: ignore[index]
         rest = token[len(letters):]

@@ -9,16 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.artifact.device import DeviceCode
+from tvmconv.dtypes import ITEMSIZE
 from tvmconv.errors import SpecError
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
-
-# Bytes an element. bfloat16 has no NumPy type of its own, so the table is by name.
-ITEMSIZE: dict[str, int] = {
-    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
-    "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1,
-}  # fmt: skip
 
 PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
 

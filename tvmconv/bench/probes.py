@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvmconv.artifact.kernel import ITEMSIZE, Kernel, Param
+from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.artifact.library import Library
+from tvmconv.dtypes import ITEMSIZE
 from tvmconv.schedules.machines import Machine
 
 TASKS = 16

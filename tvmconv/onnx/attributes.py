@@ -23,16 +23,13 @@ def conv_spec(
     x_shape: Sequence[int],
     w_shape: Sequence[int],
     *,
-    bias: bool,
-    dtype: str = "float32",
-    residual: bool = False,
-    activation: str | None = None,
     layout: str = "NCHW",
+    **options: Any,
 ) -> ConvSpec:
     """The spec of a Conv node.
 
     ``x_shape`` (N, C, *spatial) and ``w_shape`` (O, C/group, *kernel) are ONNX's; ``layout`` is that of the
-    spec. Raises SpecError, which names the node.
+    spec. ``options`` are ConvSpec's, of what the node does not say. Raises SpecError, which names the node.
     """
     x, w = tuple(x_shape), tuple(w_shape)
     try:
@@ -45,7 +42,7 @@ def conv_spec(
         pads = padding(found, x[2:], kernel, strides, dilations)
         return ConvSpec(
             shape_in(layout, x), w[0], kernel, stride=strides, padding=pads, dilation=dilations, groups=group,
-            layout=layout, dtype=dtype, bias=bias, residual=residual, activation=activation,
+            layout=layout, **options,
         )  # fmt: skip
     except SpecError as error:
         raise SpecError(f"node {node_name(node)}: {error}") from None

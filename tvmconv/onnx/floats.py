@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,9 +68,8 @@ def conv_layer(
         taken.add(id(added.node))
     spec = describe(
         node, x_shape, w_shape, bias=folded if constant else bool(bias_value), dtype=dtype,
-        residual="residual" in inputs, activation=activation, layout=layout,
+        residual="residual" in inputs, activation=activation, shuffle=shuffle, layout=layout,
     )  # fmt: skip
-    spec = replace(spec, shuffle=shuffle)
     weights, computed = {}, {}
     if constant:
         weights["w"] = weights_in(spec, _scaled(spec, w, scale))

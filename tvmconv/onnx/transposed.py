@@ -20,16 +20,13 @@ def transposed_spec(
     x_shape: Sequence[int],
     w_shape: Sequence[int],
     *,
-    bias: bool,
-    dtype: str = "float32",
-    residual: bool = False,
-    activation: str | None = None,
     layout: str = "NCHW",
+    **options: Any,
 ) -> ConvSpec:
     """The spec of a ConvTranspose node.
 
     ``x_shape`` (N, C, *spatial) and ``w_shape`` (C, O/group, *kernel) are ONNX's; ``layout`` is that of the
-    spec. Raises SpecError, which names the node.
+    spec. ``options`` are ConvSpec's, of what the node does not say. Raises SpecError, which names the node.
     """
     x, w = tuple(x_shape), tuple(w_shape)
     try:
@@ -41,8 +38,8 @@ def transposed_spec(
         pads, extra = _cropped(found, x[2:], kernel, strides, dilations)
         return ConvSpec(
             shape_in(layout, x), w[1] * group, kernel, stride=strides,
-            padding=pads, output_padding=extra, dilation=dilations, groups=group, layout=layout, dtype=dtype,
-            bias=bias, residual=residual, activation=activation, transposed=True,
+            padding=pads, output_padding=extra, dilation=dilations, groups=group, layout=layout,
+            transposed=True, **options,
         )  # fmt: skip
     except SpecError as error:
         raise SpecError(f"node {node_name(node)}: {error}") from None

@@ -8,8 +8,7 @@ from math import prod
 
 from tvm import te, tirx
 
-from tvmconv.descriptor import ITEMSIZE
-from tvmconv.dtypes import ACCUMULATORS, FLOATS
+from tvmconv.dtypes import ACCUMULATORS, FLOATS, ITEMSIZE
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.pool_spec import PoolSpec
 

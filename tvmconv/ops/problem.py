@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from tvmconv.dtypes import ACCUMULATORS
-from tvmconv.spec import ITEMSIZE, ConvSpec
+from tvmconv.dtypes import ACCUMULATORS, ITEMSIZE
+from tvmconv.spec import ConvSpec
 
 
 @dataclass(frozen=True)
