@@ -11,6 +11,7 @@ from typing import Any
 
 import edge
 import pytest
+from cli_tools import tool
 
 import tvmconv
 
@@ -95,3 +96,22 @@ def test_runtime_in_python(target: str, tmp_path: Path) -> None:
         refused = run_python(arch, "cortex-a53", path, names)
         assert "needs " in refused["error"] and "asimddp" in refused["error"]
         assert "--target aarch64-generic" in refused["error"]
+
+
+def test_sizes_of_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One layer, and a whole network's: what goes over the wire to a board."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    from bench_networks import mobilenet_v2
+
+    specs = list(dict.fromkeys(layer.spec(epilogue="full") for layer in mobilenet_v2()))
+    depthwise = next(spec for spec in specs if spec.groups > 1)
+    one = tvmconv.compile(depthwise, "cortex-a72").export(tmp_path / "one.so")
+    whole = tvmconv.compile(specs, "cortex-a72").export(tmp_path / "whole.so")
+    assert one.stat().st_size < 64 << 10 and whole.stat().st_size < 2 << 20
+
+
+def test_run_on_the_wrong_architecture_says_what_to_do(tmp_path: Path) -> None:
+    library = tvmconv.compile({"dw": edge.SPECS["dw"]}, "cortex-a53").export(tmp_path / "arm.so")
+    done = tool("run", library)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "is for aarch64 (cortex-a53)" in done.stderr and "run it there" in done.stderr

@@ -53,9 +53,10 @@ def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: i
 
 
 def _multiply_add(dtype: str) -> Callable:
-    from tvmconv.lower.dots import dot2
+    from tvmconv.lower.dots import DOTS
 
-    return (lambda a, b, c: a + dot2(a, b)) if dtype == "int32" else (lambda a, b, c: a * b + c)
+    pairs = DOTS["pmaddwd"]
+    return (lambda a, b, c: a + pairs.of(a, b)) if dtype == "int32" else (lambda a, b, c: a * b + c)
 
 
 def _fma_func(dtype: str, lanes: int, vectors: int) -> Any:

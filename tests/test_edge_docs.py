@@ -1,0 +1,68 @@
+"""The guide to boards does what it says: its commands, in order, under qemu."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import edge
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+GUIDE = ROOT / "tvmconv" / "docs" / "edge.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The folder where all shell blocks ran, and what each printed."""
+    edge.emulator("aarch64")
+    edge.zig("aarch64-linux-gnu.2.17")
+    folder = tmp_path_factory.mktemp("guide")
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "arm64-root").symlink_to(edge.root("aarch64"))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    said = []
+    for language, text in BLOCKS:
+        if language == "sh":
+            result = edge.run("bash", "-euo", "pipefail", "-c", text, cwd=folder,
+                              env={**os.environ, "PATH": path})  # fmt: skip
+            assert result.returncode == 0, (text, result.stderr)
+            said.append(result.stdout)
+    return folder, said
+
+
+def test_commands(done: tuple[Path, list[str]]) -> None:
+    _, said = done
+    chosen = [re.findall(r"kernels for (\S+)", text) for text in said]
+    assert [names for names in chosen if names] == [
+        ["cortex-a72"], ["cortex-a53", "cortex-a76"], ["cortex-a72"],
+    ]  # fmt: skip
+    sums = {number for text in said for number in re.findall(r"sum (\S+),", text)}
+    assert len(sums) == 1, "every variant computes the same"
+
+
+def test_python_on_the_board(done: tuple[Path, list[str]]) -> None:
+    (program,) = (text for language, text in BLOCKS if language == "python")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TVMCONV_QEMU_CPU": "cortex-a72"}
+    result = edge.run(done[0] / "arm64-root" / "python3", "-c", program, cwd=done[0], env=environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[0] == "cortex-a72"
+
+
+def test_example_is_cxx_too(done: tuple[Path, list[str]]) -> None:
+    if not shutil.which("c++"):
+        pytest.skip("no c++")
+    strict = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", done[0]]
+    result = edge.run("c++", "-x", "c++", strict, ROOT / "scripts" / "edge_example.c")
+    assert result.returncode == 0, result.stderr
+
+
+def test_targets_named_in_the_table_are_there() -> None:
+    from tvmconv.schedules.machines import names
+
+    table = re.findall(r"^\| .* \| `(\S+?)`.*\|$", GUIDE.read_text(encoding="utf-8"), re.M)
+    assert len(table) == 7 and set(table) <= set(names())
