@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
+from functools import cache
 
 from tvmconv.errors import TargetError
-from tvmconv.runtime.cpu import host_arch
 
 PREFIX = "cuda-"
 
@@ -41,38 +41,40 @@ class GpuMachine:
 
 
 def _row(sm: int, multiprocessors: int, fma_lanes: int, threads: int, bandwidth: int) -> GpuMachine:
+    from tvmconv.runtime.cpu import host_arch  # needs numpy, which a table does not
+
     arch = host_arch()
     return GpuMachine(f"{PREFIX}sm_{sm}", (sm,), multiprocessors, fma_lanes, threads, bandwidth, arch,
                       f"{arch}-linux-gnu", f"{arch}-linux-gnu.2.17")
 
 
-_PRESETS = {
-    m.name: m
-    for m in (
+@cache
+def _presets() -> dict[str, GpuMachine]:
+    rows = (
         _row(75, 40, 64, 1024, 320),  # T4
         _row(80, 108, 64, 2048, 2039),  # A100
         _row(86, 84, 128, 1536, 936),  # RTX 3090, A10
         _row(89, 128, 128, 1536, 1008),  # RTX 4090, L4
         _row(90, 132, 128, 2048, 4800),  # H100, H200
     )
-}
+    return {row.name: row for row in rows}
 
 
 def names() -> list[str]:
     """Every single target; ``resolve`` takes several of them, joined by commas, as well."""
-    return list(_PRESETS)
+    return list(_presets())
 
 
 def resolve(name: str) -> GpuMachine:
     """The machine of a name as "cuda-sm_80" or "cuda-sm_80,cuda-sm_90". Raises TargetError."""
     rows = []
     for part in dict.fromkeys(name.split(",")):
-        if part not in _PRESETS:
-            near = difflib.get_close_matches(part, _PRESETS, n=2, cutoff=0.7)
+        if part not in _presets():
+            near = difflib.get_close_matches(part, _presets(), n=2, cutoff=0.7)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             among = "" if part == name else f" in {name!r}"
-            raise TargetError(f"target: {part!r}{among}, expected one of {', '.join(_PRESETS)}{hint}")
-        rows.append(_PRESETS[part])
+            raise TargetError(f"target: {part!r}{among}, expected one of {', '.join(_presets())}{hint}")
+        rows.append(_presets()[part])
     rows.sort(key=lambda row: row.sms)
     sms = tuple(row.sms[0] for row in rows)
     return replace(rows[0], name=",".join(row.name for row in rows), sms=sms)

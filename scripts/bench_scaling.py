@@ -45,8 +45,9 @@ def exponent(values: Sequence[float], cost: Sequence[float]) -> float:
 
 
 def show_curves(layers: Sequence[dict]) -> None:
-    """Print each curve of a table's ``layers``: our µs, and µs for each unit over that of the largest."""
-    us = {row["descriptor"]: row["engines"][OURS]["us"] for row in layers if OURS in row["engines"]}
+    """Print each curve of a table's ``layers``: our µs, the least of the rounds, and µs for each unit over
+    that of the largest."""
+    us = {row["descriptor"]: row["engines"][OURS]["min_us"] for row in layers if OURS in row["engines"]}
     for curve in curves():
         cost = [us[str(spec)] for spec in curve.specs if str(spec) in us]
         if len(cost) < len(curve.specs):

@@ -150,7 +150,7 @@ def test_growth(bench, capsys):
         flops = [spec.flops for spec in curve.specs]
         assert [f // flops[0] * curve.values[0] for f in flops] == list(curve.values)
     rows = [
-        {"descriptor": str(spec), "engines": {"ours": {"us": 2.0 * value}}}
+        {"descriptor": str(spec), "engines": {"ours": {"min_us": 2.0 * value}}}
         for value, spec in zip(curves[0].values, curves[0].specs, strict=True)
     ]
     scaling.show_curves(rows)

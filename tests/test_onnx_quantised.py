@@ -14,6 +14,7 @@ from onnx_models import Net, check_layers, small_network
 from tvmconv.onnx import compile_model, verify_model
 from tvmconv.onnx.agreement import verify_extraction
 from tvmconv.onnx.extraction import extract
+from tvmconv.onnx.timing import runtime_times
 from tvmconv.spec import ConvSpec
 
 SHAPE = (1, 3, 17, 12)
@@ -68,6 +69,15 @@ def test_quantised_models(quantised, name, types):
     module = compile_model(quantised[name], layout="NHWC", bake_weights=True).load()
     results = verify_model(quantised[name], module, x)
     assert len(results) == len(found.layers) and all(result.ok for result in results), results
+
+
+def test_times_of_a_quantised_model(quantised):
+    """onnxruntime's profiler calls fused nodes by other names; each layer's time is found."""
+    found = extract(quantised["qdq"])
+    x = np.random.default_rng(1).standard_normal(SHAPE).astype(np.float32)
+    times = runtime_times(found, x, repeat=2)
+    assert set(times.layers) == {layer.name for layer in found.layers}
+    assert all(seconds > 0 for seconds in times.layers.values())
 
 
 def test_a_wrong_integer_kernel_is_found(quantised):

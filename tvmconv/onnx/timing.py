@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Module
 
 _SUFFIX = "_kernel_time"  # of the profiler's events that are a node's computation
+_FUSED = re.compile(r"_token_\d+$")  # what an optimised quantised model adds to a node's name
 _REORDERS = ("ReorderInput", "ReorderOutput")  # between onnxruntime's own blocked layout and the model's
 
 
@@ -90,7 +92,7 @@ def _medians(events: list[dict]) -> tuple[dict[str, float], float]:
     reorders = set()
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX):
-            name = event["name"][: -len(_SUFFIX)]
+            name = _FUSED.sub("", event["name"][: -len(_SUFFIX)])
             times.setdefault(name, []).append(event["dur"] * 1e-6)
             if event["args"].get("op_name") in _REORDERS:
                 reorders.add(name)
