@@ -124,6 +124,48 @@ def test_random_specs(drawn):
     check(*compiled(dict.fromkeys(filled(text, types) for text, types in texts)))
 
 
+CLAMPS = ["relu", "relu6", "clip=-2.5,1.25", "clip=0.5,9", "clip=-inf,-1"]
+CURVES = ["leaky_relu=0.2", "sigmoid", "hard_sigmoid", "hard_swish", "silu", "tanh", "gelu", "gelu_tanh"]
+
+
+def test_activations_act_on_real_numbers():
+    texts = [f"conv2d:1x7x8x20:o19:k3x3:p1:NHWC:{types}:bias:{activation}"
+             for types in ("uint8/int8", "int8") for activation in [*CLAMPS, *CURVES]]  # fmt: skip
+    texts += ["conv2d:1x12x7x18:o10:k3x3:p1:NCHW:uint8:silu", "conv2d:1x9x8x16:o16:k3x3:g16:NHWC:int8:relu6"]
+    texts += [f"conv2d:1x7x8x20:o19:k1x1:NHWC:uint8/int32:bias:{clamp}" for clamp in ("relu", "clip=-9999,3000")]
+    module, pairs = compiled(texts)
+    for spec, function in pairs:
+        arrays = random_arrays(spec, arguments_of(function), "normal", 1)
+        arrays["x_zero_point"] = np.array([125 if spec.dtype == "uint8" else -3], spec.dtype)
+        arrays["w_zero_point"] = np.full(spec.out_channels, 2, np.int8)
+        if spec.out_dtype != "int32":
+            arrays["y_zero_point"] = np.array([20], spec.out_dtype)  # so that most results are within limits
+        expected = quantised_reference(spec, **arrays)
+        exact = any(spec.activation == clamp for clamp in [*CLAMPS, "clip=-9999,3000"])
+        off = np.abs(function(*operands_of(arrays)) - expected)
+        # A curve's own error may carry a result over a half.
+        assert off.max() <= (0 if exact else 1) and np.count_nonzero(off) <= off.size // 500, spec
+        assert len(np.unique(expected)) > 12
+    assert all(found.ok for found in verify(module))
+
+
+def test_a_clamp_between_dequantised_and_quantised():
+    """By onnxruntime, one operator after the other."""
+    rng = np.random.default_rng(2)
+    x, w = rng.integers(0, 256, (1, 8, 6, 7), np.uint8), rng.integers(-60, 61, (6, 8, 3, 3)).astype(np.int8)
+    feeds = {"x": x, "xs": np.float32(0.02), "xz": np.uint8(130), "w": w, "ws": np.float32(0.015),
+             "wz": np.int8(0), "ys": np.float32(0.0625), "yz": np.uint8(20)}  # fmt: skip
+    _, [(_, function)] = compiled(["conv2d:1x8x6x7:o6:k3x3:NCHW:uint8:clip=-1,6"])
+    y = function(x, w, None, *(feeds[n] for n in ("xs", "xz", "ws", "wz", "ys", "yz")))
+    sums = session_output(helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"]),
+                          {n: np.asarray(feeds[n]) for n in ("x", "w", "xz", "wz")})  # fmt: skip
+    real = np.clip(sums * np.float32(0.02 * 0.015), -1, 6).astype(np.float32)
+    expected = session_output(helper.make_node("QuantizeLinear", ["r", "ys", "yz"], ["y"]),
+                              {"r": real, "ys": np.asarray(feeds["ys"]), "yz": np.asarray(feeds["yz"])})
+    assert np.abs(y.astype(int) - expected).max() <= 1 and (y == expected).mean() > 0.99
+    assert y.min() == 4 and y.max() == 116
+
+
 @pytest.mark.parametrize("target", PRESETS)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_extremes_do_not_saturate(layout, target):
@@ -283,7 +325,10 @@ def test_one_number_stands_for_every_channel(quantised):
 
 @pytest.mark.parametrize("text, message", [
     ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8/float32", "out_dtype: 'float32'"),
-    ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8:relu", "activation: 'relu'"),
+    ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8:prelu", "activation: 'prelu'"),
+    ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8:residual", "residual: True"),
+    ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8/int32:sigmoid", "relu, relu6 or a clip to integers"),
+    ("conv2d:1x6x6x8:o5:k3x3:NHWC:uint8/int32:clip=0.5,2", "relu, relu6 or a clip to integers"),
     ("conv2d:1x6x6x8:o5:k3x3:NHWC:float32:wuint8", "weight_dtype: 'uint8', expected one of float32"),
     ("conv2d:1x6x6x8:o5:k3x3:NHWC:float32/int8", "out_dtype: 'int8'"),
 ])  # fmt: skip

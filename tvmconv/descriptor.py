@@ -88,6 +88,16 @@ def parse_activation(activation: str) -> tuple[str, tuple[float, ...]]:
     return _activation(activation)
 
 
+def clamp_of(activation: str | None) -> tuple[float, float] | None:
+    """(lo, hi) of an activation that keeps values within bounds and does nothing else; None for others.
+    Without an activation they are infinite."""
+    if activation is None:
+        return -math.inf, math.inf
+    name, params = parse_activation(activation)
+    bounds = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0), "clip": params}.get(name)
+    return None if bounds is None else (bounds[0], bounds[1])
+
+
 def _activation(activation: Any) -> tuple[str, tuple[float, ...]]:
     if isinstance(activation, str):
         name, equals, text = activation.partition("=")

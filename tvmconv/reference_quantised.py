@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tvmconv.reference import Float64, conv_reference, shuffled_channels
+from tvmconv.descriptor import clamp_of
+from tvmconv.reference import Float64, activate, conv_reference, shuffled_channels
 from tvmconv.spec import ConvSpec
 
 
@@ -25,7 +26,8 @@ def quantised_reference(
     y_zero_point: ArrayLike = 0,
 ) -> Float64:
     """What ``spec``, with 8-bit x, makes of the arrays: ONNX's ConvInteger, or QLinearConv where the result
-    is of 8 bits too. Scales and zero points of w: one number, or one for each output channel.
+    is of 8 bits too; its activation acts on the real numbers before they are quantised, and of int32 sums on
+    the sums. Scales and zero points of w: one number, or one for each output channel.
 
     The values of the result, in float64. Raises SpecError for arrays that do not fit.
     """
@@ -46,11 +48,18 @@ def quantised_reference(
     sums = sums.astype(np.int32)  # wraps, as 32-bit sums do
     order, axis = shuffled_channels(spec), -1 if spec.channels_last else 1
     if spec.out_dtype == "int32":
-        return sums.astype(np.float64).take(order, axis)
+        values = sums.astype(np.float64).take(order, axis)
+        return values if spec.activation is None else activate(spec.activation, values)
     xf, wf, yf = (np.asarray(s, np.float32).reshape(-1) for s in (x_scale, w_scale, y_scale))
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        multiplier = by_channel(np.float32(1) * xf * wf / yf, spec.rank)
-        values = np.rint(sums.astype(np.float32) * multiplier)
-        values = values.astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
+        scale = np.float32(1) * xf * wf
+        if clamp_of(spec.activation):
+            values = sums.astype(np.float32) * by_channel(scale / yf, spec.rank)
+            bounds = (np.float32(bound) / yf for bound in clamp_of(spec.activation))
+            values = np.clip(values, *bounds)
+        else:
+            real = sums.astype(np.float32) * by_channel(scale, spec.rank)
+            values = activate(spec.activation, real.astype(np.float64)) / yf
+        values = np.rint(values).astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
     limits = np.iinfo(spec.out_dtype)
     return np.clip(values, limits.min, limits.max).take(order, axis)

@@ -17,7 +17,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
     """The scheduled kernel of ``spec``, whose x is of an 8-bit type."""
     p = problem_of(spec)
     plan, dot, lanes = rules_for(machine).integer_plan(p, machine, choice)
-    q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
+    q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias, spec.activation)
     done, kept = words.in_words(p, dot), words.shifts(dot)
     seen, layout = (p.groups, p.out_group), "HWIO" if spec.channels_last else "OIHW"
     weights = [Param("w", spec.weight_shape, spec.weight_dtype, layout, p.weight_shape)]
@@ -44,8 +44,11 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         ]  # fmt: skip
         packed += [
             Param("packed_multiplier", spec.bias_shape, "float32", "", seen),
-            Param("packed_y_zero_point", one, "float32"),
+            Param("packed_limits", (2,), "float32"),
+            Param("packed_y_zero_point", one, "int32"),
         ]
+        if q.real:
+            packed.append(Param("packed_y_scale", one, "float32"))
     else:
         weights += [
             Param("x_zero_point", one, spec.dtype),

@@ -31,32 +31,45 @@ def flat(p: Problem) -> Problem:
 def sums(p: Problem, packing: Packing, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
     """The convolution of ``padded`` as stages ``columns`` and ``conv``, the latter shaped as ``flat(p)``'s y.
 
-    ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``.
+    ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``. Columns leave out the
+    taps that see padding alone.
     """
     from tvm import te
 
     q = flat(p)
-    inner = (p.taps, p.in_group) if p.channels_last else (p.taps, q.spatial[0])
+    live = [p.live_taps(d) for d in range(len(p.kernel))]
+    count = prod(map(len, live))
+    inner = (count, p.in_group) if p.channels_last else (count, q.spatial[0])
+
+    def taps_of(number) -> list:
+        """The tap along each dimension, of one of the live taps by its number."""
+        taps = []
+        for there in reversed(live):
+            taps.append(te.indexmod(number, len(there)) + there.start)
+            number = te.indexdiv(number, len(there))
+        return taps[::-1]
 
     def column(*at):
         if p.channels_last:
             n, pixel, g, tap, i = at
         else:
             n, g, i, tap, pixel = at
-        source = []
-        for size, kernel, stride, dilation in reversed(
-            list(zip(p.out_spatial, p.kernel, p.stride, p.dilation, strict=True))
-        ):
-            source.append(te.indexmod(pixel, size) * stride + te.indexmod(tap, kernel) * dilation)
-            pixel, tap = te.indexdiv(pixel, size), te.indexdiv(tap, kernel)
-        return padded(*join(p, n, g, i, reversed(source)))
+        places = []
+        for size in reversed(p.out_spatial):
+            places.append(te.indexmod(pixel, size))
+            pixel = te.indexdiv(pixel, size)
+        dims = zip(reversed(places), p.stride, taps_of(tap), p.dilation, strict=True)
+        return padded(*join(p, n, g, i, [place * s + k * d for place, s, k, d in dims]))
 
     columns = te.compute((*q.x_shape()[:-1], *inner), column, name="columns")
-    tap, i = te.reduce_axis((0, p.taps), name="k0"), te.reduce_axis((0, p.in_group), name="i")
+    tap, i = te.reduce_axis((0, count), name="k0"), te.reduce_axis((0, p.in_group), name="i")
 
     def value(*at):
         n, g, o, (pixel,) = split(q, at)
         read = columns(n, pixel, g, tap, i) if p.channels_last else columns(n, g, i, tap, pixel)
-        return te.sum(read * w(*packing.index(q, g, o, (tap,), i)), axis=[tap, i])
+        whole = 0
+        for k, size in zip(taps_of(tap), p.kernel, strict=True):
+            whole = whole * size + k
+        return te.sum(read * w(*packing.index(q, g, o, (whole,), i)), axis=[tap, i])
 
     return te.compute(q.y_shape, value, name="conv")

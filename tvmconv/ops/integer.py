@@ -7,31 +7,36 @@ from dataclasses import dataclass
 
 from tvm import te, tirx
 
+from tvmconv.descriptor import clamp_of
 from tvmconv.lower.dots import Dot
-from tvmconv.ops import words
+from tvmconv.ops import requantise, words
 from tvmconv.ops.conv import packed_channels, shuffled
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, join, split
 
-RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-
 
 @dataclass(frozen=True)
 class Quantised:
-    """What an integer kernel does besides: types, and whether the sums are scaled to ``out_dtype``."""
+    """What an integer kernel does besides: types, activation, whether sums are scaled to ``out_dtype``."""
 
     weight_dtype: str
     out_dtype: str
     bias: bool
+    activation: str | None
 
     @property
     def scaled(self) -> bool:
         return self.out_dtype != "int32"
 
+    @property
+    def real(self) -> bool:
+        """Whether the activation is computed on real numbers, and does more than to clamp."""
+        return self.scaled and clamp_of(self.activation) is None
+
 
 def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lanes: int = 1) -> tirx.PrimFunc:
     """``(x, packed weights, x's zero point[, bias][, w's zero points, whether there are any][, multiplier,
-    y's zero point], y)``.
+    limits, y's zero point[, y's scale]], y)``, as ``requantise`` wants them.
 
     Stages ``pad`` (``words.copied``), ``conv``, ``y``; where zero points stay in the factors
     (``words.shifts``) also ``part``, of ``lanes`` lanes, and ``window``, and there is a bias in any case.
@@ -48,7 +53,9 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
     w_zero = te.placeholder(channels, "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
     scale = te.placeholder(channels, "float32", name="scale") if q.scaled else None
-    y_zero = te.placeholder((1,), "float32", name="y_zero") if q.scaled else None
+    limits = te.placeholder((2,), "float32", name="limits") if q.scaled else None
+    y_zero = te.placeholder((1,), "int32", name="y_zero") if q.scaled else None
+    y_scale = te.placeholder((1,), "float32", name="y_scale") if q.real else None
     source = words.sources(p, dot, x, x_zero)
     acc = _sums(p, done, packing, dot, source, w)
     seen = words.window(p, dot, source, some, lanes) if kept else None
@@ -61,16 +68,14 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
         if seen is not None:
             value = value - w_zero(g, o) * seen(*join(p, n, g, 0, spatial))
         if scale is None:
-            return value
-        lo, hi = (tirx.const(float(v), "float32") for v in RANGES[q.out_dtype])
-        value = tirx.nearbyint(value.astype("float32") * scale(g, o)) + y_zero(0)
-        # A NaN, of an infinite scale and a sum of zero, becomes the lower end.
-        value = tirx.Select(tirx.GT(value, lo), value, lo)
-        value = tirx.Select(tirx.LT(value, hi), value, hi)
-        return value.astype("int32").astype(q.out_dtype)
+            return requantise.clamped(value, q.activation)
+        return requantise.requantised(
+            value, scale(g, o), limits(0), limits(1), y_zero(0), activation=q.activation,
+            y_scale=y_scale(0) if q.real else None, out_dtype=q.out_dtype,
+        )  # fmt: skip
 
     y = te.compute(p.y_shape, finish, name="y")
-    arrays = (x, w, x_zero, b, w_zero, some, scale, y_zero, y)
+    arrays = (x, w, x_zero, b, w_zero, some, scale, limits, y_zero, y_scale, y)
     return shuffled(p, te.create_prim_func([t for t in arrays if t is not None]))
 
 
@@ -100,13 +105,18 @@ def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised) ->
         x_scale, y_scale = (te.placeholder((1,), "float32", name=f"{n}_scale") for n in "xy")
         w_scale = te.placeholder(out, "float32", name="w_scale")
         y_zero = te.placeholder((1,), q.out_dtype, name="y_zero_point")
+
+        def multiplier(g, o):
+            own = w_scale(p.own_channel(g * p.out_group + o))
+            return requantise.multiplier(q.activation, x_scale(0), own, y_scale(0))
+
         packed += [
-            te.compute(
-                channels, name="packed_multiplier",
-                fcompute=lambda g, o: x_scale(0) * w_scale(p.own_channel(g * p.out_group + o)) / y_scale(0),
-            ),
-            te.compute((1,), lambda i: y_zero(i).astype("float32"), name="packed_y_zero"),
-        ]  # fmt: skip
+            te.compute(channels, multiplier, name="packed_multiplier"),
+            requantise.limits(q.activation, q.out_dtype, y_scale, y_zero),
+            te.compute((1,), lambda i: requantise.shift(y_zero(i)), name="packed_y_zero"),
+        ]
+        if q.real:
+            packed.append(te.compute((1,), lambda i: y_scale(i), name="packed_y_scale"))
         given = (w, b, x_scale, x_zero, w_scale, w_zero, y_scale, y_zero)
     return te.create_prim_func([*(t for t in given if t is not None), *packed])
 

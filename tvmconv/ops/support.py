@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from tvmconv.descriptor import clamp_of
 from tvmconv.dtypes import FLOATS
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec
@@ -17,9 +20,20 @@ def check_supported(spec: Spec) -> None:
             raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected a float type if transposed")
         if spec.out_dtype in FLOATS:
             raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected int32, int8 or uint8")
-        if spec.activation or spec.residual:
-            what = "residual" if spec.residual else "activation"
-            raise SpecError(f"{what}: {getattr(spec, what)!r} in {spec}, expected none with integers")
+        _check_integer_epilogue(spec)
         return
     if spec.out_dtype not in FLOATS:
         raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected a float type as dtype is")
+
+
+def _check_integer_epilogue(spec: ConvSpec) -> None:
+    if spec.residual:
+        what = "none with integers: a sum of quantised arrays takes scales of its own"
+        raise SpecError(f"residual: True in {spec}, expected {what}")
+    if spec.slopes:
+        raise SpecError(f"activation: 'prelu' in {spec}, expected one without slopes with integers")
+    if spec.activation and spec.out_dtype == "int32":
+        bounds = clamp_of(spec.activation)
+        if bounds is None or any(math.isfinite(b) and not b.is_integer() for b in bounds):
+            what = "relu, relu6 or a clip to integers where the result is int32"
+            raise SpecError(f"activation: {spec.activation!r} in {spec}, expected {what}")
