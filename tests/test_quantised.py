@@ -132,7 +132,7 @@ def test_activations_act_on_real_numbers():
     texts = [f"conv2d:1x7x8x20:o19:k3x3:p1:NHWC:{types}:bias:{activation}"
              for types in ("uint8/int8", "int8") for activation in [*CLAMPS, *CURVES]]  # fmt: skip
     texts += ["conv2d:1x12x7x18:o10:k3x3:p1:NCHW:uint8:silu", "conv2d:1x9x8x16:o16:k3x3:g16:NHWC:int8:relu6"]
-    texts += [f"conv2d:1x7x8x20:o19:k1x1:NHWC:uint8/int32:bias:{clamp}" for clamp in ("relu", "clip=-9999,3000")]
+    texts += [f"conv2d:1x7x8x20:o19:k1x1:NHWC:uint8/int32:{clamp}" for clamp in ("relu", "clip=-9999,3000")]
     module, pairs = compiled(texts)
     for spec, function in pairs:
         arrays = random_arrays(spec, arguments_of(function), "normal", 1)

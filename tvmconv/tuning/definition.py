@@ -43,8 +43,8 @@ def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
         return transposed.kernel_func(p, TransposedPacking(1), **extras, planes=False)
     p = problem_of(spec)
     if spec.dtype in ("int8", "uint8"):
-        quantised = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias)
-        return integer.kernel_func(p, Packing(1), False, quantised)
+        quantised = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias, spec.activation)
+        return integer.kernel_func(p, Packing(1), None, quantised)
     return conv.kernel_func(p, Packing(1), **extras)
 
 
