@@ -89,7 +89,7 @@ def tune_verb(
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, seed, replay, command)
     check(options, specs)
-    roof = _roofline(target, threads, specs)
+    roof = _roofline(target, threads, specs, log)
     with _watch(roof) as watch:
         try:
             found = run(specs, target, log, options, watch)
@@ -128,17 +128,32 @@ def _specs(
     return counts
 
 
-def _roofline(target: str, threads: int | None, specs: Iterable[Spec]) -> Roofline | None:
-    """What this machine can do at most, to show what a schedule makes of it; None for other types."""
+def _roofline(
+    target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
+) -> Roofline | None:
+    """What this machine can do at most, to show what a schedule makes of it; None for other types. Measured
+    once for a folder of logs."""
     import os
 
     from tvmconv.bench import roofline
     from tvmconv.dtypes import FLOATS
     from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning import folder as folders
+    from tvmconv.tuning.tuner import cpu_model
 
-    dtypes = {spec.dtype for spec in specs} & set(FLOATS)
+    machine, dtypes = resolve(target), {spec.dtype for spec in specs} & set(FLOATS)
+    if not dtypes:
+        return None
+    folder = folders.folder_of(folders.user_root() if log is None else log, machine)
+    folders.prepare(folder, machine)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
-    return roofline.measure(resolve(target), dtypes, count) if dtypes else None
+    kept, about = folder / "roofline.json", {"cpu": cpu_model(), "threads": count, "dtypes": sorted(dtypes)}
+    found = folders.read_json(kept)
+    if found.get("about") != about:
+        measured = roofline.measure(machine, dtypes, count)
+        found = {"about": about, "peak": dict(measured.peak), "copies": measured.copies}
+        folders.write_json(kept, found)
+    return roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count)
 
 
 @contextmanager
