@@ -57,6 +57,7 @@ from bench_kinds import KINDS
 from bench_layers import EPILOGUES, PADDINGS, SETS, network
 from bench_scaling import curves, show_curves
 
+from tvmconv.bench.against import PEERS as PRODUCTS
 from tvmconv.bench.engines import ENGINES, missing
 from tvmconv.bench.models import comparable
 from tvmconv.bench.ratios import OURS, kind_of
@@ -177,11 +178,13 @@ def chosen_layers(args: argparse.Namespace) -> list[Spec]:
 
 def chosen_engines(args: argparse.Namespace) -> list[str]:
     """Ours and the peers to time. One asked for must be there; others are left out with a note."""
-    for name in args.against or []:
-        if name not in PEERS:
-            raise Usage(f"--against {name}: expected some of {', '.join(PEERS)}")
-    peers = []
+    wanted: list[str] = []
     for name in args.against or PEERS:
+        if name not in PEERS and name not in PRODUCTS:
+            raise Usage(f"--against {name}: expected some of {', '.join(PEERS)}")
+        wanted += [name] if name in PEERS else PRODUCTS[name]  # onnxruntime stands for its two
+    peers = []
+    for name in dict.fromkeys(wanted):
         absent = missing(name)
         if absent is None:
             peers.append(name)
