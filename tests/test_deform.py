@@ -27,6 +27,7 @@ CORNERS = [
     "deform2d:1x6x9x8:o9:k3x3:p1:g3:og2:mask:bias",
     "deform2d:1x33x7x7:o70:k3x3:p1:og3",
     "deform2d:2x16x6x5:o16:k1x5:p0x2:g16:og16:mask",
+    "deform2d:1x24x5x7:o48:k3x2:s2:g24:og2:bias",
     "deform2d:1x20x13x17:o33:k3x3:s2:p1:mask:bias",
 ]
 

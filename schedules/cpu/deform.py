@@ -31,10 +31,10 @@ _FEWEST_TASKS = 4  # each of them reads all the weights
 
 def space(spec: DeformSpec, machine: Machine) -> Space:
     p, point = plan_of(spec, machine)
-    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
+    _, lanes, channels = _vectors(spec, machine)
     return {
         "width": list(range(1, min(prod(spec.out_spatial), machine.vector_registers - 2) + 1)),
-        "block": sorted({min(v * lanes, out_group) for v in range(1, 5)}),
+        "block": sorted({min(v * lanes, channels) for v in range(1, 5)}),
         "tiles": at_most(p.tiles, point["tiles"]),
     }
 
@@ -44,28 +44,35 @@ def plan_of(
 ) -> tuple[DeformProblem, dict[str, Any]]:
     """The problem cut into register tiles, and its point: pixels and output channels of such a tile, tiles
     of pixels a task. Raises ValueError where ``choice`` does not fit."""
-    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
+    across, lanes, channels = _vectors(spec, machine)
     if choice is None:
         width, block = tile_of(spec, machine)
-        p = DeformProblem(spec, width, block)
+        p = DeformProblem(spec, width, block, across)
         return p, {"width": width, "block": block, "tiles": tiles_of(p, machine)}
     require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
     _, default = plan_of(spec, machine)
     point = settled(choice.point, default)
     require_within(point, width=prod(spec.out_spatial))
-    require_block(point, lanes, out_group)
+    require_block(point, lanes, channels)
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
-    p = DeformProblem(spec, point["width"], point["block"])
+    p = DeformProblem(spec, point["width"], point["block"], across)
     require_within(point, tiles=p.tiles)
     return p, point
 
 
+def _vectors(spec: DeformSpec, machine: Machine) -> tuple[bool, int, int]:
+    """(whether a vector holds channels of several groups, its lanes, the channels that are cut into them)."""
+    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
+    if spec.groups > 1 and 2 * out_group <= lanes:
+        return True, lanes // out_group * out_group, spec.out_channels
+    return False, lanes, out_group
+
+
 def tile_of(spec: DeformSpec, machine: Machine) -> tuple[int, int]:
     """The register tile, (pixels, output channels), that wastes least on ``machine``."""
-    lanes, pixels = machine.lanes(), prod(spec.out_spatial)
-    out_group = spec.out_channels // spec.groups
-    have = -(-out_group // lanes)
+    (_, lanes, channels), pixels = _vectors(spec, machine), prod(spec.out_spatial)
+    have = -(-channels // lanes)
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
         for width in range(1, min(pixels, (machine.vector_registers - vectors - 1) // vectors) + 1):
@@ -75,7 +82,7 @@ def tile_of(spec: DeformSpec, machine: Machine) -> tuple[int, int]:
             score = filled * hidden * min(1.0, 0.6 + 0.1 * width * vectors / (width + vectors))
             if score > best_score * 1.001:
                 best, best_score = (width, vectors), score
-    return best[0], min(best[1] * lanes, out_group)
+    return best[0], min(best[1] * lanes, channels)
 
 
 def tiles_of(p: DeformProblem, machine: Machine) -> int:
@@ -92,20 +99,22 @@ def schedule(sch: Schedule, p: DeformProblem, machine: Machine, point: dict[str,
     n, g, o, pixel = sch.get_loops(y)
     tile, inner = sch.split(pixel, [None, p.width], preserve_unit_iters=True)
     task, tile = sch.split(tile, [None, tiles], preserve_unit_iters=True)
-    oo, oi = sch.split(o, [None, p.block], preserve_unit_iters=True)
-    sch.reorder(n, task, g, oo, tile, oi, inner)
+    across, wide, _ = _vectors(p.spec, machine)
+    blocks = [] if across else [g]
+    oo, oi = sch.split(sch.fuse(g, o) if across else o, [None, p.block], preserve_unit_iters=True)
+    sch.reorder(n, task, *blocks, oo, tile, oi, inner)
     peel_tail(sch, task, p.tiles, tiles)
     last = (p.tiles - 1) % tiles  # of the last task: the tile that may not be whole
     peel_at(sch, tile, tiles, [last, last + 1])
-    peel_tail(sch, oo, p.out_group, p.block)
+    peel_tail(sch, oo, p.row, p.block)
     run_parallel(sch, p, [n, task])
     if p.width > 1:
         sch.vectorize(inner)
 
     sch.compute_at(sums, tile, preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
-    pixel, _, channel, t, i = sch.get_loops(sums)[-5:]
-    vec, lane = vector_tile(sch, channel, lanes, p.block)
+    pixel, g, channel, t, i = sch.get_loops(sums)[-5:]
+    vec, lane = vector_tile(sch, sch.fuse(g, channel) if across else channel, wide, p.block)
     sch.reorder(t, i, pixel, vec, lane)
     sch.unroll(pixel)
     sch.decompose_reduction(sums, t)

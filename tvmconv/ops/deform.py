@@ -14,11 +14,13 @@ BEFORE = 2  # rows and columns of the border before the image: a place that is o
 @dataclass(frozen=True)
 class DeformProblem:
     """A spec, and the register tile that shapes its arrays: pixels of the result come in tiles of ``width``
-    (the last one filled up with repeats of the last pixel), output channels of a group in blocks."""
+    (the last one filled up with repeats of the last pixel), output channels of a group, or with
+    ``across_groups`` those of all groups, in blocks."""
 
     spec: DeformSpec
     width: int
     block: int
+    across_groups: bool = False
 
     @property
     def batch(self) -> int:
@@ -42,6 +44,11 @@ class DeformProblem:
         return self.spec.out_channels // self.spec.groups
 
     @property
+    def row(self) -> int:
+        """Output channels that are cut into blocks together."""
+        return self.spec.out_channels if self.across_groups else self.out_group
+
+    @property
     def macs(self) -> int:
         return self.spec.macs
 
@@ -63,8 +70,8 @@ class DeformProblem:
 
     @property
     def packed_shape(self) -> tuple[int, ...]:
-        blocks = -(-self.out_group // self.block)
-        return (self.spec.groups, blocks, self.spec.taps, self.in_group, self.block)
+        blocks = -(-self.row // self.block)
+        return (self.spec.out_channels // self.row, blocks, self.spec.taps, self.in_group, self.block)
 
     @property
     def bias_shape(self) -> tuple[int, ...]:
@@ -89,7 +96,8 @@ def kernel_func(p: DeformProblem) -> tirx.PrimFunc:
     i = te.reduce_axis((0, p.in_group), name="i")
 
     def product(n, pixel, g, o):
-        weight = w(g, te.indexdiv(o, p.block), t, i, te.indexmod(o, p.block))
+        row, at = (0, g * p.out_group + o) if p.across_groups else (g, o)
+        weight = w(row, te.indexdiv(at, p.block), t, i, te.indexmod(at, p.block))
         return te.sum(columns(n, pixel, t, g * p.in_group + i) * weight, axis=[t, i])
 
     sums = te.compute((p.batch, p.tiles * p.width, spec.groups, p.out_group), product, name="sums")
@@ -106,11 +114,12 @@ def prepack_func(p: DeformProblem) -> tirx.PrimFunc:
     """``(w[, bias], packed[, packed bias])``: the user's arrays into the ones that ``kernel_func`` reads."""
     w = te.placeholder(p.weight_shape, p.spec.dtype, name="w")
 
-    def value(g, block, t, i, lane):
-        o = block * p.block + lane
-        if p.out_group % p.block == 0:
+    def value(row, block, t, i, lane):
+        at = block * p.block + lane
+        g, o = (te.indexdiv(at, p.out_group), te.indexmod(at, p.out_group)) if p.across_groups else (row, at)
+        if p.row % p.block == 0:
             return w(g, o, i, t)
-        return te.if_then_else(o < p.out_group, w(g, o, i, t), tirx.const(0, w.dtype))
+        return te.if_then_else(at < p.row, w(g, o, i, t), tirx.const(0, w.dtype))
 
     packed = te.compute(p.packed_shape, value, name="packed")
     if not p.spec.bias:
