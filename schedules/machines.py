@@ -27,10 +27,10 @@ class Machine:
 
     ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
     ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
-    of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. ``lane_fma``: they take
-    a lane of a vector as a factor, so a broadcast costs nothing. Cache sizes in bytes a core (of a shared one
-    the share that one core can count on; 0 for none). ``part``: of Arm's own CPUs, the number that tells them
-    apart where their features do not. ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
+    of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
+    core (of a shared one the share that one core can count on; 0 for none). ``part``: of Arm's own CPUs, the
+    number that tells them apart where their features do not. ``int8_dots``: names of
+    ``tvmconv.lower.dots.DOTS``.
     """
 
     name: str
@@ -47,8 +47,6 @@ class Machine:
     requires: tuple[str, ...]
     zig: str
     fma_latency: int = 5
-    lane_fma: bool = False
-    in_order: bool = False
     part: int = 0
     int8_dots: tuple[str, ...] = ()
 
@@ -73,9 +71,9 @@ def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: in
 
 
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
-          requires: tuple[str, ...] = _ARM8, in_order: bool = False, part: int = 0) -> Machine:  # fmt: skip
+          requires: tuple[str, ...] = _ARM8, part: int = 0) -> Machine:  # fmt: skip
     return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
-                   requires, "aarch64-linux-gnu.2.17", latency, True, in_order, part and _ARM << 12 | part,
+                   requires, "aarch64-linux-gnu.2.17", latency, part and _ARM << 12 | part,
                    dots_of("aarch64", requires))
 
 
@@ -91,14 +89,14 @@ _PRESETS = {
                 cpu="x86-64-v4", features=("avx512vnni",)),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
-        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, in_order=True, part=0xD03),  # Raspberry Pi 3
+        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
         _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08),  # Raspberry Pi 4
         _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2, part=0xD0B),  # Raspberry Pi 5
         _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2, part=0xD0C),
         # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.
         # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
         Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
-                128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4, True),
+                128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4),
         # No vectors: LLVM makes scalars of them, of which 32 registers hold 8 times 4.
         Machine("riscv64", "riscv64", "riscv64-linux-gnu", "generic-rv64", ("m", "a", "f", "d", "c"), 128, 8,
                 1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),
