@@ -13,7 +13,6 @@ import math
 import platform
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import tvmconv
+from tvmconv.runtime.gpu_clock import Clock
 from tvmconv.runtime.gpu_driver import driver
 from tvmconv.specs import parse_spec
 from tvmconv.verify import random_arrays, verify
@@ -28,35 +28,6 @@ from tvmconv.verify import random_arrays, verify
 HERE = Path(__file__).parent
 _COPIED = 512 << 20  # bytes, to measure the memory's bandwidth
 _ROTATED = 256 << 20  # bytes: arrays take turns, so that none is still in the L2 cache
-_ROUNDS = 7
-
-
-class Clock:
-    """Times work on the default stream by CUDA events."""
-
-    def __init__(self) -> None:
-        self.cuda, self.lib = driver(), ctypes.CDLL("libcuda.so.1")
-        self.events = [ctypes.c_void_p(), ctypes.c_void_p()]
-        for event in self.events:
-            self.cuda.check(self.lib.cuEventCreate(ctypes.byref(event), 0), "an event")
-
-    def seconds(self, call: Callable[[int], object]) -> float:
-        """The median time of ``call(i)``, of rounds that are long enough to be timed."""
-        count = 1
-        while (took := self._round(call, count)) < 0.01 and count < 1 << 16:
-            count *= 2 if took > 0.001 else 8
-        return statistics.median(self._round(call, count) for _ in range(_ROUNDS)) / count
-
-    def _round(self, call: Callable[[int], object], count: int) -> float:
-        start, stop = self.events
-        self.lib.cuEventRecord(start, None)
-        for i in range(count):
-            call(i)
-        self.lib.cuEventRecord(stop, None)
-        self.cuda.check(self.lib.cuEventSynchronize(stop), "the GPU")
-        milliseconds = ctypes.c_float()
-        self.lib.cuEventElapsedTime(ctypes.byref(milliseconds), start, stop)
-        return milliseconds.value / 1e3
 
 
 def check(path: Path) -> list[dict[str, Any]]:
@@ -74,8 +45,8 @@ def bandwidth(clock: Clock) -> float:
     """Bytes a second that a copy reads and writes."""
     size = _COPIED
     a, b = (tvmconv.to_gpu(np.zeros(size, np.uint8)) for _ in "ab")
-    clock.lib.cuMemcpyDtoDAsync_v2.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_size_t, ctypes.c_void_p]
-    copy = clock.lib.cuMemcpyDtoDAsync_v2
+    copy = ctypes.CDLL("libcuda.so.1").cuMemcpyDtoDAsync_v2
+    copy.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_size_t, ctypes.c_void_p]
     return 2 * size / clock.seconds(lambda i: copy(a._pointer, b._pointer, size, None))
 
 

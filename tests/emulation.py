@@ -7,6 +7,7 @@ import ctypes
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,9 +35,10 @@ def build_driver(folder: Path) -> Path:
 
 
 def emulate(library: Path) -> None:
-    """Let the fake driver run the kernels of a CUDA library."""
-    texts = dict.fromkeys(sources.read(library).values())
-    _load("\n".join(['#include "emulate.h"', *map(_translated, texts)]))
+    """Let the fake driver run the kernels of a CUDA library, in this process."""
+    with tempfile.TemporaryDirectory(prefix="tvmconv-emulate-") as folder:
+        built = build_kernels([library], Path(folder, "kernels.so"))
+        _loaded.append(ctypes.CDLL(str(built), ctypes.RTLD_GLOBAL))
 
 
 def set_value(name: str, value: int) -> None:
@@ -58,14 +60,15 @@ def descending(on: bool) -> None:
         ctypes.c_int.in_dll(library, "emu_descending").value = on
 
 
-def _load(text: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="tvmconv-emulate-") as folder:
-        source, built = Path(folder, "kernels.cpp"), Path(folder, "kernels.so")
-        source.write_text(text)
-        # No contraction: the emitted code says what is rounded, up to what nvcc fuses.
-        _run("g++", "-std=c++17", "-O1", "-w", *_CHECKS, "-ffp-contract=off", "-fno-strict-aliasing",
-             "-shared", "-fPIC", f"-I{HERE}", source, "-o", built)  # fmt: skip
-        _loaded.append(ctypes.CDLL(str(built), ctypes.RTLD_GLOBAL))
+def build_kernels(libraries: Iterable[Path], built: Path) -> Path:
+    """The kernels of CUDA libraries as a library for the CPU, which a process may also preload."""
+    texts = dict.fromkeys(text for library in libraries for text in sources.read(library).values())
+    source = built.with_suffix(".cpp")
+    source.write_text("\n".join(['#include "emulate.h"', *map(_translated, texts)]))
+    # No contraction: the emitted code says what is rounded, up to what nvcc fuses.
+    _run("g++", "-std=c++17", "-O1", "-w", *_CHECKS, "-ffp-contract=off", "-fno-strict-aliasing", "-shared",
+         "-fPIC", f"-I{HERE}", source, "-o", built)  # fmt: skip
+    return built
 
 
 def _translated(text: str) -> str:

@@ -30,6 +30,7 @@ Examples:
   tvmconv tune -f layers.txt --minutes 20 --threads 2 --log my_logs
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
   tvmconv tune -f layers.txt --replay
+  tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
 
 --trials is the number of schedules to measure for each descriptor, on the average: each gets half of them,
 and the others go where the whole gains most. Those that the log has already count, so the same command, after
@@ -79,6 +80,11 @@ def tune_verb(
         str | None,
         typer.Option("--strategy", metavar="S", help="Search this strategy alone.", show_default=False),
     ] = None,
+    offline: Annotated[
+        Path | None,
+        typer.Option("--offline-round", metavar="DIR", show_default=False,
+                     help="For a GPU elsewhere: read the round in DIR, make the next (of --trials each)."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -86,6 +92,9 @@ def tune_verb(
     from tvmconv.tuning.tuner import Options, check, run
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
+    if offline is not None:
+        _offline(specs, target, log, offline, trials, seed, as_json)
+        return
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, seed, replay, command)
     check(options, specs)
@@ -100,6 +109,23 @@ def tune_verb(
         console.print_json([_facts(spec, entry) for spec, entry in found.items()])
     else:
         _print(found)
+
+
+def _offline(
+    specs: dict[Spec, int], target: str, log: Path | None, folder: Path, trials: int | None, seed: int,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from tvmconv.tuning.offline import offline_round
+    from tvmconv.tuning.search import BATCH
+
+    made = offline_round(specs, target, log, folder, trials or BATCH, seed)
+    if as_json:
+        console.print_json(made)
+        return
+    made_now = console.count(made["candidates"], "candidate")
+    print(f"{made['read']} results read; {made_now} in {folder}: run its run.sh where the GPU is")
+    for descriptor, best in made["best"].items():
+        print(f"{best['us']:.1f} us (default {best['default_us']:.1f})  {best['strategy']}  {descriptor}")
 
 
 def _specs(

@@ -12,6 +12,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.target import Target
 
+from tvmconv.lower.cuda import cuda_target
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
@@ -36,7 +38,7 @@ class Database:
 
     def __init__(self, folder: Path, spec: Spec, machine: Machine, threads: int) -> None:
         self.folder, self.spec = folder, spec
-        self.target: Target = with_cores(llvm_target(machine), threads)
+        self.target: Target = _target(machine, threads)
         self.memory = ms.database.MemoryDatabase()
         self.workload = self.memory.commit_workload(module_of(spec))
         self.module = self.workload.mod
@@ -82,6 +84,12 @@ class Database:
                 known.append(mine[0])
             self._place = known.index(mine[0]), path.stat().st_ino
         return self._place[0]
+
+
+def _target(machine: Machine | GpuMachine, threads: int) -> Target:
+    if isinstance(machine, GpuMachine):
+        return cuda_target(machine.sms[0])
+    return with_cores(llvm_target(machine), threads)
 
 
 def with_cores(target: Target, cores: int) -> Target:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvmconv.errors import TuningError
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
@@ -66,6 +67,8 @@ def run(
     """
     check(options, specs)
     machine = resolve(target)
+    if isinstance(machine, GpuMachine):
+        raise TuningError(f"target: {machine.name}, expected --offline-round, by which GPUs are tuned for")
     _check_tools()
     threads = options.threads or len(os.sched_getaffinity(0))
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
