@@ -131,10 +131,10 @@ def _relu(net, y):
         ({}, True),
         ({"bias": None}, True),
         ({"activation": _relu}, True),
-        ({"activation": _relu, "y_zero": 3}, False),  # cuts more than 0..255 does
+        ({"activation": _relu, "y_zero": 3}, True),  # cuts more than 0..255 does
         ({"activation": _clip_to_6, "y_scale": 0.02}, True),
-        ({"activation": _clip_to_6}, False),
-        ({"activation": lambda net, y: net.op("Tanh", y)}, False),
+        ({"activation": _clip_to_6}, True),
+        ({"activation": lambda net, y: net.op("Tanh", y), "y_zero": 50}, True),
         ({"bias": "float32"}, False),
         ({"w_axis": 1}, False),
         ({"public": True}, False),  # the result is wanted in floating point, too
@@ -147,3 +147,14 @@ def test_what_is_an_integer_convolution(options, integer):
     (layer,) = found.layers
     assert layer.spec.dtype == ("uint8" if integer else "float32")
     assert (layer.x == "x") == integer
+
+
+@pytest.mark.parametrize("options", [
+    {"activation": _relu, "y_zero": 30}, {"activation": _clip_to_6},
+    {"activation": lambda net, y: net.op("Tanh", y), "y_zero": 120, "y_scale": 0.02},
+])  # fmt: skip
+def test_an_activation_before_quantisation(options):
+    model = qdq(**options)
+    x = np.random.default_rng(2).integers(0, 256, (1, 4, 9, 8)).astype(np.uint8)
+    (result,) = verify_model(model, compile_model(model).load(), x)
+    assert result.ok and ":uint8" in result.descriptor, result

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tvmconv.descriptor import parse_activation
+from tvmconv.descriptor import clamp_of
 from tvmconv.onnx.activations import match
 from tvmconv.onnx.graph import Graph, Value, attributes, node_name, value_of
 from tvmconv.onnx.integers import BYTES, integer_spec, weights_of
@@ -23,7 +23,7 @@ class _Steps:
     """A tensor of integers that stand for scale * (integer - zero_point).
 
     value: its name. nodes: between it and the convolution. array: the integers, None if not constant.
-    scale, zero_point: 1-D, one element, or one for each index of the first dim.
+    scale, zero_point: 1-D, one element, or one for each index of the first dim. activation: before it.
     """
 
     value: str
@@ -31,6 +31,7 @@ class _Steps:
     array: np.ndarray | None
     scale: np.ndarray
     zero_point: np.ndarray
+    activation: str | None = None
 
 
 def dequantised_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer | None:
@@ -38,8 +39,8 @@ def dequantised_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value],
     it is; None for any other node.
 
     Its weights have to be dequantised constants, and its bias a dequantised int32 constant in steps of
-    x_scale * w_scale, as QLinearConv has it. Between it and QuantizeLinear there may be a clamp that the
-    limits of the quantised type imply.
+    x_scale * w_scale, as QLinearConv has it. Between it and QuantizeLinear there may be an activation; one
+    that the limits of the quantised type imply is left out.
     """
     if node.op_type != "Conv" or len(node.output) != 1:
         return None
@@ -66,7 +67,7 @@ def dequantised_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value],
         return None
     spec = integer_spec(
         node, Value(x_shape, types[0]), Value(w.array.shape, types[1]), bias=bool(biases), out_dtype=types[2],
-        layout=layout,
+        activation=y.activation, layout=layout,
     )  # fmt: skip
     names = tuple(node_name(part) for part in (node, *y.nodes))
     return Layer(names[0], spec, names, {"x": x.value}, y.value, weights_of(spec, constants, {}), {})
@@ -84,20 +85,20 @@ def _dequantised(graph: Graph, known: Mapping[str, Value], value: str) -> _Steps
 
 
 def _quantised_after(graph: Graph, value: str, channels: int, rank: int) -> _Steps | None:
-    """What a convolution's result is quantised to, alone, perhaps after a clamp that changes nothing."""
-    clamp = match(graph, value, channels, rank)
-    nodes, end = ((), value) if clamp is None else (clamp.nodes, clamp.value)
+    """What a convolution's result is quantised to, alone, perhaps after an activation."""
+    found = match(graph, value, channels, rank)
+    nodes, end = ((), value) if found is None else (found.nodes, found.value)
     consumers = graph.consumers(end)
     if len(consumers) != 1 or end in graph.outputs or consumers[0].op_type != "QuantizeLinear":
         return None
     (node,) = consumers
     dtype = {2: "uint8", 3: "int8"}.get(attributes(node).get("output_dtype", 2))  # ONNX's numbers for types
-    found = _steps(graph, node, node.output[0], dtype, nodes)
-    if found is None or found.scale.size != 1 or found.zero_point.dtype.name not in BYTES:
+    steps = _steps(graph, node, node.output[0], dtype, nodes)
+    if steps is None or steps.scale.size != 1 or steps.zero_point.dtype.name not in BYTES:
         return None
-    if clamp is not None and not _implied(clamp.activation, found):
-        return None
-    return found
+    if found is None or _implied(found.activation, steps):
+        return steps
+    return None if found.activation == "prelu" else replace(steps, activation=found.activation)
 
 
 def _steps(
@@ -123,8 +124,7 @@ def _steps(
 
 def _implied(activation: str, steps: _Steps) -> bool:
     """Whether an activation is a clamp beyond which the quantised type has nothing."""
-    name, params = parse_activation(activation)
-    bounds = {"relu": (0.0, np.inf), "relu6": (0.0, 6.0), "clip": params}.get(name)
+    bounds = clamp_of(activation)
     if bounds is None:
         return False
     limits = np.iinfo(steps.zero_point.dtype)

@@ -26,12 +26,13 @@ INTEGER_INPUTS = ("x", "w", "x_zero_point", "w_zero_point")
 
 
 def integer_spec(
-    node: NodeProto, x: Value, w: Value, *, bias: bool, out_dtype: str, layout: str = "NCHW"
-) -> ConvSpec:
+    node: NodeProto, x: Value, w: Value, *, bias: bool, out_dtype: str, activation: str | None = None,
+    layout: str = "NCHW",
+) -> ConvSpec:  # fmt: skip
     """The spec of a convolution node with 8-bit x and w. Raises SpecError, which names the node."""
     spec = conv_spec(node, x.shape, w.shape, bias=bias, dtype=x.dtype, layout=layout)
     try:
-        return replace(spec, out_dtype=out_dtype, weight_dtype=w.dtype)
+        return replace(spec, out_dtype=out_dtype, weight_dtype=w.dtype, activation=activation)
     except SpecError as error:
         raise SpecError(f"node {node_name(node)}: {error}") from None
 
