@@ -5,7 +5,6 @@ import re
 
 import guard
 import numpy as np
-import onnx
 import onnx_cases
 import pytest
 import torch
@@ -13,6 +12,7 @@ from guarded_libraries import sample_anywhere, verify_guarded
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from runtime_node import onnxruntime_output
 
 import tvmconv
 from tvmconv.deform_spec import DeformSpec
@@ -77,27 +77,10 @@ def test_against_the_reference_and_onnxruntime(text):
     )  # fmt: skip
     (ours,) = tvmconv.onnx.run_node(node, feeds)
     np.testing.assert_array_equal(ours, found)
-    theirs = onnxruntime_output(node, feeds)
+    theirs = onnxruntime_output(node, feeds, opset=19)
     if theirs is None:
         pytest.skip("this onnxruntime has no DeformConv")
     np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-4)
-
-
-def onnxruntime_output(node, feeds):
-    """None where onnxruntime lacks the operator."""
-    import onnxruntime
-    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Missing
-
-    def value(name):
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-
-    graph = helper.make_graph([node], "one", [value(name) for name in feeds], [value("y")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    except Missing:
-        return None
-    return session.run(None, feeds)[0]
 
 
 def test_zero_offsets_are_a_convolution():

@@ -9,6 +9,8 @@ from checking import assert_right, random_arrays
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_checks import check_values_and_memory
+from onnx import helper
+from runtime_node import onnxruntime_output
 from strategies import specs
 
 import tvmconv
@@ -156,16 +158,10 @@ def test_ml_dtypes_arrays():
 def test_against_onnxruntime():
     """It has no float64 or bfloat16 kernel."""
     dtype = "float16"
-    onnxruntime, onnx = pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
-    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    node = onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 1, 1, 1], strides=[2, 1])
-    values = [onnx.helper.make_tensor_value_info(name, kind, None) for name in ("x", "w", "b", "y")]
-    graph = onnx.helper.make_graph([node], "one", values[:3], values[3:])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 1, 1, 1], strides=[2, 1])
     rng = np.random.default_rng(1)
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((2, 7, 11, 12), (5, 7, 3, 3), (5,)))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (expected,) = session.run(None, {"x": x, "w": w, "b": b})
+    expected = onnxruntime_output(node, {"x": x, "w": w, "b": b})
     (y,) = tvmconv.onnx.run_node(node, [x, w, b])
     assert y.dtype == dtype
     np.testing.assert_allclose(y, expected, rtol=4 * np.finfo(dtype).eps, atol=20 * np.finfo(dtype).eps)

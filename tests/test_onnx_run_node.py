@@ -6,11 +6,11 @@ import itertools
 import re
 
 import numpy as np
-import onnx
 import onnx_cases
 import pytest
 from onnx import helper
 from onnx_cases import check
+from runtime_node import onnxruntime_output
 
 import tvmconv
 
@@ -76,18 +76,6 @@ def test_attributes_against_onnxruntime(shape, weights, attributes, bias):
     node = helper.make_node("Conv", names, ["y"], kernel_shape=weights[2:], **attributes)
     expected = onnxruntime_output(node, dict(zip(names, arrays, strict=False)))
     check(tvmconv.onnx.run_node(node, arrays[: len(names)]), [expected], 1e-5, 1e-6)
-
-
-def onnxruntime_output(node, feeds):
-    import onnxruntime
-
-    def value(name):
-        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-
-    graph = helper.make_graph([node], "one", [value(name) for name in feeds], [value("y")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0]
 
 
 @pytest.mark.parametrize("upper", [True, False])

@@ -11,7 +11,7 @@ import pytest
 from onnx import helper
 from onnx_cases import check
 from onnx_models import Net, check_layers
-from test_onnx_run_node import onnxruntime_output
+from runtime_node import onnxruntime_output
 
 import tvmconv
 from tvmconv.onnx import compile_model, verify_model

@@ -12,6 +12,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_checks import _call
 from onnx import helper
+from runtime_node import onnxruntime_output
 from strategies import specs
 from test_dtypes import PRESETS as LEVELS
 from test_dtypes import preset
@@ -157,10 +158,10 @@ def test_a_clamp_between_dequantised_and_quantised():
              "wz": np.int8(0), "ys": np.float32(0.0625), "yz": np.uint8(20)}  # fmt: skip
     _, [(_, function)] = compiled(["conv2d:1x8x6x7:o6:k3x3:NCHW:uint8:clip=-1,6"])
     y = function(x, w, None, *(feeds[n] for n in ("xs", "xz", "ws", "wz", "ys", "yz")))
-    sums = session_output(helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"]),
+    sums = onnxruntime_output(helper.make_node("ConvInteger", ["x", "w", "xz", "wz"], ["y"]),
                           {n: np.asarray(feeds[n]) for n in ("x", "w", "xz", "wz")})  # fmt: skip
     real = np.clip(sums * np.float32(0.02 * 0.015), -1, 6).astype(np.float32)
-    expected = session_output(helper.make_node("QuantizeLinear", ["r", "ys", "yz"], ["y"]),
+    expected = onnxruntime_output(helper.make_node("QuantizeLinear", ["r", "ys", "yz"], ["y"]),
                               {"r": real, "ys": np.asarray(feeds["ys"]), "yz": np.asarray(feeds["yz"])})
     assert np.abs(y.astype(int) - expected).max() <= 1 and (y == expected).mean() > 0.99
     assert y.min() == 4 and y.max() == 116
@@ -225,18 +226,6 @@ def test_onnx_case_on_disk(folder):
     onnx_cases.run_on_disk(folder, OPERATORS)
 
 
-def session_output(node, feeds):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    kinds = {n: helper.np_dtype_to_tensor_dtype(v.dtype) for n, v in feeds.items()}
-    graph = helper.make_graph(
-        [node], "one", [helper.make_tensor_value_info(n, kinds[n], feeds[n].shape) for n in feeds],
-        [helper.make_empty_tensor_value_info("y")],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0]
-
-
 @pytest.mark.parametrize("group, channels, out", [(1, 16, 8), (4, 8, 12), (8, 8, 8)])
 @pytest.mark.parametrize("kinds", [("uint8", "int8"), ("uint8", "uint8"), ("int8", "int8")])
 @pytest.mark.parametrize("per_channel", [False, True])
@@ -261,7 +250,7 @@ def test_qlinear_conv_against_onnxruntime(group, channels, out, kinds, per_chann
     feeds = {name: np.asarray(value) for name, value in feeds.items()}
     node = helper.make_node("QLinearConv", list(feeds), ["y"], pads=[1, 0, 1, 2], strides=[2, 1], group=group)
     (y,) = tvmconv.onnx.run_node(node, feeds)
-    expected = session_output(node, feeds)
+    expected = onnxruntime_output(node, feeds)
     assert y.dtype == expected.dtype and len(np.unique(y)) > 30
     # It multiplies by a scale that it rounds in another order: a result halfway may differ by one.
     off = np.abs(y.astype(int) - expected.astype(int))
@@ -279,7 +268,7 @@ def test_conv_integer_against_onnxruntime(kinds, group):
     geometry = {"pads": [1, 1, 1, 0], "dilations": [2, 1], "group": group}
     node = helper.make_node("ConvInteger", list(feeds), ["y"], **geometry)
     (y,) = tvmconv.onnx.run_node(node, feeds)
-    np.testing.assert_array_equal(y, session_output(node, feeds))
+    np.testing.assert_array_equal(y, onnxruntime_output(node, feeds))
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
-from onnx import TensorProto, helper
+from onnx import helper
+from runtime_node import onnxruntime_output
 from strategies import specs
 
 from tvmconv.errors import SpecError
@@ -64,19 +64,7 @@ def onnx_run(op, inputs, **attributes):
     """One ONNX node by onnxruntime, float32 in and out."""
     names = [f"in{i}" for i in range(len(inputs))]
     feed = {n: np.ascontiguousarray(a, dtype=np.float32) for n, a in zip(names, inputs, strict=True)}
-    graph = helper.make_graph(
-        [helper.make_node(op, names, ["out"], **attributes)], "one",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in feed.items()],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, feed)[0]
+    return onnxruntime_output(helper.make_node(op, names, ["out"], **attributes), feed, opset=20)
 
 
 def onnx_conv(spec, x, w, bias):
