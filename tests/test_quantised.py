@@ -18,8 +18,11 @@ from test_dtypes import PRESETS as LEVELS
 from test_dtypes import preset
 
 import tvmconv
+from tvmconv.codegen import kernel
 from tvmconv.errors import SpecError
+from tvmconv.lower import lower_cpu
 from tvmconv.reference_quantised import quantised_reference
+from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
 from tvmconv.spec import ConvSpec
 from tvmconv.verify import random_arrays, verify
@@ -331,3 +334,31 @@ def test_descriptors():
         spec = ConvSpec.parse(text)
         assert ConvSpec.parse(str(spec)) == spec
     assert ConvSpec.parse("conv1d:1x8x4:o4:k1:int8:wint8").weight_dtype == "int8"
+
+
+_LAST = ["conv2d:1x28x28x64:o128:k3x3:p1:NHWC:int8:bias:relu", "conv2d:1x7x7x512:o96:k1x1:NHWC:uint8/int8"]
+_FIRST = ["conv2d:1x64x30x35:o64:k3x3:p1:NCHW:uint8/int32"]
+
+
+@pytest.mark.parametrize("target, instruction, stack, text", [
+    *(("x86-64-v3", "vpmaddwd", "rsp", text) for text in _LAST + _FIRST),
+    *(("x86-64-v4", "vpmaddwd", "rsp", text) for text in _LAST + _FIRST),
+    *(("x86-64-v4-vnni", "vpdpbusd", "rsp", text) for text in _LAST + _FIRST),
+    *(("neoverse-n1", "sdot", "[sp", text) for text in _LAST),
+])  # fmt: skip
+def test_machine_code_of_the_sums(target, instruction, stack, text):
+    """The innermost loop is made of the target's instruction, and has no sum on the stack."""
+    machine, spec = resolve(target), ConvSpec.parse(text)
+    module = kernel.module_of("sums", kernel.scheduled(spec, machine))
+    lines = lower_cpu(module, llvm_target(machine)).inspect_source("s").splitlines()
+    labels = {line.partition(":")[0]: at for at, line in enumerate(lines) if re.match(r"\.L\w+:", line)}
+    loops = []
+    for at, line in enumerate(lines):
+        jump = re.match(r"\s+(?:j|b\.|cb)\S*\s.*?(\.L\w+)$", line)
+        if jump and labels.get(jump[1], at) < at:
+            body = lines[labels[jump[1]] : at]
+            if sum(line.startswith(".L") for line in body) == 1:  # it holds no other loop or branch
+                loops.append((sum(f"\t{instruction}" in line for line in body), body))
+    count, body = max(loops, key=lambda loop: loop[0])
+    assert count >= 8 and count >= 0.25 * len(body), body
+    assert not any(stack in line and re.search(r"mm\d|\bq\d", line) for line in body), body
