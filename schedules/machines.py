@@ -67,7 +67,7 @@ def dots_of(arch: str, requires: tuple[str, ...]) -> tuple[str, ...]:
 
 def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: int) -> Machine:
     return Machine(name, "x86_64", "x86_64-linux-gnu", name, (), bits, registers, 2, 32 * K, l2, 1024 * K,
-                   requires, "x86_64-linux-gnu.2.17", int8_dots=dots_of("x86_64", requires))
+                   requires, "x86_64-linux-gnu.2.17", fma_latency=4, int8_dots=dots_of("x86_64", requires))
 
 
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,

@@ -36,6 +36,7 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "direct_last"
+_WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -68,7 +69,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
     default = {"width": width, "block": min(vectors * lanes, p.out_group), "strip": 0, "order": _ORDERS[1],
-               "taps": 1, "deep": 1}
+               "taps": int(p.kernel[-1] * width * vectors <= _WRITTEN_OUT * machine.vector_registers),
+               "deep": 1}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, width=p.out_spatial[-1])

@@ -28,6 +28,7 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "winograd_tiles"
+_LEAST_CHANNELS = 512  # of one group, input times output
 _LEAST_GAIN = 1.4  # fewer multiplications; below this the transforms eat it up
 
 
@@ -39,6 +40,8 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     lanes = machine.lanes()
     if not (winograd.fits(p) and p.in_group >= 16 and p.out_group >= 2 * lanes):
         return None
+    if p.in_group * p.out_group < _LEAST_CHANNELS:
+        return None  # too few products for each pixel that is transformed
     tiles = [-(-size // 2) for size in p.out_spatial]
     if 9 * p.out_spatial[0] * p.out_spatial[1] < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
         return None
