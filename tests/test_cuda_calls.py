@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 from pathlib import Path
 
 import emulation
 import numpy as np
 import pytest
+from cli_tools import tool
 from guard import in_child
 
 import tvmconv
@@ -181,6 +184,19 @@ def check_devices(library: str) -> None:
         (w, bias), (x,) = arrays("dw", device)
         y = module["dw"].bind(w, bias)(x)
         assert y.device == device and launches()[-1].device == device
+
+
+def test_verify_and_run_from_the_shell(path: Path, tmp_path: Path) -> None:
+    """With the driver and the kernels preloaded, as the command finds them on a machine with a GPU."""
+    preloaded = (emulation.build_driver(tmp_path), emulation.build_kernels([path], tmp_path / "kernels.so"))
+    env = {**os.environ, "LD_PRELOAD": ":".join(map(str, preloaded))}
+    done = tool("verify", path, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 functions checked, 10 runs, 0 failed" in done.stdout
+    done = tool("run", path, "dw", "--out", tmp_path / "y.npy", "--repeat", 3, "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "y.npy").shape == (1, 9, 11, 24)
+    assert json.loads(done.stdout)["functions"][0]["repeat"] == 3
 
 
 def test_no_gpu_behind_the_driver(path: Path) -> None:
