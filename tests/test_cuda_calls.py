@@ -199,6 +199,21 @@ def test_verify_and_run_from_the_shell(path: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["functions"][0]["repeat"] == 3
 
 
+def test_a_driver_that_is_too_old(path: Path) -> None:
+    in_child(check_old_driver, str(path))
+
+
+def check_old_driver(library: str) -> None:
+    emulation.fake_driver()
+    emulation.set_value("fake_version", 11080)
+    try:
+        tvmconv.load(library)
+    except tvmconv.ArtifactError as error:
+        assert "the NVIDIA driver is for CUDA 11.8, expected CUDA 1" in str(error), error
+    else:
+        raise AssertionError("loaded")
+
+
 def test_no_gpu_behind_the_driver(path: Path) -> None:
     in_child(check_no_gpu, str(path))
 

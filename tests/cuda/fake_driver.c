@@ -19,7 +19,7 @@ typedef struct { const char *name; unsigned grid[3], block[3]; void *stream; int
 typedef void (*emulated)(void **, const unsigned *, const unsigned *);
 
 /* What a test sets and reads. */
-int fake_devices = DEVICES, fake_sm = 90, fake_wrong, fake_flush_start, fake_loads, fake_launches, fake_allocations;
+int fake_devices = DEVICES, fake_sm = 90, fake_version = 13000, fake_wrong, fake_flush_start, fake_loads, fake_launches, fake_allocations;
 size_t fake_memory = (size_t)1 << 30;
 launch fake_launch[4096];
 
@@ -57,7 +57,7 @@ int cuCtxGetDevice(int *device) {
 int cuDeviceGetName(char *name, int size, int device) {
   return (void)device, snprintf(name, (size_t)size, "no GPU: emulated on the CPU"), OK;
 }
-int cuDriverGetVersion(int *version) { return *version = 12000, OK; }
+int cuDriverGetVersion(int *version) { return *version = fake_version, OK; }
 
 /* Events are times on this machine's clock: launches are over when they return. */
 int cuEventCreate(void **event, unsigned flags) { return (void)flags, *event = calloc(1, sizeof(double)), OK; }

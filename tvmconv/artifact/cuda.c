@@ -33,6 +33,7 @@ __attribute__((format(printf, 2, 3))) static int tcv_fail(int code, const char *
 #define TCV_DRIVER(X)                                                                                   \
   X(Init, "cuInit", (unsigned))                                                                         \
   X(GetErrorString, "cuGetErrorString", (int, const char **))                                           \
+  X(DriverGetVersion, "cuDriverGetVersion", (int *))                                                    \
   X(DeviceGetCount, "cuDeviceGetCount", (int *))                                                        \
   X(DeviceGetAttribute, "cuDeviceGetAttribute", (int *, int, int))                                      \
   X(DevicePrimaryCtxRetain, "cuDevicePrimaryCtxRetain", (void **, int))                                 \
@@ -71,10 +72,15 @@ static int tcv_open_driver(void) {
   void *found[sizeof names / sizeof *names];
   for (size_t i = 0; i < sizeof names / sizeof *names; ++i)
     if (!(found[i] = dlsym(driver, names[i])))
-      return tcv_fail(TCV_ERR_DEVICE, "the NVIDIA driver has no %s, expected one for CUDA 12 or newer", names[i]);
+      return tcv_fail(TCV_ERR_DEVICE, "the NVIDIA driver has no %s, expected one for CUDA %d or newer", names[i],
+                      TCV_CUDA);
   __builtin_memcpy(&cu, found, sizeof cu);            /* one pointer a field, in the same order */
   int status = cu.Init(0);
   if (status) return tcv_cuda_fail(TCV_ERR_DEVICE, "no GPU that the NVIDIA driver can use", status);
+  int version = 0;                                    /* a driver loads no code of a newer CUDA than its own */
+  if (!cu.DriverGetVersion(&version) && version < TCV_CUDA * 1000)
+    return tcv_fail(TCV_ERR_DEVICE, "the NVIDIA driver is for CUDA %d.%d, expected CUDA %d or newer",
+                    version / 1000, version % 1000 / 10, TCV_CUDA);
   __atomic_store_n(&tcv_ready, 1, __ATOMIC_RELEASE);
   return TCV_OK;
 }

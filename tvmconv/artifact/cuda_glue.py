@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from tvmconv.artifact.glue import (
     run_arguments,
 )
 from tvmconv.artifact.kernel import Kernel, Param
-from tvmconv.errors import SpecError
+from tvmconv.errors import ArtifactError, SpecError
 
 if TYPE_CHECKING:
     from tvmconv.schedules.gpu_machines import GpuMachine
@@ -50,9 +51,13 @@ def generate(
     functions: Mapping[str, Kernel], machine: GpuMachine, prefix: str, manifest: Mapping[str, Any]
 ) -> str:
     """The whole C source of a library."""
-    kernels = {kernel.symbol: kernel for kernel in functions.values()}
+    kernels: dict[str, Kernel] = {}
+    for name, kernel in functions.items():
+        if kernels.setdefault(kernel.symbol, kernel) != kernel:
+            raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
     return "\n".join([
         f"#define TCV_VARIANTS {len(machine.sms)}",
+        f"#define TCV_CUDA {cuda_major(functions)}",
         f"#define TCV_SMS {', '.join(map(str, machine.sms))}",
         f'#define TCV_TARGETS "{", ".join(f"{sm // 10}.{sm % 10}" for sm in machine.sms)}"',
         Path(__file__).with_name("cuda.c").read_text(encoding="ascii"),
@@ -60,6 +65,12 @@ def generate(
         *(_module(kernel, machine.sms) for kernel in kernels.values()),
         *(_function(name, kernel) for name, kernel in functions.items()),
     ])
+
+
+def cuda_major(functions: Mapping[str, Kernel]) -> int:
+    """The major version of CUDA that a driver has to be of, or newer: that of the compiler, 12 at least."""
+    found = (re.search(r"(\d+)\.", kernel.device.compiler) for kernel in functions.values())
+    return max(12, *(int(match.group(1)) for match in found if match))
 
 
 def aligned(arguments: Sequence[Argument]) -> list[Argument]:

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from tvmconv.artifact.cuda_glue import ALIGNMENT
+from tvmconv.artifact.cuda_glue import ALIGNMENT, cuda_major
 from tvmconv.artifact.glue import Argument, c_arguments, prepack_arguments, run_arguments
 from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel, Variant
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -84,7 +84,7 @@ CUDA_CODES = {
 _CUDA_TOP = """/* {title}
  *
  * Made by tvmconv {tvmconv} for {target} ({triple}), C ABI version {abi}.
- * Needs a driver for CUDA 12 or newer, its libcuda.so.1, and a GPU of compute capability
+ * Needs a driver for CUDA {cuda} or newer, its libcuda.so.1, and a GPU of compute capability
  * {requires}, or newer of the same generation; without one, functions return TVMCONV_ERR_DEVICE.
  *
  * Arrays are in the memory of one GPU, dense and row-major, in the shapes and types stated at each function.
@@ -157,6 +157,7 @@ def generate(variants: Sequence[Variant], prefix: str, manifest: dict[str, Any],
         triple=machine.triple,
         requires=requires,
         align=ALIGNMENT,
+        cuda=cuda_major(variants[0].functions) if gpu else None,
         abi=manifest["abi"],
         packed_align=PACKED_ALIGNMENT,
         prefix=prefix,
