@@ -151,6 +151,8 @@ def measured(
     from tvmconv.specs import parse_spec
 
     module = tvmconv.load(library)
+    if "sms" in module.manifest["target"]:
+        raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
     entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
     flush = Flush() if options["cold"] else None
     lines: list[Line] = []

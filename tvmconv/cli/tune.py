@@ -89,7 +89,7 @@ def tune_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.tuning.tuner import Options, check, run
+    from tvmconv.tuning.tuner import Options, check, run, tuned_here
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
     if offline is not None:
@@ -98,6 +98,7 @@ def tune_verb(
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, seed, replay, command)
     check(options, specs)
+    tuned_here(target)
     roof = _roofline(target, threads, specs, log)
     with _watch(roof) as watch:
         try:

@@ -66,9 +66,7 @@ def run(
     KeyboardInterrupt ends it between two steps: what was measured is in the log. Raises TuningError.
     """
     check(options, specs)
-    machine = resolve(target)
-    if isinstance(machine, GpuMachine):
-        raise TuningError(f"target: {machine.name}, expected --offline-round, by which GPUs are tuned for")
+    machine = tuned_here(target)
     _check_tools()
     threads = options.threads or len(os.sched_getaffinity(0))
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
@@ -85,6 +83,14 @@ def run(
     finally:
         builder.stop()
         runner.stop()
+
+
+def tuned_here(target: str | Machine) -> Machine:
+    """The machine of ``target``. Raises TuningError for a GPU, which is tuned for in rounds."""
+    machine = resolve(target)
+    if isinstance(machine, GpuMachine):
+        raise TuningError(f"target: {machine.name}, expected --offline-round, by which GPUs are tuned for")
+    return machine
 
 
 def check(options: Options, specs: Mapping[Spec, int]) -> None:
