@@ -11,6 +11,8 @@ have_cc || apt_install "a C compiler" gcc g++ libc6-dev
 # Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
 command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
 [ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross
+# LLVM's models of CPUs say how good the kernels for ARM are.
+command -v llvm-mca-19 >/dev/null || apt_install "llvm-mca" llvm-19
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

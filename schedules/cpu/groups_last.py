@@ -15,7 +15,15 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_borders, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
+    border_tiles,
+    peel_at,
+    peel_borders,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -125,6 +133,8 @@ def schedule(
     sch.reorder(*tasks, *walked, xi, ci)
     last = walked[-1]
     peel_borders(sch, xo, p, rank - 1, width)
+    if row_tile:
+        _peel_rows(sch, row_tile[0], p, rows)
     peel_tail(sch, co, p.groups * p.out_group, block)
     vector_tile(sch, ci, lanes, block)
     sch.unroll(xi)
@@ -140,3 +150,10 @@ def schedule(
     for loop in (*pixels, *offsets[-taps:]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, summed[0])
+
+
+def _peel_rows(sch: Schedule, row, p: Problem, rows: int) -> None:
+    """Treat the rows that meet a border in the first or the last strip apart from the others of any strip."""
+    first, last = border_tiles(p, len(p.spatial) - 2, 1)
+    above_last_strip = (-(-_height(p) // rows) - 1) * rows
+    peel_at(sch, row, rows, [first, max(first, last - above_last_strip)])

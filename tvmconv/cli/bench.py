@@ -28,6 +28,7 @@ Examples:
   tvmconv bench conv.so --threads 1 --plot roofline.png
   tvmconv bench -f layers.txt --against torch,onnxruntime,litert --csv layers.csv
   tvmconv bench --onnx model.onnx --shape x=1x3x224x224 --cold
+  tvmconv bench --static --target cortex-a72 conv2d:1x56x56x128:o128:k1x1:NHWC:float32
 
 \b
 µs        median of a bound call, weights prepacked and output allocated; ±: interquartile range
@@ -39,6 +40,14 @@ roof      the least that the layer could take: its operations at the measured pe
 --against runs each engine in a process of its own, on as many threads, with its weights prepacked and in its
 fastest layout; they take turns with ours, sample by sample. Columns are their time over ours: above 1, ours
 is faster. The last line is geometric means.
+
+--static runs nothing: llvm-mca (Debian's llvm-19) goes through the innermost loops of the machine code, by
+LLVM's model of the target's CPU.
+
+\b
+cycles    an iteration, once it runs; bound: what its busiest ports are taken for
+%         of the limit that multiply-adds set, that loads and stores set (without spills), and both together
+spills    loads and stores of the stack
 """
 
 Number = typer.Option
@@ -83,9 +92,17 @@ def bench(
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="The roofline, a PNG.", show_default=False)
     ] = None,
+    static: Annotated[
+        bool, typer.Option("--static", help="A model of the CPU, without running anything.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
+    if static:
+        if onnx or against or csv_file or plot_file:
+            raise Error("--static: expected DESCRIPTORs or -f FILE, --target and --json alone")
+        _static(subjects or [], files or [], target, as_json)
+        return
     from tvmconv.bench import against as others
     from tvmconv.bench import plot
 
@@ -109,6 +126,15 @@ def bench(
         _write_csv(csv_file, lines, peers)
     if plot_file is not None:
         plot.save(plot_file, lines, f"{console.count(threads, 'thread')}, {library.name}")
+
+
+def _static(subjects: Sequence[str], files: Sequence[str], target: str, as_json: bool) -> None:
+    from tvmconv.cli import static
+
+    layers = collect(subjects, files)
+    if not layers:
+        raise Error("nothing to look at: expected a DESCRIPTOR or -f FILE")
+    static.report(layers, target, as_json)
 
 
 def library_of(

@@ -74,6 +74,12 @@ def _object(module: tvm.IRModule, machine: Machine) -> bytes:
         return path.read_bytes()
 
 
+def assembly_of(spec: Spec, machine: Machine, choice: Choice | None = None) -> str:
+    """The machine code of the kernel alone, as text. Raises as ``build_kernel`` does."""
+    functions = {symbol_of(spec): scheduled(spec, machine, choice).kernel}
+    return lower_cpu(_named(functions), llvm_target(machine)).inspect_source("asm")
+
+
 def build_kernel(
     spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None
 ) -> Kernel:
