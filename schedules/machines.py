@@ -50,6 +50,11 @@ class Machine:
     part: int = 0
     int8_dots: tuple[str, ...] = ()
 
+    @property
+    def memory_operands(self) -> bool:
+        """Whether a multiply-add takes a factor from memory, which then needs no register."""
+        return self.arch == "x86_64"
+
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
         return self.vector_bits // (8 * itemsize)
@@ -102,6 +107,10 @@ _PRESETS = {
                 1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),
     )
 }  # fmt: skip
+
+
+# Default schedules of these were chosen by a model of the CPU (``tvmconv bench --static``), not measured.
+CHOSEN_BY_MODEL = ("cortex-a72", "neoverse-n1")
 
 
 def presets() -> tuple[Machine, ...]:

@@ -7,6 +7,7 @@ import json
 import pytest
 from cli_tools import tool
 
+import tvmconv
 from tvmconv.bench import mca, static
 from tvmconv.bench.assembly import loops
 from tvmconv.errors import Error
@@ -81,6 +82,12 @@ def test_arm_inner_loops_reach_the_limit(layer: str, target: str) -> None:
         assert hot.percent_work >= 90
         assert target == "neoverse-n1" or hot.percent_fma >= 90
         assert not [i.text for i in hot.loop.body if i.store and i.spill]
+
+
+def test_the_manifest_says_who_chose_the_schedule() -> None:
+    library = tvmconv.compile({"dw": "conv2d:1x9x9x8:o8:k3x3:p1:g8:NHWC:float32"}, "cortex-a72")
+    (function,) = library.manifest["functions"]
+    assert function["schedule"]["chosen_by"] == "llvm-mca for cortex-a72"
 
 
 def test_the_command() -> None:

@@ -107,6 +107,9 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     channels = p.groups * p.out_group
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
+    if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
+        # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
+        vectors, width = 1, min(8, p.out_spatial[-1])
     height = _height(p)
     others = p.batch * prod(p.out_spatial[:-2]) * -(-channels // (vectors * lanes))
     strips = min(height, -(-FEWEST_TASKS // others))

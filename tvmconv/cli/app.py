@@ -10,7 +10,9 @@ import typer
 
 from tvmconv.cli import console
 
-VERBS = ("compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets")
+VERBS = (
+    "compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets", "board",
+)  # fmt: skip
 """Modules of this package; each has `register(app)`, which adds its verb."""
 
 HELP = """Compile convolutions into one shared library that needs nothing but the C library.

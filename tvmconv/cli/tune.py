@@ -31,12 +31,16 @@ Examples:
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
   tvmconv tune -f layers.txt --replay
   tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
+  tvmconv tune -f layers.txt --trials 64 --target cortex-a72 --rpc 127.0.0.1:9190 --key rpi4
 
 --trials is the number of schedules to measure for each descriptor, on the average: each gets half of them,
 and the others go where the whole gains most. Those that the log has already count, so the same command, after
 Ctrl-C or worse, goes on where it stopped. Each schedule is checked against the float64 reference, and one is
 kept only if it beats the default one. Nothing else should run on the machine. See 'tvmconv logs --help' for
 what was found.
+
+--rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
+'tvmconv board serve --help'.
 """
 
 
@@ -86,9 +90,17 @@ def tune_verb(
                      help="For a GPU elsewhere: read the round in DIR, make the next (of --trials each)."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.")] = 0,
+    rpc: Annotated[
+        str | None,
+        typer.Option("--rpc", metavar="HOST:PORT", help="TVM's RPC tracker of boards.", show_default=False),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", metavar="KEY", help="What boards to use.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
+    _check_boards(target, rpc, key)
     from tvmconv.tuning.tuner import Options, check, run, tuned_here
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
@@ -99,10 +111,11 @@ def tune_verb(
     options = Options(trials, minutes, threads, strategy, seed, replay, command)
     check(options, specs)
     tuned_here(target)
-    roof = _roofline(target, threads, specs, log)
+    runner = _runner(target, rpc, key, threads)
+    roof = _roofline(target, threads, specs, log) if runner is None else None
     with _watch(roof) as watch:
         try:
-            found = run(specs, target, log, options, watch)
+            found = run(specs, target, log, options, watch, runner)
         except KeyboardInterrupt:
             console.log("interrupted; what was measured is in the log, where the same command goes on")
             raise typer.Exit(130) from None
@@ -127,6 +140,29 @@ def _offline(
     print(f"{made['read']} results read; {made_now} in {folder}: run its run.sh where the GPU is")
     for descriptor, best in made["best"].items():
         print(f"{best['us']:.1f} us (default {best['default_us']:.1f})  {best['strategy']}  {descriptor}")
+
+
+def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
+    """Say at once what is wrong with --rpc and --key, before anything slow."""
+    if (rpc is None) != (key is None):
+        raise TuningError(f"--{'key' if rpc is None else 'rpc'}: expected --rpc and --key together")
+    if rpc is None:
+        return
+    from tvmconv.tuning import tracker
+
+    if target == "native":
+        raise TuningError("--target: native, expected the boards' target beside --rpc")
+    tracker.count(tracker.address(rpc), key)
+
+
+def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) -> Any:
+    """The runner for boards, if they are asked for."""
+    if rpc is None:
+        return None
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.remote import RPCRunner
+
+    return RPCRunner(resolve(target), rpc, key, threads)
 
 
 def _specs(

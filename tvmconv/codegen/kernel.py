@@ -18,7 +18,7 @@ from tvmconv.lower import lower_cpu
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import CHOSEN_BY_MODEL, Machine
 from tvmconv.schedules.plan import Choice, Space
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import Spec
@@ -92,9 +92,12 @@ def build_kernel(
         code, device = cuda.compiled(symbol, module, machine)
     else:
         code, device = _object(module, machine), None
+    schedule = made.schedule
+    if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
+        schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}
     return Kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
-        packed=made.packed, output=made.output, schedule=made.schedule, flops=spec.flops, device=device,
+        packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
     )  # fmt: skip
 
 

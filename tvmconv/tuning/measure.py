@@ -30,10 +30,10 @@ _TRIES = 3  # times as many rounds, where others' work takes our CPUs away
 
 def serve() -> None:
     """What a process of a runner does until its input ends."""
-    answer_lines(_measure)
+    answer_lines(measure)
 
 
-def _measure(message: dict[str, Any]) -> dict[str, Any]:
+def measure(message: dict[str, Any]) -> dict[str, Any]:
     """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``."""
     try:
         module = load(message["library"])

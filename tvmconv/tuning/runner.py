@@ -50,7 +50,10 @@ class Measured:
 
 
 class Runner(Protocol):
-    """What a tuner asks of the machine that it tunes for."""
+    """What a tuner asks of the machine that it tunes for: its name, how many threads it runs kernels with."""
+
+    cpu: str
+    threads: int
 
     def measure(
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
@@ -69,6 +72,7 @@ class LocalRunner:
         if threads > len(available):
             raise TuningError(f"threads: {threads}, expected at most {len(available)}, the CPUs there are")
         self.machine, self.timeout = machine, timeout
+        self.cpu, self.threads = cpu_model(), threads
         self.cpus = available[:threads]
         self.process = Process("tvmconv.tuning.measure", {"TVMCONV_NUM_THREADS": str(threads)})
         self._start()
@@ -106,3 +110,12 @@ class LocalRunner:
     def stop(self) -> None:
         """End the process."""
         self.process.stop()
+
+
+def cpu_model() -> str:
+    """This machine's CPU as the kernel names it; of a board, the board."""
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    board = Path("/proc/device-tree/model")
+    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else os.uname().machine

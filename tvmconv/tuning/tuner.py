@@ -68,12 +68,11 @@ def run(
     check(options, specs)
     machine = tuned_here(target)
     _check_tools()
-    threads = options.threads or len(os.sched_getaffinity(0))
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
     folders.prepare(folder, machine)
-    runner = runner or LocalRunner(machine, threads)
+    runner = runner or LocalRunner(machine, options.threads or len(os.sched_getaffinity(0)))
     builder = Builder(machine, len(os.sched_getaffinity(0)))
-    place = Place(machine, folder, builder, runner, threads, cpu_model())
+    place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
         tasks = [
             Task(spec, place, weight, options.strategy, options.seed) for spec, weight in specs.items()
@@ -195,14 +194,6 @@ def promise(task: Task) -> float:
     recent = max(task.gains[-2:], default=_HOPE)
     hope = _HOPE / (1 + len(task.gains)) ** 2
     return task.weight * task.best_seconds * max(recent / 2, hope)
-
-
-def cpu_model() -> str:
-    """This machine's CPU, as /proc/cpuinfo names it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return os.uname().machine
 
 
 def _note(folder: Path, place: Place, options: Options) -> None:

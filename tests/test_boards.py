@@ -1,0 +1,129 @@
+"""Tuning over RPC: two servers on loopback, one of which is killed; keys and trackers that are not there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_tools import tool
+
+import tvmconv
+from tvmconv.errors import TuningError
+from tvmconv.schedules.machines import native
+from tvmconv.tuning import tracker as trackers
+
+LAYER = "conv2d:1x12x12x16:o16:k3x3:p1:g16:NHWC:float32"
+KEY = "test-board"
+
+
+def _free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def _wait(ready, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(TuningError):
+            if ready():
+                return
+        time.sleep(0.2)
+    raise AssertionError("nothing after a minute")
+
+
+def _end(process: subprocess.Popen) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def tracker() -> Iterator[str]:
+    port = _free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port),
+         "--port-end", str(port + 1), "--silent"], start_new_session=True,
+    )  # fmt: skip
+    try:
+        _wait(lambda: trackers.boards(("127.0.0.1", port)) is not None)
+        yield f"127.0.0.1:{port}"
+    finally:
+        _end(process)
+
+
+def _board(tracker: str, log: Path) -> subprocess.Popen:
+    with log.open("wb") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tvmconv", "board", "serve", "--tracker", tracker, "--key", KEY,
+             "--port", str(min(_free_port(), 65400))], stderr=errors, start_new_session=True,
+        )  # fmt: skip
+
+
+def _servers(log: Path) -> list[int]:
+    """Process groups of the servers that a supervisor has started."""
+    return [int(pid) for pid in re.findall(r"server (\d+) for key", log.read_text())]
+
+
+def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
+    logs = [tmp_path / "one", tmp_path / "two"]
+    boards = [_board(tracker, log) for log in logs]
+    place = trackers.address(tracker)
+    target = native().name
+    tune = [sys.executable, "-m", "tvmconv", "tune", "--rpc", tracker, "--key", KEY, "--target", target,
+            "--log", str(tmp_path / "logs"), "--trials", "32", LAYER]  # fmt: skip
+    try:
+        _wait(lambda: trackers.boards(place)[KEY] == 2)
+        with subprocess.Popen(tune, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tuning:
+            first = tuning.stderr.readline()  # the default has been measured, batches follow
+            assert "trials" in first, first + tuning.stderr.read()
+            (killed,) = _servers(logs[0])
+            os.killpg(killed, signal.SIGKILL)
+            printed, errors = tuning.communicate(timeout=240)
+        assert tuning.returncode == 0, errors
+        assert LAYER in printed
+        _wait(lambda: len(_servers(logs[0])) == 2)  # the supervisor started another
+        _wait(lambda: trackers.boards(place)[KEY] == 2)
+    finally:
+        for process in boards:
+            _end(process)
+    for pid in _servers(logs[0]) + _servers(logs[1]):
+        with pytest.raises(ProcessLookupError):
+            os.killpg(pid, 0)  # nothing is left when the supervisor has ended
+    made = tvmconv.compile({"f": LAYER}, target, tuning_logs=tmp_path / "logs").export(tmp_path / "f.so")
+    entry = tvmconv.load(made).manifest["functions"][0]
+    assert entry["schedule"]["strategy"]
+    assert tool("verify", made).returncode == 0
+
+
+def test_what_is_not_there_is_an_error_in_seconds(tracker: str) -> None:
+    start = time.monotonic()
+    done = tool("tune", "--rpc", tracker, "--key", "rpi9", "-t", "cortex-a72", "--trials", "4", LAYER)
+    assert (done.returncode, "key 'rpi9'" in done.stderr) == (2, True)
+    nobody = f"127.0.0.1:{_free_port()}"
+    done = tool("tune", "--rpc", nobody, "--key", KEY, "-t", "cortex-a72", "--trials", "4", LAYER)
+    assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
+    done = tool("board", "serve", "--tracker", nobody, "--key", KEY)
+    assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
+    done = tool("tune", "--rpc", tracker, "-t", "cortex-a72", "--trials", "4", LAYER)
+    assert (done.returncode, "--key" in done.stderr) == (2, True)
+    assert time.monotonic() - start < 60
+
+
+def test_a_service_that_is_no_tracker() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        with pytest.raises(TuningError, match="timed out"):
+            trackers.boards(listening.getsockname())
+    with pytest.raises(TuningError, match="expected HOST:PORT"):
+        trackers.address("rpi4.local")

@@ -1,0 +1,69 @@
+"""`tvmconv board`: what runs on a board that others tune on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tvmconv.cli import console
+
+HELP = "Serve as a board that 'tvmconv tune --rpc' measures on."
+
+SERVE_HELP = """Serve this machine to 'tvmconv tune --rpc', through TVM's RPC tracker.
+
+\b
+On the machine that tunes, the tracker ('rpc' extra):
+  python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port 9190
+On the board:
+  tvmconv board serve --tracker 127.0.0.1:9190 --key rpi4
+
+The server is started again when it dies, until SIGTERM or Ctrl-C. It needs tvmconv and TVM ('compile' extra)
+but no compiler: libraries come linked.
+
+Whoever reaches the port of the server, or of the tracker, can run any code as you: TVM's RPC knows neither
+passwords nor encryption. Both listen on loopback unless told otherwise. Between machines go by SSH, or use
+--host in a network where you trust everybody:
+
+\b
+  ssh -R 9190:127.0.0.1:9190 -L 9090:127.0.0.1:9090 pi@board tvmconv board serve --tracker 127.0.0.1:9190 \\
+      --key rpi4
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    group = typer.Typer(rich_markup_mode=None, help=HELP, no_args_is_help=True)
+    group.callback()(_group)
+    group.command("serve", help=SERVE_HELP, short_help="Run the RPC server of a board.")(serve)
+    app.add_typer(group, name="board", help=HELP, short_help="Serve as a board for 'tune --rpc'.")
+
+
+def _group() -> None:
+    """With one command alone typer would make the group itself that command."""
+
+
+def serve(
+    tracker: Annotated[str, typer.Option("--tracker", metavar="HOST:PORT", help="TVM's RPC tracker.")],
+    key: Annotated[str, typer.Option("--key", metavar="KEY", help="What kind of board this is.")],
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; see above.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=1, max=65400, help="The first port to try.")
+    ] = 9090,
+) -> None:
+    """See SERVE_HELP."""
+    from importlib.util import find_spec
+
+    from tvmconv.errors import TuningError
+    from tvmconv.tuning import board
+    from tvmconv.tuning import tracker as trackers
+
+    if find_spec("tvm") is None:
+        raise TuningError("serving needs TVM's RPC: pip install 'tvmconv[compile]'")
+    if not key or any(c.isspace() or c == ":" for c in key):
+        raise TuningError(f"key: {key!r}, expected a name without spaces and colons")
+    where = trackers.address(tracker)
+    trackers.boards(where)
+    board.supervise(board.Server(host, port, where, key), console.log)
