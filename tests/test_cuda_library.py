@@ -13,8 +13,10 @@ from cli_tools import tool
 from libraries import assert_one_line
 
 import tvmconv
+from tvmconv import cache
 from tvmconv.artifact import manifest as manifests
 from tvmconv.artifact import sources
+from tvmconv.schedules.machines import resolve
 
 SPECS = {
     "dw": "conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6",
@@ -119,7 +121,7 @@ def test_algorithms_and_baked_weights_are_refused(path: Path) -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tvmconv.codegen import cuda_compiler
+    from tvmconv import cuda_compiler
 
     monkeypatch.setenv("TVMCONV_NVCC", "none")
     monkeypatch.setattr(cuda_compiler, "_WHEELS", ("no-such-wheel",))
@@ -134,7 +136,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_nvcc_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By a script that says what nvcc of CUDA 11.4 would: it knows no sm_90, and its errors are passed on."""
-    from tvmconv.codegen import cuda_compiler
+    from tvmconv import cuda_compiler
 
     script = tmp_path / "nvcc"
     script.write_text("""#!/bin/sh
@@ -150,6 +152,11 @@ esac
     cuda_compiler.find.cache_clear()
     assert cuda_compiler.find().name == "nvcc 11.4"
     assert cuda_compiler.cubin("source", 80) == b"source"
+    gpu, cpu = resolve("cuda-sm_80"), resolve("x86-64-v3")
+    by_script = [cache.kernel_path("spec", machine) for machine in (gpu, cpu)]
+    monkeypatch.setenv("TVMCONV_NVCC", "none")
+    by_nvrtc = [cache.kernel_path("spec", machine) for machine in (gpu, cpu)]
+    assert by_script[0] != by_nvrtc[0] and by_script[1] == by_nvrtc[1]  # another compiler, another entry
     with pytest.raises(tvmconv.TargetError, match=r"cuda-sm_90, expected .* nvcc 11\.4 knows: sm_75, sm_80"):
         cuda_compiler.cubin("source", 90)
     with pytest.raises(tvmconv.TargetError, match=r"kernel\.cu\(3\): error: this is wrong") as error:

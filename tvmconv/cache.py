@@ -17,8 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tvmconv import cuda_compiler
 from tvmconv.artifact.device import device_code
 from tvmconv.artifact.kernel import Kernel, Param
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +55,8 @@ def key(*parts: Any) -> str:
 
 def kernel_path(spec: Any, machine: Any, tuned: Any = None) -> Path:
     """Where the kernel of ``spec`` for ``machine`` lies, or will; ``tuned``: as a tuning log says."""
-    return folder() / f"{key('kernel', str(spec), machine, tuned)}.kernel"
+    compiler = cuda_compiler.identity() if isinstance(machine, GpuMachine) else None
+    return folder() / f"{key('kernel', str(spec), machine, tuned, compiler)}.kernel"
 
 
 def write(path: Path, data: bytes) -> bool:

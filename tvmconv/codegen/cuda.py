@@ -6,8 +6,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvmconv import cuda_compiler
 from tvmconv.artifact.device import DeviceCode
-from tvmconv.codegen import cuda_compiler
 from tvmconv.lower.cuda import lower_cuda
 from tvmconv.schedules.cuda.tiles import spread_block
 from tvmconv.schedules.gpu_machines import GpuMachine
