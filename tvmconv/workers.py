@@ -86,11 +86,19 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None
             worker.communicate()
 
 
+def program(module: str) -> str:
+    """Python source of a process that runs ``serve`` of ``module``.
+
+    It has this process's import path, not one that begins with the working directory, and no torch, which
+    TVM would import wherever it is installed: that takes longer than all the rest.
+    """
+    return f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
+           f"from {module} import serve; serve()"
+
+
 def _start() -> subprocess.Popen:
-    # This process's own import path, not one that begins with the working directory.
-    program = f"import sys; sys.path[:] = {sys.path!r}; from tvmconv.workers import serve; serve()"
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program(__name__)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvmconv.tuning.process import ended
+from tvmconv.workers import program
 
 MEASURE = "tvmconv.board.measure"
 DESCRIBE = "tvmconv.board.describe"
@@ -38,8 +39,6 @@ class Server:
 
 def supervise(server: Server, log: Callable[[str], None]) -> None:
     """Keep ``server`` running until SIGTERM or SIGINT, in a process group of its own that ends with it."""
-    program = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve()"
-
     def stop(_signal: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
@@ -48,7 +47,7 @@ def supervise(server: Server, log: Callable[[str], None]) -> None:
     try:
         while True:
             process = subprocess.Popen(
-                [sys.executable, "-c", program, json.dumps(asdict(server))], stdin=subprocess.PIPE,
+                [sys.executable, "-c", program(__name__), json.dumps(asdict(server))], stdin=subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
             log(f"server {process.pid} for key {server.key!r} on {server.host}, "

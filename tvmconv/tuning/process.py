@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from tvmconv.workers import program
+
 
 class ProcessError(Exception):
     """The process gave no answer: how it ended, or that it took too long."""
@@ -34,11 +36,9 @@ class Process:
         """Start it, unless it runs."""
         if self.process is not None:
             return
-        # This process's own import path, not one that begins with the working directory.
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {self.module} import serve; serve()"
         self._read = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-c", program(self.module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=self.environment, start_new_session=True,
         )  # fmt: skip
 
