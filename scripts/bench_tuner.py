@@ -4,8 +4,8 @@
     python scripts/bench_tuner.py --trials 64 conv2d:1x28x28x128:o128:k1x1:NHWC:float32
 
 Each tunes in a process of its own, one after the other, from a cold start to its verdict; then the winners
-run in turns. Takes a convolution of x and weights alone, channels-last. Needs xgboost, for tune_tir psutil as
-well, and a quiet machine.
+run in turns. Takes a convolution of x and weights alone, channels-last. Needs xgboost (tune_tir also psutil
+and cloudpickle) and a quiet machine.
 """
 
 from __future__ import annotations

@@ -18,10 +18,11 @@ import pytest
 from cli_tools import tool
 
 import tvmconv
-from tvmconv.artifact.kernel import Kernel
+from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs import parse_spec
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs import Spec, parse_spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.entries import read_index
@@ -46,6 +47,8 @@ def records(root: Path) -> list[tuple]:
 class FakeRunner:
     """Stands for a machine on which points have known times, ``seconds(kernel)``; nothing is run."""
 
+    cpu, threads = "none", 1
+
     def __init__(self, seconds) -> None:
         self.seconds = seconds
         self.asked: list[dict] = []
@@ -64,10 +67,24 @@ class FakeRunner:
         pass
 
 
-def tune(root: Path, seconds, trials: int = 12, **options) -> tuple[dict, FakeRunner]:
-    runner = FakeRunner(seconds)
-    found = run({parse_spec(DW): 1}, NATIVE, root, Options(trials, threads=1, **options), runner=runner)
-    return found, runner
+class FakeBuilder:
+    """Gives kernels that say their points and hold no code."""
+
+    def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel]:
+        y = Param("y", spec.output_shape, spec.dtype)
+        return [
+            Kernel("k", str(spec), b"", (), (), (), y, {"strategy": c.strategy, "point": c.point})
+            for c in choices
+        ]
+
+    def stop(self) -> None:
+        pass
+
+
+def tune(root: Path, seconds, trials: int | None = 20, **options) -> tuple[dict, FakeRunner]:
+    runner, specs = FakeRunner(seconds), {parse_spec(DW): 1}
+    options = Options(trials, threads=1, **options)
+    return run(specs, NATIVE, root, options, runner=runner, builder=FakeBuilder()), runner
 
 
 def test_a_model_of_two_layers(tmp_path: Path) -> None:
@@ -94,19 +111,19 @@ def test_the_search_finds_what_is_best(tmp_path: Path) -> None:
     def seconds(point):
         return 1e-4 * (1 + abs(point["width"] - 2) + 3 * (point["taps"] == 1) + point["rows"] / 28)
 
-    found, runner = tune(tmp_path, seconds, trials=40)
+    found, runner = tune(tmp_path, seconds, trials=64)
     (entry,) = found.values()
     best = [p for p in runner.asked if p["width"] == 2 and p["taps"] == 2]
     assert entry.point["width"] == 2 and entry.point["taps"] == 2
     assert len(best) > len(runner.asked) / 8, "the search goes where it is good"
-    assert TuningSpace(parse_spec(DW), NATIVE).size > 4 * 40
+    assert TuningSpace(parse_spec(DW), NATIVE).size > 4 * 64
     points = [json.dumps(p, sort_keys=True) for _, c, _ in records(tmp_path) for p in [c.point]]
     assert len(points) - len(set(points)) <= 10, "nothing is measured twice but by the duels"
 
 
 def test_what_is_not_faster_is_not_kept(tmp_path: Path) -> None:
     default = TuningSpace(parse_spec(DW), NATIVE).default
-    found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.99e-4, trials=8)
+    found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.99e-4, trials=20)
     (entry,) = found.values()
     assert entry.choice == default and entry.seconds == entry.default_seconds
 
@@ -119,7 +136,7 @@ def test_failures_are_records_with_a_reason(tmp_path: Path) -> None:
             return "running: ended with SIGSEGV"
         return 1e-4 if point == default.point else 'wrong: 5 elements, "as" \\ said'
 
-    found, _ = tune(tmp_path, seconds, trials=8)
+    found, _ = tune(tmp_path, seconds, trials=20)
     (entry,) = found.values()
     assert entry.choice == default
     errors = {error for *_, error in records(tmp_path)}
@@ -134,7 +151,7 @@ def test_nothing_measurable_is_an_error_with_the_first_cause(tmp_path: Path) -> 
 
 def test_replay_measures_the_best_again(tmp_path: Path) -> None:
     default = TuningSpace(parse_spec(DW), NATIVE).default
-    found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.5e-4, trials=8)
+    found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.5e-4, trials=20)
     assert next(iter(found.values())).choice != default
     again, runner = tune(tmp_path, lambda point: 1e-4 + (point != default.point), trials=None, replay=True)
     assert next(iter(again.values())).choice == default and len(runner.asked) < 12

@@ -60,8 +60,11 @@ def run(
     options: Options,
     watch: Watch = lambda _: None,
     runner: Runner | None = None,
+    builder: Builder | None = None,
 ) -> dict[Spec, Entry]:
     """Tune ``specs`` (and how often each counts) for a target; the verdicts, which are also in the log.
+
+    ``runner``, ``builder``: who measures and builds, if not this machine with as many processes as CPUs.
 
     KeyboardInterrupt ends it between two steps: what was measured is in the log. Raises TuningError.
     """
@@ -71,7 +74,7 @@ def run(
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
     folders.prepare(folder, machine)
     runner = runner or LocalRunner(machine, options.threads or len(os.sched_getaffinity(0)))
-    builder = Builder(machine, len(os.sched_getaffinity(0)))
+    builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
         tasks = [
