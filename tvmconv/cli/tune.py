@@ -202,7 +202,7 @@ def _roofline(
     from tvmconv.dtypes import FLOATS
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning import folder as folders
-    from tvmconv.tuning.tuner import cpu_model
+    from tvmconv.tuning.runner import cpu_model
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs} & set(FLOATS)
     if not dtypes:
