@@ -170,7 +170,10 @@ static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
 
 static int tcv_launch(tcv_task task, void *data, int num_task) {
   int threads = tcv_load(&tcv_pool.threads), idle = 0, failed;
-  if (threads == 0) tcv_store(&tcv_pool.threads, threads = tcv_default_threads());
+  if (threads == 0) {
+    int n = tcv_default_threads();
+    if (tcv_swap_if(&tcv_pool.threads, &threads, n)) threads = n;  /* unless another call sets it meanwhile */
+  }
   if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
     return tcv_run_alone(task, data, num_task);
   threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, and cannot any more */
