@@ -35,7 +35,8 @@ from tvmconv.tuning.tuner import Options, run
 DW = "conv2d:1x28x28x32:o32:k3x3:p1:g32:NHWC:float32"
 PW = "conv2d:1x14x14x32:o48:k1x1:NHWC:float32:bias:relu6"
 NATIVE = resolve("native")
-LONG = ("--trials", "500", "--threads", "1")
+LONG = ("--trials", "5000", "--threads", "1")
+KILLS = int(os.environ.get("TVMCONV_TEST_KILLS", "2"))
 
 
 def records(root: Path) -> list[tuple]:
@@ -222,7 +223,7 @@ def test_kill_9_loses_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tvmconv", "tune", DW, *LONG, "--log", tmp_path]
     rng, before = random.Random(0), 0
     folder = folders.folder_of(tmp_path, NATIVE)
-    for _ in range(2):
+    for _ in range(KILLS):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + 150
         while time.monotonic() < deadline and count(folder) <= before:

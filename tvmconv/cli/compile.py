@@ -209,5 +209,5 @@ def _print(report: dict[str, Any], verbose: bool) -> None:
 
 
 def schedule_text(schedule: dict[str, Any]) -> str:
-    """A function's schedule on one line: "default, depthwise"."""
-    return ", ".join(str(schedule[key]) for key in ("source", "strategy") if key in schedule)
+    """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD"."""
+    return ", ".join(str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule)
