@@ -72,10 +72,12 @@ def zig(target: str) -> list[str]:
 
 
 def c_program(manifest: dict[str, Any], header: str) -> str:
-    """A program that runs one function of a library, and ends with its error code: PROGRAM NAME INPUT OUTPUT,
-    with the arrays in call order in INPUT; PROGRAM variant says which of the targets it is that runs."""
+    """A program that runs one function of a library, and ends with its error code: PROGRAM NAME INPUT OUTPUT
+    PACKED, with the arrays in call order in INPUT, and the packed weights, if any, written to PACKED; PROGRAM
+    variant says which of the targets it is that runs."""
     names = [function["name"] for function in manifest["functions"]]
-    parts = [f'#include "{header}"', "#include <stdio.h>", "#include <string.h>", ""]
+    parts = [f'#include "{header}"', "#include <stdio.h>", "#include <string.h>", "",
+             "static FILE *packed_file;", ""]
     for function in manifest["functions"]:
         name, arguments = function["name"], function["arguments"]
         sizes = {a["name"]: verify.rounded(np.zeros(a["shape"]), a["dtype"]).nbytes for a in arguments}
@@ -92,6 +94,7 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
             *read,
             "  memset(y, 0x7f, sizeof y);",
             f"  if ((code = {name}_prepack({', '.join(pack)}, packed)) != 0) return code;" if weights else "",
+            "  fwrite(packed, 1, sizeof packed, packed_file);" if weights else "",
             f"  if ((code = {name}({', '.join(call)})) != 0) return code;",
             "  return fwrite(y, 1, sizeof y, out) == sizeof y ? 0 : 101;",
             "}",
@@ -101,10 +104,11 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
         '  FILE *in = argc > 2 ? fopen(argv[2], "rb") : 0, *out = argc > 3 ? fopen(argv[3], "wb") : 0;',
         "  int code = 102;",
         f'  if (argc == 2) return printf("%s\\n", {manifest["prefix"]}_variant()) < 0;',
-        "  if (argc != 4 || !in || !out) return 103;",
+        '  packed_file = argc > 4 ? fopen(argv[4], "wb") : 0;',
+        "  if (argc != 5 || !in || !out || !packed_file) return 103;",
         *(f'  if (!strcmp(argv[1], "{n}")) code = run_{n}(in, out);' for n in names),
         f'  if (code) fprintf(stderr, "%s\\n", {manifest["prefix"]}_last_error());',
-        "  return fclose(out) ? 104 : code;",
+        "  return fclose(out) || fclose(packed_file) ? 104 : code;",
         "}",
     ]
     return "\n".join(parts)
@@ -128,7 +132,7 @@ class Emulated:
         """The program's exit status, what it printed as error, and the bytes of y."""
         (self.folder / "in").write_bytes(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays))
         command = emulator(self.arch, cpu)
-        done = run(command, self.program, name, self.folder / "in", self.folder / "out")
+        done = run(command, self.program, name, *(self.folder / file for file in ("in", "out", "packed")))
         return done.returncode, done.stderr.strip(), (self.folder / "out").read_bytes()
 
     def call_random(self, name: str, cpu: str | None) -> tuple[int, str, bytes]:

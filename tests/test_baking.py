@@ -1,4 +1,4 @@
-"""Weights packed in NumPy, to be held in a library, are what the library's own prepack makes of them."""
+"""Weights packed while compiling, to be held in a library, are as the library's own prepack makes them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 import tvmconv
 from tvmconv.artifact.baking import packed_weights
 from tvmconv.artifact.library import Library
+from tvmconv.specs import parse_spec
+from tvmconv.verify import operands, random_arrays
 
 DESCRIPTORS = (
     "conv2d:1x9x9x20:o37:k3x3:NHWC:float32:bias",
@@ -28,6 +30,12 @@ DESCRIPTORS = (
     "conv2d:1x9x9x24:o36:k3x3:g3:NHWC:float32:bias:prelu:sh6",
     "conv2d:1x20x9x9:o36:k1x1:NCHW:float32:bias:sh4",
     "tconv2d:1x5x5x20:o12:k3x3:s2:g2:NHWC:float32:bias:sh4",
+    "conv2d:1x9x9x21:o37:k3x3:p1:NHWC:uint8/int8:bias:silu",
+    "conv2d:1x21x9x9:o37:k3x2:NCHW:int8/int32:wuint8",
+    "conv2d:1x9x9x24:o24:k3x3:g24:NHWC:uint8:bias",
+    "conv2d:1x9x9x24:o36:k1x1:g3:NHWC:int8:bias:relu6:sh6",
+    "deform2d:1x20x9x9:o37:k3x3:mask:bias",
+    "deform2d:1x12x9x9:o12:k3x3:g6:float32",
 )
 
 
@@ -37,8 +45,11 @@ def library():
 
 
 def arrays(kernel, seed=0):
-    rng = np.random.default_rng(seed)
-    return {param.name: rng.standard_normal(param.shape).astype(param.dtype) for param in kernel.weights}
+    return random_arrays(parse_spec(kernel.descriptor), roles(kernel), "normal", seed)
+
+
+def roles(kernel):
+    return [{**vars(param), "role": "weight"} for param in kernel.weights]
 
 
 @pytest.mark.parametrize("number", range(len(DESCRIPTORS)), ids=DESCRIPTORS)
@@ -49,7 +60,8 @@ def test_same_as_prepack(library, number):
     native = ctypes.CDLL(str(library.load().path))
     blob = np.zeros(kernel.packed_bytes + 64, np.uint8)
     blob = blob[-blob.ctypes.data % 64 :][: kernel.packed_bytes]
-    pointers = [ctypes.c_void_p(a.ctypes.data) for a in weights.values()] + [None] * (2 - len(weights))
+    given, _ = operands(roles(kernel), weights)
+    pointers = [None if a is None else ctypes.c_void_p(a.ctypes.data) for a in given]
     assert native[f"{name}_prepack"](*pointers, ctypes.c_void_p(blob.ctypes.data)) == 0
     made = packed_weights(kernel, weights)
     if kernel.schedule.get("algorithm") == "winograd":  # transformed weights round

@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import edge
+import numpy as np
 import pytest
 from cli_tools import tool
 
 import tvmconv
+from tvmconv.artifact.baking import packed_weights
+from tvmconv.specs import parse_spec
+from tvmconv.verify import random_arrays
 
 # Target, zig's name of it, CPU models that must run it.
 TARGETS = {
@@ -36,6 +40,25 @@ def test_c_program_gives_what_the_reference_does(built: Any) -> None:
     target, emulated, _ = built
     for cpu in TARGETS[target][1]:
         emulated.assert_right(cpu)
+
+
+def test_weights_are_packed_while_compiling_as_on_the_board(built: Any) -> None:
+    target, emulated, _ = built
+    cpu = TARGETS[target][1][0]
+    for name, kernel in tvmconv.compile(edge.SPECS, target).functions.items():
+        if not kernel.weights:
+            continue
+        entry = next(f for f in emulated.manifest["functions"] if f["name"] == name)
+        arrays = random_arrays(parse_spec(kernel.descriptor), entry["arguments"], "normal", 0)
+        code, said, _ = emulated.call(name, list(arrays.values()), cpu)
+        assert code == 0, (name, said)
+        there = (emulated.folder / "packed").read_bytes()
+        here = packed_weights(kernel, {p.name: arrays[p.name] for p in kernel.weights})
+        if kernel.schedule.get("algorithm") == "winograd":  # transformed weights round
+            here, there = np.frombuffer(here, np.float32), np.frombuffer(there, np.float32)
+            np.testing.assert_allclose(here, there, rtol=0, atol=1e-6)
+        else:
+            assert here == there, name
 
 
 def test_needs_the_c_library_alone_and_an_old_one(built: Any) -> None:

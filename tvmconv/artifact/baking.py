@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tvmconv.artifact.kernel import Kernel, Param
-from tvmconv.dtypes import name_of, widened
+from tvmconv.dtypes import FLOATS, name_of, widened
 from tvmconv.errors import SpecError
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
 from tvmconv.ops.winograd import WinogradPacking
+from tvmconv.runtime import quantisation
+from tvmconv.runtime.arrays import Argument
 from tvmconv.spec import ConvSpec
+from tvmconv.specs import parse_spec
 
 
-def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
-    """The packed blob of ``kernel`` for ``weights``: "w" and, where it has them, "bias" and "slopes".
+def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
+    """The packed blob of ``kernel`` for ``weights``: what ``bind`` takes, as NumPy arrays by name.
 
     For any target, on any machine. Raises SpecError for arrays that do not fit.
     """
-    for param in kernel.weights:
-        _check(param, weights.get(param.name))
-    spec = ConvSpec.parse(kernel.descriptor)
+    given = {param.name: _fitting(param, weights.get(param.name)) for param in kernel.weights}
+    spec = parse_spec(kernel.descriptor)
+    if isinstance(spec, ConvSpec) and spec.dtype in FLOATS:
+        parts = _packed_floats(kernel, spec, given)
+    else:
+        from tvmconv.codegen.prepack import packed_here
+
+        parts = packed_here(kernel, given)
+    blob = bytearray(kernel.packed_bytes)
+    for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
+        # Every machine of the table is little-endian.
+        little = np.ascontiguousarray(widened(parts[param.name]), np.dtype(param.dtype).newbyteorder("<"))
+        if little.nbytes != param.nbytes:
+            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.elements} elements")
+        blob[offset : offset + param.nbytes] = little.tobytes()
+    return bytes(blob)
+
+
+def _packed_floats(
+    kernel: Kernel, spec: ConvSpec, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What is packed, by name, of a convolution of floats: in NumPy, which compiles nothing."""
     if spec.transposed:
         kind, problem = TransposedPacking, transposed_problem_of(spec)
     else:
@@ -31,22 +54,16 @@ def packed_weights(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> bytes:
         problem = problem_of(spec)
     w = kind(**kernel.schedule["packing"]).pack_array(problem, weights["w"])
     order = problem.own_channel(np.arange(spec.out_channels))
-    parts = {"packed_w": w}
-    parts |= {f"packed_{name}": weights[name][order] for name in ("bias", "slopes") if name in weights}
-    blob = bytearray(kernel.packed_bytes)
-    for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
-        array = parts.get(param.name)
-        if array is None or array.size != param.elements:
-            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.elements} elements")
-        # Every machine of the table is little-endian.
-        little = np.ascontiguousarray(widened(array), np.dtype(param.dtype).newbyteorder("<"))
-        blob[offset : offset + param.nbytes] = little.tobytes()
-    return bytes(blob)
+    return {"packed_w": w, **{f"packed_{name}": a[order] for name, a in weights.items() if name != "w"}}
 
 
-def _check(param: Param, array: np.ndarray | None) -> None:
+def _fitting(param: Param, array: Any) -> np.ndarray:
+    if quantisation.is_quantisation(param.name):
+        want = Argument(param.name, param.shape, param.dtype, param.layout, "weight")
+        return quantisation.read(want, array)
     if array is None:
         raise SpecError(f"{param.name}: None, expected an array of shape {param.shape}")
     if array.shape != param.shape or name_of(array) != param.dtype:
         found = f"{name_of(array)} {array.shape}"
         raise SpecError(f"{param.name}: {found}, expected {param.dtype} {param.shape}")
+    return array

@@ -31,7 +31,8 @@ def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) 
         kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=tuple(inputs),
         weights=tuple(weights), packed=tuple(packed),
         output=Param("y", spec.output_shape, spec.dtype, "NCHW", p.y_shape),
-        schedule={"source": "default", "strategy": rules.STRATEGY, "point": point},
+        schedule={"source": "default", "strategy": rules.STRATEGY, "point": point,
+                  "packing": {"block": p.block, "across_groups": p.across_groups}},
     )  # fmt: skip
 
 

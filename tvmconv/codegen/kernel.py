@@ -52,10 +52,11 @@ def module_of(symbol: str, made: Scheduled) -> tvm.IRModule:
     functions = {symbol: made.kernel}
     if made.prepack is not None:
         functions[f"{symbol}_prepack"] = made.prepack
-    return _named(functions)
+    return named(functions)
 
 
-def _named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
+def named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
+    """A module that exports ``functions`` by their names."""
     return tvm.IRModule(
         {name: _any_alignment(func).with_attr("global_symbol", name) for name, func in functions.items()}
     )
@@ -63,7 +64,7 @@ def _named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
 
 def object_of(functions: dict[str, tirx.PrimFunc], machine: Machine) -> bytes:
     """An object file that exports ``functions`` by their names."""
-    return _object(_named(functions), machine)
+    return _object(named(functions), machine)
 
 
 def _object(module: tvm.IRModule, machine: Machine) -> bytes:
@@ -77,7 +78,7 @@ def _object(module: tvm.IRModule, machine: Machine) -> bytes:
 def assembly_of(spec: Spec, machine: Machine, choice: Choice | None = None) -> str:
     """The machine code of the kernel alone, as text. Raises as ``build_kernel`` does."""
     functions = {symbol_of(spec): scheduled(spec, machine, choice).kernel}
-    return lower_cpu(_named(functions), llvm_target(machine)).inspect_source("asm")
+    return lower_cpu(named(functions), llvm_target(machine)).inspect_source("asm")
 
 
 def build_kernel(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.dtypes import FLOATS
 from tvmconv.errors import SpecError
 from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.layers import Extraction, Layer
@@ -87,7 +86,7 @@ def functions_of(found: Extraction, bake_weights: bool) -> dict[str, list[Layer]
 
 
 def _can_be_baked(layer: Layer) -> bool:
-    return bool(layer.weights) and layer.constant and getattr(layer.spec, "out_dtype", "") in FLOATS
+    return bool(layer.weights) and layer.constant
 
 
 def _about(found: Extraction) -> Mapping[str, Any]:
