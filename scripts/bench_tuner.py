@@ -47,6 +47,8 @@ def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     seconds = time.perf_counter() - start
     records = database.get_all_tuning_records()
     done = [record for record in records if min(map(float, record.run_secs)) < FAILED]
+    if not done:
+        raise SystemExit("tune_tir measured nothing: its builds time out after 30 s, mostly of imports")
     ms.tir_integration.compile_tir(database, func, target).export_library(str(folder / "stock.so"))
     return {"seconds": seconds, "trials": len(done)}
 
