@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.artifact.kernel import Kernel
-from tvmconv.artifact.library import Library
-from tvmconv.errors import ArtifactError, TuningError
+from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import Machine
 from tvmconv.tuning import tracker as trackers
 from tvmconv.tuning.process import Process, ProcessError, answer_lines
-from tvmconv.tuning.runner import BASELINE, Effort, Measured
+from tvmconv.tuning.runner import BASELINE, Effort, Measured, on_library
 
 _CONNECT = 30.0  # seconds for a session, the import of TVM included
 _WITHOUT_BOARD = 60.0  # seconds after which a run without any board gives up
@@ -65,19 +63,15 @@ class RPCRunner:
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
     ) -> Iterator[Measured]:
         """See ``Runner``."""
-        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-            path = Path(folder, "candidates.so")
-            try:
-                Library(kernels, self.machine, prefix="candidates").export(path, header=False)
-            except ArtifactError as error:
-                yield from (Measured(error=f"linking: {error}") for _ in names)
-                return
+        def measure_all(path: Path) -> Iterator[Measured]:
             message = {
                 **self.place, "what": "measure", "path": os.fspath(path), "library": f"{path.parent.name}.so",
                 "baseline": BASELINE, "rounds": effort.rounds, "burst": effort.burst, "fills": effort.fills,
                 "timeout": self.timeout, "threads": self.threads,
             }  # fmt: skip
-            yield from self._on_all(message, names)
+            return self._on_all(message, names)
+
+        return on_library(kernels, self.machine, names, measure_all)
 
     def _on_all(self, message: dict[str, Any], names: Sequence[str]) -> list[Measured]:
         """A result for each name; every board takes the next one when it has done its last."""

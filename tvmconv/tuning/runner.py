@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -86,15 +86,10 @@ class LocalRunner:
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
     ) -> Iterator[Measured]:
         """See ``Runner``."""
-        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-            path = Path(folder, "candidates.so")
-            try:
-                Library(kernels, self.machine, prefix="candidates").export(path, header=False)
-            except ArtifactError as error:
-                yield from (Measured(error=f"linking: {error}") for _ in names)
-                return
-            for name in names:
-                yield self._ask(path, name, effort)
+        def measure_all(path: Path) -> Iterator[Measured]:
+            return (self._ask(path, name, effort) for name in names)
+
+        return on_library(kernels, self.machine, names, measure_all)
 
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
@@ -110,6 +105,21 @@ class LocalRunner:
     def stop(self) -> None:
         """End the process."""
         self.process.stop()
+
+
+def on_library(
+    kernels: Mapping[str, Kernel], machine: Machine, names: Sequence[str],
+    measure: Callable[[Path], Iterator[Measured]],
+) -> Iterator[Measured]:  # fmt: skip
+    """What ``measure`` gives of the library of ``kernels``, an answer a name; or why it cannot be linked."""
+    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        path = Path(folder, "candidates.so")
+        try:
+            Library(kernels, machine, prefix="candidates").export(path, header=False)
+        except ArtifactError as error:
+            yield from (Measured(error=f"linking: {error}") for _ in names)
+            return
+        yield from measure(path)
 
 
 def cpu_model() -> str:
