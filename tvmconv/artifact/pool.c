@@ -1,23 +1,30 @@
 /* Part of every exported library, after support.c: the thread pool.
  *
  * One launch at a time; whoever finds the pool busy (a second caller, a nested launch) runs its work
- * alone. `left` counts tasks not yet claimed, `pending` tasks not yet finished. A claim by
- * compare-and-swap of a positive `left` always belongs to the current launch, which cannot end before
- * that task does, so a thread that wakes late can neither run stale work nor be waited for. */
+ * alone. Each thread has a share of neighbouring tasks, the same in each launch of as many, so that what it
+ * has in its caches serves it again; when it is through, it takes from the ends of the others' shares.
+ * `pending` counts tasks not yet finished. A claim by compare-and-swap of a share that is not empty always
+ * belongs to the current launch, which cannot end before that task does, so a thread that wakes late can
+ * neither run stale work nor be waited for. */
 
 #define TCV_MAX_THREADS 256
 #define TCV_TASKS_PER_THREAD 4             /* so that a thread which wakes late costs little */
-#define TCV_SPIN_NS 50000                  /* how long an idle thread watches for work before it sleeps */
+#define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
 #define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
 #define TCV_KNOWN 64                       /* kernels whose time is remembered; a power of two */
 
+/* Tasks first to last - 1 that nobody has claimed yet, as last << 32 | first. */
+typedef struct { uint64_t left __attribute__((aligned(64))); } tcv_share;
+
 static struct {
-  int left __attribute__((aligned(64)));
+  tcv_share share[TCV_MAX_THREADS];                   /* of the launching thread, of worker 0, ... */
   int pending __attribute__((aligned(64)));
   int epoch __attribute__((aligned(64)));             /* futex: changes when there is something to look at */
   int sleepers;
   int busy __attribute__((aligned(64)));              /* held by the launching thread */
-  int caller_sleeps, caller_cpu, threads, failed, keep, started, fork_handled;
+  int caller_sleeps, threads, failed, keep, started, fork_handled, shares;
+  int caller_cpu;                                     /* that workers keep off; -1 if it is to be found out */
+  cpu_set_t allowed;                                  /* the CPUs that workers may run on, if there are any */
   tcv_task task;
   void *data;
   tcv_env env;
@@ -58,18 +65,28 @@ static void tcv_spin(int *address, int value, int64_t ns) {
   while (tcv_now() < end);
 }
 
-/* Claim and run tasks while there are any; how many it were. */
-static int tcv_run_tasks(void) {
-  int ran = 0, left = tcv_load(&tcv_pool.left);
-  while (left > 0) {
-    if (!tcv_swap_if(&tcv_pool.left, &left, left - 1)) continue;
-    int ok = 0;
-    if (tcv_pool.task(tcv_pool.env.num_task - left, &tcv_pool.env, tcv_pool.data) &&
-        tcv_swap_if(&tcv_pool.failed, &ok, 1))
+/* A task of a share, from its end where it is another thread's; -1 if none is left. */
+static int tcv_claim(tcv_share *share, int own) {
+  uint64_t seen = tcv_load(&share->left);
+  while ((uint32_t)seen < (uint32_t)(seen >> 32))
+    if (tcv_swap_if(&share->left, &seen, own ? seen + 1 : seen - ((uint64_t)1 << 32)))
+      return own ? (int)(uint32_t)seen : (int)(seen >> 32) - 1;
+  return -1;
+}
+
+/* Claim and run tasks while there are any, those of one's own share first; how many it were. */
+static int tcv_run_tasks(int self) {
+  int ran = 0, shares = tcv_load(&tcv_pool.shares);
+  for (int turn = 0; turn < shares;) {
+    int ok = 0, from = (self + turn) % shares, task = tcv_claim(&tcv_pool.share[from], from == self);
+    if (task < 0) {
+      ++turn;
+      continue;
+    }
+    if (tcv_pool.task(task, &tcv_pool.env, tcv_pool.data) && tcv_swap_if(&tcv_pool.failed, &ok, 1))
       memcpy(tcv_pool.error, tcv_error, TCV_TEXT);    /* the error text is this thread's own */
     if (tcv_add(&tcv_pool.pending, -1) == 1 && tcv_load(&tcv_pool.caller_sleeps))
       tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
-    left = tcv_load(&tcv_pool.left);
     ++ran;
   }
   return ran;
@@ -77,22 +94,14 @@ static int tcv_run_tasks(void) {
 
 /* Whether this thread is on the CPU of the thread that launches, where it can only take turns with it. */
 static int tcv_beside_caller(void) {
-  return sched_getcpu() == __atomic_load_n(&tcv_pool.caller_cpu, __ATOMIC_RELAXED);
+  return sched_getcpu() == tcv_load(&tcv_pool.caller_cpu);
 }
 
 static void *tcv_worker(void *index) {
-  cpu_set_t allowed, others;
-  int known = sched_getaffinity(0, sizeof allowed, &allowed) == 0;
   for (;;) {
     int seen = tcv_load(&tcv_pool.epoch);
     if ((int)(intptr_t)index >= tcv_load(&tcv_pool.keep)) return NULL;
-    if (known && tcv_load(&tcv_pool.left) > 1 && tcv_beside_caller()) {
-      /* Schedulers like to wake a thread where its waker is; go to some other CPU, and stay away. */
-      others = allowed;
-      CPU_CLR(sched_getcpu(), &others);
-      if (CPU_COUNT(&others)) sched_setaffinity(0, sizeof others, &others);
-    }
-    tcv_run_tasks();
+    tcv_run_tasks((int)(intptr_t)index + 1);
     if (!tcv_beside_caller()) tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);
     if (tcv_load(&tcv_pool.epoch) != seen) continue;
     tcv_add(&tcv_pool.sleepers, 1);
@@ -108,7 +117,8 @@ static void tcv_wake_workers(int most) {
 
 /* Threads do not survive fork, so the child starts afresh, even if the parent was in the middle of a call. */
 static void tcv_after_fork(void) {
-  tcv_pool.left = tcv_pool.pending = tcv_pool.sleepers = tcv_pool.caller_sleeps = 0;
+  memset(tcv_pool.share, 0, sizeof tcv_pool.share);
+  tcv_pool.pending = tcv_pool.sleepers = tcv_pool.caller_sleeps = 0;
   tcv_pool.started = tcv_pool.busy = 0;
 }
 
@@ -128,6 +138,8 @@ static void tcv_start_workers(int threads) {
   sigset_t all, before;
   if (!tcv_pool.fork_handled) tcv_pool.fork_handled = pthread_atfork(NULL, NULL, tcv_after_fork) == 0;
   tcv_store(&tcv_pool.keep, threads - 1);
+  if (sched_getaffinity(0, sizeof tcv_pool.allowed, &tcv_pool.allowed)) CPU_ZERO(&tcv_pool.allowed);
+  tcv_store(&tcv_pool.caller_cpu, -1);
   sigfillset(&all);                                   /* signals are the program's own threads' business */
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (; tcv_pool.started < threads - 1; ++tcv_pool.started)
@@ -139,6 +151,18 @@ static void tcv_start_workers(int threads) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+/* Schedulers like to wake a thread where its waker is, and there the two can only take turns: have the workers
+ * keep off the CPU that launches, which rarely is another one than last time. */
+static void tcv_keep_off(int cpu) {
+  cpu_set_t others = tcv_pool.allowed;
+  if (cpu == tcv_pool.caller_cpu) return;
+  tcv_store(&tcv_pool.caller_cpu, cpu);
+  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others))
+    for (int i = 0; i < tcv_pool.started; ++i)
+      pthread_setaffinity_np(tcv_pool.worker[i], sizeof others, &others);
+}
+
 static int tcv_run_alone(tcv_task task, void *data, int num_task) {
   tcv_env env = {NULL, num_task > 0 ? num_task : 1};
   int failed = 0;
@@ -148,15 +172,19 @@ static int tcv_run_alone(tcv_task task, void *data, int num_task) {
 
 /* With the pool held: publish the tasks, take part, wait for the others; the time that one thread needs. */
 static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
-  int pending, ran;
+  int pending, ran, shares = tcv_pool.started + 1 < tasks ? tcv_pool.started + 1 : tasks;
   tcv_pool.task = task, tcv_pool.data = data, tcv_pool.env.num_task = tasks;
-  __atomic_store_n(&tcv_pool.caller_cpu, sched_getcpu(), __ATOMIC_RELAXED);
+  tcv_keep_off(sched_getcpu());
   tcv_store(&tcv_pool.failed, 0);
   tcv_store(&tcv_pool.pending, tasks);
-  tcv_store(&tcv_pool.left, tasks);
+  tcv_store(&tcv_pool.shares, shares);
+  for (int i = 0; i < shares; ++i) {
+    uint64_t first = (uint64_t)tasks * i / shares, last = (uint64_t)tasks * (i + 1) / shares;
+    tcv_store(&tcv_pool.share[i].left, last << 32 | first);
+  }
   tcv_wake_workers(tasks - 1);
   int64_t start = tcv_now();
-  ran = tcv_run_tasks();
+  ran = tcv_run_tasks(0);
   int64_t a_task = ran ? (tcv_now() - start) / ran : TCV_SPIN_NS, patience = 2 * a_task + 2000;
   while ((pending = tcv_load(&tcv_pool.pending)) > 0) {
     /* The others' last tasks should take no longer than ours did, or their threads do not get to run. */
