@@ -28,9 +28,9 @@ class Machine:
     ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
     ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
-    core (of a shared one the share that one core can count on; 0 for none). ``part``: of Arm's own CPUs, the
-    number that tells them apart where their features do not. ``int8_dots``: names of
-    ``tvmconv.lower.dots.DOTS``.
+    core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``: associativity.
+    ``part``: of Arm's own CPUs, the number that tells them apart where their features do not.
+    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Machine:
     fma_latency: int = 5
     part: int = 0
     int8_dots: tuple[str, ...] = ()
+    l1_ways: int = 8
 
     @property
     def memory_operands(self) -> bool:
@@ -76,10 +77,10 @@ def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: in
 
 
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
-          requires: tuple[str, ...] = _ARM8, part: int = 0) -> Machine:  # fmt: skip
+          requires: tuple[str, ...] = _ARM8, part: int = 0, ways: int = 4) -> Machine:  # fmt: skip
     return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
                    requires, "aarch64-linux-gnu.2.17", latency, part and _ARM << 12 | part,
-                   dots_of("aarch64", requires))
+                   dots_of("aarch64", requires), ways)
 
 
 Target = str | Machine | GpuMachine
@@ -95,7 +96,7 @@ _PRESETS = {
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
         _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
-        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08),  # Raspberry Pi 4
+        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08, ways=2),  # Raspberry Pi 4
         _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2, part=0xD0B),  # Raspberry Pi 5
         _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2, part=0xD0C),
         # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.

@@ -63,7 +63,8 @@ def spaces(problem: Problem, machine: Machine, algorithm: str | None = None) -> 
 
 def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[ModuleType]:
     if algorithm in (None, "direct") and groups_last.fits(problem, machine):
-        return [groups_last]
+        # Where a vector holds two groups, one of half a vector may be worth as much.
+        return [groups_last, direct_last] if problem.out_group > 2 else [groups_last]
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]

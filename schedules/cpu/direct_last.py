@@ -8,6 +8,7 @@ of their own, so there is no padded copy of x.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import gcd
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -95,7 +96,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     for vectors in range(1, min(have, 4) + 1):
         # A register for the weights of each vector; with several taps, room for what is loaded ahead.
         sums = registers - vectors if p.taps == 1 else registers * 5 // 8
-        for pixels in range(1, min(width, sums // vectors) + 1):
+        for pixels in range(1, min(width, sums // vectors, _kept(p, machine)) + 1):
             tiles, blocks = -(-width // pixels), -(-have // vectors)
             filled = width / (tiles * pixels) * have / (blocks * vectors)
             per_load = pixels * vectors / (pixels + vectors)
@@ -104,6 +105,14 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
             if score > best_score * 1.001:
                 best, best_score = (pixels, vectors), score
     return best
+
+
+def _kept(p: Problem, machine: Machine) -> int:
+    """Pixels of a row whose channels the nearest cache can hold at a time: of those that are a multiple of a
+    page apart it has room for one in each of its ways."""
+    apart = p.stride[-1] * p.groups * p.in_group * p.acc_bytes
+    page = machine.l1 // machine.l1_ways
+    return machine.l1_ways * page // gcd(apart, page)
 
 
 def schedule(

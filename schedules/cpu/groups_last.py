@@ -18,6 +18,7 @@ from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     border_tiles,
+    evenly,
     peel_at,
     peel_borders,
     peel_tail,
@@ -47,7 +48,12 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    return plan_of(p, machine) if fits(p, machine) else None
+    # With a stride x is shuffled for most products: half a vector a group, unshuffled, is better then where
+    # machines have as many ports for that.
+    halves = machine.vector_bits == 512 and 4 * p.out_group > machine.lanes(p.acc_bytes)
+    if not fits(p, machine) or (halves and p.in_group > 1 and p.stride[-1] > 1):
+        return None
+    return plan_of(p, machine)
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -107,6 +113,9 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     channels = p.groups * p.out_group
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
+    if p.in_group > 1 and machine.memory_operands:
+        # What is loaded and shuffled serves as many pixels as possible, and LLVM keeps it in registers.
+        vectors, width = 1, evenly(p.out_spatial[-1], min(10, sums - 1))
     if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
         # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
         vectors, width = 1, min(8, p.out_spatial[-1])

@@ -12,6 +12,11 @@ PARALLEL_MACS = 40_000
 FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
 
 
+def evenly(extent: int, most: int) -> int:
+    """The size, at most ``most``, of as few equal tiles of ``extent`` as there can be."""
+    return -(-extent // -(-extent // most))
+
+
 def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:
     """Of the tiles along output dimension d: how many at the low side see padding, and the first one at
     the high side that does or that is not whole."""
