@@ -39,6 +39,11 @@ CORNERS = [
     # Wide enough for Winograd's algorithm, with odd sizes; grouped and asymmetrically padded too.
     ConvSpec((1, 13, 14, 17), 37, 3, padding=1, layout="NHWC", bias=True, activation="relu6"),
     ConvSpec((2, 9, 12, 38), 66, 3, padding=((0, 2), (1, 0)), layout="NHWC", groups=2),
+    # By Winograd's algorithm with a dilation: images of unlike sizes, tiles that hang over.
+    ConvSpec((1, 17, 20, 19), 37, 3, padding=(2, 3), dilation=(2, 3), layout="NHWC", bias=True, residual=True,
+             activation="relu", algorithm="winograd"),
+    ConvSpec((2, 38, 11, 12), 34, 3, padding=((0, 9), (3, 1)), dilation=(5, 2), groups=2, bias=True,
+             algorithm="winograd"),
     ConvSpec((1, 37, 5), 19, 4, padding=((3, 0),), layout="NWC", bias=True),
     ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
     ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),

@@ -1,9 +1,10 @@
 """3x3 convolution by Winograd's algorithm, in either layout.
 
-A task takes some tiles of one row of tiles. It pads their pixels, transforms them, and for each block of
-output channels multiplies the 16 transformed positions in register tiles, then transforms the products back
-and finishes them; all of it stays in the core's own cache. In between channels come last, so that of x and y
-in planes the padding and the last store are transpositions.
+A task takes some tiles of one row of tiles, in each of the images that a dilation makes of the columns. It
+pads their pixels, transforms them, and for each block of output channels multiplies the 16 transformed
+positions in register tiles, then transforms the products back and finishes them; all stays in the core's
+own cache. In between channels come last, so that of x and y in planes the padding and the last store are
+transpositions.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
         return None
     if p.in_group * p.out_group < _LEAST_CHANNELS:
         return None  # too few products for each pixel that is transformed
-    tiles = [-(-size // 2) for size in p.out_spatial]
-    if 9 * p.out_spatial[0] * p.out_spatial[1] < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
+    tiles = [count * d for count, d in zip(winograd.tiles(p), p.dilation, strict=True)]
+    if _seen(p, 0) * _seen(p, 1) < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
         return None
     transformed = 16 * 4 * p.groups * p.in_group * p.out_group
     if tiles[1] < 6 and transformed > machine.l2:
@@ -51,8 +52,14 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     return plan_of(p, machine)
 
 
+def _seen(p: Problem, d: int) -> int:
+    """How many pairs of an output and a tap of dimension d see x, and not padding."""
+    reads = (o + k * p.dilation[d] - p.pad[d][0] for o in range(p.out_spatial[d]) for k in range(3))
+    return sum(0 <= at < p.spatial[d] for at in reads)
+
+
 def space(p: Problem, machine: Machine) -> Space:
-    default, width = plan_of(p, machine).point, -(-p.out_spatial[1] // 2)
+    default, width = plan_of(p, machine).point, winograd.tiles(p)[1]
     lanes = machine.lanes()
     steps = {-(-width // n) for n in range(1, width + 1)}
     most = machine.vector_registers - 2
@@ -68,14 +75,14 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     of the register tile, and how many such steps of tiles a task has. Raises ValueError where it does not
     fit."""
     lanes = machine.lanes()
-    vectors = min(2, -(-p.out_group // lanes))
+    width = winograd.tiles(p)[1]
+    vectors = min(2 if width > 3 else 4, -(-p.out_group // lanes))
     block = min(vectors * lanes, p.out_group)
-    width = -(-p.out_spatial[1] // 2)
     most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
     steps = -(-width // most)
     step = -(-width // steps)
     # As many steps a task as leave the transformed patches room in the core's cache.
-    held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step)
+    held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step * p.dilation[1])
     default = {"steps": max(1, min(steps, held)), "step": step, "block": block}
     point = settled(point, default)
     step, block = point["step"], point["block"]
@@ -92,25 +99,21 @@ def schedule(sch: Schedule, p: Problem, lanes: int, tiles: int, step: int, block
     stages = ("y", "conv", "products", "patches", "pad")
     y, conv, products, patches, pad = (sch.get_sblock(name) for name in stages)
     sch.compute_inline(conv)
-    if p.channels_last:
-        n, row, col, g, o = sch.get_loops(y)
-    else:
-        n, g, o, row, col = sch.get_loops(y)
-    th, row = sch.split(row, [None, 2], preserve_unit_iters=True)
-    tw, col = sch.split(col, [None, 2], preserve_unit_iters=True)
+    n, py, th, row, px, tw, col, g, o = sch.get_loops(y)
     task, tw = sch.split(tw, [None, tiles], preserve_unit_iters=True)
     move, tile = sch.split(tw, [None, step], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
     vec, lane = vector_tile(sch, oi, lanes, block)
-    sch.reorder(n, th, task, g, oo, move, tile, vec, row, col, lane)
+    sch.reorder(n, py, th, task, g, oo, px, move, tile, vec, row, col, lane)
     for loop in (row, col):
         sch.unroll(loop)
     peel_tail(sch, oo, p.out_group, block)
-    width = -(-p.out_spatial[1] // 2)
-    if p.out_spatial[1] % 2 or width % tiles:
-        for loop, count in ((task, -(-width // tiles)), (move, tiles // step)):
-            peel_at(sch, loop, count, [count - 1])
-    run_parallel(sch, p, [n, th, task])
+    width = winograd.tiles(p)[1]
+    whole = width - 1 if p.out_spatial[1] % (2 * p.dilation[1]) else width  # the last one hangs over
+    if whole % tiles or whole < width:
+        peel_at(sch, task, -(-width // tiles), [whole // tiles])
+        peel_at(sch, move, tiles // step, [whole % tiles // step])
+    run_parallel(sch, p, [n, py, th, task])
     sch.compute_at(products, move, preserve_unit_loops=True)
     sch.compute_at(patches, task, preserve_unit_loops=True)
     sch.compute_at(pad, task, preserve_unit_loops=True)
@@ -119,7 +122,7 @@ def schedule(sch: Schedule, p: Problem, lanes: int, tiles: int, step: int, block
 
 
 def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
-    a, b, *at, i = sch.get_loops(patches)[-7:]
+    a, b, *at, i = sch.get_loops(patches)[-9:]
     vec, lane = sch.split(i, [None, min(lanes, channels)], preserve_unit_iters=True)
     peel_tail(sch, vec, channels, lanes)
     sch.reorder(*at, vec, a, b, lane)
@@ -130,9 +133,9 @@ def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
 
 def _products(sch: Schedule, products, lanes: int, block: int) -> None:
     """A matrix product at each of the 16 positions, its sums in registers until they are complete."""
-    a, b, n, th, tile, g, o, i = sch.get_loops(products)[-8:]
+    a, b, *images, tile, g, o, i = sch.get_loops(products)[-10:]
     vec, lane = vector_tile(sch, o, lanes, block)
-    sch.reorder(a, b, n, th, g, i, tile, vec, lane)
+    sch.reorder(a, b, *images, g, i, tile, vec, lane)
     store = sch.cache_write(products, 0, "local")
     sch.reverse_compute_at(store, b, preserve_unit_loops=True)
     *_, to_tile, _, to_o = sch.get_loops(store)

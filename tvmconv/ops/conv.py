@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
@@ -42,24 +41,33 @@ def kernel_func(
     b = channel_array(p, "b") if bias else None
     r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
-    if algorithm == "winograd":
-        acc = winograd.sums(p, packing, _pad(p, x, winograd.patch_reach(p), channels_last=True), w)
+    by_tiles = algorithm == "winograd"
+    if by_tiles:
+        inside = _padded(p, x, winograd.patch_reach(p))
+        acc = winograd.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
-        padded = _pad(p, x, reach, p.channels_last) if p.padded or p.widened else x
+        padded = _pad(p, x, reach) if p.padded or p.widened else x
         acc = FLAT.get(algorithm, _sums)(p, packing, padded, w)
 
+    def place(at):
+        if not by_tiles:
+            return result_index(done, at), []
+        (n, g, o, spatial), inside = winograd.place(p, at)
+        return result_index(p, join(p, n, g, o, spatial)), inside
+
     def finish(*at):
-        _, g, o, _ = split(done, at)
+        g, o = at[-2:] if by_tiles else split(done, at)[1:3]
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
-            residual=None if r is None else widened(r(*result_index(done, at)), p.acc_dtype),
+            residual=None if r is None else widened(r(*place(at)[0]), p.acc_dtype),
             slope=None if slopes is None else slopes(g, o), activation=activation,
         )  # fmt: skip
         return narrowed(value, out_dtype)
 
-    y = te.compute(done.y_shape, finish, name="y")
-    return shuffled(done, te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None]))
+    y = te.compute(winograd.y_shape(p) if by_tiles else done.y_shape, finish, name="y")
+    func = te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
+    return with_placed_result(func, p.result_shape, place) if by_tiles else shuffled(done, func)
 
 
 def prepack_func(
@@ -119,18 +127,21 @@ def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> li
     return inside
 
 
-def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], channels_last: bool) -> te.Tensor:
-    """x as sums are held, with its zeros around it: ``reach`` positions of each dimension, in a layout."""
-    padded = replace(p, channels_last=channels_last)
+def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
+    """x as sums are held, with its zeros around it: ``reach`` positions of each dimension."""
+    value = _padded(p, x, reach)
+    return te.compute(p.x_shape(reach), lambda *at: value(*split(p, at)), name="pad")
 
-    def value(*at):
-        n, g, c, spatial = split(padded, at)
+
+def _padded(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> Callable[..., tirx.Expr]:
+    """A function of (n, g, c, place among the ``reach`` padded positions): x as sums are held, or zero."""
+    def value(n, g, c, spatial):
         inside = conditions_inside(p, spatial, reach)
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         source = source.astype(p.acc_dtype)
         return te.if_then_else(te.all(*inside), source, tirx.const(0, p.acc_dtype)) if inside else source
 
-    return te.compute(padded.x_shape(reach), value, name="pad")
+    return value
 
 
 def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor:

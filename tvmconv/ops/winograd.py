@@ -2,6 +2,9 @@
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 2x2 tile of the output comes
 from a 4x4 patch d of x as A^T [(G g G^T) * (B^T d B)] A, the product summed over input channels.
+
+With a dilation d, rows that are d apart form an image of their own, and so do columns: there are d of them
+in a dimension, each with its tiles.
 """
 
 from __future__ import annotations
@@ -25,7 +28,13 @@ _OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
 
 def fits(p: Problem) -> bool:
     """Whether ``p`` is a 3x3 convolution that this algorithm computes."""
-    return p.kernel == (3, 3) and p.stride == (1, 1) and p.dilation == (1, 1) and p.dtype == "float32"
+    return p.kernel == (3, 3) and p.stride == (1, 1) and p.dtype == "float32"
+
+
+def tiles(p: Problem) -> tuple[int, int]:
+    """How many tiles cover each dimension of one of the images; the last one may hang over."""
+    height, width = (-(-size // (2 * d)) for size, d in zip(p.out_spatial, p.dilation, strict=True))
+    return height, width
 
 
 @dataclass(frozen=True)
@@ -59,47 +68,65 @@ class WinogradPacking:
         return np.ascontiguousarray(np.einsum("ar,gkrcil,bc->abgkil", g, plain, g))
 
 
-def sums(p: Problem, packing: WinogradPacking, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The convolution of ``padded`` as stages ``patches``, ``products``, ``conv``, the last shaped as y.
+def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
+    """The convolution as stages ``pad``, ``patches``, ``products``, ``conv``; the last of ``y_shape``.
 
-    ``padded``: x with its zeros, ``[n, h, w, g, i]`` in either layout, as far as ``patch_reach``.
+    ``padded(n, h, w, g, i)``: x with its zeros, as far as ``patch_reach``. The stages have a dimension of
+    images before each dimension of places or tiles.
     """
     from tvm import te
 
-    n, (height, width) = p.batch, (-(-size // 2) for size in p.out_spatial)
+    n, (height, width), (down, across) = p.batch, tiles(p), p.dilation
+    pad = te.compute(
+        (n, down, 2 * height + 2, across, 2 * width + 2, p.groups, p.in_group),
+        lambda n, py, h, px, w, g, i: padded(n, h * down + py, w * across + px, g, i), name="pad",
+    )  # fmt: skip
 
-    def patch(a, b, n, th, tw, g, i):
+    def patch(a, b, n, py, th, px, tw, g, i):
         def column(c: int):
-            return _sum(_INPUT, a, lambda r: padded(n, th * 2 + r, tw * 2 + c, g, i))
+            return _sum(_INPUT, a, lambda r: pad(n, py, th * 2 + r, px, tw * 2 + c, g, i))
 
         return _sum(_INPUT, b, column)
 
-    patches = te.compute((4, 4, n, height, width, p.groups, p.in_group), patch, name="patches")
+    places = (4, 4, n, down, height, across, width, p.groups)
+    patches = te.compute((*places, p.in_group), patch, name="patches")
     i = te.reduce_axis((0, p.in_group), name="i")
 
-    def product(a, b, n, th, tw, g, o):
+    def product(a, b, *at):
+        *place, g, o = at
         weight = w(a, b, g, te.indexdiv(o, packing.block), i, te.indexmod(o, packing.block))
-        return te.sum(patches(a, b, n, th, tw, g, i) * weight, axis=i)
+        return te.sum(patches(a, b, *place, g, i) * weight, axis=i)
 
-    products = te.compute((4, 4, n, height, width, p.groups, p.out_group), product, name="products")
+    products = te.compute((*places, p.out_group), product, name="products")
 
-    def tile(*at):
-        n, *(y, x), g, o = at if p.channels_last else (at[0], *at[3:], *at[1:3])
-
+    def tile(n, py, th, row, px, tw, col, g, o):
         def column(b: int):
-            return _sum(
-                _OUTPUT, te.indexmod(y, 2),
-                lambda a: products(a, b, n, te.indexdiv(y, 2), te.indexdiv(x, 2), g, o),
-            )  # fmt: skip
+            return _sum(_OUTPUT, row, lambda a: products(a, b, n, py, th, px, tw, g, o))
 
-        return _sum(_OUTPUT, te.indexmod(x, 2), column)
+        return _sum(_OUTPUT, col, column)
 
-    return te.compute(p.y_shape, tile, name="conv")
+    return te.compute(y_shape(p), tile, name="conv")
+
+
+def y_shape(p: Problem) -> tuple[int, ...]:
+    """Of the result as it is computed: batch; image, tile and place in the tile of rows, then of columns;
+    groups, channels."""
+    (height, width), (down, across) = tiles(p), p.dilation
+    return (p.batch, down, height, 2, across, width, 2, p.groups, p.out_group)
+
+
+def place(p: Problem, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
+    """(n, g, o, spatial) of an element of ``y_shape``, and when there is such an output."""
+    n, py, th, row, px, tw, col, g, o = at
+    (down, across), (height, width) = p.dilation, p.out_spatial
+    spatial = [(th * 2 + row) * down + py, (tw * 2 + col) * across + px]
+    dims = ((spatial[0], height, down), (spatial[1], width, across))
+    return (n, g, o, spatial), [s < size for s, size, d in dims if size % (2 * d)]
 
 
 def patch_reach(p: Problem) -> tuple[int, ...]:
     """Positions of each padded dimension that the patches look at: the last tile may hang over."""
-    return tuple(-(-size // 2) * 2 + 2 for size in p.out_spatial)
+    return tuple((2 * count + 2) * d for count, d in zip(tiles(p), p.dilation, strict=True))
 
 
 def _sum(
