@@ -15,6 +15,7 @@ from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.database import FAILED, Database
 from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.lookup import Logs
 from tvmconv.tuning.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
 from tvmconv.tuning.search import Candidate, Search
 from tvmconv.tuning.space import TuningSpace, freeze
@@ -130,11 +131,13 @@ class Task:
         ]
 
     def finalists(self, count: int = _FINALISTS) -> list[Choice]:
-        """The best few points that were measured, the index's own among them."""
+        """The best few points that were measured, and those that a log holds for the spec or a twin: a record
+        should not be slower than what compile would take without it."""
         order = sorted(self._measured.values(), key=lambda pair: pair[1])
         choices = [choice for choice, _ in order[:count]]
-        if self.entry is not None and self.entry.choice not in choices:
-            choices.append(self.entry.choice)
+        for logs in (Logs(self.place.machine, self.place.folder), Logs(self.place.machine)):
+            for _, _, entry in logs.known(self.spec):
+                choices += [entry.choice] * (entry.choice not in choices)
         return [c for c in choices if c != self.space.default and self.space.holds(c)]
 
     def decide(self, choices: list[Choice]) -> None:
