@@ -44,9 +44,8 @@ def log_of(root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None
     spec, folder = parse_spec(descriptor), folders.folder_of(root, NATIVE)
     folders.prepare(folder, NATIVE)
     choice = choice or choice_of(descriptor)
-    database = Database(folder, spec, NATIVE, 1)
-    schedule = TuningSpace(spec, NATIVE).schedule(database.module, choice_of(descriptor))
-    name = database.commit(schedule, [1e-5 / gain])
+    space = TuningSpace(spec, NATIVE)
+    name = Database(folder, space, 1).commit(space.schedule(choice_of(descriptor)), [1e-5 / gain])
     facts = (choice.strategy, choice.point, 1e-5 / gain, 1e-5, 8, 1, "some CPU", folders.tvm_version())
     write_entry(folder, descriptor, Entry(*facts, folders.today(), name))
     return folder

@@ -39,6 +39,9 @@ Ctrl-C or worse, goes on where it stopped. Each schedule is checked against the 
 kept only if it beats the default one. Nothing else should run on the machine. See 'tvmconv logs --help' for
 what was found.
 
+--space meta searches meta_schedule's own space in place of the strategies' knobs, for convolutions in floats;
+of the two, the faster schedule is kept.
+
 --rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
 'tvmconv board serve --help'.
 """
@@ -84,6 +87,9 @@ def tune_verb(
         str | None,
         typer.Option("--strategy", metavar="S", help="Search this strategy alone.", show_default=False),
     ] = None,
+    space: Annotated[
+        str, typer.Option("--space", metavar="S", help="strategies; or meta: meta_schedule's own.")
+    ] = "strategies",
     offline: Annotated[
         Path | None,
         typer.Option("--offline-round", metavar="DIR", show_default=False,
@@ -108,7 +114,7 @@ def tune_verb(
         _offline(specs, target, log, offline, trials, seed, as_json)
         return
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    options = Options(trials, minutes, threads, strategy, seed, replay, command)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
     check(options, specs)
     tuned_here(target)
     runner = _runner(target, rpc, key, threads)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tvmconv.errors import TuningError
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.schedules.plan import META
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
@@ -19,6 +20,7 @@ from tvmconv.tuning.runner import LocalRunner, Runner
 from tvmconv.tuning.search import BATCH
 from tvmconv.tuning.task import Place, Task
 
+SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own for CPUs
 _STALE = 3  # batches in a row without a new point: the space is used up
 _HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch may take off
 
@@ -26,13 +28,14 @@ _HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch 
 @dataclass(frozen=True)
 class Options:
     """``trials``: measured points a spec, on the average, with those that the log has; ``minutes``: of wall
-    time for all. One of them has to be given. ``strategy``: no other; ``replay``: measure the best few again
-    and search no more."""
+    time for all. One of them has to be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
+    ``replay``: measure the best few again and search no more."""
 
     trials: int | None = None
     minutes: float | None = None
     threads: int | None = None
     strategy: str | None = None
+    space: str = SPACES[0]
     seed: int = 0
     replay: bool = False
     command: str = ""
@@ -78,7 +81,8 @@ def run(
     place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
         tasks = [
-            Task(spec, place, weight, options.strategy, options.seed) for spec, weight in specs.items()
+            Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
+            for spec, weight in specs.items()
         ]
         _note(folder, place, options)
         return _Run(tasks, options, watch).run()
@@ -99,6 +103,10 @@ def check(options: Options, specs: Mapping[Spec, int]) -> None:
     """Raise TuningError for what could not be run."""
     if not specs:
         raise TuningError("specs: none, expected at least one")
+    if options.space not in SPACES:
+        raise TuningError(f"space: {options.space!r}, expected one of {', '.join(SPACES)}")
+    if options.space == META and options.strategy is not None:
+        raise TuningError(f"strategy: {options.strategy!r}, expected none beside space {META!r}")
     for name, least in (("trials", 1), ("minutes", 0), ("threads", 1)):
         value = getattr(options, name)
         if value is not None and (value < least or not value > 0):
