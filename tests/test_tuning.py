@@ -30,6 +30,7 @@ from tvmconv.tuning.entries import read_index
 from tvmconv.tuning.process import Process, ProcessError
 from tvmconv.tuning.runner import BASELINE, SEARCH, Effort, LocalRunner, Measured
 from tvmconv.tuning.space import TuningSpace
+from tvmconv.tuning.task import Task
 from tvmconv.tuning.traces import read
 from tvmconv.tuning.tuner import Options, run
 from tvmconv.verify import verify
@@ -150,6 +151,23 @@ def test_nothing_measurable_is_an_error_with_the_first_cause(tmp_path: Path) -> 
     with pytest.raises(TuningError, match="nothing could be measured: running: ended with SIGILL"):
         tune(tmp_path, lambda point: "running: ended with SIGILL")
     assert read_index(folders.folder_of(tmp_path, NATIVE)) == {}
+
+
+def test_ended_between_the_last_trial_and_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All trials are there and no verdict: the same command gives it."""
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "decide", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(tmp_path, lambda point: 1e-4)
+    made = len(records(tmp_path))
+    assert made >= 20 and read_index(folders.folder_of(tmp_path, NATIVE)) == {}
+    found, runner = tune(tmp_path, lambda point: 1e-4)
+    assert len(found) == 1 and len(runner.asked) < 10
 
 
 def test_replay_measures_the_best_again(tmp_path: Path) -> None:

@@ -199,20 +199,17 @@ def _specs(
 
 def _roofline(
     target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
-) -> Roofline | None:
-    """What this machine can do at most, to show what a schedule makes of it; None for other types. Measured
-    once for a folder of logs."""
+) -> Roofline:
+    """What this machine can do at most, to show what a schedule makes of it. Measured once for a folder of
+    logs."""
     import os
 
     from tvmconv.bench import roofline
-    from tvmconv.dtypes import FLOATS
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning import folder as folders
     from tvmconv.tuning.runner import cpu_model
 
-    machine, dtypes = resolve(target), {spec.dtype for spec in specs} & set(FLOATS)
-    if not dtypes:
-        return None
+    machine, dtypes = resolve(target), {spec.dtype for spec in specs}
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
     folders.prepare(folder, machine)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
@@ -251,12 +248,11 @@ def _text(status: Status, roof: Roofline | None) -> str:
     if best < float("inf"):
         gflops = task.spec.flops / best / 1e9
         parts.append(f"{best * 1e6:.1f} us (default {task.default_seconds * 1e6:.1f}), {gflops:.1f} GFLOP/s")
-        if roof is not None and task.spec.dtype in roof.peak:
+        if roof is not None:
             least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
             parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
-    if status.total and status.done:
-        left = status.elapsed / status.done * (status.total - status.done)
-        parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+    if status.left is not None:
+        parts.append(f"{status.left // 60:.0f}:{status.left % 60:02.0f} left")
     if task.failures:
         parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
     return ", ".join(parts)

@@ -58,7 +58,7 @@ class Task:
         self.default_seconds = math.inf
         self.entry: Entry | None = None  # as the folder's index has it
         self.gains: list[float] = []  # for each batch, the part of the best time that it took off
-        self._measured: dict[tuple, tuple[Choice, float]] = {}
+        self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
         self._recall()
 
     @property
@@ -90,7 +90,7 @@ class Task:
                 seconds = FAILED if known.seconds is None else known.seconds
                 self.search.recall(known.choice, seconds)
                 if seconds < FAILED:
-                    self._measured[freeze(known.choice)] = (known.choice, seconds)
+                    self.measured[freeze(known.choice)] = (known.choice, seconds)
         self.entry = read_index(self.place.folder).get(str(self.spec))
 
     def start(self) -> bool:
@@ -137,7 +137,7 @@ class Task:
             self.failures.append(measured.error)
         else:
             seconds = measured.ratio * self.default_seconds
-            self._measured[freeze(candidate.choice)] = (candidate.choice, seconds)
+            self.measured[freeze(candidate.choice)] = (candidate.choice, seconds)
 
     def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
         """Results in the order of ``choices``, timed in turns with the default."""
@@ -155,7 +155,7 @@ class Task:
     def finalists(self, count: int = _FINALISTS) -> list[Choice]:
         """The best few points that were measured, and those that a log holds for the spec or a twin: a record
         should not be slower than what compile would take without it."""
-        order = sorted(self._measured.values(), key=lambda pair: pair[1])
+        order = sorted(self.measured.values(), key=lambda pair: pair[1])
         choices = [choice for choice, _ in order[:count]]
         for logs in (Logs(self.place.machine, self.place.folder), Logs(self.place.machine)):
             for _, _, entry in logs.known(self.spec):
@@ -171,7 +171,7 @@ class Task:
         ratios = [math.inf if m.error else m.ratio for m in results]
         for choice, measured in zip(choices, results, strict=True):
             if measured.error:
-                self._measured.pop(freeze(choice), None)
+                self.measured.pop(freeze(choice), None)
                 self.failures.append(measured.error)
         best = min(range(len(choices)), key=ratios.__getitem__, default=None)
         default = [m.baseline for m in results if not m.error]

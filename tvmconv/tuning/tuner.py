@@ -44,13 +44,14 @@ class Options:
 @dataclass(frozen=True)
 class Status:
     """What progress shows: the task at work, all tasks, trials of this run, trials it means to make, seconds
-    since it began."""
+    since it began, and about how many are left (None before that can be said)."""
 
     task: Task
     tasks: list[Task]
     done: int
     total: int | None
     elapsed: float
+    left: float | None
 
 
 Watch = Callable[[Status], None]
@@ -141,6 +142,8 @@ class _Run:
         else:
             self.search()
         for task in self.tasks:
+            if task.entry is None and task.measured and task.default is None:
+                self.start(task)  # it was ended between its last trial and the verdict
             self.finish(task)
         if self.tasks and all(task.entry is None for task in self.tasks):
             self.tasks[0].check()
@@ -193,8 +196,14 @@ class _Run:
                 self.finish(task)
 
     def show(self, task: Task) -> None:
-        elapsed = time.monotonic() - self.started
-        self.watch(Status(task, self.tasks, self.done, self.budget, elapsed))
+        elapsed, minutes = time.monotonic() - self.started, self.options.minutes
+        ends = []
+        if self.budget and self.done:
+            ends.append(elapsed / self.done * max(0, self.budget - self.done))
+        if minutes is not None:
+            ends.append(max(0.0, 60 * minutes - elapsed))
+        left = min(ends, default=None)
+        self.watch(Status(task, self.tasks, self.done, self.budget, elapsed, left))
 
 
 def promise(task: Task) -> float:
