@@ -31,6 +31,7 @@ FAILED = 1e9  # seconds, or more: how meta_schedule records a failure
 def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     """meta_schedule as it comes, with weights HWIO, but for the time that a build may take: in the usual 30 s
     its workers hardly get through their imports. The winner is exported to `folder`."""
+    import tvm
     from tvm.s_tir import meta_schedule as ms
 
     from tvmconv.ops import conv
@@ -53,7 +54,8 @@ def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     done = [record for record in records if min(map(float, record.run_secs)) < FAILED]
     if not done:
         raise SystemExit(f"tune_tir measured nothing, with {PATIENCE:.0f} s for each build")
-    ms.tir_integration.compile_tir(database, func, target).export_library(str(folder / "stock.so"))
+    best = ms.tir_integration.compile_tir(database, func, target)
+    tvm.compile(best.mod, target).export_library(str(folder / "stock.so"))
     return {"seconds": seconds, "trials": len(done)}
 
 
