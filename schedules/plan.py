@@ -32,6 +32,10 @@ class Plan:
     algorithm: str = "direct"
 
 
+META, TRACE = "meta", "trace"
+"""What stands for a strategy where a trace of meta_schedule's own space is a schedule, and its only knob."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A strategy by name, and its point: all that has to be remembered of a schedule."""

@@ -36,6 +36,16 @@ How it is made fair
 Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
 geometric, over the distinct layers. Results go to stdout, progress to stderr.
 
+What is aimed at (tvmconv/bench/goals.py)
+    fma %    of the peak of multiply-adds; copy %: of the bandwidth of copying as many bytes as the layer has.
+             Both are measured in our engine's process, on its threads, in turns with the layer; their best
+             sample counts (of multiply-adds, beside any layer), but the median of ours.
+    goal     the ratio to the best peer that the layer has to reach: its kind's, or what 85% of its bound
+             leaves, whichever is lower. A depthwise layer has to beat the best without XNNPACK by more:
+             where it beats the best of all by enough, and this one not, the verdict is "partly".
+    verdict  met by "ratio" or by "bound", or "missed"; floor: what no layer should be below, and this one is
+The last lines count them; "attained" is the geometric mean of ratio over goal, "lowest" a ratio.
+
 Use a quiet machine: engines whose threads wait for one another collapse when another process takes a core.
 A sample in which a thread was preempted is taken again, twice at most, and then does not count. A number
 marked ! had fewer than three samples left, so all were counted: believe neither it nor the means below it.
@@ -51,20 +61,25 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 
 from bench_kinds import KINDS
 from bench_layers import EPILOGUES, PADDINGS, SETS, network
 from bench_scaling import curves, show_curves
 
+import tvmconv
+from tvmconv.bench import limits
 from tvmconv.bench.against import PEERS as PRODUCTS
 from tvmconv.bench.engines import ENGINES, missing
+from tvmconv.bench.goals import Verdict
 from tvmconv.bench.models import comparable
 from tvmconv.bench.ratios import OURS, kind_of
 from tvmconv.bench.session import log
 from tvmconv.bench.table import Table
 from tvmconv.bench.worker import EngineError
 from tvmconv.errors import Error
+from tvmconv.schedules.machines import resolve
 from tvmconv.specs import Spec, parse_spec
 
 PEERS = [name for name in ENGINES if name != OURS]
@@ -91,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
             options = {"seconds": args.sample_ms / 1e3}
             if OURS in engines:
                 options["library"] = compile_ours([*specs, nothing], args, folder)
+                machine = resolve(tvmconv.load(options["library"]).variant)
+                options["probes"] = limits.export(machine, [*specs, nothing], Path(folder) / "probes.so")
             for threads in args.threads:
                 table = Table(engines, threads, cpus[:threads], options, args.rounds)
                 report["tables"].append(table.run(specs, nothing, report["cpu"]))
@@ -199,8 +216,6 @@ def chosen_engines(args: argparse.Namespace) -> list[str]:
 
 def compile_ours(specs: list[Spec], args: argparse.Namespace, folder: str) -> str:
     """Path of one library with every layer. Raises tvmconv.Error."""
-    import tvmconv
-
     def progress(done: int, total: int, descriptor: str) -> None:
         log(f"compiled {done}/{total} {descriptor}", over=done < total)
 
@@ -213,11 +228,13 @@ def write_csv(path: Path, report: dict, engines: list[str]) -> None:
     with path.open("w", newline="") as file:
         out = csv.writer(file)
         known = ("descriptor", "kind", "gflops", "ratio", "best")
-        out.writerow(["threads", *known, *(f"{name}_us" for name in engines)])
+        judged = [field.name for field in fields(Verdict)]
+        out.writerow(["threads", *known, *judged, *(f"{name}_us" for name in engines)])
         for table in report["tables"]:
             for row in table["layers"]:
                 times = [row["engines"].get(name, {}).get("us") for name in engines]
-                out.writerow([table["threads"], *(row[key] for key in known), *times])
+                facts = [*(row[key] for key in known), *(row["goal"][key] for key in judged)]
+                out.writerow([table["threads"], *facts, *times])
 
 
 def cpu_model() -> str:

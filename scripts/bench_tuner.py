@@ -18,16 +18,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 LAYER = "conv2d:1x28x28x128:o128:k3x3:p1:g128:NHWC:float32"
 ROUNDS, BURST = 15, 0.02
+PATIENCE = 300.0  # seconds
 FAILED = 1e9  # seconds, or more: how meta_schedule records a failure
 
 
 def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
-    """meta_schedule as it comes, with weights HWIO; its winner is exported to `folder`."""
+    """meta_schedule as it comes, with weights HWIO, but for the time that a build may take: in the usual 30 s
+    its workers hardly get through their imports. The winner is exported to `folder`."""
+    import tvm
     from tvm.s_tir import meta_schedule as ms
 
     from tvmconv.ops import conv
@@ -43,13 +47,15 @@ def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     func = conv.kernel_func(p, packing, bias=False, activation=None, out_dtype="float32")
     target = with_cores(llvm_target(resolve("native")), len(os.sched_getaffinity(0)))
     start = time.perf_counter()
-    database = ms.tune_tir(func, target, str(folder / "stock"), trials)
+    builder = ms.builder.LocalBuilder(timeout_sec=PATIENCE)
+    database = ms.tune_tir(func, target, str(folder / "stock"), trials, builder=builder)
     seconds = time.perf_counter() - start
     records = database.get_all_tuning_records()
     done = [record for record in records if min(map(float, record.run_secs)) < FAILED]
     if not done:
-        raise SystemExit("tune_tir measured nothing: its builds time out after 30 s, mostly of imports")
-    ms.tir_integration.compile_tir(database, func, target).export_library(str(folder / "stock.so"))
+        raise SystemExit(f"tune_tir measured nothing, with {PATIENCE:.0f} s for each build")
+    best = ms.tir_integration.compile_tir(database, func, target)
+    tvm.compile(best.mod, target).export_library(str(folder / "stock.so"))
     return {"seconds": seconds, "trials": len(done)}
 
 
@@ -133,6 +139,9 @@ def main() -> int:
         found = STEPS[args.step](args.descriptor, args.trials, args.folder)
         (args.folder / f"{args.step}.json").write_text(json.dumps(found))
         return 0
+    lacking = [module for module in ("xgboost", "psutil", "cloudpickle") if find_spec(module) is None]
+    if lacking:
+        parser.error(f"no module {lacking[0]}: pip install {' '.join(lacking)}")
     threads = str(len(os.sched_getaffinity(0)))
     environment = {**os.environ, "TVM_NUM_THREADS": threads, "TVMCONV_NUM_THREADS": threads}
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:

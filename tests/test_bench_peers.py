@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 import tvmconv
-from tvmconv.bench import ratios
+from tvmconv.bench import goals, limits, ratios
 from tvmconv.bench.clock import statistic
 from tvmconv.bench.engines import ENGINES, missing
 from tvmconv.bench.models import example
 from tvmconv.bench.session import Session
+from tvmconv.schedules.machines import resolve
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import parse_spec
 
@@ -116,6 +117,63 @@ def test_disturbed_samples():
     assert not statistic(clean[:1])["doubtful"]  # --rounds 1
 
 
+def verdict(descriptor, limits=None, **us):
+    return goals.judge(ratios.Row(parse_spec(descriptor), us, {}, limits or {}))
+
+
+def test_goals_by_ratio():
+    """Of each kind, the least ratio to the best peer that is enough; and just less."""
+    shape = "1x8x8x32:o32"
+    dilated = f"conv2d:{shape}:k3x3:p2:d2:g32:NHWC:float32"
+    for descriptor, ratio in {
+        f"conv2d:{shape}:k3x3:p1:g32:NHWC:float32": 1.5, dilated: 1.5,
+        f"conv2d:{shape}:k3x3:p1:g8:NHWC:float32": 2.0, f"conv2d:{shape}:k1x1:NHWC:float32": 1.15,
+        f"conv2d:{shape}:k3x3:p1:NHWC:float32": 1.1, f"conv2d:{shape}:k3x3:p2:d2:NHWC:float32": 1.1,
+    }.items():  # fmt: skip
+        good = verdict(descriptor, ours=100.0, litert=100.0 * ratio, torch=1000.0)
+        assert (good.met, good.goal_ratio, good.attained) == ("ratio", ratio, pytest.approx(1)), descriptor
+        bad = verdict(descriptor, ours=100.1, litert=100.0 * ratio, torch=1000.0)
+        assert (bad.met, bad.below_floor) == ("missed", False) and bad.attained == pytest.approx(1 / 1.001)
+    # Depthwise: 1.5 of XNNPACK is not enough where others are nearer than 2.
+    both = verdict(dilated, ours=100.0, litert=150.0, torch=190.0)
+    assert both.met == "partly" and both.goal_ratio == pytest.approx(150 / 95)
+    assert verdict(dilated, ours=100.0, torch=200.0).met == "ratio"
+    for none in (f"tconv2d:{shape}:k3x3:p1:NHWC:float32", f"conv2d:{shape}:k3x3:NHWC:float16",
+                 "conv2d:1x8x8x256:o256:k3x3:g128:NHWC:float32"):  # fmt: skip
+        assert verdict(none, ours=1.0, litert=9.0).met is None
+
+
+def test_goals_by_bound():
+    deep = parse_spec("conv2d:1x8x8x32:o32:k3x3:p1:g32:NHWC:float32")
+    # A copy of as many bytes takes 85 µs.
+    copying = {"copy": deep.bytes / 85e-6, "fma": deep.flops / 10e-6}
+    met = verdict(str(deep), copying, ours=100.0, litert=120.0)
+    assert (met.met, met.below_floor, met.floor) == ("bound", False, 1.0)
+    assert met.copy_percent == pytest.approx(85) and met.fma_percent == pytest.approx(10)
+    assert met.goal_ratio == pytest.approx(1.2) and met.attained == pytest.approx(1)
+    missed = verdict(str(deep), copying, ours=101.0, litert=100.0)
+    assert (missed.met, missed.below_floor) == ("missed", True)
+    point = parse_spec("conv2d:1x8x8x32:o64:k1x1:NHWC:float32")
+    computing = {"copy": point.bytes / 99e-6, "fma": point.flops / 86e-6}
+    below = verdict(str(point), computing, ours=100.0, litert=94.0)
+    assert (below.met, below.below_floor) == ("bound", True)
+    assert verdict(str(point), computing, litert=94.0) == goals.Verdict()
+    rows = [
+        ratios.Row(deep, {"ours": 100.0, "litert": 120.0}, {}, copying),
+        ratios.Row(deep, {"ours": 101.0, "litert": 90.0}, {}, copying),
+        ratios.Row(point, {"ours": 100.0, "litert": 120.0}, {}, computing),
+        ratios.Row(parse_spec("maxpool2d:1x8x8x16:k3x3:NHWC:float32"), {"ours": 1.0, "ort": 1.0}),
+    ]
+    counted = goals.count(rows)
+    assert list(counted) == ["all", "depthwise", "pointwise"]
+    assert counted["depthwise"] == pytest.approx(
+        {"layers": 2, "by ratio": 0, "by bound": 1, "partly": 0, "missed": 1, "below floor": 1,
+         "lowest": 90 / 101, "attained": (100 / 101) ** 0.5}
+    )  # fmt: skip
+    assert counted["pointwise"]["by ratio"] == 1 and counted["all"]["layers"] == 3
+    assert goals.count(rows[-1:]) == {}
+
+
 def test_data_agrees_between_layouts():
     """A layer's arrays are channels-first whatever the spec's layout, and `expected` belongs to them."""
     text = "conv2d:1x6x5x4:o8:k3x3:s2:pSAME:g2:NHWC:float32:bias:relu6"
@@ -187,8 +245,12 @@ def test_engines_compute_the_layers(tmp_path):
     if lacking:
         pytest.skip(f"no module {lacking[0]}")
     cpus = sorted(os.sched_getaffinity(0))[:1]
-    with Session(list(ENGINES), 1, cpus, {"seconds": 1e-4, "library": library}, 1) as session:
+    native = resolve("native")
+    options = {"seconds": 1e-4, "library": library, "probes": limits.export(native, specs, tmp_path / "p.so")}
+    with Session(list(ENGINES), 1, cpus, options, 1) as session:
         held = {str(spec): set(session.hold(spec, "")) for spec in specs}  # raises where one is wrong
+        row = session.time(specs[0], "")
+    assert 1e8 < row.limits["fma"] < 1e13 and 1e8 < row.limits["copy"] < 1e12
     for descriptor, names in held.items():
         assert "ours" in names and len(names) > 1, descriptor
     assert held[LAYERS[0]] == set(ENGINES)

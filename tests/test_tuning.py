@@ -18,6 +18,7 @@ import pytest
 from cli_tools import tool
 
 import tvmconv
+from tvmconv import codegen
 from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import resolve
@@ -29,8 +30,10 @@ from tvmconv.tuning.entries import read_index
 from tvmconv.tuning.process import Process, ProcessError
 from tvmconv.tuning.runner import BASELINE, SEARCH, Effort, LocalRunner, Measured
 from tvmconv.tuning.space import TuningSpace
+from tvmconv.tuning.task import Task
 from tvmconv.tuning.traces import read
 from tvmconv.tuning.tuner import Options, run
+from tvmconv.verify import verify
 
 DW = "conv2d:1x28x28x32:o32:k3x3:p1:g32:NHWC:float32"
 PW = "conv2d:1x14x14x32:o48:k1x1:NHWC:float32:bias:relu6"
@@ -150,6 +153,23 @@ def test_nothing_measurable_is_an_error_with_the_first_cause(tmp_path: Path) -> 
     assert read_index(folders.folder_of(tmp_path, NATIVE)) == {}
 
 
+def test_ended_between_the_last_trial_and_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All trials are there and no verdict: the same command gives it."""
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "decide", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tune(tmp_path, lambda point: 1e-4)
+    made = len(records(tmp_path))
+    assert made >= 20 and read_index(folders.folder_of(tmp_path, NATIVE)) == {}
+    found, runner = tune(tmp_path, lambda point: 1e-4)
+    assert len(found) == 1 and len(runner.asked) < 10
+
+
 def test_replay_measures_the_best_again(tmp_path: Path) -> None:
     default = TuningSpace(parse_spec(DW), NATIVE).default
     found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.5e-4, trials=20)
@@ -157,6 +177,59 @@ def test_replay_measures_the_best_again(tmp_path: Path) -> None:
     again, runner = tune(tmp_path, lambda point: 1e-4 + (point != default.point), trials=None, replay=True)
     assert next(iter(again.values())).choice == default and len(runner.asked) < 12
     assert read_index(folders.folder_of(tmp_path, NATIVE))[DW].choice == default
+
+
+def test_meta_schedules_own_space_is_a_rival(tmp_path: Path) -> None:
+    """Its traces are measured, kept and replayed as points are; the faster of the two spaces' schedules stays
+    the winner whichever is searched later, and what a twin compiles by it is right."""
+    def seconds(point):
+        return 0.5e-4 if "trace" in point else 0.7e-4 if point["width"] == 2 else 1e-4
+
+    (entry,) = tune(tmp_path, seconds, trials=20, space="meta")[0].values()
+    assert entry.strategy == "meta" and entry.trials == 20
+    assert "tvm.s_tir.tensor_intrin" not in sys.modules, "its import takes 25 s"
+    functions = {"own": DW, "twin": f"{DW}:bias:residual:relu"}
+    library = tvmconv.compile(functions, tuning_logs=tmp_path)
+    for function in library.manifest["functions"]:
+        assert (function["schedule"]["source"], function["schedule"]["strategy"]) == ("tuned", "meta")
+    assert all(check.ok for check in verify(library.load()))
+    (again,) = tune(tmp_path, seconds, trials=20)[0].values()
+    assert again.choice == entry.choice
+    (other,) = tune(tmp_path / "other", seconds, trials=20)[0].values()
+    assert other.point["width"] == 2
+    (other,) = tune(tmp_path / "other", seconds, trials=8, space="meta")[0].values()
+    assert other.strategy == "meta"
+    traces = [choice for _, choice, _ in records(tmp_path) if choice.strategy == "meta"]
+    assert len(set(map(str, traces))) == 20 and len(traces) < 30, "nothing is measured twice but by the duels"
+    # TVM's own database finds it, and schedules by it.
+    from tvm.s_tir import meta_schedule as ms
+
+    from tvmconv.tuning.database import Database
+    from tvmconv.tuning.meta import MetaSpace
+
+    folder = folders.folder_of(tmp_path, NATIVE)
+    space = MetaSpace(parse_spec(DW), NATIVE, entry.choice)
+    target = Database(folder, space, 1).target
+    found = ms.database.JSONDatabase(work_dir=str(folder)).query_schedule(space.module, target, "main")
+    assert "T.parallel" in found.mod.script() and "T.parallel" not in space.module.script()
+    with pytest.raises(ValueError, match=r"trace: .* expected one of this kernel"):
+        codegen.build_kernel(parse_spec(PW), NATIVE, entry.choice)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "says"),
+    [
+        ("conv2d:1x8x8x16:o16:k3x3:NHWC:uint8/int32", {}, "space 'meta': .* expected floats"),
+        ("tconv2d:1x8x8x16:o16:k3x3:NHWC:float32", {}, "expected a convolution that is not transposed"),
+        ("maxpool2d:1x8x8x16:k3x3:NHWC:float32", {}, "expected a convolution that is not transposed"),
+        ("conv2d:1x8x8x16:o16:k3x3:NHWC:float32:winograd", {}, "expected no algorithm but direct"),
+        (DW, {"strategy": "groups_last"}, "strategy: 'groups_last', expected none beside space 'meta'"),
+        (DW, {"space": "stock"}, "space: 'stock', expected one of strategies, meta"),
+    ],
+)
+def test_what_meta_schedules_space_does_not_take(tmp_path: Path, spec: str, options: dict, says: str) -> None:
+    with pytest.raises(TuningError, match=says):
+        tvmconv.tune(spec, trials=1, tuning_logs=tmp_path, **{"space": "meta", **options})
 
 
 def broken(kernel: Kernel, how: str) -> Kernel:

@@ -21,7 +21,9 @@ from tvmconv.schedules.plan import Choice
 from tvmconv.specs import parse_spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.twins import twins
 from tvmconv.tuning.upkeep import merge, prune
+from tvmconv.verify import verify
 
 DW = "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32"
 PW = "conv2d:1x9x9x16:o24:k1x1:NHWC:float32"
@@ -42,9 +44,8 @@ def log_of(root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None
     spec, folder = parse_spec(descriptor), folders.folder_of(root, NATIVE)
     folders.prepare(folder, NATIVE)
     choice = choice or choice_of(descriptor)
-    database = Database(folder, spec, NATIVE, 1)
-    schedule = TuningSpace(spec, NATIVE).schedule(database.module, choice_of(descriptor))
-    name = database.commit(schedule, [1e-5 / gain])
+    space = TuningSpace(spec, NATIVE)
+    name = Database(folder, space, 1).commit(space.schedule(choice_of(descriptor)), [1e-5 / gain])
     facts = (choice.strategy, choice.point, 1e-5 / gain, 1e-5, 8, 1, "some CPU", folders.tvm_version())
     write_entry(folder, descriptor, Entry(*facts, folders.today(), name))
     return folder
@@ -79,6 +80,53 @@ def test_compile_uses_the_record_of_the_exact_spec(home: Path, tmp_path: Path) -
     np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
 
 
+def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_path: Path) -> None:
+    """The nearest one's, unless it has its own; a twin whose default was best says no more than that."""
+    full = f"{DW}:bias:residual:relu"
+
+    def schedule() -> dict:
+        return tvmconv.compile(full, tuning_logs=tmp_path).manifest["functions"][0]["schedule"]
+
+    log_of(tmp_path, DW, gain=1.0)
+    assert schedule()["source"] == "default" and "unused_record" not in schedule()
+    folder = log_of(tmp_path, DW)
+    assert (schedule()["source"], schedule()["twin"], schedule()["point"]["width"]) == ("tuned", DW, 2)
+    library = tvmconv.compile({"f": full}, tuning_logs=tmp_path)
+    assert all(check.ok for check in verify(library.load()))
+    with_bias = Choice("groups_last", {**choice_of(DW).point, "width": 3})
+    log_of(tmp_path, f"{DW}:bias", choice=with_bias)
+    assert (schedule()["twin"], schedule()["point"]["width"]) == (f"{DW}:bias", 3)
+    log_of(tmp_path, f"{DW}:bias", choice=Choice("groups_last", {"turns": 3}))
+    assert schedule()["source"] == "default" and "turns" in schedule()["why"]
+    assert (schedule()["unused_record"], schedule()["twin"]) == (
+        read_index(folder)[f"{DW}:bias"].record, f"{DW}:bias",
+    )  # fmt: skip
+    log_of(tmp_path, full, gain=1.0)
+    assert schedule()["source"] == "tuned" and "twin" not in schedule()
+    log_of(home, DW)
+    said = tool("compile", full, "-v", "-o", tmp_path / "f.so").stdout
+    assert f"tuned, groups_last, {read_index(folder)[DW].record}, the record of {DW}\n" in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (f"{DW}:bias:residual:prelu", [f"{DW}:bias", DW]),
+        (f"{DW}:relu", [DW]),
+        (f"{DW}:bias", [DW]),
+        (DW, []),
+        ("conv2d:1x8x8x16:o16:k3x3:p1:NHWC:uint8:bias:relu", ["conv2d:1x8x8x16:o16:k3x3:p1:NHWC:uint8:bias",
+                                                           "conv2d:1x8x8x16:o16:k3x3:p1:NHWC:uint8"]),
+        ("tconv2d:1x9x9x16:o32:k4x4:s2:NHWC:float32:bias", ["tconv2d:1x9x9x16:o32:k4x4:s2:NHWC:float32"]),
+        ("deform2d:1x16x9x9:o16:k3x3:p1:mask:bias:NCHW:float32",
+         ["deform2d:1x16x9x9:o16:k3x3:p1:mask:NCHW:float32"]),
+        ("maxpool2d:1x12x12x16:k3x3:s2:p1:NHWC:float32", []),
+    ],
+)  # fmt: skip
+def test_twins(spec: str, expected: list[str]) -> None:
+    assert [str(twin) for twin in twins(parse_spec(spec))] == expected
+
+
 def test_the_users_own_log_wins_over_the_shipped_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +153,9 @@ def test_lookup_needs_no_tvm(tmp_path: Path) -> None:
     log_of(tmp_path, DW)
     program = (
         "import sys\nfrom tvmconv.tuning.lookup import Logs\nfrom tvmconv.schedules.machines import resolve\n"
-        f"assert Logs(resolve('native'), {str(tmp_path)!r}).find({DW!r}).choice.point['width'] == 2\n"
+        "from tvmconv.specs import parse_spec\n"
+        f"logs = Logs(resolve('native'), {str(tmp_path)!r})\n"
+        f"assert logs.find(parse_spec({DW + ':bias:relu'!r})).choice.point['width'] == 2\n"
         "assert not any(name == 'tvm' or name.startswith('tvm.') for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -211,7 +261,10 @@ def test_the_command_lists_and_says_what_is_missing(tmp_path: Path) -> None:
     listed = json.loads(tool("logs", "list", "--log", tmp_path, "--json").stdout)
     assert [(r["descriptor"], r["cpu"]) for r in listed["records"]] == [(DW, "some CPU")]
     assert DW in tool("logs", "list", "--log", tmp_path).stdout
-    assert tool("logs", "missing", DW, PW, "--log", tmp_path).stdout == PW + "\n"
+    missing = tool("logs", "missing", DW, PW, f"{DW}:relu", "--log", tmp_path)
+    assert missing.stdout == PW + "\n" and f"{DW}:relu: covered by the record of {DW}" in missing.stderr
+    missing = tool("logs", "missing", DW, PW, f"{DW}:relu", "--log", tmp_path, "--exact")
+    assert missing.stdout == f"{PW}\n{DW}:relu\n" and not missing.stderr
     assert "kept 1 record, dropped 0" in tool("logs", "prune", "--log", tmp_path).stdout
     into = tmp_path / "into"
     assert "took 1 record" in tool("logs", "merge", tmp_path, "--log", into).stdout

@@ -81,11 +81,9 @@ def test_points_that_do_not_fit(strategy: str, point: dict, said: str) -> None:
 
 def test_a_point_goes_through_a_trace() -> None:
     """Out of meta_schedule's JSON comes what went in, words as well as numbers."""
-    from tvmconv.tuning.definition import module_of
-
     for descriptor in SPECS:
         spec = parse_spec(descriptor)
         space = TuningSpace(spec, resolve("x86-64-v3"))
-        trace = space.schedule(module_of(spec), space.default).trace
+        trace = space.schedule(space.default).trace
         assert read(trace.as_json()) == (str(spec), space.default, None)
         assert space.choice_of(trace) == space.default

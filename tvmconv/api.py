@@ -123,7 +123,7 @@ def _load(spec: ConvSpec, target: str) -> Any:
 
     check_supported(spec)
     machine = resolve(target)
-    tuned = Logs(machine).find(str(spec))
+    tuned = Logs(machine).find(spec)
     path = cache.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
     if path.exists():
         try:

@@ -101,7 +101,7 @@ def _kernels(
 
     missing = []
     for spec in specs:
-        tuned = logs.find(str(spec))
+        tuned = logs.find(spec)
         kernel = cache.read_kernel(cache.kernel_path(spec, machine, tuned))
         if kernel is None:
             missing.append(Job(spec, machine, tuned))

@@ -57,7 +57,8 @@ def _built(job: Job) -> Kernel:
         schedule = {**kernel.schedule, **job.tuned.origin}
     except ValueError as error:  # a schedule that has changed since
         kernel = build_kernel(job.spec, job.machine)
-        schedule = {**kernel.schedule, "unused_record": job.tuned.origin.get("record"), "why": str(error)}
+        told = {key: value for key, value in job.tuned.origin.items() if key == "twin"}
+        schedule = {**kernel.schedule, "unused_record": job.tuned.origin["record"], **told, "why": str(error)}
     return dataclasses.replace(kernel, schedule=schedule)
 
 

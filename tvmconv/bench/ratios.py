@@ -25,16 +25,24 @@ def kind_of(spec: Spec) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One timed layer: microseconds a call by engine; an engine that cannot run the layer is absent."""
+    """One timed layer: microseconds a call by engine; an engine that cannot run the layer is absent.
+    ``limits``: operations a second, "fma", and bytes a second, "copy", as measured beside it."""
 
     spec: Spec
     us: Mapping[str, float]
     detail: Mapping[str, dict] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def gflops(self) -> float | None:
         """Our GFLOP/s; None if we were not timed."""
         return self.spec.flops / self.us[OURS] / 1e3 if OURS in self.us else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether others' work disturbed nearly all samples of ours or of the limits."""
+        ours = self.detail.get(OURS, {})
+        return ours.get("doubtful", False) or ours.get("limits_doubtful", False)
 
     def best(self, without: Iterable[str] = ()) -> str | None:
         """The fastest peer's name; None if no peer ran the layer."""

@@ -80,10 +80,15 @@ def measure(machine: Machine, dtypes: Iterable[str], threads: int, flush: Flush 
     return Roofline(peak, tuple(copies), threads, flush is not None)
 
 
-def _best(function: Any, flush: Flush | None) -> float:
+def clock_of(function: Any, seconds: float, flush: Flush | None = None) -> Clock:
+    """A clock of a probe on arrays of its own."""
     x, y = (arrays.empty(a.shape, a.numpy_dtype, a.nbytes) for a in function.arguments)
     x[...] = 1
     y[...] = 0
     bound = function.bind()
-    clock = Clock(lambda: bound(x, out=y), SECONDS, flush)
+    return Clock(lambda: bound(x, out=y), seconds, flush)
+
+
+def _best(function: Any, flush: Flush | None) -> float:
+    clock = clock_of(function, SECONDS, flush)
     return min(clock.sample()["seconds"] for _ in range(SAMPLES))

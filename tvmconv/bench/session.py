@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from tvmconv.bench.clock import statistic
+from tvmconv.bench.limits import doubtful, fastest, probe_names
 from tvmconv.bench.models import example
 from tvmconv.bench.ratios import OURS, Row
 from tvmconv.bench.worker import EngineError, Worker
@@ -12,11 +14,13 @@ from tvmconv.specs import Spec
 
 
 class Session:
-    """A worker an engine while the context lasts. ``options``: see ``worker.serve``."""
+    """A worker an engine while the context lasts. ``options``: see ``worker.Bench`` and the engines; with
+    ``probes``, each layer's limits are sampled in turns with it."""
 
     def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
         self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
         self.options, self.workers = options, {}
+        self.peaks: dict[str, float] = {}  # by probe
 
     def __enter__(self) -> Session:
         try:
@@ -52,15 +56,31 @@ class Session:
     def time(self, spec: Spec, step: str) -> Row:
         held = self.hold(spec, step)
         samples: dict[str, list[dict]] = {name: [] for name in held}
+        probes = probe_names(spec) if "probes" in self.options and OURS in held else {}
+        limits: dict[str, list[dict]] = {name: [] for name in probes}
         for turn in range(self.rounds):
             log(f"{step} {spec} round {turn + 1}/{self.rounds}", over=True)
             order = list(held)
             shift = turn % max(len(order), 1)
             for name in order[shift:] + order[:shift]:
                 samples[name].append(self.workers[name].ask("sample"))
+            if probes:
+                said = self.workers[OURS].ask("limits", list(probes.values()))
+                for name, sample in zip(probes, said, strict=True):
+                    limits[name].append(sample)
         for name, taken in samples.items():
             held[name] |= statistic(taken)
-        return Row(spec, {name: said["us"] for name, said in held.items()}, held)
+        if OURS in held:
+            held[OURS]["limits_doubtful"] = doubtful(limits)
+        row = Row(spec, {name: said["us"] for name, said in held.items()}, held, fastest(limits))
+        if "fma" in probes:
+            self.peaks[probes["fma"]] = max(self.peaks.get(probes["fma"], 0.0), row.limits["fma"])
+        return self.at_peak(row)
+
+    def at_peak(self, row: Row) -> Row:
+        """``row`` with the highest peak of multiply-adds that was seen beside any layer so far."""
+        peak = self.peaks.get(probe_names(row.spec).get("fma", ""))
+        return row if peak is None else replace(row, limits={**row.limits, "fma": peak})
 
     def busy(self, spec: Spec) -> dict[str, dict]:
         return {name: self.workers[name].ask("probe") for name in self.hold(spec, "threads")}

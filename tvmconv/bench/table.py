@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvmconv.bench import goals
 from tvmconv.bench.clock import FEWEST_CLEAN
 from tvmconv.bench.ratios import OURS, Row, kind_of, summarise
 from tvmconv.bench.session import Session
@@ -23,11 +24,13 @@ class Table:
             print(f"\n{cpu}, {self.threads} thread(s) on CPU {where}, µs a call")
             print("; ".join(f"{name}: {version}" for name, version in versions.items()))
             width = max(len(str(spec)) for spec in specs)
-            print(self.line("layer", width, {n: n for n in self.engines}, "GFLOP/s", "ratio", "best"))
+            heads = ["ratio", "fma %", "copy %", "goal", "verdict", "floor"]
+            print(self.line("layer", width, {n: n for n in self.engines}, "GFLOP/s", heads, "best"))
             rows = []
             for number, spec in enumerate(specs, 1):
                 rows.append(session.time(spec, f"{self.threads} threads: {number}/{len(specs)}"))
                 print(self.show(rows[-1], str(spec), width), flush=True)
+            rows = [session.at_peak(row) for row in rows]
             busy = session.busy(max(specs, key=lambda spec: spec.flops))
             overhead = session.time(nothing, f"{self.threads} threads: cost of a call")
             print(self.show(overhead, "(a call that does next to nothing)", width))
@@ -36,34 +39,49 @@ class Table:
             if any(said["doubtful"] for row in rows for said in row.detail.values()):
                 print(f"! fewer than {FEWEST_CLEAN} samples without other processes on our cores")
             means = summarise(rows, [name for name in self.engines if name != OURS])
+            verdicts = goals.count(rows)
             if OURS in self.engines:
-                self.show_means(means)
+                show_groups("geometric mean of ratios", means)
+            if verdicts:
+                show_groups("goals", verdicts)
             return {
                 "threads": self.threads, "cpus": self.cpus, "versions": versions, "busy": busy,
                 "call_us": overhead.us, "layers": [as_json(row) for row in rows], "means": means,
+                "goals": verdicts,
             }  # fmt: skip
 
-    def line(self, layer: str, width: int, cells: dict, gflops: str, ratio: str, best: str) -> str:
+    def line(self, layer: str, width: int, cells: dict, gflops: str, judged: list[str], best: str) -> str:
         columns = [f"{layer:{width}}"]
         for name in self.engines:
             columns.append(f"{cells.get(name, '-'):>9}")
             if name == OURS:
                 columns.append(f"{gflops:>8}")
-        return " ".join([*columns, f"{ratio:>6}", best]).rstrip()
+        columns += [f"{cell:>{size}}" for cell, size in zip(judged, _JUDGED, strict=True)]
+        return " ".join([*columns, best]).rstrip()
 
     def show(self, row: Row, title: str, width: int) -> str:
         cells = {name: f"{us:.1f}{'!' * row.detail[name]['doubtful']}" for name, us in row.us.items()}
-        best, gflops = row.best(), row.gflops
-        return self.line(title, width, cells, number(gflops, 1), number(row.ratio(best)), best or "-")
+        best, verdict = row.best(), goals.judge(row)
+        judged = [
+            number(row.ratio(best)), number(verdict.fma_percent, 0), number(verdict.copy_percent, 0),
+            number(verdict.goal_ratio),
+            f"{verdict.met or '-'}{'!' * (verdict.met is not None and row.doubtful)}",
+            f"<{verdict.floor:.2f}" if verdict.below_floor else "",
+        ]  # fmt: skip
+        return self.line(title, width, cells, number(row.gflops, 1), judged, best or "-")
 
-    def show_means(self, means: dict) -> None:
-        columns = list(means["all"])
-        heads = (f"{c:>{max(9, len(c))}}" for c in columns)
-        print("\n" + " ".join([f"{'geometric mean of ratios':26}", *heads]))
-        for kind, values in means.items():
-            cells = [str(v) if isinstance(v, int) else number(v) for v in values.values()]
-            sized = (f"{cell:>{max(9, len(c))}}" for cell, c in zip(cells, columns, strict=True))
-            print(" ".join([f"{kind:26}", *sized]))
+
+_JUDGED = (6, 5, 6, 5, 8, 5)  # widths of the columns about ratios and goals
+
+
+def show_groups(title: str, groups: dict[str, dict]) -> None:
+    """A table with a line a kind of layer."""
+    columns = list(next(iter(groups.values())))
+    print("\n" + " ".join([f"{title:26}", *(f"{c:>{max(9, len(c))}}" for c in columns)]))
+    for kind, values in groups.items():
+        cells = [str(v) if isinstance(v, int) else number(v) for v in values.values()]
+        sized = (f"{cell:>{max(9, len(c))}}" for cell, c in zip(cells, columns, strict=True))
+        print(" ".join([f"{kind:26}", *sized]))
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -75,5 +93,5 @@ def as_json(row: Row) -> dict:
     return {
         "descriptor": str(row.spec), "kind": kind_of(row.spec), "flops": row.spec.flops,
         "bytes": row.spec.bytes, "gflops": row.gflops, "best": best, "ratio": row.ratio(best),
-        "engines": dict(row.detail),
+        "engines": dict(row.detail), "limits": dict(row.limits), "goal": goals.judge(row).facts(),
     }  # fmt: skip

@@ -20,7 +20,9 @@ import numpy as np
 
 from tvmconv.bench.clock import Clock, Flush, timed
 from tvmconv.bench.engines import ENGINES
+from tvmconv.bench.limits import Limits
 from tvmconv.bench.models import Layer, Unsupported
+from tvmconv.bench.ratios import OURS
 from tvmconv.bench.ways import Way
 
 PICK_SAMPLES = 3
@@ -41,10 +43,12 @@ def error_of(y: np.ndarray, expected: np.ndarray) -> float:
 class Bench:
     """The worker's side: one engine, the layer that it now holds, and the requests about it.
 
-    ``cold``: flush the caches before each call that is timed."""
+    ``cold``: flush the caches before each call that is timed. ``probes``: the library of this machine's
+    limits, of our engine alone."""
 
-    def __init__(self, engine, seconds: float, cold: bool = False):
+    def __init__(self, engine, seconds: float, cold: bool = False, probes: str | None = None):
         self.engine, self.seconds = engine, seconds
+        self.probes = None if probes is None else Limits(probes, seconds)
         self.flush = Flush() if cold else None
         self.way: Way | None = None
         self.clock: Clock | None = None
@@ -79,6 +83,10 @@ class Bench:
         """One sample of the layer, as `Clock` takes it."""
         return self.clock.sample()
 
+    def limits(self, names: Sequence[str]) -> list[dict]:
+        """One sample of each of these probes."""
+        return self.probes.sample(names)
+
     def probe(self) -> dict:
         """How many threads of this process worked while the layer ran, and how many cores they filled."""
         before, start = thread_times(), perf_counter()
@@ -105,7 +113,7 @@ def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, l
     os.dup2(out, 2)
     try:
         bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), options["seconds"],
-                      options.get("cold", False))
+                      options.get("cold", False), options.get("probes") if engine == OURS else None)
     except Exception as problem:
         pipe.send(problem if isinstance(problem, EngineError) else EngineError(f"{engine}: {problem}"))
         return

@@ -209,5 +209,13 @@ def _print(report: dict[str, Any], verbose: bool) -> None:
 
 
 def schedule_text(schedule: dict[str, Any]) -> str:
-    """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD"."""
-    return ", ".join(str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule)
+    """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD", perhaps of a
+    twin; and why a record was not used."""
+    words = [str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule]
+    if "unused_record" in schedule:
+        words.append(f"not {schedule['unused_record']}")
+    if "twin" in schedule:
+        words.append(f"the record of {schedule['twin']}")
+    if "why" in schedule:
+        words.append(f"for {schedule['why']}")
+    return ", ".join(words)

@@ -17,11 +17,12 @@ HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descri
 Examples:
   tvmconv logs list                                the user's own and the shipped ones
   tvmconv logs list --log my_logs --target x86-64-v3 --json
-  tvmconv logs missing -f layers.txt --target x86-64-v4
+  tvmconv logs missing -f layers.txt --target x86-64-v4 --exact
   tvmconv logs prune --log my_logs                 keep the best record of each descriptor
   tvmconv logs merge theirs --log my_logs          take over what they found, the faster one where both did
 
-A folder of logs has a folder for each target.
+A folder of logs has a folder for each target. A layer with an epilogue (bias, residual, activation) takes the
+record of its bare twin where it has none of its own; 'missing' counts that as covered, unless --exact.
 """
 
 Log = Annotated[
@@ -82,17 +83,26 @@ def missing_verb(
     ] = None,
     log: Log = None,
     target: Target = "native",
+    strict: Annotated[
+        bool, typer.Option("--exact", help="Also those that a twin's record stands in for.")
+    ] = False,
 ) -> None:
-    """Descriptors without a record, one a line."""
+    """Descriptors without a record, one a line; those with a twin's, on stderr."""
     from tvmconv.tuning.entries import read_index
+    from tvmconv.tuning.twins import twins
 
-    found = [str(spec) for _, spec in collect(descriptors or [], files or [])]
+    found = [spec for _, spec in collect(descriptors or [], files or [])]
     if not found:
         raise TuningError("descriptors: none, expected a DESCRIPTOR, or -f FILE with one a line")
     known = {name for folder in _folders(log, target) for name in read_index(folder)}
-    for descriptor in dict.fromkeys(found):
-        if descriptor not in known:
-            print(descriptor)
+    for spec in dict.fromkeys(found):
+        if str(spec) in known:
+            continue
+        twin = next((twin for twin in map(str, twins(spec)) if twin in known), None)
+        if strict or twin is None:
+            print(spec)
+        else:
+            console.log(f"{spec}: covered by the record of {twin}")
 
 
 def prune_verb(log: Log = None, target: Target = "native") -> None:

@@ -39,6 +39,9 @@ Ctrl-C or worse, goes on where it stopped. Each schedule is checked against the 
 kept only if it beats the default one. Nothing else should run on the machine. See 'tvmconv logs --help' for
 what was found.
 
+--space meta searches meta_schedule's own space in place of the strategies' knobs, for convolutions in floats;
+of the two, the faster schedule is kept.
+
 --rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
 'tvmconv board serve --help'.
 """
@@ -84,6 +87,9 @@ def tune_verb(
         str | None,
         typer.Option("--strategy", metavar="S", help="Search this strategy alone.", show_default=False),
     ] = None,
+    space: Annotated[
+        str, typer.Option("--space", metavar="S", help="strategies; or meta: meta_schedule's own.")
+    ] = "strategies",
     offline: Annotated[
         Path | None,
         typer.Option("--offline-round", metavar="DIR", show_default=False,
@@ -108,7 +114,7 @@ def tune_verb(
         _offline(specs, target, log, offline, trials, seed, as_json)
         return
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    options = Options(trials, minutes, threads, strategy, seed, replay, command)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
     check(options, specs)
     tuned_here(target)
     runner = _runner(target, rpc, key, threads)
@@ -193,20 +199,17 @@ def _specs(
 
 def _roofline(
     target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
-) -> Roofline | None:
-    """What this machine can do at most, to show what a schedule makes of it; None for other types. Measured
-    once for a folder of logs."""
+) -> Roofline:
+    """What this machine can do at most, to show what a schedule makes of it. Measured once for a folder of
+    logs."""
     import os
 
     from tvmconv.bench import roofline
-    from tvmconv.dtypes import FLOATS
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning import folder as folders
     from tvmconv.tuning.runner import cpu_model
 
-    machine, dtypes = resolve(target), {spec.dtype for spec in specs} & set(FLOATS)
-    if not dtypes:
-        return None
+    machine, dtypes = resolve(target), {spec.dtype for spec in specs}
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
     folders.prepare(folder, machine)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
@@ -245,12 +248,11 @@ def _text(status: Status, roof: Roofline | None) -> str:
     if best < float("inf"):
         gflops = task.spec.flops / best / 1e9
         parts.append(f"{best * 1e6:.1f} us (default {task.default_seconds * 1e6:.1f}), {gflops:.1f} GFLOP/s")
-        if roof is not None and task.spec.dtype in roof.peak:
+        if roof is not None:
             least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
             parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
-    if status.total and status.done:
-        left = status.elapsed / status.done * (status.total - status.done)
-        parts.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+    if status.left is not None:
+        parts.append(f"{status.left // 60:.0f}:{status.left % 60:02.0f} left")
     if task.failures:
         parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
     return ", ".join(parts)

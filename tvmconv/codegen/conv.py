@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tvmconv.codegen import quantised, transposed
+from tvmconv.codegen import quantised, traced, transposed
 from tvmconv.codegen.family import Scheduled, apply, rules_for
 from tvmconv.codegen.params import described
 from tvmconv.ops import conv, im2col
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.transposed_problem import transposed_problem_of
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Space
+from tvmconv.schedules.plan import META, Choice, Space
 from tvmconv.spec import ConvSpec
 
 
@@ -20,7 +20,10 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
     if spec.dtype in ("int8", "uint8"):
         return quantised.scheduled(spec, machine, choice)
     problem = problem_of(spec)
-    plan = rules_for(machine).plan(problem, machine, spec.algorithm, choice)
+    if choice is not None and choice.strategy == META:
+        plan = traced.plan(spec, machine, choice)
+    else:
+        plan = rules_for(machine).plan(problem, machine, spec.algorithm, choice)
     func = conv.kernel_func(
         problem, plan.packing, algorithm=plan.algorithm, bias=spec.bias, residual=spec.residual,
         activation=spec.activation, out_dtype=spec.out_dtype,
@@ -32,7 +35,9 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
 
 def check(spec: ConvSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
-    if spec.transposed:
+    if choice.strategy == META:
+        traced.check(spec, machine, choice)
+    elif spec.transposed:
         rules_for(machine).transposed_plan(transposed_problem_of(spec), machine, choice)
     elif spec.dtype in ("int8", "uint8"):
         rules_for(machine).integer_plan(problem_of(spec), machine, choice)

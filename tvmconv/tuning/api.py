@@ -23,6 +23,7 @@ def tune(
     tuning_logs: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     strategy: str | None = None,
+    space: str = "strategies",
     seed: int = 0,
     replay: bool = False,
 ) -> dict[Spec, Entry]:
@@ -33,8 +34,8 @@ def tune(
     gained; those that the log already has count. ``minutes``: of wall time, instead or as well.
     ``tuning_logs``: the folder of the logs, by default the user's own
     (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with (default: the CPU
-    affinity). ``strategy``: search this one alone. ``replay``: search no more, measure the best few of the
-    log again.
+    affinity). ``strategy``: search this one alone; ``space``: "meta" for meta_schedule's own space instead of
+    the strategies' knobs. ``replay``: search no more, measure the best few of the log again.
 
     Every schedule is checked against the float64 reference before it counts, and is kept only if it is faster
     than the default one by more than 2%. Interrupted and called again, it goes on where it was. Returns each
@@ -50,5 +51,5 @@ def tune(
         check_supported(spec)
         counts[spec] = counts.get(spec, 0) + 1
     command = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
-    options = Options(trials, minutes, threads, strategy, seed, replay, command)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
     return run(counts, target, tuning_logs, options)

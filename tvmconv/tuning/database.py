@@ -17,10 +17,11 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
-from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning import traces
-from tvmconv.tuning.definition import module_of, workload_json
+from tvmconv.tuning.definition import workload_json
+from tvmconv.tuning.meta import MetaSpace
+from tvmconv.tuning.space import TuningSpace
 
 FAILED = 1e10  # seconds, as meta_schedule records a candidate that gave no time
 
@@ -34,13 +35,13 @@ class Known:
 
 
 class Database:
-    """The records of ``spec`` for ``machine`` in ``folder``; ``memory`` is what a search reads."""
+    """The records of a space's points in ``folder``; ``memory`` is what a search reads."""
 
-    def __init__(self, folder: Path, spec: Spec, machine: Machine, threads: int) -> None:
-        self.folder, self.spec = folder, spec
-        self.target: Target = _target(machine, threads)
+    def __init__(self, folder: Path, space: TuningSpace | MetaSpace, threads: int) -> None:
+        self.folder, self.spec, self.stamp = folder, space.spec, space.stamp
+        self.target: Target = _target(space.machine, threads)
         self.memory = ms.database.MemoryDatabase()
-        self.workload = self.memory.commit_workload(module_of(spec))
+        self.workload = self.memory.commit_workload(space.module)
         self.module = self.workload.mod
         self._place: tuple[int, int] | None = None  # the workload's line, in the file of this inode
 
@@ -59,9 +60,14 @@ class Database:
 
     def commit(self, sch: Schedule, seconds: Sequence[float], error: str = "") -> str:
         """Append a record to the folder, and wait until it is on disk; its name. A failure has no seconds."""
+        notes = dict(self.stamp)
         if error:
+            notes[traces.ERROR] = error.replace('"', "'").replace("\\", "/")
+        if notes:
             sch = sch.copy()
-            sch.annotate(sch.get_sblock("root"), traces.ERROR, error.replace('"', "'").replace("\\", "/"))
+            root = sch.get_sblock("root")
+            for key, text in notes.items():
+                sch.annotate(root, key, text)
         args = ms.arg_info.ArgInfo.from_entry_func(self.module, remove_preproc=True)
         record = ms.database.TuningRecord(
             sch.trace, self.workload, list(seconds) or [FAILED], self.target, args

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
+from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.entries import Entry, read_index
+from tvmconv.tuning.twins import twins
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,30 @@ class Logs:
             except TuningError as error:
                 warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=4)
 
-    def find(self, descriptor: str) -> Tuned | None:
-        """The best schedule known for a descriptor."""
-        for whose, index in self._indexes:
-            entry = index.get(descriptor)
-            if entry is not None:
-                origin = {
-                    "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,
-                    "us": round(entry.seconds * 1e6, 3), "default_us": round(entry.default_seconds * 1e6, 3),
-                    "threads": entry.threads, "cpu": entry.cpu,
-                }  # fmt: skip
-                return Tuned(entry.choice, origin)
+    def find(self, spec: Spec) -> Tuned | None:
+        """The best schedule known for ``spec``: by a record of its own in any log, else by its nearest twin's
+        if that was faster than the twin's default."""
+        for relative, whose, entry in self.known(spec):
+            if relative == spec or entry.seconds < entry.default_seconds:
+                return Tuned(entry.choice, _origin(entry, whose, None if relative == spec else relative))
+            return None
         return None
+
+    def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
+        """(the spec or a twin of it, whose log, the verdict there) of all that there are, as they count."""
+        for relative in (spec, *twins(spec)):
+            for whose, index in self._indexes:
+                if (entry := index.get(str(relative))) is not None:
+                    yield relative, whose, entry
+
+
+def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
+    """What manifests say of an entry. Its times are the twin's where it is of one."""
+    return {
+        "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,
+        "us": round(entry.seconds * 1e6, 3), "default_us": round(entry.default_seconds * 1e6, 3),
+        "threads": entry.threads, "cpu": entry.cpu, **({} if twin is None else {"twin": str(twin)}),
+    }  # fmt: skip
 
 
 def _index(folder: Path) -> dict[str, Entry]:

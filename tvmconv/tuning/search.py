@@ -16,7 +16,8 @@ from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
 
 from tvmconv.schedules.plan import Choice
 from tvmconv.tuning.database import FAILED, Database
-from tvmconv.tuning.space import PointFeatures, TuningSpace, freeze
+from tvmconv.tuning.meta import MetaSpace
+from tvmconv.tuning.space import TuningSpace, freeze
 
 BATCH = 16
 _WARMUP = 12  # measured points before the model's word counts
@@ -37,7 +38,7 @@ class Search:
     """Proposes points of ``space``, and learns from what they measured. What the log knows is not measured
     again."""
 
-    space: TuningSpace
+    space: TuningSpace | MetaSpace
     database: Database
     seed: int
     seen: dict[tuple, float] = field(default_factory=dict)
@@ -45,7 +46,7 @@ class Search:
     def __post_init__(self) -> None:
         _quiet()
         self.model = ms.cost_model.XGBModel(
-            extractor=PointFeatures(self.space), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
+            extractor=self.space.extractor(), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
             num_warmup_samples=_WARMUP,
         )  # fmt: skip
         strategy = ms.search_strategy.EvolutionarySearch(
@@ -56,7 +57,7 @@ class Search:
             self.context = ms.TuneContext(
                 mod=self.database.module, target=self.database.target,
                 space_generator=self.space.generator(self.seed), search_strategy=strategy,
-                task_name=str(self.space.spec), num_threads=1, rand_state=self.seed,
+                task_name=str(self.space.spec), num_threads=self.space.threads, rand_state=self.seed,
             )  # fmt: skip
         self.context.pre_tuning(
             max_trials=_MOST_TRIALS, num_trials_per_iter=BATCH, cost_model=self.model,
@@ -67,7 +68,7 @@ class Search:
     def recall(self, choice: Choice, seconds: float) -> None:
         """Learn from an earlier record."""
         self.seen[freeze(choice)] = seconds
-        sch = self.space.schedule(self.database.module, choice)
+        sch = self.space.schedule(choice)
         if seconds < FAILED:
             args = ms.arg_info.ArgInfo.from_entry_func(self.database.module, remove_preproc=True)
             record = ms.database.TuningRecord(

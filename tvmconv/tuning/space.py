@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tvm
@@ -24,6 +24,7 @@ from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec
+from tvmconv.tuning.definition import module_of
 from tvmconv.tuning.traces import SPEC, STRATEGY, key_of
 
 _SWITCH = 0.15  # how often a mutation changes the strategy
@@ -33,8 +34,11 @@ class TuningSpace:
     """The knobs of all strategies for ``spec``, or of ``strategy`` alone. Raises TuningError for one that
     does not take the spec."""
 
+    threads = 1  # of sampling and mutation, which are Python here
+    stamp: ClassVar[dict[str, str]] = {}  # annotations that records need beside those of their traces
+
     def __init__(self, spec: Spec, machine: Machine, strategy: str | None = None) -> None:
-        self.spec, self.machine = spec, machine
+        self.spec, self.machine, self.module = spec, machine, module_of(spec)
         self.by_strategy = codegen.spaces(spec, machine)
         made = codegen.scheduled(spec, machine).schedule
         self.default = Choice(made["strategy"], made["point"])
@@ -90,9 +94,9 @@ class TuningSpace:
             drawn = sch.sample_categorical(numbers, [1.0 / len(values)] * len(values), decision)
             sch.annotate(root, key_of(name, values), drawn)
 
-    def schedule(self, module: tvm.IRModule, choice: Choice) -> Schedule:
-        """The schedule of ``module``, as meta_schedule has it, that stands for a point."""
-        sch = Schedule(module)
+    def schedule(self, choice: Choice) -> Schedule:
+        """The schedule, as meta_schedule has it, that stands for a point."""
+        sch = Schedule(self.module)
         self.sample(sch, choice)
         return sch
 
@@ -129,6 +133,10 @@ class TuningSpace:
             self.sample, sch_rules=[], postprocs=[_Fits(self)],
             mutator_probs={_ChangeKnob(self, random.Random(seed)): 1.0},
         )  # fmt: skip
+
+    def extractor(self) -> PointFeatures:
+        """What the cost model is told of a candidate."""
+        return PointFeatures(self)
 
 
 def freeze(choice: Choice) -> tuple:

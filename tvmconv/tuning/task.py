@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvmconv.artifact.kernel import Kernel
+from tvmconv.codegen.traced import refusal
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
+from tvmconv.schedules.plan import META, Choice
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.database import FAILED, Database
 from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.lookup import Logs
+from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
 from tvmconv.tuning.search import Candidate, Search
 from tvmconv.tuning.space import TuningSpace, freeze
@@ -36,14 +39,18 @@ class Place:
 
 
 class Task:
-    """A spec, how often a model has it, and what is known of it. ``strategy``: search no other; TuningError
-    where it does not take the spec."""
+    """A spec, how often a model has it, and what is known of it. ``strategy``: search no other; "meta" for
+    meta_schedule's own space. TuningError where it does not take the spec."""
 
     def __init__(self, spec: Spec, place: Place, weight: int = 1, strategy: str | None = None, seed: int = 0):
         self.spec, self.place, self.weight = spec, place, weight
         self.whole = TuningSpace(spec, place.machine)
-        self.space = self.whole if strategy is None else TuningSpace(spec, place.machine, strategy)
-        self.database = Database(place.folder, spec, place.machine, place.threads)
+        self._homes: dict[bool, tuple[TuningSpace | MetaSpace, Database]] = {}
+        if strategy == META:
+            self.space, self.database = self._home(META)
+        else:
+            self.space = self.whole if strategy is None else TuningSpace(spec, place.machine, strategy)
+            self.database = self._home("")[1]
         self.search = Search(self.space, self.database, seed)
         self.trials = 0  # in the log, of this run or an earlier one
         self.failures: list[str] = []
@@ -51,7 +58,7 @@ class Task:
         self.default_seconds = math.inf
         self.entry: Entry | None = None  # as the folder's index has it
         self.gains: list[float] = []  # for each batch, the part of the best time that it took off
-        self._measured: dict[tuple, tuple[Choice, float]] = {}
+        self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
         self._recall()
 
     @property
@@ -60,14 +67,30 @@ class Task:
         ratio = self.entry.seconds / self.entry.default_seconds if self.entry else 1.0
         return min(ratio, 1.0) * self.default_seconds
 
+    def _home(self, strategy: str) -> tuple[TuningSpace | MetaSpace, Database]:
+        """The whole space that has a strategy, and where records of its points go."""
+        own = strategy == META
+        if own not in self._homes:
+            space = MetaSpace(self.spec, self.place.machine, self.whole.default) if own else self.whole
+            self._homes[own] = space, Database(self.place.folder, space, self.place.threads)
+        return self._homes[own]
+
+    def _holds(self, choice: Choice) -> bool:
+        """Whether a point can be measured, be it of the space that is searched or not."""
+        if choice.strategy == META and refusal(self.spec, self.place.machine) is not None:
+            return False
+        return self._home(choice.strategy)[0].holds(choice)
+
     def _recall(self) -> None:
         for known in self.database.known():
+            if (known.choice.strategy == META) != isinstance(self.space, MetaSpace):
+                continue  # trials of the other space
             self.trials += 1
             if self.space.holds(known.choice):
                 seconds = FAILED if known.seconds is None else known.seconds
                 self.search.recall(known.choice, seconds)
                 if seconds < FAILED:
-                    self._measured[freeze(known.choice)] = (known.choice, seconds)
+                    self.measured[freeze(known.choice)] = (known.choice, seconds)
         self.entry = read_index(self.place.folder).get(str(self.spec))
 
     def start(self) -> bool:
@@ -88,7 +111,7 @@ class Task:
         return True
 
     def _candidate(self, choice: Choice) -> Candidate:
-        return Candidate(choice, self.whole.schedule(self.database.module, choice))
+        return Candidate(choice, self._home(choice.strategy)[0].schedule(choice))
 
     def batch(self, most: int) -> int:
         """Measure the next points, at most so many; how many there were."""
@@ -108,13 +131,13 @@ class Task:
         return len(taken)
 
     def _note(self, candidate: Candidate, measured: Measured) -> None:
-        self.database.commit(candidate.schedule, measured.seconds, measured.error)
+        self._home(candidate.choice.strategy)[1].commit(candidate.schedule, measured.seconds, measured.error)
         self.trials += 1
         if measured.error:
             self.failures.append(measured.error)
         else:
             seconds = measured.ratio * self.default_seconds
-            self._measured[freeze(candidate.choice)] = (candidate.choice, seconds)
+            self.measured[freeze(candidate.choice)] = (candidate.choice, seconds)
 
     def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
         """Results in the order of ``choices``, timed in turns with the default."""
@@ -130,23 +153,25 @@ class Task:
         ]
 
     def finalists(self, count: int = _FINALISTS) -> list[Choice]:
-        """The best few points that were measured, the index's own among them."""
-        order = sorted(self._measured.values(), key=lambda pair: pair[1])
+        """The best few points that were measured, and those that a log holds for the spec or a twin: a record
+        should not be slower than what compile would take without it."""
+        order = sorted(self.measured.values(), key=lambda pair: pair[1])
         choices = [choice for choice, _ in order[:count]]
-        if self.entry is not None and self.entry.choice not in choices:
-            choices.append(self.entry.choice)
-        return [c for c in choices if c != self.space.default and self.space.holds(c)]
+        for logs in (Logs(self.place.machine, self.place.folder), Logs(self.place.machine)):
+            for _, _, entry in logs.known(self.spec):
+                choices += [entry.choice] * (entry.choice not in choices)
+        return [c for c in choices if c != self.space.default and self._holds(c)]
 
     def decide(self, choices: list[Choice]) -> None:
         """Measure points at length against the default, and put the winner into the index."""
-        incumbent = self.entry.choice if self.entry and self.space.holds(self.entry.choice) else None
+        incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
         if incumbent is not None and incumbent not in (*choices, self.space.default):
             choices = [*choices, incumbent]
         results = self._measure(choices, DUEL)
         ratios = [math.inf if m.error else m.ratio for m in results]
         for choice, measured in zip(choices, results, strict=True):
             if measured.error:
-                self._measured.pop(freeze(choice), None)
+                self.measured.pop(freeze(choice), None)
                 self.failures.append(measured.error)
         best = min(range(len(choices)), key=ratios.__getitem__, default=None)
         default = [m.baseline for m in results if not m.error]
@@ -157,7 +182,7 @@ class Task:
             self._enter(self.space.default, default[0] if default else [self.default_seconds], base)
 
     def _enter(self, choice: Choice, seconds: list[float], default_seconds: float) -> None:
-        name = self.database.commit(self._candidate(choice).schedule, seconds)
+        name = self._home(choice.strategy)[1].commit(self._candidate(choice).schedule, seconds)
         self.entry = Entry(
             choice.strategy, choice.point, min(seconds), default_seconds, self.trials,
             self.place.threads, self.place.cpu, folders.tvm_version(), folders.today(), name,

@@ -1,14 +1,16 @@
 """Points as meta_schedule's traces hold them, read from their JSON. No TVM.
 
 The root block's annotations name each knob, ``tvmconv.STRATEGY.KNOB``; of a knob whose values are words the
-name lists them after a colon, and the decision counts them.
+name lists them after a colon, and the decision counts them. A trace of meta_schedule's own space is the point
+itself: its last annotations state the spec and, as a word, the strategy.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from tvmconv.schedules.plan import Choice
+from tvmconv.schedules.plan import TRACE, Choice
 
 SPEC = "tvmconv.spec"
 ERROR = "tvmconv.error"
@@ -28,28 +30,37 @@ def read(trace: list[Any]) -> tuple[str, Choice, str | None]:
     decided = dict(decisions)
     drawn: dict[str, int] = {}
     found: dict[str, Any] = {}
-    descriptor = error = None
+    descriptor = error = end = None  # end: of a trace that is the point itself
     for number, (kind, inputs, attrs, outputs) in enumerate(insts):
         if kind == "SampleCategorical":
             drawn[outputs[0]] = attrs[0][decided[number]]
         elif kind == "Annotate":
             (_, value), (key,) = inputs, attrs
             if key == SPEC:
-                descriptor = _text(value)
+                descriptor, before = _text(value), number - 1  # which looks up the root block
             elif key == ERROR:
                 error = _text(value)
-            elif value in drawn:
+            elif key == _PREFIX + STRATEGY and value not in drawn:
+                found[STRATEGY], end = _text(value), before
+            elif isinstance(value, str) and value in drawn:
                 name, _, words = key.removeprefix(_PREFIX).partition(":")
                 found[name] = words.split("|")[drawn[value]] if words else drawn[value]
     if descriptor is None or STRATEGY not in found:
         raise ValueError("the trace of another tool")
     strategy = found[STRATEGY]
+    if end is not None:
+        return descriptor, Choice(strategy, {TRACE: text_of([insts[:end], decisions])}), error
     point = {
         name.partition(".")[2]: value
         for name, value in found.items()
         if name.startswith(f"{strategy}.")
     }
     return descriptor, Choice(strategy, point), error
+
+
+def text_of(trace: list[Any]) -> str:
+    """A trace as points hold it, and the same whichever way it came."""
+    return json.dumps(trace, separators=(",", ":"))
 
 
 def _text(value: str) -> str:

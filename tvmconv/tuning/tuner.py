@@ -11,6 +11,7 @@ from pathlib import Path
 from tvmconv.errors import TuningError
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.schedules.plan import META
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
@@ -19,6 +20,7 @@ from tvmconv.tuning.runner import LocalRunner, Runner
 from tvmconv.tuning.search import BATCH
 from tvmconv.tuning.task import Place, Task
 
+SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own for CPUs
 _STALE = 3  # batches in a row without a new point: the space is used up
 _HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch may take off
 
@@ -26,13 +28,14 @@ _HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch 
 @dataclass(frozen=True)
 class Options:
     """``trials``: measured points a spec, on the average, with those that the log has; ``minutes``: of wall
-    time for all. One of them has to be given. ``strategy``: no other; ``replay``: measure the best few again
-    and search no more."""
+    time for all. One of them has to be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
+    ``replay``: measure the best few again and search no more."""
 
     trials: int | None = None
     minutes: float | None = None
     threads: int | None = None
     strategy: str | None = None
+    space: str = SPACES[0]
     seed: int = 0
     replay: bool = False
     command: str = ""
@@ -41,13 +44,14 @@ class Options:
 @dataclass(frozen=True)
 class Status:
     """What progress shows: the task at work, all tasks, trials of this run, trials it means to make, seconds
-    since it began."""
+    since it began, and about how many are left (None before that can be said)."""
 
     task: Task
     tasks: list[Task]
     done: int
     total: int | None
     elapsed: float
+    left: float | None
 
 
 Watch = Callable[[Status], None]
@@ -78,7 +82,8 @@ def run(
     place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
         tasks = [
-            Task(spec, place, weight, options.strategy, options.seed) for spec, weight in specs.items()
+            Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
+            for spec, weight in specs.items()
         ]
         _note(folder, place, options)
         return _Run(tasks, options, watch).run()
@@ -99,6 +104,10 @@ def check(options: Options, specs: Mapping[Spec, int]) -> None:
     """Raise TuningError for what could not be run."""
     if not specs:
         raise TuningError("specs: none, expected at least one")
+    if options.space not in SPACES:
+        raise TuningError(f"space: {options.space!r}, expected one of {', '.join(SPACES)}")
+    if options.space == META and options.strategy is not None:
+        raise TuningError(f"strategy: {options.strategy!r}, expected none beside space {META!r}")
     for name, least in (("trials", 1), ("minutes", 0), ("threads", 1)):
         value = getattr(options, name)
         if value is not None and (value < least or not value > 0):
@@ -133,6 +142,8 @@ class _Run:
         else:
             self.search()
         for task in self.tasks:
+            if task.entry is None and task.measured and task.default is None:
+                self.start(task)  # it was ended between its last trial and the verdict
             self.finish(task)
         if self.tasks and all(task.entry is None for task in self.tasks):
             self.tasks[0].check()
@@ -185,8 +196,14 @@ class _Run:
                 self.finish(task)
 
     def show(self, task: Task) -> None:
-        elapsed = time.monotonic() - self.started
-        self.watch(Status(task, self.tasks, self.done, self.budget, elapsed))
+        elapsed, minutes = time.monotonic() - self.started, self.options.minutes
+        ends = []
+        if self.budget and self.done:
+            ends.append(elapsed / self.done * max(0, self.budget - self.done))
+        if minutes is not None:
+            ends.append(max(0.0, 60 * minutes - elapsed))
+        left = min(ends, default=None)
+        self.watch(Status(task, self.tasks, self.done, self.budget, elapsed, left))
 
 
 def promise(task: Task) -> float:

@@ -1,0 +1,23 @@
+"""Specs that share a schedule: the same sums with less of an epilogue. No TVM here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tvmconv.deform_spec import DeformSpec
+from tvmconv.spec import ConvSpec
+from tvmconv.specs import Spec
+
+
+def twins(spec: Spec) -> list[Spec]:
+    """What ``spec`` is without residual and activation, then without the bias as well; the nearest first.
+
+    Every strategy lays out the sums and lets the epilogue follow them, so that a point that is good for one
+    is mostly good for the other. Not so the other way: who has no epilogue asks for no spec that has one.
+    """
+    if isinstance(spec, ConvSpec):
+        plain = replace(spec, residual=False, activation=None)
+        found = [plain, replace(plain, bias=False)]
+    else:
+        found = [replace(spec, bias=False)] if isinstance(spec, DeformSpec) else []
+    return [twin for twin in dict.fromkeys(found) if twin != spec]
