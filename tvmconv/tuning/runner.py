@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -93,8 +93,8 @@ class LocalRunner:
 
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
-            "library": os.fspath(path), "function": name, "baseline": BASELINE, "rounds": effort.rounds,
-            "burst": effort.burst, "seconds": effort.seconds, "fills": effort.fills, "timeout": self.timeout,
+            "library": os.fspath(path), "function": name, "baseline": BASELINE, "timeout": self.timeout,
+            **asdict(effort),
         }  # fmt: skip
         self._start()
         try:
