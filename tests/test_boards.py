@@ -1,4 +1,4 @@
-"""Tuning over RPC: two emulated boards, the server of one of which is killed; keys and trackers that are not there.
+"""Tuning over RPC: two emulated boards, one of whose servers is killed; keys and trackers that are not there.
 
 The boards have TVM's runtime alone, neither its compiler nor another one; what they measure is thrown away.
 """
