@@ -135,6 +135,8 @@ def test_what_is_not_there_is_an_error_in_seconds(tracker: str) -> None:
     assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
     done = tool("tune", "--rpc", tracker, "-t", "cortex-a72", "--trials", "4", LAYER)
     assert (done.returncode, "--key" in done.stderr) == (2, True)
+    done = tool("tune", "-t", "cortex-a72", "--trials", "4", LAYER)
+    assert (done.returncode, "; on boards: --rpc and --key" in done.stderr) == (2, True)
     assert time.monotonic() - start < 60
 
 
