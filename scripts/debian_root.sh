@@ -41,10 +41,12 @@ version=$(apt-cache -o APT::Architecture="$arch" -o APT::Architectures="$arch" -
 ) || die "packages for $arch could not be had: $(tail -n 3 "$work/log")"
 for package in "$work/packages"/*.deb; do dpkg -x "$package" "$root"; done
 
-# The interpreter as one command; TVMCONV_QEMU_CPU chooses the CPU that is emulated.
+# The interpreter as one command; TVMCONV_QEMU_CPU chooses the CPU that is emulated. -0 makes it sys.executable too,
+# so that Python programs can start others.
 cat >"$root/python3" <<END
 #!/bin/sh
-exec $emulator \${TVMCONV_QEMU_CPU:+-cpu "\$TVMCONV_QEMU_CPU"} -L "$root" -E PYTHONHOME="$root/usr" \\
+exec $emulator -0 "$root/python3" \${TVMCONV_QEMU_CPU:+-cpu "\$TVMCONV_QEMU_CPU"} -L "$root" \\
+    -E PYTHONHOME="$root/usr" \\
     -E LD_LIBRARY_PATH="$root/usr/lib/$tuple/blas:$root/usr/lib/$tuple/lapack" "$root/usr/bin/$version" "\$@"
 END
 chmod +x "$root/python3"

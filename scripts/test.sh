@@ -25,6 +25,9 @@ say "making a fresh virtual environment ..."
 make_venv "$work/venv"
 python="$work/venv/bin/python"
 "$python" -m pip install --quiet --editable ".[test]"
+# What an emulated board needs to be tuned on.
+version=$("$TVMCONV_ROOTS/arm64/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PYTHON=$python scripts/board_packages.sh "$TVMCONV_ROOTS/board" "$version"
 
 status=0
 "$python" -m ruff check . || status=$?

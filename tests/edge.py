@@ -26,6 +26,7 @@ SPECS = {
     "pw": "conv2d:1x7x6x18:o21:k1x1:NHWC:float32:bias:hard_swish",
     "pw_first": "conv2d:2x16x5x7:o12:k1x1:NCHW:float32",
     "grouped": "conv2d:1x6x8x24:o16:k3x3:pSAME:g2:NHWC:float32",
+    "groups_of_4": "conv2d:1x7x9x16:o16:k3x3:p1:g4:NHWC:float32:bias",
     "dilated": "conv2d:1x10x13x13:o8:k3x3:p2:d2:NCHW:float32:silu",
     "winograd": "conv2d:1x12x12x32:o32:k3x3:p1:NHWC:float32:winograd",
     "transposed": "tconv2d:1x5x6x12:o10:k4x4:s2:p1:NHWC:float32:bias",

@@ -16,6 +16,8 @@ from cli_tools import tool
 
 import tvmconv
 from tvmconv.artifact.baking import packed_weights
+from tvmconv.codegen.kernel import assembly_of
+from tvmconv.schedules.machines import resolve
 from tvmconv.specs import parse_spec
 from tvmconv.verify import random_arrays
 
@@ -40,6 +42,13 @@ def test_c_program_gives_what_the_reference_does(built: Any) -> None:
     target, emulated, _ = built
     for cpu in TARGETS[target][1]:
         emulated.assert_right(cpu)
+
+
+@pytest.mark.parametrize("target, has", [("cortex-a72", False), ("cortex-a76", True)])
+def test_what_runs_sums_integers_by_dot_products(target: str, has: bool) -> None:
+    """The kernels of SPECS, which the tests here run, do so where the CPU can."""
+    for name in ("int_pw", "int_conv"):
+        assert ("\tsdot\t" in assembly_of(parse_spec(edge.SPECS[name]), resolve(target))) == has
 
 
 def test_weights_are_packed_while_compiling_as_on_the_board(built: Any) -> None:

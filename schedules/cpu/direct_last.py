@@ -38,6 +38,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "direct_last"
 _WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
+_FEW = 8  # input channels; LLVM writes a loop of fewer out, loads too much ahead and spills
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -82,7 +83,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
             "0 where there are rows or taps")
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point)
+    # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
+    few = p.in_group <= _FEW and not machine.memory_operands
+    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, few, **point), point)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -116,8 +119,8 @@ def _kept(p: Problem, machine: Machine) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, strip: int, order: str, taps: int,
-    deep: int,
+    sch: Schedule, p: Problem, lanes: int, few: bool, *, width: int, block: int, strip: int, order: str,
+    taps: int, deep: int,
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.widened else None
@@ -152,7 +155,8 @@ def schedule(
     offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, channel, lanes, block)
     inputs = write_out(sch, i, deep)
-    sch.reorder(*offsets, *inputs, pixel, vec, lane)
+    summed = [*inputs, *offsets] if few else [*offsets, *inputs]
+    sch.reorder(*summed, pixel, vec, lane)
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
-    sch.decompose_reduction(conv, offsets[0])
+    sch.decompose_reduction(conv, summed[0])

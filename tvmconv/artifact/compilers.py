@@ -113,7 +113,7 @@ def say_if_slow(command: Sequence[str], machine: Machine) -> None:
 
     if not is_zig(command):
         return
-    mark = cache.folder() / f"zig-{cache.key('zig', list(command), machine.zig)}.used"
+    mark = cache.folder() / f"zig-{machine.zig}.used"
     if not mark.exists():
         _log.info("zig prepares its C library for %s, once: about half a minute ...", machine.zig)
         cache.write(mark, b"")

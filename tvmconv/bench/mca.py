@@ -81,7 +81,7 @@ def _run(text: str, machine: Machine, iterations: int) -> dict[str, Any]:
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if "error" in line] or [f"exit {done.returncode}"]
-        raise TargetError(f"llvm-mca for {machine.cpu}: {said[0]}")
+        raise TargetError(f"llvm-mca for {machine.cpu}: {said[0].removeprefix('error: ')}")
     found = json.loads(done.stdout)
     names, seen = [], {}
     for name in found["TargetInfo"]["Resources"]:

@@ -107,6 +107,7 @@ def tune_verb(
 ) -> None:
     """See HELP."""
     _check_boards(target, rpc, key)
+    from tvmconv.tuning.runner import check_here
     from tvmconv.tuning.tuner import Options, check, run, tuned_here
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
@@ -116,7 +117,9 @@ def tune_verb(
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
     check(options, specs)
-    tuned_here(target)
+    machine = tuned_here(target)
+    if rpc is None:
+        check_here(machine)
     runner = _runner(target, rpc, key, threads)
     roof = _roofline(target, threads, specs, log) if runner is None else None
     with _watch(roof) as watch:

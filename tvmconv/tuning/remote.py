@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,7 @@ class RPCRunner:
         def measure_all(path: Path) -> Iterator[Measured]:
             message = {
                 **self.place, "what": "measure", "path": os.fspath(path), "library": f"{path.parent.name}.so",
-                "baseline": BASELINE, "rounds": effort.rounds, "burst": effort.burst, "fills": effort.fills,
-                "timeout": self.timeout, "threads": self.threads,
+                "baseline": BASELINE, "timeout": self.timeout, "threads": self.threads, **asdict(effort),
             }  # fmt: skip
             return self._on_all(message, names)
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.artifact.library import Library
 from tvmconv.errors import ArtifactError, TuningError
+from tvmconv.runtime.cpu import host_arch, host_features
 from tvmconv.schedules.machines import Machine
 from tvmconv.tuning.process import Process, ProcessError
 
@@ -68,6 +69,7 @@ class LocalRunner:
     """Runs on this machine with ``threads`` threads, on as many CPUs."""
 
     def __init__(self, machine: Machine, threads: int, timeout: float = 20.0) -> None:
+        check_here(machine)
         available = sorted(os.sched_getaffinity(0))
         if threads > len(available):
             raise TuningError(f"threads: {threads}, expected at most {len(available)}, the CPUs there are")
@@ -93,8 +95,8 @@ class LocalRunner:
 
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
-            "library": os.fspath(path), "function": name, "baseline": BASELINE, "rounds": effort.rounds,
-            "burst": effort.burst, "seconds": effort.seconds, "fills": effort.fills, "timeout": self.timeout,
+            "library": os.fspath(path), "function": name, "baseline": BASELINE, "timeout": self.timeout,
+            **asdict(effort),
         }  # fmt: skip
         self._start()
         try:
@@ -105,6 +107,17 @@ class LocalRunner:
     def stop(self) -> None:
         """End the process."""
         self.process.stop()
+
+
+def check_here(machine: Machine) -> None:
+    """Raise TuningError where this machine does not run code for ``machine``."""
+    here, have = host_arch(), host_features()
+    lacking = [name for name in machine.requires if name not in have] if have else []
+    if machine.arch != here or lacking:
+        why = f"which lacks {', '.join(lacking)}" if machine.arch == here else here
+        raise TuningError(
+            f"target: {machine.name}, expected one for this machine, {why}; on boards: --rpc and --key"
+        )
 
 
 def on_library(
