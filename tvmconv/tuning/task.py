@@ -59,6 +59,7 @@ class Task:
         self.entry: Entry | None = None  # as the folder's index has it
         self.gains: list[float] = []  # for each batch, the part of the best time that it took off
         self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
+        self._kernels: dict[tuple, Kernel] = {}  # of the last batch and of the best points
         self._recall()
 
     @property
@@ -126,6 +127,8 @@ class Task:
         good = [(s, c.choice) for s, c in zip(seconds, taken, strict=True) if s < MARGIN * before]
         if good:
             self.decide([min(good, key=lambda pair: pair[0])[1]])
+        best = {freeze(choice) for choice in self._best()}
+        self._kernels = {key: kernel for key, kernel in self._kernels.items() if key in best}
         after = self.best_seconds
         self.gains.append(0.0 if math.isinf(before) else 1 - after / before)
         return len(taken)
@@ -141,7 +144,7 @@ class Task:
 
     def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
         """Results in the order of ``choices``, timed in turns with the default."""
-        built = self.place.builder.build(self.spec, choices)
+        built = self._build(choices)
         kernels = {f"c{i}": kernel for i, kernel in enumerate(built) if isinstance(kernel, Kernel)}
         if not kernels:
             return [Measured(error=str(wrong)) for wrong in built]
@@ -152,11 +155,24 @@ class Task:
             for i, kernel in enumerate(built)
         ]
 
-    def finalists(self, count: int = _FINALISTS) -> list[Choice]:
+    def _build(self, choices: list[Choice]) -> list[Kernel | str]:
+        """A kernel for each, or what went wrong with it. Compiling is most of what a trial costs: what was
+        built before is not built again for a duel."""
+        new = [choice for choice in choices if freeze(choice) not in self._kernels]
+        made = self.place.builder.build(self.spec, new) if new else []
+        fresh = {freeze(choice): kernel for choice, kernel in zip(new, made, strict=True)}
+        self._kernels |= {key: kernel for key, kernel in fresh.items() if isinstance(kernel, Kernel)}
+        return [self._kernels.get(freeze(choice)) or fresh[freeze(choice)] for choice in choices]
+
+    def _best(self) -> list[Choice]:
+        """The best few points that were measured."""
+        order = sorted(self.measured.values(), key=lambda pair: pair[1])
+        return [choice for choice, _ in order[:_FINALISTS]]
+
+    def finalists(self) -> list[Choice]:
         """The best few points that were measured, and those that a log holds for the spec or a twin: a record
         should not be slower than what compile would take without it."""
-        order = sorted(self.measured.values(), key=lambda pair: pair[1])
-        choices = [choice for choice, _ in order[:count]]
+        choices = self._best()
         for logs in (Logs(self.place.machine, self.place.folder), Logs(self.place.machine)):
             for _, _, entry in logs.known(self.spec):
                 choices += [entry.choice] * (entry.choice not in choices)
