@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 import tvmconv
+from tvmconv.dtypes import numpy_dtype
 from tvmconv.runtime.gpu_clock import Clock
 from tvmconv.runtime.gpu_driver import driver
 from tvmconv.specs import parse_spec
-from tvmconv.verify import random_arrays, verify
+from tvmconv.verify import operands, random_arrays, verify
 
 HERE = Path(__file__).parent
 _COPIED = 512 << 20  # bytes, to measure the memory's bandwidth
@@ -55,11 +56,11 @@ def timed(clock: Clock, function: Any, entry: dict[str, Any], seed: int = 0) -> 
     arrays = random_arrays(parse_spec(entry["descriptor"]), entry["arguments"], "normal", seed)
     output = entry["arguments"][-1]
     sets = min(64, max(1, _ROTATED // entry["bytes"]))
-    inputs = [a["name"] for a in entry["arguments"] if a["role"] == "input"]
-    placed = function.placed(arrays)
-    bound = function.bind(*(placed.get(name) for name in ("w", "bias")))
-    given = [[tvmconv.to_gpu(arrays[name]) for name in inputs] for _ in range(sets)]
-    results = [tvmconv.to_gpu(np.zeros(output["shape"], output["dtype"])) for _ in range(sets)]
+    weights, _ = operands(entry["arguments"], function.placed(arrays))
+    bound = function.bind(*weights)
+    given = [[tvmconv.to_gpu(a) for a in operands(entry["arguments"], arrays)[1]] for _ in range(sets)]
+    zeros = np.zeros(output["shape"], numpy_dtype(output["dtype"]))
+    results = [tvmconv.to_gpu(zeros) for _ in range(sets)]
     # The C function itself: what Python adds to a call is not the kernel's.
     entry_point, packed = function._entry, bound._packed._pointer
     pointers = [(x[0]._pointer, packed, *(a._pointer for a in x[1:]), y._pointer, None)
@@ -69,7 +70,7 @@ def timed(clock: Clock, function: Any, entry: dict[str, Any], seed: int = 0) -> 
 
 
 def torch_times(clock: Clock, descriptor: str) -> dict[str, float]:
-    """cuDNN through torch, in its better layout; with an epilogue, its kernels apart."""
+    """cuDNN through torch, in its better layout; with an epilogue, its kernels apart. Of integers, cuBLAS."""
     import torch
     import torch.nn.functional as F
 
@@ -77,6 +78,10 @@ def torch_times(clock: Clock, descriptor: str) -> dict[str, float]:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     spec = parse_spec(descriptor)
     n, h, w, c = spec.input_shape
+    if spec.dtype == "int8":  # which cuDNN has no convolution of in torch: a pointwise one is a product
+        a = torch.randint(-9, 9, (n * h * w, c), dtype=torch.int8, device="cuda")
+        b = torch.randint(-9, 9, (spec.out_channels, c), dtype=torch.int8, device="cuda").t()
+        return {"int_mm": clock.seconds(lambda i: torch._int_mm(a, b))}
     found = {}
     for memory in (torch.channels_last, torch.contiguous_format):
         kind = {"device": "cuda", "dtype": getattr(torch, spec.dtype)}

@@ -34,21 +34,30 @@ POINTWISE = [
     f"conv2d:{{n}}x{size}x{size}x{c}:o{o}:k1x1:NHWC:{{dtype}}"
     for size, c, o in ((112, 32, 64), (56, 128, 128), (28, 256, 256), (14, 512, 512), (7, 1024, 1024))
 ]
+DENSE = [
+    f"conv2d:{{n}}x{size}x{size}x{c}:o{c}:k3x3:p1:NHWC:float16"
+    for size, c in ((56, 64), (28, 128), (14, 256), (7, 512))
+]
 GROUPED = [
     f"conv2d:{{n}}x{size}x{size}x{c}:o{c}:k3x3:p1:g{g}:NHWC:float32"
     for size, c, g in ((56, 128, 32), (28, 256, 32), (14, 512, 32), (56, 128, 4), (28, 256, 8))
 ]
-_WITH_NAIVE = ("depthwise", "pointwise", "grouped")
+TENSOR = {"float16": "fp16", "bfloat16": "bf16", "int8/int32": "int8"}  # types of tensor cores
+_WITH_NAIVE = ("depthwise", "pointwise", "grouped", *(f"pointwise {name}" for name in TENSOR.values()))
 FUSED = ":bias:hard_swish"
 
 
 def layers() -> dict[str, dict[str, str]]:
     """Descriptors to time, by kind and name."""
-    kinds: dict[str, list[str]] = {"depthwise": [], "pointwise": [], "pointwise fp16": [], "grouped": []}
+    tensor = {f"pointwise {name}": dtype for dtype, name in TENSOR.items()}
+    names = ("depthwise", "pointwise", *tensor, "dense fp16", "grouped")
+    kinds: dict[str, list[str]] = {name: [] for name in names}
     for n in (1, 32):
         kinds["depthwise"] += [text.format(n=n) for text in DEPTHWISE]
         kinds["pointwise"] += [text.format(n=n, dtype="float32") for text in POINTWISE]
-        kinds["pointwise fp16"] += [text.format(n=n, dtype="float16") for text in POINTWISE]
+        for name, dtype in tensor.items():
+            kinds[name] += [text.format(n=n, dtype=dtype) for text in POINTWISE]
+        kinds["dense fp16"] += [text.format(n=n) for text in DENSE]
         kinds["grouped"] += [text.format(n=n) for text in GROUPED]
     kinds["fused epilogue"] = [text + FUSED for text in (*kinds["depthwise"], *kinds["pointwise"])]
     return {kind: {default_name(parse_spec(text)): text for text in texts} for kind, texts in kinds.items()}
@@ -85,7 +94,9 @@ def naive(named: dict[str, str], target: str) -> Library:
     """One thread an output, nothing shared: what anybody writes first."""
     machine = resolve(target)
     choice = Choice("direct", {"channels": 1, "width": 1})
-    kernels = {name: build_kernel(parse_spec(text), machine, choice) for name, text in named.items()}
+    kernels = {
+        name: build_kernel(parse_spec(text), machine, choice, f"naive_{name}") for name, text in named.items()
+    }
     return Library(kernels, machine)
 
 

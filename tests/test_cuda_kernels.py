@@ -41,6 +41,12 @@ CHOICES = {
     "conv2d:1x6x21x70:o6:k3x3:p1:g6:NCHW:float32:relu": Choice("depthwise_first", {
         "planes": 2, "down": 4, "across": 32, "rows": 4}),
     "conv2d:1x20x15x14:o36:k3x3:p1:NHWC:float32:relu": Choice("direct", {"channels": 2, "width": 3}),
+    "conv2d:1x9x15x64:o136:k1x1:NHWC:float16:bias:relu": Choice("gemm_tensor", {
+        "rows": 128, "columns": 128, "warp_rows": 64, "warp_columns": 32, "depth": 64}),
+    "conv2d:1x64x9x15:o40:k1x1:NCHW:bfloat16": Choice("gemm_tensor", {
+        "rows": 32, "columns": 64, "warp_rows": 16, "warp_columns": 8, "depth": 16}),
+    "conv2d:1x8x9x128:o68:k1x1:NHWC:uint8:bias:relu": Choice("gemm_tensor", {
+        "rows": 64, "columns": 64, "warp_rows": 32, "warp_columns": 64, "depth": 32}),
     "deform2d:1x8x9x10:o16:k3x3:p1:bias:NCHW:float32": Choice("deform_sampled", {"block": 16}),
 }
 
@@ -87,6 +93,18 @@ def check_kernels(library: str) -> None:
                 assert check.ok, check
     assert emulation.value("fake_loads") == len(module)
     assert emulation.value("fake_allocations") == 0
+
+
+def test_tensor_cores_of_every_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turing's instructions are others; bfloat16 has none there."""
+    monkeypatch.setenv("TVMCONV_NVCC", "none")
+    sms = (75, 80, 86, 89, 90)
+    texts = [f"conv2d:1x4x8x32:o32:k1x1:NHWC:{dtype}" for dtype in ("float16", "uint8/int32", "bfloat16")]
+    made = tvmconv.compile(texts, ",".join(f"cuda-sm_{sm}" for sm in sms)).functions
+    assert [k.schedule["strategy"] for k in made.values()] == ["gemm_tensor", "gemm_tensor", "gemm"]
+    for kernel in made.values():
+        cubins = kernel.device.cubins(kernel.object)
+        assert {sm: elf_of(code) for sm, code in cubins.items()} == {sm: (EM_CUDA, sm) for sm in sms}
 
 
 def test_every_kind_is_there() -> None:

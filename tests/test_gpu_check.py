@@ -20,6 +20,8 @@ DEPTHWISE = "conv2d:1x6x7x8:o8:k3x3:p1:g8:NHWC:float32"
 LAYERS = {
     "depthwise": {"dw": DEPTHWISE},
     "fused epilogue": {"fused": f"{DEPTHWISE}:bias:hard_swish"},
+    "pointwise bf16": {"bf": "conv2d:1x4x8x32:o32:k1x1:NHWC:bfloat16"},
+    "pointwise int8": {"i8": "conv2d:1x4x8x32:o32:k1x1:NHWC:int8/int32"},
 }
 
 
@@ -51,8 +53,10 @@ def test_checks_times_and_report(packed: Path, tmp_path: Path) -> None:
     assert report["machine"]["gpu"] == "no GPU: emulated on the CPU"
     assert len(report["checks"]) == 4 and all(row["ok"] for row in report["checks"])
     rows = {row["descriptor"]: row for row in report["times"]}
-    assert set(rows) == {DEPTHWISE, LAYERS["fused epilogue"]["fused"]}
-    assert rows[DEPTHWISE]["naive_us"] > 0 and report["copy_gbytes_s"] > 0
+    assert set(rows) == {text for layers in LAYERS.values() for text in layers.values()}
+    for text in (DEPTHWISE, *LAYERS["pointwise bf16"].values(), *LAYERS["pointwise int8"].values()):
+        assert rows[text]["naive_us"] > 0
+    assert report["copy_gbytes_s"] > 0
     assert set(report["summary"]) == set(LAYERS)
 
 

@@ -16,8 +16,10 @@ from libraries import assert_one_line
 import tvmconv
 from tvmconv.runtime import gpu_round
 from tvmconv.specs import parse_spec
+from tvmconv.tuning import folder as folders
 from tvmconv.tuning.entries import read_index
 from tvmconv.tuning.offline import offline_round
+from tvmconv.tuning.traces import read
 
 SPEC = parse_spec("conv2d:1x6x7x8:o8:k3x3:p1:g8:NHWC:float32:bias")
 TARGET, TRIALS = "cuda-sm_90", 4
@@ -50,6 +52,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert_one_line(error)
     run_on_a_cpu_stand_in(top / "round", top / "scratch")
     return top / "round", top / "logs"
+
+
+def test_rounds_of_meta_schedules_space(tmp_path: Path) -> None:
+    """Its candidates run, are right, and a record of one is what a later compile and round go by."""
+    round_, logs = tmp_path / "round", tmp_path / "logs"
+    made = offline_round({SPEC: 1}, TARGET, logs, round_, TRIALS, space="meta")
+    assert made["candidates"] == TRIALS
+    run_on_a_cpu_stand_in(round_, tmp_path / "scratch")
+    results = json.loads((round_ / "results.json").read_text())
+    del results["digest"]
+    results["results"]["task0.so:c1"]["seconds"] = [1e-9]  # whatever a CPU says, this one is to win
+    digest = gpu_round.digest(results)
+    (round_ / "results.json").write_text(json.dumps({**results, "digest": digest}))
+    made = next_round(round_, logs)
+    assert made["read"] == TRIALS and made["best"][str(SPEC)]["strategy"] == "meta"
+    (known,) = tvmconv.compile({"f": SPEC}, TARGET, tuning_logs=logs).manifest["functions"]
+    assert known["schedule"]["strategy"] == "meta" and "unused_record" not in known["schedule"]
+    lines, _ = folders.read_lines(logs / TARGET / folders.RECORDS)
+    found = [read(trace) for _, (trace, *_) in lines]
+    assert {choice.strategy for _, choice, _ in found} == {"meta"} and not any(wrong for *_, wrong in found)
 
 
 def copied(measured: tuple[Path, Path], folder: Path) -> tuple[Path, Path]:
@@ -100,6 +122,31 @@ def test_results_that_are_not_the_rounds(
     assert_one_line(error)
 
 
+def test_a_round_that_was_edited(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    round_, logs = copied(measured, tmp_path)
+    facts = json.loads((round_ / "round.json").read_text())
+    facts["tasks"][0]["candidates"]["c0"] = facts["tasks"][0]["candidates"]["c1"]
+    (round_ / "round.json").write_text(json.dumps(facts))
+    with pytest.raises(tvmconv.TuningError, match=r"round\.json was edited") as error:
+        next_round(round_, logs)
+    assert_one_line(error)
+
+
+def test_a_round_where_there_is_no_such_gpu(measured: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nothing is written: failures of every candidate would go into the logs."""
+    round_, _ = copied(measured, tmp_path)
+    (round_ / "results.json").unlink()
+    for target, expected in ((TARGET, "error: no NVIDIA driver"), ("cuda-sm_80", "is of cuda-sm_90")):
+        facts = json.loads((round_ / "round.json").read_text())
+        (round_ / "round.json").write_text(json.dumps({**facts, "target": target}))
+        env = {**os.environ, "PYTHON": sys.executable}
+        if target != TARGET:
+            env["LD_PRELOAD"] = str(emulation.build_driver(tmp_path))
+        done = subprocess.run([round_ / "run.sh"], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not (round_ / "results.json").exists()
+
+
 def test_results_that_lack_entries(measured: tuple[Path, Path], tmp_path: Path) -> None:
     round_, logs = copied(measured, tmp_path)
     results = json.loads((round_ / "results.json").read_text())
@@ -115,8 +162,6 @@ def test_rounds_of_other_targets(measured: tuple[Path, Path], tmp_path: Path) ->
                              ("cuda-sm_80,cuda-sm_90", "expected one cuda target")):  # fmt: skip
         with pytest.raises(tvmconv.TuningError, match=expected):
             next_round(round_, logs, target)
-    with pytest.raises(tvmconv.TuningError, match="expected --offline-round"):
-        tvmconv.tune(SPEC, "cuda-sm_90", trials=1, tuning_logs=logs)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
     with pytest.raises(tvmconv.TuningError, match="no round, expected one, or a new folder"):

@@ -7,14 +7,24 @@ from types import ModuleType
 from tvmconv.errors import TargetError
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.transposed_problem import TransposedProblem
-from tvmconv.schedules.cuda import deform, depthwise_first, depthwise_last, direct, gemm, pool, transposed
+from tvmconv.schedules.cuda import (
+    deform,
+    depthwise_first,
+    depthwise_last,
+    direct,
+    gemm,
+    gemm_tensor,
+    pool,
+    transposed,
+)
+from tvmconv.schedules.cuda.integers import integer_plan, integer_spaces
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 
 __all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
            "transposed_spaces"]  # fmt: skip
 
-STRATEGIES = (depthwise_last, depthwise_first, gemm, direct)
+STRATEGIES = (depthwise_last, depthwise_first, gemm_tensor, gemm, direct)
 
 
 def plan(
@@ -39,26 +49,6 @@ def _rivals(problem: Problem, machine: GpuMachine, algorithm: str | None) -> lis
     if algorithm not in (None, "direct"):
         raise TargetError(f"algorithm: {algorithm!r} for {machine.name}, expected 'direct' on a GPU")
     return [module for module in STRATEGIES if module.fits(problem, machine)]
-
-
-def integer_plan(
-    problem: Problem, machine: GpuMachine, choice: Choice | None = None
-) -> tuple[Plan, None, int]:
-    """The plan for 8-bit integers. Beside it, as on CPUs: the dot product of words, which there is none of,
-    and how many words go side by side in the sum over a window."""
-    rivals = _integer_rivals(problem, machine)
-    if choice is not None:
-        return chosen(rivals, problem, machine, choice), None, 1
-    return rivals[0].plan_of(problem, machine), None, 1
-
-
-def integer_spaces(problem: Problem, machine: GpuMachine) -> dict[str, Space]:
-    """As ``spaces``, for 8-bit integers."""
-    return {m.STRATEGY: m.space(problem, machine) for m in _integer_rivals(problem, machine)}
-
-
-def _integer_rivals(problem: Problem, machine: GpuMachine) -> list[ModuleType]:
-    return [m for m in (depthwise_last, depthwise_first, direct) if m.fits(problem, machine)]
 
 
 def transposed_plan(problem: TransposedProblem, machine: GpuMachine, choice: Choice | None = None) -> Plan:

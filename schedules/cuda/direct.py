@@ -9,7 +9,15 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, vectorized, written_out
+from tvmconv.schedules.cuda.tiles import (
+    divisor,
+    divisors,
+    inline_pad,
+    spread,
+    vectorized,
+    window_at,
+    written_out,
+)
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, at_most, require_divides, require_within, settled
 
@@ -65,5 +73,6 @@ def schedule(sch: Schedule, p: Problem, channels: int, width: int) -> None:
     vectorized(sch, channel, channels)
     if p.taps * width <= _MOST_WRITTEN_OUT:
         written_out(sch, taps)
+    window_at(sch, order[-1])
     sch.decompose_reduction(conv, taps[0])
     spread(sch, order)

@@ -12,7 +12,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.implicit_gemm import ALGORITHM, GemmPacking
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cuda.tiles import WARP, divisors, inline_pad, written_out
+from tvmconv.schedules.cuda.tiles import WARP, divisors, inline_pad, operand, written_out
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled
 
@@ -107,9 +107,9 @@ def schedule(sch: Schedule, p: Problem, point: dict[str, Any]) -> None:
     sch.set_scope(conv, 0, "local")
     sch.reverse_compute_at(y, along, preserve_unit_loops=True)
 
-    shared_w = sch.cache_read(conv, _operand(sch, conv, "w"), "shared")
-    local_x = sch.cache_read(conv, _operand(sch, conv, "columns"), "local")
-    local_w = sch.cache_read(conv, _operand(sch, conv, "w_shared"), "local")
+    shared_w = sch.cache_read(conv, operand(sch, conv, "w"), "shared")
+    local_x = sch.cache_read(conv, operand(sch, conv, "columns"), "local")
+    local_w = sch.cache_read(conv, operand(sch, conv, "w_shared"), "local")
     sch.compute_at(local_x, part if p.channels_last else inner, preserve_unit_loops=True)
     sch.compute_at(local_w, inner, preserve_unit_loops=True)
     for copy in (local_x, local_w):
@@ -137,12 +137,6 @@ def schedule(sch: Schedule, p: Problem, point: dict[str, Any]) -> None:
     else:
         sch.unroll(vector)
     sch.decompose_reduction(conv, tap)
-
-
-def _operand(sch: Schedule, conv, name: str) -> int:
-    """Which of the buffers that ``conv`` reads is called ``name``."""
-    reads = [region.source.name for region in sch.get(conv).reads]
-    return reads.index(name)
 
 
 def _x_vector(p: Problem, point: dict[str, Any]) -> int:

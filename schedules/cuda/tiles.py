@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 
 from tvm.s_tir import Schedule
+from tvm.tirx import IterVar
 
 from tvmconv.lower.threads import SPREAD
 
@@ -28,14 +29,29 @@ def threads_for(extent: int, most: int = THREADS) -> int:
 
 
 def spread_block(sch: Schedule, block) -> None:
-    """One thread for each element that ``block`` writes; it reduces nothing."""
-    spread(sch, sch.get_loops(block))
+    """One thread for each element that ``block`` writes."""
+    reduced = sum(var.iter_type == IterVar.CommReduce for var in sch.get(block).iter_vars)
+    loops = sch.get_loops(block)
+    spread(sch, loops[: len(loops) - reduced])
 
 
 def inline_pad(sch: Schedule) -> None:
     """Have x's zeros, and its conversion, made where x is read, if there are any."""
     if "pad" in {sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))}:
         sch.compute_inline(sch.get_sblock("pad"))
+
+
+def operand(sch: Schedule, block, name: str) -> int:
+    """Which of the buffers that ``block`` reads is called ``name``."""
+    return [region.source.name for region in sch.get(block).reads].index(name)
+
+
+def window_at(sch: Schedule, loop) -> None:
+    """Have the sums of integers over a window (``ops.words``), if there are any, made at ``loop``."""
+    if "window" in {sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))}:
+        window = sch.get_sblock("window")
+        sch.compute_at(window, loop, preserve_unit_loops=True)
+        sch.set_scope(window, 0, "local")
 
 
 def divisor(number: int, most: int) -> int:

@@ -59,7 +59,7 @@ static int tcv_variant_here(void) {
 
 /* ---- a checked call of one kernel entry ---- */
 
-#define TCV_MAX_ARGS 16
+#define TCV_MAX_ARGS 24
 typedef struct {                                      /* of the C function */
   const char *name;
   size_t bytes;                                       /* 0: not looked at, may be NULL */

@@ -13,7 +13,7 @@
 
 #define TCV_EXPORT __attribute__((visibility("default")))
 #define TCV_TEXT 384
-#define TCV_MAX_ARGS 16
+#define TCV_MAX_ARGS 24
 #define TCV_DEVICES 64
 
 enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_DEVICE, TCV_ERR_KERNEL, TCV_ERR_MEMORY };

@@ -16,7 +16,7 @@ from tvmconv.runtime.cpu import FEATURES, check_features
 
 # DLPack's type codes.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}
-MAX_OPERANDS = 16  # TCV_MAX_ARGS
+MAX_OPERANDS = 24  # TCV_MAX_ARGS
 
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")

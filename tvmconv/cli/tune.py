@@ -30,6 +30,7 @@ Examples:
   tvmconv tune -f layers.txt --minutes 20 --threads 2 --log my_logs
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
   tvmconv tune -f layers.txt --replay
+  tvmconv tune -f layers.txt --target cuda-sm_90 --trials 64
   tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
   tvmconv tune -f layers.txt --trials 64 --target cortex-a72 --rpc 127.0.0.1:9190 --key rpi4
 
@@ -41,6 +42,8 @@ what was found.
 
 --space meta searches meta_schedule's own space in place of the strategies' knobs, for convolutions in floats;
 of the two, the faster schedule is kept.
+
+A cuda target is tuned for on this machine's GPU, or with --offline-round on one elsewhere.
 
 --rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
 'tvmconv board serve --help'.
@@ -107,19 +110,15 @@ def tune_verb(
 ) -> None:
     """See HELP."""
     _check_boards(target, rpc, key)
-    from tvmconv.tuning.runner import check_here
-    from tvmconv.tuning.tuner import Options, check, run, tuned_here
+    from tvmconv.tuning.tuner import Options, check, run
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
     if offline is not None:
-        _offline(specs, target, log, offline, trials, seed, as_json)
+        _offline(specs, target, log, offline, trials, seed, space, as_json)
         return
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
     check(options, specs)
-    machine = tuned_here(target)
-    if rpc is None:
-        check_here(machine)
     runner = _runner(target, rpc, key, threads)
     roof = _roofline(target, threads, specs, log) if runner is None else None
     with _watch(roof) as watch:
@@ -136,12 +135,12 @@ def tune_verb(
 
 def _offline(
     specs: dict[Spec, int], target: str, log: Path | None, folder: Path, trials: int | None, seed: int,
-    as_json: bool,
+    space: str, as_json: bool,
 ) -> None:  # fmt: skip
     from tvmconv.tuning.offline import offline_round
     from tvmconv.tuning.search import BATCH
 
-    made = offline_round(specs, target, log, folder, trials or BATCH, seed)
+    made = offline_round(specs, target, log, folder, trials or BATCH, seed, space)
     if as_json:
         console.print_json(made)
         return
@@ -159,19 +158,29 @@ def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
         return
     from tvmconv.tuning import tracker
 
-    if target == "native":
-        raise TuningError("--target: native, expected the boards' target beside --rpc")
+    if target == "native" or target.startswith("cuda-"):
+        raise TuningError(f"--target: {target}, expected the boards' target, a CPU, beside --rpc")
     tracker.count(tracker.address(rpc), key)
 
 
 def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) -> Any:
-    """The runner for boards, if they are asked for."""
-    if rpc is None:
-        return None
+    """The runner for boards, if they are asked for, or for this machine's GPU; None for its CPUs."""
+    from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
+
+    machine = resolve(target)
+    if isinstance(machine, GpuMachine) and rpc is None:
+        from tvmconv.tuning.tuner import runner_here
+
+        return runner_here(machine, threads)
+    if rpc is None:
+        from tvmconv.tuning.runner import check_here
+
+        check_here(machine)
+        return None
     from tvmconv.tuning.remote import RPCRunner
 
-    return RPCRunner(resolve(target), rpc, key, threads)
+    return RPCRunner(machine, rpc, key, threads)
 
 
 def _specs(

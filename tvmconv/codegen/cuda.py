@@ -30,7 +30,13 @@ def compiled(symbol: str, module: tvm.IRModule, machine: GpuMachine) -> tuple[by
 
 
 def _an_element_a_thread(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """A thread for each element of what ``func`` gives; it sums what its own element needs."""
     sch = Schedule(func)
     for block in sch.get_child_blocks(sch.get_sblock("root")):
-        spread_block(sch, block)
+        for consumer in sch.get_consumers(block):
+            sch.compute_at(block, sch.get_loops(consumer)[-1], preserve_unit_loops=True)
+            sch.set_scope(block, 0, "local")
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
+        if not sch.get_consumers(block):
+            spread_block(sch, block)
     return sch.mod["main"]

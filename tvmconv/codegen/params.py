@@ -32,7 +32,7 @@ def described(
     ``x_shape``: what the kernel takes x to be, if not ``problem``'s.
     """
     weights = [Param("w", spec.weight_shape, spec.dtype, weight_layout, problem.given_weight_shape)]
-    packed = [Param("packed_w", plan.packing.shape(problem), problem.acc_dtype)]
+    packed = [Param("packed_w", plan.packing.shape(problem), plan.packing.dtype(problem))]
     for name in channel_arrays(spec):
         seen = (problem.groups, problem.out_group)
         weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))

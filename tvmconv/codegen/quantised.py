@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from tvmconv.artifact.kernel import Param
 from tvmconv.codegen.family import Scheduled, apply, rules_for
-from tvmconv.ops import integer, words
+from tvmconv.ops import conv, im2col, integer, words
 from tvmconv.ops.problem import problem_of
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
@@ -19,6 +19,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
     plan, dot, lanes = rules_for(machine).integer_plan(p, machine, choice)
     q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias, spec.activation)
     done, kept = words.in_words(p, dot), words.shifts(dot)
+    seen_y = (im2col.flat(p) if plan.algorithm in conv.FLAT else p).result_shape
     seen, layout = (p.groups, p.out_group), "HWIO" if spec.channels_last else "OIHW"
     weights = [Param("w", spec.weight_shape, spec.weight_dtype, layout, p.weight_shape)]
     packed = [
@@ -59,7 +60,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         prepack=integer.prepack_func(p, plan.packing, dot, q),
         inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, p.x_shape()),),
         weights=tuple(weights), packed=tuple(packed),
-        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, p.result_shape),
+        output=Param("y", spec.output_shape, spec.out_dtype, spec.layout, seen_y),
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
                   "algorithm": plan.algorithm, "dot": None if dot is None else dot.name,
                   "packing": asdict(plan.packing)},

@@ -27,8 +27,6 @@ from tvmconv.spec import ConvSpec
 
 def refusal(spec: Any, machine: Machine | GpuMachine) -> str | None:
     """Why meta_schedule's space does not take ``spec``; None if it does."""
-    if isinstance(machine, GpuMachine):
-        return f"target {machine.name}, expected a CPU"
     if not isinstance(spec, ConvSpec) or spec.transposed:
         return f"{spec}, expected a convolution that is not transposed"
     if spec.dtype not in FLOATS:

@@ -13,8 +13,10 @@ from tvm.target import Target
 from tvmconv.artifact.device import Launch
 from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import GuardSums
+from tvmconv.lower.mma import LowerMma
 from tvmconv.lower.nan import KeepNaNOnGpu
 from tvmconv.lower.threads import SpreadLoops
+from tvmconv.lower.words import LoadWords
 
 _AXES = tuple(f"{kind}.{axis}" for kind in ("blockIdx", "threadIdx") for axis in "xyz")
 _REGISTERS = 1 << 16  # of a multiprocessor
@@ -51,8 +53,8 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         s.PlanAndUpdateBufferAllocationLocation(), s.ConvertBlocksToOpaque(), s.LiftThreadBinding(),
         s.CompactBufferAllocation(), s.UnifyThreadBinding(), s.LowerMatchBuffer(), s.StmtSimplify(),
         s.LowerOpaqueBlock(), SpreadLoops, t.ConvertSSA(), GuardSums, t.FlattenBuffer(),
-        t.BF16ComputeLegalize(), t.NarrowDataType(32), t.VectorizeLoop(True), KeepNaNOnGpu, LowerDots,
-        t.StorageRewrite(), t.UnrollLoop(),
+        LowerMma, t.BF16ComputeLegalize(), t.NarrowDataType(32), t.VectorizeLoop(True), KeepNaNOnGpu,
+        LoadWords, LowerDots, s.InjectVirtualThread(), t.StorageRewrite(), t.UnrollLoop(),
         s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
         t.VerifyMemory(), t.AnnotateEntryFunc(), s.ThreadSync("shared"), s.LowerThreadAllreduce(),
         t.SplitHostDevice(),
@@ -69,8 +71,9 @@ def _source(text: str) -> str:
     kernels = text[text.index('extern "C" __global__') :]
     kernels = re.sub(r'extern "C" __global__[^;{]*;\n', "", kernels)  # declarations
     kernels = re.sub(r"__launch_bounds__\((\d+)\)", _launch_bounds, kernels)
-    prelude = (files("tvmconv.lower") / "prelude.cuh").read_text(encoding="ascii")
-    return f"{prelude}\n{kernels.strip()}\n"
+    parts = ["prelude.cuh", *(["mma.cuh"] if "tcv_mma<" in kernels else [])]
+    before = [(files("tvmconv.lower") / part).read_text(encoding="ascii") for part in parts]
+    return "\n".join([*before, kernels.strip(), ""])
 
 
 def _launch_bounds(match: re.Match[str]) -> str:

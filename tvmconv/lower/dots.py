@@ -16,6 +16,8 @@ from tvm.target import Target
 from tvmconv.lower.rewrite import func_pass
 from tvmconv.lower.words import lanes_of, pure_op
 
+GPU = "dp4a_"
+
 
 @dataclass(frozen=True)
 class Dot:
@@ -29,6 +31,17 @@ class Dot:
     w: str
     adds: bool
     vectors: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(hash=False)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a function of the CUDA prelude's."""
+        return self.name.startswith(GPU)
+
+    @property
+    def mirrored(self) -> Dot:
+        """The same with its operands exchanged, of those ``on_gpu``."""
+        a, b = self.name[-4:-2], self.name[-2:]
+        return DOTS[f"{GPU}{b}{a}"]
 
     def of(self, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
         """``a`` and ``b`` are int32 words; so is the result."""
@@ -54,6 +67,10 @@ DOTS = {
             ("armv7", 4): (("dotprod",), "llvm.arm.neon.sdot.v4i32.v16i8"),
             ("armv7", 2): (("dotprod",), "llvm.arm.neon.sdot.v2i32.v8i8"),
         }),
+        # A GPU's, of one thread or as the products of tensor cores.
+        Dot("dp4a_s8s8", 4, "int8", "int8", True, {}),
+        Dot("dp4a_u8s8", 4, "uint8", "int8", True, {}),
+        Dot("dp4a_s8u8", 4, "int8", "uint8", True, {}),
     )
 }  # fmt: skip
 _BY_OP = {f"tvmconv.{name}": dot for name, dot in DOTS.items()}
@@ -62,6 +79,9 @@ _BY_OP = {f"tvmconv.{name}": dot for name, dot in DOTS.items()}
 def _lowered(total: tirx.Expr | None, call: tvm.ir.Call) -> tirx.Expr:
     """``total``, or nothing, plus the dot product."""
     dot, lanes, target = _BY_OP[call.op.name], lanes_of(call), Target.current()
+    if target.kind.name == "cuda":
+        onto = tirx.const(0, call.ty.dtype) if total is None else total
+        return tirx.call_pure_extern(call.ty.dtype, f"tcv_{dot.name}", *call.args, onto)
     arch = _arch(target)
     able = [
         (wide, name)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
-from tvmconv.ops import im2col, implicit_gemm, winograd
+from tvmconv.ops import im2col, implicit_gemm, tensor_gemm, winograd
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.placing import with_placed_result
-from tvmconv.ops.problem import Problem, join, split
+from tvmconv.ops.problem import Problem, join, result_index, split
 from tvmconv.ops.winograd import WinogradPacking
 
 # Algorithms whose sums have the pixels in one dimension, as ``im2col.flat`` says.
-FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums}
+FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None}
 
 
 def kernel_func(
@@ -37,37 +37,41 @@ def kernel_func(
     """
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     done = im2col.flat(p) if algorithm in FLAT else p  # what y and the weights are shaped for
-    w = te.placeholder(packing.shape(done), p.acc_dtype, name="w")
+    dtype = packing.dtype(p)
+    w = te.placeholder(packing.shape(done), dtype, name="w")
     b = channel_array(p, "b") if bias else None
     r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
-    by_tiles = algorithm == "winograd"
-    if by_tiles:
-        inside = _padded(p, x, winograd.patch_reach(p))
+    shape, place = done.y_shape, lambda at: (split(done, at), [])  # of the result as it is computed
+    if algorithm == "winograd":
+        shape, place = winograd.y_shape(p), lambda at: winograd.place(p, at)
+        inside = _padded(p, x, winograd.patch_reach(p), dtype)
         acc = winograd.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
-        padded = _pad(p, x, reach) if p.padded or p.widened else x
-        acc = FLAT.get(algorithm, _sums)(p, packing, padded, w)
+        padded = _pad(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
+        if algorithm == tensor_gemm.ALGORITHM:
+            shape, place = packing.sums_shape(p), lambda at: packing.place(p, at)
+            acc = tensor_gemm.products(p, packing, lambda n, g, i, at: padded(*join(p, n, g, i, at)), w)
+        else:
+            acc = FLAT.get(algorithm, _sums)(p, packing, padded, w)
 
-    def place(at):
-        if not by_tiles:
-            return result_index(done, at), []
-        (n, g, o, spatial), inside = winograd.place(p, at)
-        return result_index(p, join(p, n, g, o, spatial)), inside
+    def stored(at):
+        (n, g, o, spatial), inside = place(at)
+        return result_index(done, join(done, n, g, o, spatial)), inside
 
     def finish(*at):
-        g, o = at[-2:] if by_tiles else split(done, at)[1:3]
+        (_, g, o, _), _ = place(at)
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
-            residual=None if r is None else widened(r(*place(at)[0]), p.acc_dtype),
+            residual=None if r is None else widened(r(*stored(at)[0]), p.acc_dtype),
             slope=None if slopes is None else slopes(g, o), activation=activation,
         )  # fmt: skip
         return narrowed(value, out_dtype)
 
-    y = te.compute(winograd.y_shape(p) if by_tiles else done.y_shape, finish, name="y")
+    y = te.compute(shape, finish, name="y")
     func = te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
-    return with_placed_result(func, p.result_shape, place) if by_tiles else shuffled(done, func)
+    return with_placed_result(func, done.result_shape, stored) if shape != done.result_shape else func
 
 
 def prepack_func(
@@ -96,14 +100,6 @@ def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
-def result_index(p: Problem, at: Sequence) -> tuple:
-    """Where the result holds what is computed at ``at``, an index into ``p.y_shape``."""
-    if not p.is_placed:
-        return tuple(at)
-    n, g, o, spatial = split(p, at)
-    return join(p, n, 0, p.placed(g, o), spatial)
-
-
 def shuffled(p: Problem, func: tirx.PrimFunc) -> tirx.PrimFunc:
     """``func``, whose result is computed over ``p.y_shape``, with it stored as ``p.result_shape``."""
     if not p.is_placed:
@@ -127,19 +123,19 @@ def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> li
     return inside
 
 
-def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> te.Tensor:
-    """x as sums are held, with its zeros around it: ``reach`` positions of each dimension."""
-    value = _padded(p, x, reach)
+def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> te.Tensor:
+    """x as a ``dtype``, with its zeros around it: ``reach`` positions of each dimension."""
+    value = _padded(p, x, reach, dtype)
     return te.compute(p.x_shape(reach), lambda *at: value(*split(p, at)), name="pad")
 
 
-def _padded(p: Problem, x: te.Tensor, reach: tuple[int, ...]) -> Callable[..., tirx.Expr]:
-    """A function of (n, g, c, place among the ``reach`` padded positions): x as sums are held, or zero."""
+def _padded(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> Callable[..., tirx.Expr]:
+    """A function of (n, g, c, place among the ``reach`` padded positions): x as a ``dtype``, or zero."""
     def value(n, g, c, spatial):
         inside = conditions_inside(p, spatial, reach)
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
-        source = source.astype(p.acc_dtype)
-        return te.if_then_else(te.all(*inside), source, tirx.const(0, p.acc_dtype)) if inside else source
+        source = source.astype(dtype)
+        return te.if_then_else(te.all(*inside), source, tirx.const(0, dtype)) if inside else source
 
     return value
 

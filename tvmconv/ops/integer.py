@@ -9,10 +9,13 @@ from tvm import te, tirx
 
 from tvmconv.descriptor import clamp_of
 from tvmconv.lower.dots import Dot
-from tvmconv.ops import requantise, words
-from tvmconv.ops.conv import packed_channels, shuffled
+from tvmconv.ops import requantise, tensor_gemm, words
+from tvmconv.ops.conv import packed_channels
+from tvmconv.ops.im2col import flat
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem, join, split
+from tvmconv.ops.placing import with_placed_result
+from tvmconv.ops.problem import Problem, join, place_of, result_index, split
+from tvmconv.ops.tensor_gemm import TensorPacking
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
 
     Stages ``pad`` (``words.copied``), ``conv``, ``y``; where zero points stay in the factors
     (``words.shifts``) also ``part``, of ``lanes`` lanes, and ``window``, and there is a bias in any case.
+    With a ``TensorPacking`` also ``columns``.
     Shapes: the weights' ``packing.shape`` of the problem in words, bias, w's zero points and multiplier
     (groups, out_group), others (1,).
     """
@@ -57,16 +61,31 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
     y_zero = te.placeholder((1,), "int32", name="y_zero") if q.scaled else None
     y_scale = te.placeholder((1,), "float32", name="y_scale") if q.real else None
     source = words.sources(p, dot, x, x_zero)
-    acc = _sums(p, done, packing, dot, source, w)
-    seen = words.window(p, dot, source, some, lanes) if kept else None
+    tensor = isinstance(packing, TensorPacking)
+    if tensor:
+        acc = tensor_gemm.products(done, packing, source, w, dot)
+        seen = words.window_of_tiles(p, packing, dot, source, some)
+    else:
+        acc = _sums(p, done, packing, dot, source, w)
+        seen = words.window(p, dot, source, some, lanes) if kept else None
+
+    done_y = flat(p) if tensor else p
+
+    def place(at):
+        return packing.place(p, at) if tensor else (split(p, at), [])
+
+    def stored(at):
+        found, inside = place(at)
+        return result_index(done_y, join(done_y, *found)), inside
 
     def finish(*at):
         value = acc(*at)
-        n, g, o, spatial = split(p, at)
+        (n, g, o, spatial), _ = place(at)
         if b is not None:
             value = value + b(g, o)
         if seen is not None:
-            value = value - w_zero(g, o) * seen(*join(p, n, g, 0, spatial))
+            pixel = packing.pixel_dims(p, at) if tensor else join(p, n, g, 0, spatial)
+            value = value - w_zero(g, o) * seen(*pixel)
         if scale is None:
             return requantise.clamped(value, q.activation)
         return requantise.requantised(
@@ -74,9 +93,11 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
             y_scale=y_scale(0) if q.real else None, out_dtype=q.out_dtype,
         )  # fmt: skip
 
-    y = te.compute(p.y_shape, finish, name="y")
+    shape = packing.sums_shape(p) if tensor else p.y_shape
+    y = te.compute(shape, finish, name="y")
     arrays = (x, w, x_zero, b, w_zero, some, scale, limits, y_zero, y_scale, y)
-    return shuffled(p, te.create_prim_func([t for t in arrays if t is not None]))
+    func = te.create_prim_func([t for t in arrays if t is not None])
+    return with_placed_result(func, done_y.result_shape, stored) if shape != done_y.result_shape else func
 
 
 def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised) -> tirx.PrimFunc:
@@ -127,7 +148,7 @@ def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, 
 
     def value(*at):
         n, g, o, spatial = split(p, at)
-        read = source(n, g, i, words.place_of(p, spatial, taps))
+        read = source(n, g, i, place_of(p, spatial, taps))
         weight = w(*packing.index(done, g, o, tuple(taps), i))
         return te.sum(read * weight if dot is None else dot.of(read, weight), axis=[*axes, i])
 

@@ -5,8 +5,9 @@ TVM is imported where it is used, so that weights can be packed into a library w
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class Packing:
     block: int
     across_groups: bool = False
 
+    def dtype(self, p: Problem) -> str:
+        """The type of the packed weights, and of x where they meet."""
+        return p.acc_dtype
+
     def shape(self, p: Problem) -> tuple[int, ...]:
         rows, channels = self.rows(p)
         return (rows, -(-channels // self.block), *p.kernel, p.in_group, self.block)
@@ -40,7 +45,16 @@ class Packing:
         return (g, te.indexdiv(o, self.block), *taps, i, te.indexmod(o, self.block))
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
-        """The packed weights, of the type that sums have, from ``w``, the user's OIHW or HWIO array."""
+        """The packed weights, of ``dtype``, from ``w``, the user's OIHW or HWIO array."""
+        dtype = self.dtype(p)
+
+        def element(out, taps, i):
+            return (w(*taps, i, out) if p.channels_last else w(out, i, *taps)).astype(dtype)
+
+        return self.packed(p, element, dtype)
+
+    def packed(self, p: Problem, element: Callable[[Any, Sequence, Any], Any], dtype: str) -> te.Tensor:
+        """The packed weights from ``element(output channel, taps, input channel of the group)``."""
         from tvm import te, tirx
 
         rows, channels = self.rows(p)
@@ -48,11 +62,10 @@ class Packing:
         def value(row, block, *rest):
             *taps, i, lane = rest
             at = block * self.block + lane
-            out = p.own_channel(row * channels + at if rows > 1 else at)
-            found = (w(*taps, i, out) if p.channels_last else w(out, i, *taps)).astype(p.acc_dtype)
+            found = element(p.own_channel(row * channels + at if rows > 1 else at), taps, i)
             if channels % self.block == 0:
                 return found
-            return te.if_then_else(at < channels, found, tirx.const(0, p.acc_dtype))
+            return te.if_then_else(at < channels, found, tirx.const(0, dtype))
 
         return te.compute(self.shape(p), value, name="packed")
 

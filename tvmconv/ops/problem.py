@@ -7,6 +7,7 @@ pixels. Only strides of one element are involved: each array keeps its memory, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -183,3 +184,26 @@ def split(p: Problem, at: tuple) -> tuple:
 
 def join(p: Problem, n, g, c, spatial) -> tuple:
     return (n, *spatial, g, c) if p.channels_last else (n, g, c, *spatial)
+
+
+def result_index(p: Problem, at: Sequence) -> tuple:
+    """Where the result holds what is computed at ``at``, an index into ``p.y_shape``."""
+    if not p.is_placed:
+        return tuple(at)
+    n, g, o, spatial = split(p, at)
+    return join(p, n, 0, p.placed(g, o), spatial)
+
+
+def place_of(p: Problem, pixel: Sequence, taps: Sequence) -> list:
+    """Where the taps of an output lie in the padded x."""
+    dims = zip(pixel, p.stride, taps, p.dilation, strict=True)
+    return [at * stride + k * dilation for at, stride, k, dilation in dims]
+
+
+def places(sizes: Sequence[int], number: Any) -> list:
+    """The index along each of the dimensions ``sizes`` of an element by its number."""
+    found = []
+    for size in reversed(sizes):
+        found.append(number % size)
+        number = number // size
+    return found[::-1]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from tvm import te, tirx
 
 from tvmconv.ops.casts import narrowed, widened
-from tvmconv.ops.conv import channel_array, result_index
+from tvmconv.ops.conv import channel_array
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.placing import with_placed_result
-from tvmconv.ops.problem import join, split
+from tvmconv.ops.problem import join, result_index, split
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 
 

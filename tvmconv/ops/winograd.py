@@ -43,6 +43,10 @@ class WinogradPacking:
 
     block: int
 
+    def dtype(self, p: Problem) -> str:
+        """See ``Packing``."""
+        return p.acc_dtype
+
     def shape(self, p: Problem) -> tuple[int, ...]:
         rows, blocks, _, _, i, block = Packing(self.block).shape(p)
         return (4, 4, rows, blocks, i, block)

@@ -21,7 +21,8 @@ from tvmconv.lower.dots import Dot
 from tvmconv.lower.words import word
 from tvmconv.ops.conv import conditions_inside, reach_of
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem, join, split
+from tvmconv.ops.problem import Problem, join, place_of, places, split
+from tvmconv.ops.tensor_gemm import TensorPacking
 
 SMALL = ("int8", "uint8")
 
@@ -67,7 +68,8 @@ def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor):
     if not copied(p, dot):
         return lambda n, g, i, at: word([x(*join(p, n, g, size * i + j, at)) for j in range(size)])
 
-    whole = p.channels_last or dot is None  # elements, which words are loaded from; else words
+    # Elements, which words are loaded from; else words. A GPU's kernel makes those as it reads x, no copy.
+    whole = dot is None or (p.channels_last and not dot.on_gpu)
     done = replace(p, in_group=-(-p.in_group // size) * (size if whole else 1))
 
     def value(*at):
@@ -90,35 +92,54 @@ def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor):
 def window(p: Problem, dot: Dot, source, some: te.Tensor, lanes: int) -> te.Tensor:
     """Sums of x over the window of each output, (batch, groups, 1, spatial) as y lies; 0 where ``some`` (1,)
     is. Stages ``part``, of ``lanes`` words side by side, if there are several, and ``window``."""
-    done, places = in_words(p, dot), replace(p, out_group=1)
+    done, one = in_words(p, dot), replace(p, out_group=1)
     axes, taps = live(p)
     words = te.reduce_axis((0, -(-done.in_group // lanes)), name="i")
     wanted, none = tirx.NE(some(0), 0), tirx.const(0, "int32")
 
-    def ones(i):
-        full = tirx.const(0x01010101, "int32")
-        if p.in_group % dot.size == 0:
-            return full
-        last = tirx.const((1 << 8 * (p.in_group % dot.size)) // 255, "int32")
-        return tirx.Select(tirx.EQ(i, done.in_group - 1), last, full)
-
     def part(at, lane):
         n, g, _, spatial = split(p, at)
         i = words * lanes + lane
-        term = dot.of(source(n, g, i, place_of(p, spatial, taps)), ones(i))
+        term = dot.of(source(n, g, i, place_of(p, spatial, taps)), _ones(p, dot, i))
         if done.in_group % lanes:
             term = te.if_then_else(i < done.in_group, term, none)
         return te.sum(te.if_then_else(wanted, term, none), axis=[*axes, words])
 
     if lanes == 1:
-        return te.compute(places.y_shape, lambda *at: part(at, 0), name="window")
-    parts = te.compute((*places.y_shape, lanes), lambda *at: part(at[:-1], at[-1]), name="part")
+        return te.compute(one.y_shape, lambda *at: part(at, 0), name="window")
+    parts = te.compute((*one.y_shape, lanes), lambda *at: part(at[:-1], at[-1]), name="part")
     lane = te.reduce_axis((0, lanes), name="lane")
 
     def joined(*at):
         return te.sum(te.if_then_else(wanted, parts(*at, lane), none), axis=[lane])
 
-    return te.compute(places.y_shape, joined, name="window")
+    return te.compute(one.y_shape, joined, name="window")
+
+
+def _ones(p: Problem, dot: Dot, i: tirx.Expr) -> tirx.Expr:
+    """Word i of as many ones as there are channels."""
+    full = tirx.const(0x01010101, "int32")
+    if p.in_group % dot.size == 0:
+        return full
+    last = tirx.const((1 << 8 * (p.in_group % dot.size)) // 255, "int32")
+    return tirx.Select(tirx.EQ(i, in_words(p, dot).in_group - 1), last, full)
+
+
+def window_of_tiles(p: Problem, packing: TensorPacking, dot: Dot, source, some: te.Tensor) -> te.Tensor:
+    """As ``window``, with the dimensions of ``packing.pixel_dims``: the stage ``window``."""
+    shape = packing.sums_shape(p)
+    axes, taps = live(p)
+    i, most = te.reduce_axis((0, in_words(p, dot).in_group), name="i"), prod(p.out_spatial) - 1
+
+    def value(*at):
+        n, g, *own = at
+        full = [n, g, *own, 0, 0, 0, 0] if p.channels_last else [n, g, 0, 0, 0, *own]
+        (_, _, _, (pixel,)), _ = packing.place(p, full)
+        place = place_of(p, places(p.out_spatial, tirx.min(pixel, most)), taps)
+        term = dot.of(source(n, g, i, place), _ones(p, dot, i))
+        return te.sum(te.if_then_else(tirx.NE(some(0), 0), term, tirx.const(0, "int32")), axis=[*axes, i])
+
+    return te.compute(packing.pixel_dims(p, shape), value, name="window")
 
 
 def live(p: Problem) -> tuple[list, list]:
@@ -128,23 +149,11 @@ def live(p: Problem) -> tuple[list, list]:
     return axes, [axis + taps.start if taps.start else axis for axis, taps in zip(axes, ranges, strict=True)]
 
 
-def place_of(p: Problem, spatial, taps) -> list:
-    """Where the taps of an output lie in the padded x."""
-    dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
-    return [s * stride + k * dilation for s, stride, k, dilation in dims]
-
-
 def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, zero: te.Tensor) -> te.Tensor:
-    """Weights as ``Packing`` lays them out, in words; less their zero points, or shifted."""
-    done = in_words(p, dot)
-    rows, channels = packing.rows(done)
+    """Weights as ``packing`` lays them out, in words; less their zero points, or shifted."""
     size = 1 if dot is None else dot.size
 
-    def value(row, block, *rest):
-        *taps, i, lane = rest
-        at = block * packing.block + lane
-        out = p.own_channel(row * channels + at if rows > 1 else at)
-
+    def value(out, taps, i):
         def element(channel):
             found = w(*taps, channel, out) if p.channels_last else w(out, channel, *taps)
             if shifts(dot):
@@ -155,12 +164,9 @@ def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, 
                 return found
             return te.if_then_else(channel < p.in_group, found, tirx.const(0, found.ty.dtype))
 
-        found = element(i) if dot is None else word([element(size * i + j) for j in range(size)])
-        if channels % packing.block == 0:
-            return found
-        return te.if_then_else(at < channels, found, tirx.const(0, "int32"))
+        return element(i) if dot is None else word([element(size * i + j) for j in range(size)])
 
-    return te.compute(packing.shape(done), value, name="packed")
+    return packing.packed(in_words(p, dot), value, "int32")
 
 
 def corrections(

@@ -11,11 +11,13 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 ROUND, RESULTS = "round.json", "results.json"
 BASELINE = "baseline"
+ROUNDS = 9
 _SECONDS = 120.0  # that a candidate may take
 
 
@@ -24,14 +26,15 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def measure(folder: Path, library: str, name: str, rounds: int = 9) -> dict[str, Any]:
+def measure(folder: Path, library: str, name: str, rounds: int) -> dict[str, Any]:
     """``{"seconds": [...], "baseline": [...]}``, a mean for each round, or ``{"error": text}``."""
     import numpy as np
 
+    from tvmconv.dtypes import numpy_dtype
     from tvmconv.runtime import load, to_gpu
     from tvmconv.runtime.gpu_clock import Clock
     from tvmconv.runtime.gpu_driver import driver
-    from tvmconv.verify import FILLS, prepare
+    from tvmconv.verify import FILLS, operands, prepare
 
     module = load(folder / library)
     entries = {entry["name"]: entry for entry in module.manifest["functions"]}
@@ -44,11 +47,9 @@ def measure(folder: Path, library: str, name: str, rounds: int = 9) -> dict[str,
 
     def call_of(which: str):
         function, arguments = module[which], entries[which]["arguments"]
-        placed = function.placed(cases[0].arrays)
-        bound = function.bind(*(placed.get(a["name"]) for a in arguments if a["role"] == "weight"))
-        output = arguments[-1]
-        y = to_gpu(np.zeros(output["shape"], output["dtype"]))
-        inputs = [placed[a["name"]] for a in arguments if a["role"] == "input"]
+        weights, inputs = operands(arguments, function.placed(cases[0].arrays))
+        bound, output = function.bind(*weights), arguments[-1]
+        y = to_gpu(np.zeros(output["shape"], numpy_dtype(output["dtype"])))
         pointers = [a._pointer for a in (*inputs, y)]
         if bound._packed is not None:
             pointers.insert(1, bound._packed._pointer)
@@ -65,12 +66,14 @@ def measure(folder: Path, library: str, name: str, rounds: int = 9) -> dict[str,
 
 
 def run(folder: Path) -> dict[str, Any]:
-    """Measure every candidate of the round in ``folder``, and write its results."""
+    """Measure every candidate of the round in ``folder``, and write its results. Raises Error where there is
+    no GPU of the round's target."""
     facts = json.loads((folder / ROUND).read_text())
+    check_gpu(facts["target"])
     results: dict[str, Any] = {}
     for task in facts["tasks"]:
         for name in task["candidates"]:
-            results[f"{task['library']}:{name}"] = found = _alone(folder, task["library"], name)
+            results[f"{task['library']}:{name}"] = found = alone(folder, task["library"], name)
             said = found.get("error") or f"{min(found['seconds']) * 1e6:.1f} us"
             print(f"{task['descriptor']} {name}: {said}", file=sys.stderr, flush=True)
     report = {"round": facts["id"], "gpu": gpu_name(), "results": results}
@@ -78,16 +81,30 @@ def run(folder: Path) -> dict[str, Any]:
     return report
 
 
-def _alone(folder: Path, library: str, name: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tvmconv.runtime.gpu_round", str(folder), library, name]
+def alone(
+    folder: Path, library: str, name: str, rounds: int = ROUNDS, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """``measure`` in a process of its own, which a candidate that crashes or hangs may end."""
+    command = [sys.executable, "-m", __spec__.name, str(folder), library, name, str(rounds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False,
+                              env=environment)  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"error": f"running: no result within {_SECONDS:.0f} s"}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [""])[-1]
         return {"error": f"running: ended with {done.returncode}: {last}"}
     return json.loads(done.stdout)
+
+
+def check_gpu(target: str) -> None:
+    """Raise Error unless the first GPU is of ``target``, as "cuda-sm_90": times of another say nothing."""
+    from tvmconv.errors import Error
+    from tvmconv.runtime.gpu_driver import driver
+
+    found = f"cuda-sm_{driver().capability(0)}"
+    if found != target:
+        raise Error(f"target: {target}, but {gpu_name()} is of {found}")
 
 
 def gpu_name() -> str:
@@ -103,9 +120,15 @@ def gpu_name() -> str:
 def main(arguments: list[str]) -> None:
     folder = Path(arguments[0])
     if arguments[1:]:
-        print(json.dumps(measure(folder, *arguments[1:])))
-    else:
+        library, name, rounds = arguments[1:]
+        print(json.dumps(measure(folder, library, name, int(rounds))))
+        return
+    from tvmconv.errors import Error
+
+    try:
         run(folder)
+    except Error as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

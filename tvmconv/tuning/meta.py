@@ -13,6 +13,7 @@ from tvm.s_tir.schedule import Trace
 
 from tvmconv.codegen import traced
 from tvmconv.errors import TuningError
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import META, TRACE, Choice
 from tvmconv.specs import Spec
@@ -20,8 +21,8 @@ from tvmconv.tuning.traces import SPEC, STRATEGY, key_of, text_of
 
 
 class MetaSpace:
-    """The traces of ``post-order-apply`` by the rules for LLVM without tensor intrinsics. ``default``: the
-    strategies' point, to be beaten. Raises TuningError for a spec that it does not take."""
+    """The traces of ``post-order-apply`` by the rules for LLVM, or for CUDA, without tensor intrinsics.
+    ``default``: the strategies' point, to be beaten. Raises TuningError for a spec that it does not take."""
 
     threads = len(os.sched_getaffinity(0))  # that sample and mutate: it is all C++
 
@@ -55,7 +56,8 @@ class MetaSpace:
 
     def generator(self, seed: int) -> ms.space_generator.PostOrderApply:
         """The space as meta_schedule samples, mutates and checks it."""
-        return ms.space_generator.PostOrderApply(sch_rules="llvm", postprocs="llvm", mutator_probs="llvm")
+        rules = "cuda" if isinstance(self.machine, GpuMachine) else "llvm"
+        return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
 
     def extractor(self) -> ms.feature_extractor.FeatureExtractor:
         """What the cost model is told of a candidate."""

@@ -21,14 +21,16 @@ from tvmconv.runtime import gpu_round
 from tvmconv.runtime.gpu_round import BASELINE, RESULTS, ROUND
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
+from tvmconv.schedules.plan import META, Choice
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.database import FAILED
+from tvmconv.tuning.gpu import check_one
 from tvmconv.tuning.runner import Measured
 from tvmconv.tuning.search import BATCH
 from tvmconv.tuning.task import MARGIN, Place, Task
+from tvmconv.tuning.tuner import SPACES
 
 _SCRIPT = """#!/bin/sh
 # Times this round's candidates on this machine's GPU and writes results.json. Needs Python 3.10 and numpy.
@@ -38,16 +40,20 @@ cd "$(dirname "$0")" && PYTHONPATH=. exec "${PYTHON:-python3}" -m tvmconv.runtim
 
 def offline_round(
     specs: Mapping[Spec, int], target: str, root: str | os.PathLike[str] | None,
-    folder: str | os.PathLike[str], trials: int = BATCH, seed: int = 0,
+    folder: str | os.PathLike[str], trials: int = BATCH, seed: int = 0, space: str = SPACES[0],
 ) -> dict[str, Any]:  # fmt: skip
     """Read the results of the round in ``folder`` into the logs, if there is one, and make the next.
 
-    ``trials``: candidates of a spec in a round. Returns what was read and made. Raises TuningError for a
-    round without results, with another round's, with missing or edited ones, or for another target.
+    ``trials``: candidates of a spec in a round; ``space``: one of ``SPACES``. Returns what was read and made.
+    Raises TuningError for a round without results, with another round's, with missing or edited ones, or for
+    another target.
     """
     machine, place = resolve(target), Path(folder)
-    if not isinstance(machine, GpuMachine) or len(machine.sms) > 1:
+    if not isinstance(machine, GpuMachine):
         raise TuningError(f"target: {target!r}, expected one cuda target: rounds are for GPUs elsewhere")
+    check_one(machine)
+    if space not in SPACES:
+        raise TuningError(f"space: {space!r}, expected one of {', '.join(SPACES)}")
     facts, results = _read(place, machine)
     logs = folders.folder_of(folders.user_root() if root is None else root, machine)
     folders.prepare(logs, machine)
@@ -55,7 +61,8 @@ def offline_round(
     builder = Builder(machine, len(os.sched_getaffinity(0)))
     try:
         at = Place(machine, logs, builder, None, 1, gpu)
-        tasks = {str(spec): Task(spec, at, weight, seed=seed) for spec, weight in specs.items()}
+        searched = META if space == META else None
+        tasks = {str(spec): Task(spec, at, weight, searched, seed) for spec, weight in specs.items()}
         read = _learn(tasks, facts, results) if facts else 0
         made = _write(place, machine, tasks, trials, seed, 1 + (facts or {"number": 0})["number"])
     finally:
@@ -76,6 +83,8 @@ def _read(place: Path, machine: GpuMachine) -> tuple[dict[str, Any] | None, dict
             raise TuningError(f"--offline-round {place}: no round, expected one, or a new folder")
         return None, None
     facts, results = folders.read_json(place / ROUND), folders.read_json(place / RESULTS)
+    if facts.get("id") != gpu_round.digest({k: v for k, v in facts.items() if k != "id"}):
+        raise TuningError(f"--offline-round {place}: {ROUND} was edited, expected what made the round")
     if facts.get("target") != machine.name:
         made_for = facts.get("target")
         raise TuningError(f"--offline-round {place}: a round for {made_for}, expected {machine.name}")
@@ -108,7 +117,8 @@ def _learn(tasks: Mapping[str, Task], facts: dict[str, Any], results: dict[str, 
                 task.default_seconds = min(measured.baseline)
             task._note(candidate, measured)
             seconds = FAILED if measured.error else measured.ratio * task.default_seconds
-            task.search.recall(candidate.choice, seconds)
+            if task.space.holds(candidate.choice):  # else of a round that another space was asked for
+                task.search.recall(candidate.choice, seconds)
             count += 1
             if not measured.error and (best is None or measured.ratio < best[0]):
                 best = measured.ratio, candidate.choice, measured

@@ -16,11 +16,12 @@ from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.entries import Entry
+from tvmconv.tuning.gpu import GpuRunner
 from tvmconv.tuning.runner import LocalRunner, Runner
 from tvmconv.tuning.search import BATCH
 from tvmconv.tuning.task import Place, Task
 
-SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own for CPUs
+SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own
 _STALE = 3  # batches in a row without a new point: the space is used up
 _HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch may take off
 
@@ -73,11 +74,11 @@ def run(
     KeyboardInterrupt ends it between two steps: what was measured is in the log. Raises TuningError.
     """
     check(options, specs)
-    machine = tuned_here(target)
+    machine = resolve(target)
     _check_tools()
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
     folders.prepare(folder, machine)
-    runner = runner or LocalRunner(machine, options.threads or len(os.sched_getaffinity(0)))
+    runner = runner or runner_here(machine, options.threads)
     builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
@@ -92,12 +93,14 @@ def run(
         runner.stop()
 
 
-def tuned_here(target: str | Machine) -> Machine:
-    """The machine of ``target``. Raises TuningError for a GPU, which is tuned for in rounds."""
-    machine = resolve(target)
-    if isinstance(machine, GpuMachine):
-        raise TuningError(f"target: {machine.name}, expected --offline-round, by which GPUs are tuned for")
-    return machine
+def runner_here(machine: Machine | GpuMachine, threads: int | None) -> Runner:
+    """The runner for this machine, with as many threads as CPUs if None, or for its GPU. Raises
+    TuningError."""
+    if not isinstance(machine, GpuMachine):
+        return LocalRunner(machine, threads or len(os.sched_getaffinity(0)))
+    if threads is not None:
+        raise TuningError(f"threads: {threads}, expected none for a GPU")
+    return GpuRunner(machine)
 
 
 def check(options: Options, specs: Mapping[Spec, int]) -> None:
