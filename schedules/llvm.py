@@ -21,6 +21,8 @@ _TRIPLES = {
     "armv7": ("armv7a-linux-gnueabihf", r"armv7a?(-\w+)?-linux-gnueabihf"),
     "riscv64": ("riscv64-linux-gnu", r"riscv64(-\w+)?-linux-gnu"),
 }
+# LLVM 22 vectorises short loops with masks, and stores four bytes where a mask leaves a single one.
+_OPTIONS = ["-vectorizer-min-trip-count:uint=0"]
 _ABI = {"armv7": {"mfloat-abi": "hard"}, "riscv64": {"mabi": "lp64d"}}
 
 
@@ -43,7 +45,8 @@ def llvm_target(machine: Machine) -> Target:
         )
     for name in machine.features:
         check_feature(name.lstrip("-"), arch)
-    description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu, **_ABI.get(arch, {})}
+    description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu,
+                   "cl-opt": _OPTIONS, **_ABI.get(arch, {})}
     if machine.features:
         description["mattr"] = [f if f.startswith("-") else f"+{f}" for f in machine.features]
     return Target(description)

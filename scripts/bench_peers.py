@@ -186,7 +186,8 @@ def chosen_layers(args: argparse.Namespace) -> list[Spec]:
             specs += network(name, layout, args.epilogue, args.padding)
     for spec in specs:
         if not comparable(spec):
-            raise Usage(f"{spec}: expected a batch, and neither prelu nor a shuffle, which nobody else has")
+            others = "neither prelu, a shuffle, nor integers transposed or with a residual"
+            raise Usage(f"{spec}: expected a batch, and {others}, which nobody else is given here")
     specs = [spec for spec in dict.fromkeys(specs) if args.kind in (None, kind_of(spec))]
     if not specs:
         raise Usage(f"--kind {args.kind}: none of the layers is of that kind")

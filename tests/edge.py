@@ -37,6 +37,7 @@ SPECS = {
     "brain": "conv2d:1x6x6x16:o16:k3x3:NHWC:bfloat16",
     "int_pw": "conv2d:1x6x7x35:o20:k1x1:NHWC:int8/int32",
     "int_dw": "conv2d:1x9x9x24:o24:k3x3:p1:g24:NHWC:int8:bias",
+    "int_transposed": "tconv2d:1x5x6x12:o10:k4x4:s2:p1:NHWC:uint8/int8:bias:residual:relu",
     "int_conv": "conv2d:1x9x8x16:o12:k3x3:p1:NCHW:uint8/int8:bias",
     "pool": "maxpool2d:1x9x9x20:k3x3:s2:p1:NHWC:float32",
     "deform": "deform2d:1x8x9x9:o8:k3x3:p1:og2:mask:bias",

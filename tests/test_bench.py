@@ -62,7 +62,8 @@ def test_roofline_lies_between_what_was_measured():
 def test_comparable():
     for text in (DW, "conv2d:1x8x8x4:o4:k1x1:NHWC:int8", "maxpool2d:1x8x8x4:k2x2:NHWC:float32"):
         assert comparable(parse_spec(text))
-    for other in ("conv2d:1x8x8x4:o4:k1x1:NHWC:float32:prelu", "conv2d:0x8x8x4:o4:k1x1:NHWC:float32"):
+    for other in ("conv2d:1x8x8x4:o4:k1x1:NHWC:float32:prelu", "conv2d:0x8x8x4:o4:k1x1:NHWC:float32",
+                  "conv2d:1x8x8x4:o4:k1x1:NHWC:int8:residual", "tconv2d:1x8x8x4:o4:k2x2:NHWC:int8"):
         assert not comparable(parse_spec(other))
 
 

@@ -34,9 +34,10 @@ def conv(
     ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
     of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
     (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). ``residual``: added before the
-    activation, of the result's shape. ``slopes``: (out,), for the activation "prelu", which they imply.
-    ``shuffle``: the result's channels are shuffled in so many groups, as by `channel_shuffle`; residual is
-    added after that. The rest as in ConvSpec. Strided and read-only arrays are copied if need be.
+    activation, of the result's shape and type. ``slopes``: (out,), for the activation "prelu", which they
+    imply. ``shuffle``: the result's channels are shuffled in so many groups, as by `channel_shuffle`;
+    residual is added after that. The rest as in ConvSpec. x and w of 8-bit integers give their int32 sums.
+    Strided and read-only arrays are copied if need be.
     Raises SpecError for arguments that do not fit, TargetError where the kernel is neither cached nor can be
     compiled.
     """
@@ -67,7 +68,8 @@ def conv_transpose(
     Arrays, errors and the compiled kernel as for ``conv``, but ``w`` is (in, out/groups, *kernel)
     channels-first, (*kernel, in, out/groups) channels-last. ``padding`` crops: a result is
     (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1 elements long, in*stride with "SAME".
-    ``output_padding`` is less than the larger of stride and dilation.
+    ``output_padding`` is less than the larger of stride and dilation. x and w of 8-bit integers give their
+    int32 sums.
     """
     spec = spec_of(x, w, bias, stride=stride, padding=padding, output_padding=output_padding,
                    dilation=dilation, groups=groups, layout=layout, activation=activation, transposed=True)

@@ -52,8 +52,12 @@ class ConvSpec(WindowSpec):
     ``layout``: NCHW or NHWC at any rank, or the rank's own name (NCW, NWC, NCDHW, NDHWC).
     ``out_dtype``: None for ``dtype``; for 8-bit x, int32 gives the sums, an 8-bit type quantises them.
     ``weight_dtype``: that of x; beside 8-bit x int8 (None) or uint8.
-    ``bias``, then ``residual`` (an array of the output's shape) are added,
+    ``bias``, then ``residual`` (an array of the output's shape and type) are added,
     then ``activation`` is applied: "relu", "clip=0,6", ("clip", 0, 6), "prelu" (slopes per channel), ...
+    A result of 8 bits is quantise(activation(real sums + bias + r_scale * (residual - r_zero_point))); where
+    the activation only clamps, exactly this, in float32: sums * (x_scale * w_scale / y_scale), rounded, plus
+    (residual - r_zero_point) * (r_scale / y_scale), rounded; the total, rounded, is clamped, then rounded to
+    the nearest integer (halfway to even), shifted by y_zero_point and kept within the type.
     ``transposed``: out = (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1, and
     SAME gives in*stride. ``algorithm``: "direct", "im2col" or "winograd"; None for the fastest that fits.
     ``shuffle``: output channels are shuffled as `channel_shuffle` in so many groups would; bias and slopes

@@ -185,9 +185,10 @@ def random_arrays(
 def _size_of_scale(spec: Spec, name: str, fill: str) -> float:
     """For results that mostly lie within 8 bits, and real numbers where the activation bends."""
     sums = math.sqrt(_taps(spec)) * (74 * 74 if fill == "normal" else 4)  # their rms value, or more
+    of_8_bits = name in ("r_scale", "y_scale")
     if _activation(spec) in _UNBOUNDED:
-        return sums / 64 if name == "y_scale" else 1
-    return 1 / 16 if name == "y_scale" else math.sqrt(8 / sums)
+        return sums / 64 if of_8_bits else 1
+    return 1 / 16 if of_8_bits else math.sqrt(8 / sums)
 
 
 def operands(

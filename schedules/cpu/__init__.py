@@ -8,7 +8,6 @@ from __future__ import annotations
 from types import ModuleType
 
 from tvmconv.ops.problem import Problem
-from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cpu import (
     deform,
     direct_last,
@@ -16,11 +15,10 @@ from tvmconv.schedules.cpu import (
     im2col,
     planes,
     pool,
-    transposed,
-    transposed_planes,
     winograd_tiles,
 )
 from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
+from tvmconv.schedules.cpu.phases import transposed_plan, transposed_spaces
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 
@@ -68,20 +66,3 @@ def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[M
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]
-
-
-def transposed_plan(problem: TransposedProblem, machine: Machine, choice: Choice | None = None) -> Plan:
-    """The plan for a transposed convolution: there is one for every problem."""
-    if choice is not None:
-        return chosen(_transposed_rivals(problem, machine), problem, machine, choice)
-    module = transposed_planes if transposed.pays_in_planes(problem, machine) else transposed
-    return module.plan_of(problem, machine)
-
-
-def transposed_spaces(problem: TransposedProblem, machine: Machine) -> dict[str, Space]:
-    """As ``spaces``, for transposed convolutions."""
-    return {m.STRATEGY: m.space(problem, machine) for m in _transposed_rivals(problem, machine)}
-
-
-def _transposed_rivals(problem: TransposedProblem, machine: Machine) -> list[ModuleType]:
-    return [m for m in (transposed, transposed_planes) if m.fits(problem, machine)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.lower.dots import Dot
+from tvmconv.lower.dots import DOTS, Dot
 from tvmconv.ops.problem import Problem
-from tvmconv.ops.words import in_words
-from tvmconv.schedules.cpu import direct_last, groups_last, planes, words_last
+from tvmconv.ops.transposed_problem import TransposedProblem
+from tvmconv.ops.words import in_words, shifts
+from tvmconv.schedules.cpu import direct_last, groups_last, phases, planes, transposed, words_last
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 
@@ -15,9 +16,9 @@ from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 def integer_plan(
     problem: Problem, machine: Machine, choice: Choice | None = None
 ) -> tuple[Plan, Dot | None, int]:
-    """The plan of the first strategy that takes ``problem``, or of ``choice``; the dot product that sums
-    words, if any; how many words go side by side in the sum over a window. ValueError if ``choice`` does not
-    fit."""
+    """The plan of the first strategy that takes ``problem``, transposed or not, or of ``choice``; the dot
+    product that sums words, if any; how many words go side by side in the sum over a window. ValueError if
+    ``choice`` does not fit."""
     seen, dot, rivals = _rivals(problem, machine)
     found = rivals[0].plan_of(seen, machine) if choice is None else chosen(rivals, seen, machine, choice)
     lanes = words_last.window_lanes(problem, machine) if found.strategy == words_last.STRATEGY else 1
@@ -32,6 +33,9 @@ def integer_spaces(problem: Problem, machine: Machine) -> dict[str, Space]:
 
 def _rivals(problem: Problem, machine: Machine) -> tuple[Problem, Dot | None, list[ModuleType]]:
     """(what strategies are given, the dot product of its words, the strategies that take it)."""
+    if isinstance(problem, TransposedProblem):
+        dot = _transposed_dot(problem, machine)
+        return in_words(problem, dot), dot, phases.rivals(problem, machine)
     if groups_last.fits(problem, machine):
         return problem, None, [groups_last]
     if words_last.fits(problem, machine):
@@ -39,3 +43,11 @@ def _rivals(problem: Problem, machine: Machine) -> tuple[Problem, Dot | None, li
     dot = words_last.dot_of(problem, machine)
     seen = in_words(problem, dot)
     return seen, dot, [module for module in (direct_last, planes) if module.fits(seen, machine)]
+
+
+def _transposed_dot(p: TransposedProblem, machine: Machine) -> Dot | None:
+    """One whose factors are less their zero points: which taps meet an output differs from phase to phase,
+    and so would what zero points add. None where a vector holds several groups, whose words lie apart."""
+    if p.in_group == 1 or transposed.across_groups(p, machine):
+        return None
+    return next((DOTS[name] for name in machine.int8_dots if not shifts(DOTS[name])), None)

@@ -88,7 +88,8 @@ def write_out(sch: Schedule, loop, times: int) -> list:
 def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:
     """Copy a channels-last x in the type of the sums, with its zeros: once, not for every tile."""
     *pixels, g, i = sch.get_loops(copy)
-    vector_tile(sch, sch.fuse(g, i), lanes, p.groups * p.in_group)
+    extent = p.groups * int(sch.get(i).extent)  # more channels than p has where these are words
+    vector_tile(sch, sch.fuse(g, i), lanes, extent)
     run_parallel(sch, p, pixels)
 
 

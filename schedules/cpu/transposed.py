@@ -61,10 +61,15 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
                 lambda sch: schedule(sch, p, lanes, width, block, across), point)
 
 
+def across_groups(p: TransposedProblem, machine: Machine) -> bool:
+    """Whether a vector holds channels of several groups."""
+    return p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)
+
+
 def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:
     """(whether a vector holds channels of several groups, its lanes, the channels that are cut into them)."""
     lanes = machine.lanes(p.acc_bytes)
-    if p.channels_last and p.groups > 1 and 2 * p.out_group <= lanes:
+    if across_groups(p, machine):
         # Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's.
         return True, lanes // p.out_group * p.out_group, p.groups * p.out_group
     return False, lanes, p.out_group

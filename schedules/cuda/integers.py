@@ -6,8 +6,9 @@ from types import ModuleType
 
 from tvmconv.lower.dots import DOTS, GPU, Dot
 from tvmconv.ops.problem import Problem
+from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.ops.words import in_words
-from tvmconv.schedules.cuda import depthwise_first, depthwise_last, direct, gemm_tensor
+from tvmconv.schedules.cuda import depthwise_first, depthwise_last, direct, gemm_tensor, transposed
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Plan, Space
 
@@ -36,6 +37,8 @@ def integer_spaces(problem: Problem, machine: GpuMachine) -> dict[str, Space]:
 def _rivals(p: Problem, machine: GpuMachine) -> dict[str, tuple[ModuleType, Problem, Dot | None]]:
     """The strategies that take ``p``, by name, with the problem as they see it and the dot product of its
     words."""
+    if isinstance(p, TransposedProblem):
+        return {transposed.STRATEGY: (transposed, p, None)}
     dot = _dot_of(p)
     ways = [(depthwise_last, None), (depthwise_first, None), (gemm_tensor, dot), (direct, dot)]
     found = {}

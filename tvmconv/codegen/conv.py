@@ -15,10 +15,10 @@ from tvmconv.spec import ConvSpec
 
 def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``, one that ``check_supported`` lets pass."""
-    if spec.transposed:
-        return transposed.scheduled(spec, machine, choice)
     if spec.dtype in ("int8", "uint8"):
         return quantised.scheduled(spec, machine, choice)
+    if spec.transposed:
+        return transposed.scheduled(spec, machine, choice)
     problem = problem_of(spec)
     if choice is not None and choice.strategy == META:
         plan = traced.plan(spec, machine, choice)
@@ -37,18 +37,18 @@ def check(spec: ConvSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
     if choice.strategy == META:
         traced.check(spec, machine, choice)
+    elif spec.dtype in ("int8", "uint8"):
+        quantised.check(spec, machine, choice)
     elif spec.transposed:
         rules_for(machine).transposed_plan(transposed_problem_of(spec), machine, choice)
-    elif spec.dtype in ("int8", "uint8"):
-        rules_for(machine).integer_plan(problem_of(spec), machine, choice)
     else:
         rules_for(machine).plan(problem_of(spec), machine, spec.algorithm, choice)
 
 
 def spaces(spec: ConvSpec, machine: Machine) -> dict[str, Space]:
     """The space of each strategy for ``spec``, by name."""
+    if spec.dtype in ("int8", "uint8"):
+        return quantised.spaces(spec, machine)
     if spec.transposed:
         return rules_for(machine).transposed_spaces(transposed_problem_of(spec), machine)
-    if spec.dtype in ("int8", "uint8"):
-        return rules_for(machine).integer_spaces(problem_of(spec), machine)
     return rules_for(machine).spaces(problem_of(spec), machine, spec.algorithm)

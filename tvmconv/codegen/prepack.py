@@ -10,13 +10,13 @@ import tvm
 from tvm import tirx
 
 from tvmconv.artifact.kernel import Kernel
+from tvmconv.codegen import quantised
 from tvmconv.codegen.kernel import named
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.lower import lower_cpu
 from tvmconv.lower.dots import DOTS
 from tvmconv.ops import deform, integer
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import problem_of
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs import parse_spec
@@ -37,5 +37,5 @@ def _prepack_of(kernel: Kernel) -> tirx.PrimFunc:
     if isinstance(spec, DeformSpec):
         return deform.prepack_func(deform.DeformProblem(spec, 1, **facts["packing"]))
     dot = None if facts["dot"] is None else DOTS[facts["dot"]]
-    q = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias, spec.activation)
-    return integer.prepack_func(problem_of(spec), Packing(**facts["packing"]), dot, q)
+    p, q = quantised.integer_problem_of(spec), quantised.quantised_of(spec)
+    return integer.prepack_func(p, Packing(**facts["packing"]), dot, q)

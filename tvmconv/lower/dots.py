@@ -1,7 +1,7 @@
 """Dot products of words (``lower.words``): the sum of the products of their two or four elements, exact.
 
-They vectorise as any operator of words does. Where the target has the instruction a vector becomes it, filled
-up to its length if it is shorter; else the products are written out.
+They vectorise as any operator of words does. Where the target has the instruction they become it, filled up
+to its length if they are shorter, a single one too; else the products are written out.
 """
 
 from __future__ import annotations
@@ -83,10 +83,11 @@ def _lowered(total: tirx.Expr | None, call: tvm.ir.Call) -> tirx.Expr:
         onto = tirx.const(0, call.ty.dtype) if total is None else total
         return tirx.call_pure_extern(call.ty.dtype, f"tcv_{dot.name}", *call.args, onto)
     arch = _arch(target)
+    # Scalars too: LLVM 22's SLP vectoriser gets the written-out products of several words wrong.
     able = [
         (wide, name)
         for (of, wide), (features, name) in sorted(dot.vectors.items())
-        if of == arch and wide >= lanes > 1 and any(_has(target, feature) for feature in features)
+        if of == arch and wide >= lanes and any(_has(target, feature) for feature in features)
     ]
     if not able:
         found = _written_out(dot, *call.args)
@@ -117,6 +118,8 @@ def _filled(v: tirx.Expr, lanes: int) -> tirx.Expr:
     have = lanes_of(v)
     if have == lanes:
         return v
+    if have == 1:
+        return tirx.Broadcast(v, lanes)
     if isinstance(v, tirx.Broadcast):
         return tirx.Broadcast(v.value, lanes)
     return tirx.Shuffle([v] * -(-lanes // have), [tirx.const(i, "int32") for i in range(lanes)])

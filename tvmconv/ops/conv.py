@@ -49,7 +49,7 @@ def kernel_func(
         acc = winograd.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
-        padded = _pad(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
+        padded = padded_copy(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
         if algorithm == tensor_gemm.ALGORITHM:
             shape, place = packing.sums_shape(p), lambda at: packing.place(p, at)
             acc = tensor_gemm.products(p, packing, lambda n, g, i, at: padded(*join(p, n, g, i, at)), w)
@@ -100,13 +100,6 @@ def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
-def shuffled(p: Problem, func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func``, whose result is computed over ``p.y_shape``, with it stored as ``p.result_shape``."""
-    if not p.is_placed:
-        return func
-    return with_placed_result(func, p.result_shape, lambda at: (result_index(p, at), []))
-
-
 def reach_of(p: Problem, d: int) -> int:
     """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
@@ -123,8 +116,8 @@ def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> li
     return inside
 
 
-def _pad(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> te.Tensor:
-    """x as a ``dtype``, with its zeros around it: ``reach`` positions of each dimension."""
+def padded_copy(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> te.Tensor:
+    """The stage ``pad``: x as a ``dtype``, with its zeros around it, ``reach`` positions a dimension."""
     value = _padded(p, x, reach, dtype)
     return te.compute(p.x_shape(reach), lambda *at: value(*split(p, at)), name="pad")
 

@@ -1,8 +1,11 @@
-"""From 32-bit sums to 8-bit results: scaled, activated, rounded to the nearest (to even halfway), shifted by
-the zero point, and kept within the type. Plain arithmetic, in vectors on any target.
+"""From 32-bit sums to 8-bit results: scaled, a residual added, activated, rounded to the nearest (to even
+halfway), shifted by the zero point, and kept within the type. Plain arithmetic, in vectors on any target.
 
 An activation acts on the real numbers that sums stand for. One that only clamps moves the ends of the range
 that results are kept in, and costs nothing.
+
+All of it is float32, each product and the sum of the two with a residual rounded by itself: a target's fused
+multiply-add would round once less, and give other results than others.
 """
 
 from __future__ import annotations
@@ -18,14 +21,13 @@ from tvmconv.ops.vector_math import let
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 _ROUND = 1.5 * 2**23  # added to a number of up to 22 bits, it leaves that, rounded, in the lowest bits
 _ROUND_BITS = 0x4B400000
+_LOWEST = -3.4028234663852886e38  # of the finite numbers
 
 
-def multiplier(
-    activation: str | None, x_scale: tirx.Expr, w_scale: tirx.Expr, y_scale: tirx.Expr
-) -> tirx.Expr:
-    """What sums are multiplied with: for y's units, or for real numbers where ``activation`` wants those."""
-    real = x_scale * w_scale
-    return real / y_scale if clamp_of(activation) else real
+def multiplier(activation: str | None, scale: tirx.Expr, y_scale: tirx.Expr) -> tirx.Expr:
+    """What integers in steps of ``scale`` are multiplied with: for y's units, or for real numbers where
+    ``activation`` wants those."""
+    return scale / y_scale if clamp_of(activation) else scale
 
 
 def limits(activation: str | None, out_dtype: str, y_scale: te.Tensor, y_zero: te.Tensor) -> te.Tensor:
@@ -58,9 +60,13 @@ def requantised(
     activation: str | None,
     y_scale: tirx.Expr | None,
     out_dtype: str,
+    added: tirx.Expr | None = None,
 ) -> tirx.Expr:
-    """The result from the 32-bit sum ``total``; ``y_scale`` where the activation is not a clamp."""
+    """The result from the 32-bit sum ``total``; ``y_scale`` where the activation is not a clamp. ``added``: a
+    residual in the units of the scaled sum, itself a product."""
     value = total.astype("float32") * scale
+    if added is not None:
+        value = _rounded(value) + _rounded(added)
     if y_scale is not None:
         value = activate(value, activation) / y_scale
 
@@ -73,6 +79,12 @@ def requantised(
         return (bits + shift).astype(out_dtype)
 
     return let(value, kept)
+
+
+def _rounded(product: tirx.Expr) -> tirx.Expr:
+    """A product that no compiler fuses with a sum: one instruction stands between them."""
+    lowest = tirx.const(_LOWEST, "float32")
+    return let(product, lambda v: tirx.Select(tirx.GT(v, lowest), v, lowest))
 
 
 def clamped(total: tirx.Expr, activation: str | None) -> tirx.Expr:

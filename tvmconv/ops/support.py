@@ -16,8 +16,6 @@ def check_supported(spec: Spec) -> None:
     if not isinstance(spec, ConvSpec):
         return  # the other kinds know the dtypes that they have
     if spec.dtype not in FLOATS:
-        if spec.transposed:
-            raise SpecError(f"dtype: {spec.dtype!r} in {spec}, expected a float type if transposed")
         if spec.out_dtype in FLOATS:
             raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected int32, int8 or uint8")
         _check_integer_epilogue(spec)
@@ -27,9 +25,6 @@ def check_supported(spec: Spec) -> None:
 
 
 def _check_integer_epilogue(spec: ConvSpec) -> None:
-    if spec.residual:
-        what = "none with integers: a sum of quantised arrays takes scales of its own"
-        raise SpecError(f"residual: True in {spec}, expected {what}")
     if spec.slopes:
         raise SpecError(f"activation: 'prelu' in {spec}, expected one without slopes with integers")
     if spec.activation and spec.out_dtype == "int32":

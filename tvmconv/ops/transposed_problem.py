@@ -128,11 +128,16 @@ class _AsConvolution:
         return self.w(*taps, *pair) if p.channels_last else self.w(*pair, *taps)
 
 
+def ordinary_weights(p: Problem, w: te.Tensor) -> Any:
+    """The user's weights of ``p``, transposed or not, read by the index of an ordinary convolution's."""
+    return _AsConvolution(p, w) if isinstance(p, TransposedProblem) else w
+
+
 class TransposedPacking(Packing):
     """``Packing`` from the weights of a transposed convolution; tap k stays tap k."""
 
     def pack(self, p: TransposedProblem, w: te.Tensor) -> te.Tensor:
-        return super().pack(p, _AsConvolution(p, w))
+        return super().pack(p, ordinary_weights(p, w))
 
     def pack_array(self, p: TransposedProblem, w: np.ndarray) -> np.ndarray:
         w = w.reshape(p.given_weight_shape)

@@ -50,9 +50,12 @@ def shifted(value: tirx.Expr, dtype: str) -> tirx.Expr:
     return value.astype(dtype) ^ tirx.const(128 if dtype == "uint8" else -128, dtype)
 
 
-def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor):
-    """A function of (n, g, i, spatial): word i of a padded place. ``zero``: x's zero point, shifted as x."""
-    reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
+def sources(
+    p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, reach: tuple[int, ...] | None = None
+):
+    """A function of (n, g, i, spatial): word i of a padded place. ``zero``: x's zero point, shifted as x.
+    ``reach``: how many positions of each dimension a copy has, if not those that outputs look at."""
+    reach = reach or tuple(reach_of(p, d) for d in range(len(p.spatial)))
     size = 1 if dot is None else dot.size
     kind = "int32" if dot is None else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)

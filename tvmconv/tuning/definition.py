@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import meta_schedule as ms
 
+from tvmconv.codegen import quantised
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops import conv, deform, integer, pool, transposed
 from tvmconv.ops.packing import Packing
@@ -36,16 +37,17 @@ def _function(spec: Spec) -> tirx.PrimFunc:
 
 
 def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
+    if spec.dtype in ("int8", "uint8"):
+        p, does = quantised.integer_problem_of(spec), quantised.quantised_of(spec)
+        if spec.transposed:
+            return integer.transposed_func(p, TransposedPacking(1), None, does, planes=False)
+        return integer.kernel_func(p, Packing(1), None, does)
     extras = {"bias": spec.bias, "residual": spec.residual, "activation": spec.activation,
               "out_dtype": spec.out_dtype}
     if spec.transposed:
         p = transposed_problem_of(spec)
         return transposed.kernel_func(p, TransposedPacking(1), **extras, planes=False)
-    p = problem_of(spec)
-    if spec.dtype in ("int8", "uint8"):
-        quantised = integer.Quantised(spec.weight_dtype, spec.out_dtype, spec.bias, spec.activation)
-        return integer.kernel_func(p, Packing(1), None, quantised)
-    return conv.kernel_func(p, Packing(1), **extras)
+    return conv.kernel_func(problem_of(spec), Packing(1), **extras)
 
 
 def workload_json(workload: ms.database.Workload) -> list[str]:
