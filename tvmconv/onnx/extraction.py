@@ -83,7 +83,7 @@ def _layer(model: Model, node: NodeProto, known: Mapping[str, Value], layout: st
     """The layer of a node. taken: ids of nodes that other layers have taken in; it is added to."""
     graph = model.graph
     if node.op_type in CONVOLUTIONS:
-        quantised = dequantised_layer(graph, node, known, layout)
+        quantised = dequantised_layer(graph, node, known, layout, taken)
         return quantised or conv_layer(graph, node, known, layout, taken)
     describe = {
         "ConvInteger": conv_integer_layer, "QLinearConv": qlinear_conv_layer, "DeformConv": deform_layer,

@@ -12,6 +12,7 @@ from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.graph import Graph, Value, node_name, value_of
 from tvmconv.onnx.layers import Layer, weights_in
+from tvmconv.onnx.transposed import transposed_spec
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -26,11 +27,13 @@ INTEGER_INPUTS = ("x", "w", "x_zero_point", "w_zero_point")
 
 
 def integer_spec(
-    node: NodeProto, x: Value, w: Value, *, bias: bool, out_dtype: str, activation: str | None = None,
-    layout: str = "NCHW",
+    node: NodeProto, x: Value, w: Value, *, bias: bool, out_dtype: str, residual: bool = False,
+    activation: str | None = None, layout: str = "NCHW",
 ) -> ConvSpec:  # fmt: skip
-    """The spec of a convolution node with 8-bit x and w. Raises SpecError, which names the node."""
-    spec = conv_spec(node, x.shape, w.shape, bias=bias, dtype=x.dtype, layout=layout)
+    """The spec of a convolution node, transposed or not, with 8-bit x and w. Raises SpecError, which names
+    the node."""
+    describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
+    spec = describe(node, x.shape, w.shape, bias=bias, dtype=x.dtype, residual=residual, layout=layout)
     try:
         return replace(spec, out_dtype=out_dtype, weight_dtype=w.dtype, activation=activation)
     except SpecError as error:
@@ -86,8 +89,8 @@ def weights_of(
     if "bias" in constants:
         found["bias"] = constants["bias"]
     scaled = spec.out_dtype in BYTES
-    kinds = {"x": spec.dtype, "w": spec.weight_dtype, "y": spec.out_dtype}
-    for array in "xwy" if scaled else "xw":
+    kinds = {"x": spec.dtype, "w": spec.weight_dtype, "r": spec.out_dtype, "y": spec.out_dtype}
+    for array in f"xw{'r' * spec.residual}y" if scaled else "xw":
         shape = spec.bias_shape if array == "w" else (1,)
         for part, dtype in (("scale", "float32"), ("zero_point", kinds[array])):
             name = f"{array}_{part}"
