@@ -50,6 +50,9 @@ def test_roofline_lies_between_what_was_measured():
     assert [roof.bandwidth(size) for size in (10, 1000, 4000, 16000, 10**9)] == [1e9, 1e9, 4e9, 1e9, 1e9]
     assert roof.bandwidth(2000) == pytest.approx(2e9)
     assert roof.seconds(1e6, 4000, "float16") == (1e-3, "compute")
+    other = roofline.Roofline({"float32": 2e9}, ((1000, 2e-6), (4000, 0.5e-6), (16000, 16e-6)), 1)
+    best = roof.best_with(other)
+    assert best.peak == {"float32": 2e9} and [s for _, s in best.copies] == [1e-6, 0.5e-6, 16e-6]
     seconds, what = roof.seconds(1e6, 1.6e7, "float32")
     assert (seconds, what) == (pytest.approx(1.6e-2), "memory")
     entry = {"flops": 2000, "bytes": 4000, "arguments": [{"dtype": "float32"}]}

@@ -165,8 +165,8 @@ def test_ended_between_the_last_trial_and_the_verdict(
         with pytest.raises(KeyboardInterrupt):
             tune(tmp_path, lambda point: 1e-4)
     made = len(records(tmp_path))
-    assert made >= 20 and read_index(folders.folder_of(tmp_path, NATIVE)) == {}
-    found, runner = tune(tmp_path, lambda point: 1e-4)
+    assert made >= 10 and read_index(folders.folder_of(tmp_path, NATIVE)) == {}
+    found, runner = tune(tmp_path, lambda point: 1e-4, trials=made)
     assert len(found) == 1 and len(runner.asked) < 10
 
 
@@ -332,6 +332,17 @@ def test_ctrl_c_ends_cleanly(tmp_path: Path) -> None:
     reader.join()
     assert "interrupted" in lines[-1] and "Traceback" not in "".join(lines)
     assert len(records(tmp_path)) >= 2
+
+
+def test_an_interrupt_waits_for_tvm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes while TVM calls back into Python ends the run as any other does."""
+    def interrupt(self: TuningSpace, choice: Choice) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return True
+
+    monkeypatch.setattr(TuningSpace, "fits", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path, lambda point: 1e-4)
 
 
 def test_errors_of_the_command(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvmconv.bench.clock import Clock, Flush, last_cache
@@ -40,6 +40,13 @@ class Roofline:
                 share = math.log(size / small) / math.log(large / small)
                 return (small / fast) ** (1 - share) * (large / slow) ** share
         raise AssertionError
+
+    def best_with(self, other: Roofline) -> Roofline:
+        """Of two measurements of one machine, for the same types and sizes, the better one in each."""
+        peak = {dtype: max(rate, other.peak[dtype]) for dtype, rate in self.peak.items()}
+        pairs = zip(self.copies, other.copies, strict=True)
+        copies = tuple((size, min(seconds, before)) for (size, seconds), (_, before) in pairs)
+        return replace(self, peak=peak, copies=copies)
 
     def seconds(self, flops: float, size: float, dtype: str) -> tuple[float, str]:
         """(the least time of a call, what sets it: "compute" or "memory")."""

@@ -212,8 +212,8 @@ def _specs(
 def _roofline(
     target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
 ) -> Roofline:
-    """What this machine can do at most, to show what a schedule makes of it. Measured once for a folder of
-    logs."""
+    """What this machine can do at most, to show what a schedule makes of it: the best of this run and of
+    earlier ones on the folder, for others' work only ever makes it less."""
     import os
 
     from tvmconv.bench import roofline
@@ -225,13 +225,14 @@ def _roofline(
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
     folders.prepare(folder, machine)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
-    kept, about = folder / "roofline.json", {"cpu": cpu_model(), "threads": count, "dtypes": sorted(dtypes)}
+    about = {"cpu": cpu_model(), "threads": count, "dtypes": sorted(dtypes), "sizes": roofline.sizes()}
+    kept = folder / "roofline.json"
     found = folders.read_json(kept)
-    if found.get("about") != about:
-        measured = roofline.measure(machine, dtypes, count)
-        found = {"about": about, "peak": dict(measured.peak), "copies": measured.copies}
-        folders.write_json(kept, found)
-    return roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count)
+    limits = roofline.measure(machine, dtypes, count)
+    if found.get("about") == about:
+        limits = limits.best_with(roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count))
+    folders.write_json(kept, {"about": about, "peak": dict(limits.peak), "copies": limits.copies})
+    return limits
 
 
 @contextmanager
@@ -243,7 +244,7 @@ def _watch(roof: Roofline | None) -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (BarColumn(), TextColumn("{task.fields[text]}", markup=False))
+    columns = (BarColumn(12), TextColumn("{task.fields[text]}", markup=False))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         row = bar.add_task("", total=None, text="starting")
 
@@ -256,15 +257,16 @@ def _watch(roof: Roofline | None) -> Any:
 def _text(status: Status, roof: Roofline | None) -> str:
     task = status.task
     best = task.best_seconds
-    parts = [f"{status.done}{'' if status.total is None else f'/{status.total}'} trials", str(task.spec)]
+    parts = [f"{status.done}{'' if status.total is None else f'/{status.total}'} trials"]
+    if status.left is not None:
+        parts.append(f"{status.left // 60:.0f}:{status.left % 60:02.0f} left")
     if best < float("inf"):
         gflops = task.spec.flops / best / 1e9
         parts.append(f"{best * 1e6:.1f} us (default {task.default_seconds * 1e6:.1f}), {gflops:.1f} GFLOP/s")
         if roof is not None:
             least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
             parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
-    if status.left is not None:
-        parts.append(f"{status.left // 60:.0f}:{status.left % 60:02.0f} left")
+    parts.append(str(task.spec))  # a narrow terminal cuts off what comes last
     if task.failures:
         parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
     return ", ".join(parts)

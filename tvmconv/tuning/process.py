@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from tvmconv.workers import program
 
@@ -46,20 +46,24 @@ class Process:
         """The answer to ``message``, both JSON values. Raises ProcessError; the next question then starts
         another process."""
         self.start()
+        process = self.process  # another thread may stop it meanwhile
         try:
-            self.process.stdin.write(json.dumps(message).encode() + b"\n")
-            self.process.stdin.flush()
-            return json.loads(self._line(time.monotonic() + timeout))
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+            process.stdin.flush()
+            return json.loads(self._line(process.stdout, time.monotonic() + timeout))
         except TimeoutError:
             self.stop()
             raise ProcessError(f"no answer within {timeout:.0f} s") from None
+        except ValueError:  # of its closed pipes, or of what is no JSON
+            self.stop()
+            raise ProcessError("the process was stopped, or answered what is no JSON") from None
         except (OSError, EOFError):
-            code = self.process.wait()
+            code = process.wait()
             self.stop()
             raise ProcessError(f"the process ended with {ended(code)}") from None
 
-    def _line(self, deadline: float) -> bytes:
-        output = self.process.stdout.fileno()
+    def _line(self, stdout: IO[bytes], deadline: float) -> bytes:
+        output = stdout.fileno()
         while b"\n" not in self._read:
             ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
@@ -73,12 +77,12 @@ class Process:
 
     def stop(self) -> None:
         """End the process and what it started."""
-        if self.process is None:
+        process, self.process = self.process, None
+        if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
-        self.process = None
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def ended(code: int) -> str:

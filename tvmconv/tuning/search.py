@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
+import threading
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +46,10 @@ class Search:
     seen: dict[tuple, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        with _interrupts_wait():
+            self._begin()
+
+    def _begin(self) -> None:
         _quiet()
         self.model = ms.cost_model.XGBModel(
             extractor=self.space.extractor(), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
@@ -80,12 +86,14 @@ class Search:
     def _learn(self, schedules: Sequence[Schedule], seconds: Sequence[float]) -> None:
         candidates = [ms.MeasureCandidate(sch, []) for sch in schedules]
         results = [ms.runner.RunnerResult([s], None) for s in seconds]
-        self.model.update(self.context, candidates, results)
+        with _interrupts_wait():
+            self.model.update(self.context, candidates, results)
 
     def propose(self, most: int) -> list[Candidate]:
         """The next points to measure, up to ``most``; none when the search finds no more. ``tell`` has to
         follow."""
-        found = self.context.generate_measure_candidates() or []
+        with _interrupts_wait():
+            found = self.context.generate_measure_candidates() or []
         self._pending = list(found)
         candidates = []
         for candidate in self._pending:
@@ -102,7 +110,8 @@ class Search:
         if self._pending:
             points = (freeze(self.space.choice_of(c.sch.trace)) for c in self._pending)
             results = [ms.runner.RunnerResult([self.seen.get(point, FAILED)], None) for point in points]
-            self.context.notify_runner_results(self._pending, results)
+            with _interrupts_wait():
+                self.context.notify_runner_results(self._pending, results)
             self._pending = []
         if candidates:
             self._learn([c.schedule for c in candidates], seconds)
@@ -122,6 +131,23 @@ def _without_tensor_intrinsics() -> Iterator[None]:
         yield
     finally:
         del sys.modules[name], parent.tensor_intrin
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C waits until TVM has returned: out of a function that TVM calls, it would come as a RuntimeError
+    without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+    if came:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _quiet() -> None:
