@@ -260,7 +260,7 @@ def test_engines_compute_the_layers(tmp_path):
     ("arguments", "says"),
     [
         (["--against", "numpy"], "--against numpy: expected some of torch"),
-        (["conv2d:1x8x8x4:o8:k3x3:NHWC:float32:prelu"], "neither prelu nor a shuffle"),
+        (["conv2d:1x8x8x4:o8:k3x3:NHWC:float32:prelu"], "neither prelu, a shuffle, nor integers"),
         (["conv2d:1x8x8"], "expected 4 dims"),
         (["--network", "mobilenet_v4"], "--network mobilenet_v4: expected some of mobilenet_v1"),
         (["--layout", "CHWN"], "--layout CHWN: expected NHWC"),

@@ -1,6 +1,8 @@
-"""Tuning over RPC: two emulated boards, one of whose servers is killed; keys and trackers that are not there.
+"""Tuning over RPC: two emulated boards, one of whose servers is killed; boards that hang; keys and trackers
+that are not there.
 
-The boards have TVM's runtime alone, neither its compiler nor another one; what they measure is thrown away.
+The emulated boards have TVM's runtime alone, neither its compiler nor another one; what they measure is
+thrown away.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ import pytest
 from cli_tools import tool
 
 import tvmconv
+from tvmconv.codegen import build_kernel
 from tvmconv.errors import TuningError
+from tvmconv.schedules.machines import native
+from tvmconv.specs import parse_spec
+from tvmconv.tuning import remote, runner
 from tvmconv.tuning import tracker as trackers
 
 LAYER = "conv2d:1x8x8x16:o16:k3x3:p1:g16:NHWC:float32"
@@ -122,6 +128,43 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
     checked = _on_board(tmp_path, "verify", made, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said, _ = checked.communicate(timeout=120)
     assert checked.returncode == 0, said.decode()
+
+
+def test_a_board_that_hangs_does_not_hold_up_the_others(
+    tracker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two servers on this machine; one stops answering, then the other one too."""
+    monkeypatch.setattr(remote, "_CONNECT", 10.0)
+    monkeypatch.setattr(remote, "_WITHOUT_BOARD", 15.0)
+    key, machine, logs = "hanging", native(), [tmp_path / "one", tmp_path / "two"]
+    serve = [sys.executable, "-m", "tvmconv", "board", "serve", "--tracker", tracker, "--key", key, "--port"]
+    boards = []
+    kernels = {
+        name: build_kernel(parse_spec(LAYER), machine, None, f"kernel_{name}")
+        for name in (runner.BASELINE, "a", "b", "c", "d")
+    }
+    try:
+        for log in logs:
+            with log.open("wb") as errors:
+                port = str(min(_free_port(), 65400))
+                boards.append(subprocess.Popen([*serve, port], stderr=errors, start_new_session=True))
+        _wait(lambda: trackers.boards(trackers.address(tracker))[key] == 2)
+        running = remote.RPCRunner(machine, tracker, key, threads=1)
+        (stuck,), (other,) = _servers(logs[0]), _servers(logs[1])
+        try:
+            os.killpg(stuck, signal.SIGSTOP)
+            measured = list(running.measure(kernels, ["a", "b", "c", "d"], runner.SEARCH))
+            assert len(measured) == 4 and not any(found.error for found in measured)
+            os.killpg(other, signal.SIGSTOP)
+            with pytest.raises(TuningError, match="no board for 15 s"):
+                list(running.measure(kernels, ["a"], runner.SEARCH))
+        finally:
+            running.stop()
+            for server in (stuck, other):
+                os.killpg(server, signal.SIGCONT)
+    finally:
+        for process in boards:
+            _end(process)
 
 
 def test_what_is_not_there_is_an_error_in_seconds(tracker: str) -> None:
