@@ -224,16 +224,13 @@ def test_results_halfway_go_to_even():
 OPERATORS = ("ConvInteger", "QLinearConv")
 
 
-def test_onnx_cases_in_memory():
+def test_onnx_cases():
     cases = onnx_cases.in_memory(*OPERATORS)
     assert len(cases) == 3
     for case in cases.values():
         onnx_cases.run_in_memory(case)
-
-
-@pytest.mark.parametrize("folder", [f for f, _ in onnx_cases.on_disk(*OPERATORS)], ids=lambda f: f.name)
-def test_onnx_case_on_disk(folder):
-    onnx_cases.run_on_disk(folder, OPERATORS)
+    for folder, _ in onnx_cases.on_disk(*OPERATORS):  # not every version of onnx has any
+        onnx_cases.run_on_disk(folder, OPERATORS)
 
 
 @pytest.mark.parametrize("group, channels, out", [(1, 16, 8), (4, 8, 12), (8, 8, 8)])
