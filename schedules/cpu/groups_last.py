@@ -17,6 +17,7 @@ from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    across_groups,
     border_tiles,
     evenly,
     peel_at,
@@ -44,7 +45,7 @@ _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip
 
 
 def fits(p: Problem, machine: Machine) -> bool:
-    return p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)
+    return across_groups(p, machine)
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:

@@ -8,7 +8,8 @@ from tvmconv.lower.dots import DOTS, Dot
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.transposed_problem import TransposedProblem
 from tvmconv.ops.words import in_words, shifts
-from tvmconv.schedules.cpu import direct_last, groups_last, phases, planes, transposed, words_last
+from tvmconv.schedules.cpu import direct_last, groups_last, phases, planes, words_last
+from tvmconv.schedules.cpu.tiles import across_groups
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 
@@ -48,6 +49,6 @@ def _rivals(problem: Problem, machine: Machine) -> tuple[Problem, Dot | None, li
 def _transposed_dot(p: TransposedProblem, machine: Machine) -> Dot | None:
     """One whose factors are less their zero points: which taps meet an output differs from phase to phase,
     and so would what zero points add. None where a vector holds several groups, whose words lie apart."""
-    if p.in_group == 1 or transposed.across_groups(p, machine):
+    if p.in_group == 1 or across_groups(p, machine):
         return None
     return next((DOTS[name] for name in machine.int8_dots if not shifts(DOTS[name])), None)

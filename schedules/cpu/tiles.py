@@ -6,10 +6,16 @@ from tvm.s_tir import Schedule
 
 from tvmconv.lower.loops import PARALLEL, PEEL
 from tvmconv.ops.problem import Problem
+from tvmconv.schedules.machines import Machine
 
 # Below this many multiply-adds waking the other threads costs more than they save.
 PARALLEL_MACS = 40_000
 FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
+
+
+def across_groups(p: Problem, machine: Machine) -> bool:
+    """Whether a vector of channels last holds those of several groups."""
+    return p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)
 
 
 def evenly(extent: int, most: int) -> int:

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile, widen
+from tvmconv.schedules.cpu.tiles import across_groups, peel_at, peel_tail, run_parallel, vector_tile, widen
 from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require_block, require_registers, require_within, settled
@@ -59,11 +59,6 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     return Plan(STRATEGY, TransposedPacking(block, across),
                 lambda sch: schedule(sch, p, lanes, width, block, across), point)
-
-
-def across_groups(p: TransposedProblem, machine: Machine) -> bool:
-    """Whether a vector holds channels of several groups."""
-    return p.channels_last and p.groups > 1 and 2 * p.out_group <= machine.lanes(p.acc_bytes)
 
 
 def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:
