@@ -11,6 +11,7 @@
 #define TCV_TASKS_PER_THREAD 4             /* so that a thread which wakes late costs little */
 #define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
 #define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
+#define TCV_STEAL_NS 2000                  /* how long a thread may leave its last task before others take it */
 #define TCV_KNOWN 64                       /* kernels whose time is remembered; a power of two */
 
 /* Tasks first to last - 1 that nobody has claimed yet, as last << 32 | first. */
@@ -74,21 +75,39 @@ static int tcv_claim(tcv_share *share, int own) {
   return -1;
 }
 
+/* Give a thread the time to take the last task of its share itself. The task's data is in that thread's cache; a
+ * thief has it in its own afterwards, which makes that thread late the next time, and a theft likely again. */
+static void tcv_leave_to_owner(tcv_share *share) {
+  uint64_t seen = tcv_load(&share->left);
+  if ((uint32_t)(seen >> 32) - (uint32_t)seen != 1) return;
+  for (int64_t end = tcv_now() + TCV_STEAL_NS; tcv_load(&share->left) == seen && tcv_now() < end;) tcv_pause();
+}
+
+/* Count tasks as done: several at once, for each time it costs the other threads a cache miss. */
+static void tcv_finish(int tasks) {
+  if (tasks && tcv_add(&tcv_pool.pending, -tasks) == tasks && tcv_load(&tcv_pool.caller_sleeps))
+    tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
+}
+
 /* Claim and run tasks while there are any, those of one's own share first; how many it were. */
 static int tcv_run_tasks(int self) {
-  int ran = 0, shares = tcv_load(&tcv_pool.shares);
+  int ran = 0, uncounted = 0, shares = tcv_load(&tcv_pool.shares);
   for (int turn = 0; turn < shares;) {
-    int ok = 0, from = (self + turn) % shares, task = tcv_claim(&tcv_pool.share[from], from == self);
+    int ok = 0, task, from = (self + turn) % shares;
+    if (from != self) {
+      tcv_finish(uncounted), uncounted = 0;
+      tcv_leave_to_owner(&tcv_pool.share[from]);
+    }
+    task = tcv_claim(&tcv_pool.share[from], from == self);
     if (task < 0) {
       ++turn;
       continue;
     }
     if (tcv_pool.task(task, &tcv_pool.env, tcv_pool.data) && tcv_swap_if(&tcv_pool.failed, &ok, 1))
       memcpy(tcv_pool.error, tcv_error, TCV_TEXT);    /* the error text is this thread's own */
-    if (tcv_add(&tcv_pool.pending, -1) == 1 && tcv_load(&tcv_pool.caller_sleeps))
-      tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
-    ++ran;
+    ++ran, ++uncounted;
   }
+  tcv_finish(uncounted);
   return ran;
 }
 
