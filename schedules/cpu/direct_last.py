@@ -39,6 +39,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "direct_last"
 _WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
 _FEW = 8  # input channels; LLVM writes a loop of fewer out, loads too much ahead and spills
+_TASKS = 8  # to share out evenly: as many as the thread pool makes of a loop for two threads
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -93,21 +94,30 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes = machine.lanes(p.acc_bytes)
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
-    # AVX-512 broadcasts an operand from memory; elsewhere that takes a register.
-    registers = machine.vector_registers - (machine.vector_bits < 512)
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
-        # A register for the weights of each vector; with several taps, room for what is loaded ahead.
-        sums = registers - vectors if p.taps == 1 else registers * 5 // 8
+        # A register for the weights of each vector, and one for the input that meets them, which AVX-512 takes
+        # from memory if it is only one; with several taps, room for what is loaded ahead.
+        narrow = machine.vector_bits < 512
+        sums = machine.vector_registers - vectors - (narrow or vectors > 1)
+        if p.taps > 1:
+            sums = (machine.vector_registers - narrow) * 5 // 8
         for pixels in range(1, min(width, sums // vectors, _kept(p, machine)) + 1):
             tiles, blocks = -(-width // pixels), -(-have // vectors)
             filled = width / (tiles * pixels) * have / (blocks * vectors)
             per_load = pixels * vectors / (pixels + vectors)
             hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
             score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
+            if len(p.spatial) == 1:
+                score *= balance(p.batch * p.groups * tiles * blocks)
             if score > best_score * 1.001:
                 best, best_score = (pixels, vectors), score
     return best
+
+
+def balance(pieces: int) -> float:
+    """The part of their time that threads work, where tasks of whole pieces are shared out among them."""
+    return pieces / (-(-pieces // _TASKS) * _TASKS)
 
 
 def _kept(p: Problem, machine: Machine) -> int:
