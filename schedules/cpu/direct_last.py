@@ -16,6 +16,7 @@ from tvm.s_tir import Schedule
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
     peel_borders,
     peel_strips,
     peel_tail,
@@ -39,7 +40,8 @@ from tvmconv.schedules.plan import (
 STRATEGY = "direct_last"
 _WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
 _FEW = 8  # input channels; LLVM writes a loop of fewer out, loads too much ahead and spills
-_TASKS = 8  # to share out evenly: as many as the thread pool makes of a loop for two threads
+_LINE = 64  # bytes of a cache line
+_STRIPS = (0, 1, 2, 4, 8, 16)
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -58,7 +60,7 @@ def space(p: Problem, machine: Machine) -> Space:
     return {
         "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
         "block": sorted({min(v * lanes, p.out_group) for v in vectors}),
-        "strip": [0, 1, 2, 4, 8, 16] if p.taps == 1 and not rows else [0],
+        "strip": list(_STRIPS) if p.taps == 1 and not rows else [0],
         "order": list(_ORDERS) if rows else [default["order"]],
         "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
         "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
@@ -71,7 +73,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     input channels written out. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
-    default = {"width": width, "block": min(vectors * lanes, p.out_group), "strip": 0, "order": _ORDERS[1],
+    default = {"width": width, "block": min(vectors * lanes, p.out_group),
+               "strip": _strip(p, width, vectors * lanes), "order": _ORDERS[1],
                "taps": int(p.kernel[-1] * width * vectors <= _WRITTEN_OUT * machine.vector_registers),
                "deep": 1}
     point = settled(point, default)
@@ -115,9 +118,19 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     return best
 
 
+def _strip(p: Problem, width: int, block: int) -> int:
+    """Tiles of pixels that meet one block of weights before the next does. If that is all of a row, threads
+    share the work out by blocks; where blocks end amid cache lines of y, they would contend for those."""
+    contended = p.groups * p.out_group * p.acc_bytes % _LINE and block < p.out_group
+    if p.taps > 1 or len(p.spatial) > 1 or not contended:
+        return 0
+    tiles = -(-p.out_spatial[-1] // width)
+    return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
+
+
 def balance(pieces: int) -> float:
     """The part of their time that threads work, where tasks of whole pieces are shared out among them."""
-    return pieces / (-(-pieces // _TASKS) * _TASKS)
+    return pieces / (-(-pieces // FEWEST_TASKS) * FEWEST_TASKS)
 
 
 def _kept(p: Problem, machine: Machine) -> int:
