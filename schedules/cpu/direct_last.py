@@ -99,8 +99,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     width = p.out_spatial[-1]
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
-        # A register for the weights of each vector, and one for the input that meets them, which AVX-512 takes
-        # from memory if it is only one; with several taps, room for what is loaded ahead.
+        # A register for the weights of each vector, and one for the input that meets them (AVX-512 takes it
+        # from memory where there is one); with several taps, room for what is loaded ahead.
         narrow = machine.vector_bits < 512
         sums = machine.vector_registers - vectors - (narrow or vectors > 1)
         if p.taps > 1:
