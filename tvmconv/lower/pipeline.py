@@ -34,7 +34,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.UnrollLoop(),
-        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), t.CommonSubexprElim(),
+        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(),
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
         KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
