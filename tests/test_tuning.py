@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -74,12 +75,16 @@ class FakeRunner:
 class FakeBuilder:
     """Gives kernels that say their points and hold no code."""
 
+    def __init__(self) -> None:
+        self.count = itertools.count()
+
     def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel]:
         y = Param("y", spec.output_shape, spec.dtype)
         return [
-            Kernel("k", str(spec), b"", (), (), (), y, {"strategy": c.strategy, "point": c.point})
+            Kernel(f"k{next(self.count)}", str(spec), b"", (), (), (), y,
+                   {"strategy": c.strategy, "point": c.point})
             for c in choices
-        ]
+        ]  # fmt: skip
 
     def stop(self) -> None:
         pass

@@ -137,8 +137,8 @@ def _offline(
     specs: dict[Spec, int], target: str, log: Path | None, folder: Path, trials: int | None, seed: int,
     space: str, as_json: bool,
 ) -> None:  # fmt: skip
+    from tvmconv.tuning.builder import BATCH
     from tvmconv.tuning.offline import offline_round
-    from tvmconv.tuning.search import BATCH
 
     made = offline_round(specs, target, log, folder, trials or BATCH, seed, space)
     if as_json:

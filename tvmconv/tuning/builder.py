@@ -17,6 +17,7 @@ from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec
 from tvmconv.tuning.process import Process, ProcessError, answer_lines
 
+BATCH = 16  # points that a search proposes, to be built and measured together
 _SECONDS = 60.0  # more than any kernel takes to compile
 
 

@@ -24,11 +24,10 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.schedules.plan import META, Choice
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
-from tvmconv.tuning.builder import Builder
+from tvmconv.tuning.builder import BATCH, Builder
 from tvmconv.tuning.database import FAILED
 from tvmconv.tuning.gpu import check_one
 from tvmconv.tuning.runner import Measured
-from tvmconv.tuning.search import BATCH
 from tvmconv.tuning.task import MARGIN, Place, Task
 from tvmconv.tuning.tuner import SPACES
 

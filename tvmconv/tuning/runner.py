@@ -77,6 +77,7 @@ class LocalRunner:
         self.cpu, self.threads = cpu_model(), threads
         self.cpus = available[:threads]
         self.process = Process("tvmconv.tuning.measure", {"TVMCONV_NUM_THREADS": str(threads)})
+        self.linked: Linked | None = None  # the last library
         self._start()
 
     def _start(self) -> None:
@@ -87,11 +88,16 @@ class LocalRunner:
     def measure(
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
     ) -> Iterator[Measured]:
-        """See ``Runner``."""
-        def measure_all(path: Path) -> Iterator[Measured]:
-            return (self._ask(path, name, effort) for name in names)
-
-        return on_library(kernels, self.machine, names, measure_all)
+        """See ``Runner``. A library that has all ``kernels`` is not linked again."""
+        if self.linked is None or not self.linked.has(kernels):
+            self._unlink()
+            try:
+                self.linked = Linked(kernels, self.machine)
+            except ArtifactError as error:
+                yield from (Measured(error=f"linking: {error}") for _ in names)
+                return
+        for name in names:
+            yield self._ask(self.linked.path, name, effort)
 
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
@@ -107,6 +113,30 @@ class LocalRunner:
     def stop(self) -> None:
         """End the process."""
         self.process.stop()
+        self._unlink()
+
+    def _unlink(self) -> None:
+        linked, self.linked = self.linked, None
+        if linked is not None:
+            linked.folder.cleanup()
+
+
+class Linked:
+    """A library of candidates in a folder of its own. Raises ArtifactError."""
+
+    def __init__(self, kernels: Mapping[str, Kernel], machine: Machine) -> None:
+        self.kernels = dict(kernels)
+        self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
+        self.path = Path(self.folder.name, "candidates.so")
+        try:
+            Library(self.kernels, machine, prefix="candidates").export(self.path, header=False)
+        except BaseException:
+            self.folder.cleanup()
+            raise
+
+    def has(self, kernels: Mapping[str, Kernel]) -> bool:
+        """Whether it has these, by their names."""
+        return all(self.kernels.get(name) is kernel for name, kernel in kernels.items())
 
 
 def check_here(machine: Machine) -> None:

@@ -17,11 +17,11 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
 
 from tvmconv.schedules.plan import Choice
+from tvmconv.tuning.builder import BATCH
 from tvmconv.tuning.database import FAILED, Database
 from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.space import TuningSpace, freeze
 
-BATCH = 16
 _WARMUP = 12  # measured points before the model's word counts
 _POPULATION = 48
 _MOST_TRIALS = 1 << 20

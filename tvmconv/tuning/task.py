@@ -145,14 +145,15 @@ class Task:
     def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
         """Results in the order of ``choices``, timed in turns with the default."""
         built = self._build(choices)
-        kernels = {f"c{i}": kernel for i, kernel in enumerate(built) if isinstance(kernel, Kernel)}
-        if not kernels:
+        names = list(dict.fromkeys(_name(kernel) for kernel in built if isinstance(kernel, Kernel)))
+        if not names:
             return [Measured(error=str(wrong)) for wrong in built]
-        results = self.place.runner.measure({BASELINE: self.default, **kernels}, list(kernels), effort)
-        found = dict(zip(kernels, results, strict=True))
+        # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
+        kernels = {_name(kernel): kernel for kernel in self._kernels.values()}
+        results = self.place.runner.measure({BASELINE: self.default, **kernels}, names, effort)
+        found = dict(zip(names, results, strict=True))
         return [
-            found[f"c{i}"] if isinstance(kernel, Kernel) else Measured(error=kernel)
-            for i, kernel in enumerate(built)
+            found[_name(kernel)] if isinstance(kernel, Kernel) else Measured(error=kernel) for kernel in built
         ]
 
     def _build(self, choices: list[Choice]) -> list[Kernel | str]:
@@ -210,3 +211,8 @@ class Task:
         if self.default is None:
             first = self.failures[0] if self.failures else "no candidate"
             raise TuningError(f"{self.spec}: nothing could be measured: {first}")
+
+
+def _name(kernel: Kernel) -> str:
+    """Of its function in a library, where it keeps the name."""
+    return f"c_{kernel.symbol}"

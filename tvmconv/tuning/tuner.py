@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tvmconv.errors import TuningError
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -14,12 +15,13 @@ from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.schedules.plan import META
 from tvmconv.specs import Spec
 from tvmconv.tuning import folder as folders
-from tvmconv.tuning.builder import Builder
+from tvmconv.tuning.builder import BATCH, Builder
 from tvmconv.tuning.entries import Entry
 from tvmconv.tuning.gpu import GpuRunner
 from tvmconv.tuning.runner import LocalRunner, Runner
-from tvmconv.tuning.search import BATCH
-from tvmconv.tuning.task import Place, Task
+
+if TYPE_CHECKING:
+    from tvmconv.tuning.task import Place, Task
 
 SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own
 _STALE = 3  # batches in a row without a new point: the space is used up
@@ -80,8 +82,10 @@ def run(
     folders.prepare(folder, machine)
     runner = runner or runner_here(machine, options.threads)
     builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
-    place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
     try:
+        from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder's processes do meanwhile
+
+        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
         tasks = [
             Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
             for spec, weight in specs.items()
