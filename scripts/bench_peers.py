@@ -47,8 +47,10 @@ What is aimed at (tvmconv/bench/goals.py)
 The last lines count them; "attained" is the geometric mean of ratio over goal, "lowest" a ratio.
 
 Use a quiet machine: engines whose threads wait for one another collapse when another process takes a core.
-A sample in which a thread was preempted is taken again, twice at most, and then does not count. A number
-marked ! had fewer than three samples left, so all were counted: believe neither it nor the means below it.
+A sample in which a thread was preempted is taken again, twice at most, and then does not count; nor does a
+round before or after which multiply-adds reach less than 80% of their peak, for then others' work shares our
+cores. A number marked ! had fewer than three samples left, so all were counted: believe neither it nor the
+means below it.
 
 Exit status: 0; 1 if an engine computed something wrong or died; 2 for a usage error.
 """

@@ -256,6 +256,30 @@ def test_engines_compute_the_layers(tmp_path):
     assert held[LAYERS[0]] == set(ENGINES)
 
 
+def test_rounds_on_shared_cores_do_not_count():
+    """Where multiply-adds fall far below their peak, the rounds beside that are left out for everybody."""
+    halved = iter([False, False, True, True, False, False, False, False])
+    state = {"slow": False, "rounds": 0}
+
+    class Engine:
+        def __init__(self, us):
+            self.us = us
+
+        def ask(self, what, *_):
+            if what == "layer":
+                return {"way": "", "error": 0.0, "failed": ""}
+            if what == "sample":
+                return {"seconds": self.us * (1 + state["slow"]) * 1e-6, "disturbed": False}
+            state["slow"], state["rounds"] = next(halved), state["rounds"] + 1
+            return [{"rate": 1e12 / (1 + state["slow"]), "disturbed": False}] * 2
+
+    session = Session(["ours", "torch"], 2, [0, 1], {"probes": ""}, 4)
+    session.workers = {"ours": Engine(2.0), "torch": Engine(3.0)}
+    row = session.time(parse_spec(LAYERS[0]), "")
+    assert row.us == {"ours": 2.0, "torch": 3.0}
+    assert row.detail["torch"]["samples"] == 7 and row.detail["torch"]["clean_samples"] == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -5,17 +5,23 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from tvmconv.bench.clock import statistic
+from tvmconv.bench.clock import TRIES, statistic
 from tvmconv.bench.limits import doubtful, fastest, probe_names
 from tvmconv.bench.models import example
 from tvmconv.bench.ratios import OURS, Row
 from tvmconv.bench.worker import EngineError, Worker
 from tvmconv.specs import Spec
 
+_WHOLE = 0.8  # of the peak of multiply-adds: with less, others' work shares our cores
+
 
 class Session:
     """A worker an engine while the context lasts. ``options``: see ``worker.Bench`` and the engines; with
-    ``probes``, each layer's limits are sampled in turns with it."""
+    ``probes``, each layer's limits are sampled in turns with it.
+
+    Two CPUs of a virtual machine may come to share a core, or one a neighbour's, for seconds on end, and
+    everybody takes twice as long: a round of which the peak of multiply-adds, before or after it, says so
+    counts as disturbed for all engines, and another is made."""
 
     def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
         self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
@@ -58,24 +64,37 @@ class Session:
         samples: dict[str, list[dict]] = {name: [] for name in held}
         probes = probe_names(spec) if "probes" in self.options and OURS in held else {}
         limits: dict[str, list[dict]] = {name: [] for name in probes}
-        for turn in range(self.rounds):
-            log(f"{step} {spec} round {turn + 1}/{self.rounds}", over=True)
+        shared = self._probe(probes, limits)
+        turn = counted = 0
+        while counted < self.rounds and turn < TRIES * self.rounds:
+            log(f"{step} {spec} round {counted + 1}/{self.rounds}", over=True)
             order = list(held)
             shift = turn % max(len(order), 1)
-            for name in order[shift:] + order[:shift]:
-                samples[name].append(self.workers[name].ask("sample"))
-            if probes:
-                said = self.workers[OURS].ask("limits", list(probes.values()))
-                for name, sample in zip(probes, said, strict=True):
-                    limits[name].append(sample)
+            taken = {name: self.workers[name].ask("sample") for name in order[shift:] + order[:shift]}
+            before, shared = shared, self._probe(probes, limits)
+            for name, sample in taken.items():
+                disturbed = sample["disturbed"] or before or shared
+                samples[name].append({**sample, "disturbed": disturbed})
+            turn, counted = turn + 1, counted + (not (before or shared))
         for name, taken in samples.items():
             held[name] |= statistic(taken)
         if OURS in held:
             held[OURS]["limits_doubtful"] = doubtful(limits)
         row = Row(spec, {name: said["us"] for name, said in held.items()}, held, fastest(limits))
-        if "fma" in probes:
-            self.peaks[probes["fma"]] = max(self.peaks.get(probes["fma"], 0.0), row.limits["fma"])
         return self.at_peak(row)
+
+    def _probe(self, probes: dict[str, str], limits: dict[str, list[dict]]) -> bool:
+        """Sample a layer's limits; whether multiply-adds were far from the highest peak so far."""
+        if not probes:
+            return False
+        said = self.workers[OURS].ask("limits", list(probes.values()))
+        for name, sample in zip(probes, said, strict=True):
+            limits[name].append(sample)
+        if "fma" not in probes:
+            return False
+        rate = limits["fma"][-1]["rate"]
+        peak = self.peaks[probes["fma"]] = max(self.peaks.get(probes["fma"], 0.0), rate)
+        return rate < _WHOLE * peak
 
     def at_peak(self, row: Row) -> Row:
         """``row`` with the highest peak of multiply-adds that was seen beside any layer so far."""
