@@ -30,7 +30,8 @@ class Machine:
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
     core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``: associativity.
     ``part``: of Arm's own CPUs, the number that tells them apart where their features do not.
-    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``.
+    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``. ``base``: the target that this one differs from for
+    8-bit integers alone, so that tuned records for its floats are good here.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Machine:
     part: int = 0
     int8_dots: tuple[str, ...] = ()
     l1_ways: int = 8
+    base: str = ""
 
     @property
     def memory_operands(self) -> bool:
@@ -92,7 +94,7 @@ _PRESETS = {
         _x86("x86-64-v3", 256, 16, _V3, 512 * K),
         _x86("x86-64-v4", 512, 32, _V4, 1024 * K),
         replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
-                cpu="x86-64-v4", features=("avx512vnni",)),
+                cpu="x86-64-v4", features=("avx512vnni",), base="x86-64-v4"),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
         _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
@@ -174,12 +176,11 @@ def near(name: object, known: list[str]) -> str:
 
 
 def native() -> Machine:
-    """The best preset that this CPU runs, of those that are good for every type."""
+    """The best preset that this CPU runs."""
     from tvmconv.runtime.cpu import host_arch, host_features, host_part
 
     arch, features, part = host_arch(), host_features(), host_part()
-    general = [m for m in _PRESETS.values() if m.arch == arch and (not m.features or arch == "riscv64")]
-    able = [m for m in general if features.issuperset(m.requires)]
+    able = [m for m in _PRESETS.values() if m.arch == arch and features.issuperset(m.requires)]
     if not able:
         have = ", ".join(_PRESETS)
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")

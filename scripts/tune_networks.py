@@ -64,7 +64,7 @@ def ship(folder: Path, into: Path, machine: Machine) -> str:
 def main() -> int:
     """Tune what is lacking, step by step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--target", default="native", help="one of 'tvmconv targets' that this CPU runs")
+    parser.add_argument("--target", default="native", help="default: the one for this CPU, or its base")
     parser.add_argument("--trials", type=int, default=96, help="schedules to measure a layer, on the average")
     parser.add_argument("--threads", type=int, help="that kernels run with (default: the CPU affinity)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
@@ -75,6 +75,8 @@ def main() -> int:
     parser.add_argument("--replay", action="store_true", help="measure the best few of each layer again")
     args = parser.parse_args()
     machine = resolve(args.target)
+    if args.target == "native" and machine.base:
+        machine = resolve(machine.base)  # whose records for floats serve both
     folder, into = (folders.folder_of(root, machine) for root in (args.log, args.ship))
     numbers = range(1, len(STEPS) + 1)
     wanted = numbers if args.steps is None else [int(n) for n in args.steps.split(",")]

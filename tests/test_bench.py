@@ -33,13 +33,13 @@ def test_probes_do_what_they_count():
     np.testing.assert_array_equal(y, np.full_like(y, 2))  # the fixed point of a / 2 + 1
     assert entries["fma_float32"]["flops"] == 2 * y.size * probes.STEPS
     words = module["fma_int32"].bind()(np.array([1 << 16, 0], np.int32))
-    # The low half times 0 and the high one times 1 are added, each step.
-    start = (1 << 16) + np.arange(len(words[0])) // native().lanes()
-    value = start.astype(np.int64)
+    # One element, that above the low half, times 1 and the others times 0 are added, each step.
+    dot, start = probes.dot_of(native()), (1 << 16) + np.arange(len(words[0])) // native().lanes()
+    value = start.astype(np.uint32)
     for _ in range(probes.STEPS):
-        value = (value + (value >> 16).astype(np.int16)) & 0xFFFFFFFF
-    np.testing.assert_array_equal(words[0].astype(np.int64) & 0xFFFFFFFF, value)
-    assert entries["fma_int32"]["flops"] == 4 * words.size * probes.STEPS
+        value += value.view(dot.x).reshape(-1, dot.size)[:, dot.size // 2].astype(np.uint32)
+    np.testing.assert_array_equal(words[0].view(np.uint32), value)
+    assert entries["fma_int32"]["flops"] == 2 * dot.size * words.size * probes.STEPS
     x = np.random.default_rng(0).random(copy._function.arguments[0].shape, np.float32)
     np.testing.assert_array_equal(copy(x), x)
     assert 2 * x.nbytes == 16384

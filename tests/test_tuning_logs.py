@@ -16,11 +16,12 @@ from cli_tools import tool
 import tvmconv
 from tvmconv import codegen
 from tvmconv.errors import TuningError
-from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import parse_spec
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning.entries import Entry, read_index, write_entry
+from tvmconv.tuning.lookup import Logs
 from tvmconv.tuning.twins import twins
 from tvmconv.tuning.upkeep import merge, prune
 from tvmconv.verify import verify
@@ -30,22 +31,24 @@ PW = "conv2d:1x9x9x16:o24:k1x1:NHWC:float32"
 NATIVE = resolve("native")
 
 
-def choice_of(descriptor: str) -> Choice:
+def choice_of(descriptor: str, machine: Machine = NATIVE) -> Choice:
     """A point that is not the default one."""
-    made = codegen.scheduled(parse_spec(descriptor), NATIVE).schedule
+    made = codegen.scheduled(parse_spec(descriptor), machine).schedule
     return Choice(made["strategy"], {**made["point"], "width": 2})
 
 
-def log_of(root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None = None) -> Path:
+def log_of(
+    root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None = None, machine: Machine = NATIVE
+) -> Path:
     """A folder with one record for each call, as the tuner writes them."""
     from tvmconv.tuning.database import Database
     from tvmconv.tuning.space import TuningSpace
 
-    spec, folder = parse_spec(descriptor), folders.folder_of(root, NATIVE)
-    folders.prepare(folder, NATIVE)
-    choice = choice or choice_of(descriptor)
-    space = TuningSpace(spec, NATIVE)
-    name = Database(folder, space, 1).commit(space.schedule(choice_of(descriptor)), [1e-5 / gain])
+    spec, folder = parse_spec(descriptor), folders.folder_of(root, machine)
+    folders.prepare(folder, machine)
+    choice = choice or choice_of(descriptor, machine)
+    space = TuningSpace(spec, machine)
+    name = Database(folder, space, 1).commit(space.schedule(choice_of(descriptor, machine)), [1e-5 / gain])
     facts = (choice.strategy, choice.point, 1e-5 / gain, 1e-5, 8, 1, "some CPU", folders.tvm_version())
     write_entry(folder, descriptor, Entry(*facts, folders.today(), name))
     return folder
@@ -106,6 +109,31 @@ def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_pa
     log_of(home, DW)
     said = tool("compile", full, "-v", "-o", tmp_path / "f.so").stdout
     assert f"tuned, groups_last, {read_index(folder)[DW].record}, the record of {DW}\n" in said
+
+
+def test_a_targets_base_serves_its_floats(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """x86-64-v4-vnni is x86-64-v4 but for 8-bit integers: its own records, where it has any, come first."""
+    base, machine = resolve("x86-64-v4"), resolve("x86-64-v4-vnni")
+    monkeypatch.setattr(folders, "shipped_root", lambda: tmp_path / "none")
+    whole = DW.replace("float32", "int8")
+
+    def known(descriptor: str, of: Machine, given: Path | None = None) -> list[int]:
+        found = Logs(of, given).known(parse_spec(descriptor))
+        return [entry.choice.point["width"] for _, _, entry in found]
+
+    for descriptor in (DW, whole):
+        log_of(home, descriptor, choice=Choice("groups_last", {"width": 3}), machine=base)
+    assert (known(DW, machine), known(whole, machine)) == ([3], [])
+    assert (known(DW, base), known(whole, base)) == ([3], [3])
+    log_of(home, DW, choice=Choice("groups_last", {"width": 5}), machine=machine)
+    assert (known(DW, machine), known(DW, base)) == ([5, 3], [3])
+    assert known(DW, machine, home) == [5, 3]
+    assert known(DW, machine, folders.folder_of(home, base)) == [3]
+    assert known(DW, machine, folders.folder_of(home, machine)) == [5]
+    with pytest.raises(TuningError, match="is of target x86-64-v4-vnni, expected x86-64-v4"):
+        Logs(base, folders.folder_of(home, machine))
 
 
 @pytest.mark.parametrize(

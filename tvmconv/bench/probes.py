@@ -19,9 +19,9 @@ _CHUNK = 64  # bytes; a task copies whole cache lines
 
 
 def library(machine: Machine, dtypes: Sequence[str], sizes: Sequence[int]) -> Library:
-    """Functions ``fma_<dtype>`` (a type that sums have: float32, float64, or int32 for products of 8-bit
-    pairs), whose entry states its ``flops``, and ``copy_<bytes>`` from one array to another of ``bytes / 2``.
-    """
+    """Functions ``fma_<dtype>`` (a type that sums have: float32, float64, or int32 for dot products of 8-bit
+    integers), whose entry states its ``flops``, and ``copy_<bytes>`` from one array to another of
+    ``bytes / 2``."""
     kernels = {f"fma_{dtype}": _fma(machine, dtype) for dtype in dtypes}
     return Library(kernels | {f"copy_{size}": _copy(machine, size) for size in sizes}, machine)
 
@@ -30,8 +30,8 @@ def _fma(machine: Machine, dtype: str) -> Kernel:
     lanes = machine.lanes(ITEMSIZE[dtype])
     # As many sums as cover the latency, and no more than fit beside the two factors.
     vectors = min(machine.fma_latency * machine.fma_ports + 2, machine.vector_registers - 4)
-    func = _fma_func(dtype, lanes, vectors)
-    products = 2 if dtype == "int32" else 1
+    func = _fma_func(_multiply_add(machine, dtype), dtype, lanes, vectors)
+    products = dot_of(machine).size if dtype == "int32" else 1
     flops = 2 * products * lanes * vectors * STEPS * TASKS
     x, y = Param("x", (2,), dtype), Param("y", (TASKS, vectors * lanes), dtype)
     return _kernel(machine, f"fma_{dtype}", func, x, y, flops)
@@ -52,17 +52,24 @@ def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: i
     return Kernel(symbol, name, code, (x,), (), (), y, {"source": "default"}, flops)
 
 
-def _multiply_add(dtype: str) -> Callable:
+def dot_of(machine: Machine) -> Any:
+    """The dot product of 8-bit integers that does most at a time."""
     from tvmconv.lower.dots import DOTS
 
-    pairs = DOTS["pmaddwd"]
-    return (lambda a, b, c: a + pairs.of(a, b)) if dtype == "int32" else (lambda a, b, c: a * b + c)
+    return max((DOTS[name] for name in (*machine.int8_dots, "pmaddwd")), key=lambda dot: dot.size)
 
 
-def _fma_func(dtype: str, lanes: int, vectors: int) -> Any:
+def _multiply_add(machine: Machine, dtype: str) -> Callable:
+    if dtype != "int32":
+        return lambda a, b, c: a * b + c
+    dot = dot_of(machine)
+    return lambda a, b, c: a + dot.of(a, b)
+
+
+def _fma_func(step: Callable, dtype: str, lanes: int, vectors: int) -> Any:
     from tvm.script import tirx as T
 
-    step, tasks, steps = _multiply_add(dtype), TASKS, STEPS
+    tasks, steps = TASKS, STEPS
 
     @T.prim_func(s_tir=True)
     def fma(x: T.Buffer((2,), dtype), y: T.Buffer((tasks, vectors * lanes), dtype)):

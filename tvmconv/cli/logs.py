@@ -88,21 +88,21 @@ def missing_verb(
     ] = False,
 ) -> None:
     """Descriptors without a record, one a line; those with a twin's, on stderr."""
-    from tvmconv.tuning.entries import read_index
-    from tvmconv.tuning.twins import twins
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.lookup import Logs
 
     found = [spec for _, spec in collect(descriptors or [], files or [])]
     if not found:
         raise TuningError("descriptors: none, expected a DESCRIPTOR, or -f FILE with one a line")
-    known = {name for folder in _folders(log, target) for name in read_index(folder)}
+    logs = Logs(resolve(target), None if log is None else _own(log, target))
     for spec in dict.fromkeys(found):
-        if str(spec) in known:
+        known = [relative for relative, _, _ in logs.known(spec)]
+        if spec in known:
             continue
-        twin = next((twin for twin in map(str, twins(spec)) if twin in known), None)
-        if strict or twin is None:
+        if strict or not known:
             print(spec)
         else:
-            console.log(f"{spec}: covered by the record of {twin}")
+            console.log(f"{spec}: covered by the record of {known[0]}")
 
 
 def prune_verb(log: Log = None, target: Target = "native") -> None:
@@ -141,7 +141,8 @@ def _folders(log: Path | None, target: str) -> list[Path]:
     machine = resolve(target)
     if log is not None:
         return [_own(log, target)]
-    return [folders.folder_of(root, machine) for root in (folders.user_root(), folders.shipped_root())]
+    roots = (folders.user_root(), folders.shipped_root())
+    return [folder for root in roots for folder, _ in folders.folders_of(root, machine)]
 
 
 def _own(log: Path | None, target: str) -> Path:

@@ -136,6 +136,6 @@ def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
 def _has_logs(machine: Machine | GpuMachine) -> bool:
     """Whether records ship that were measured on such a machine."""
     from tvmconv.tuning.entries import read_index
-    from tvmconv.tuning.folder import folder_of, shipped_root
+    from tvmconv.tuning.folder import folders_of, shipped_root
 
-    return bool(read_index(folder_of(shipped_root(), machine)))
+    return any(read_index(folder) for folder, _ in folders_of(shipped_root(), machine))

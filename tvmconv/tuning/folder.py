@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.errors import TuningError
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.machines import Machine, resolve
 
 WORKLOADS = "database_workload.json"
 RECORDS = "database_tuning_record.json"
@@ -53,6 +54,18 @@ def folder_of(root: str | os.PathLike[str], machine: Machine) -> Path:
     if target != machine.name:
         raise TuningError(f"tuning_logs: {root} is of target {target}, expected {machine.name}")
     return root
+
+
+def folders_of(root: str | os.PathLike[str], machine: Machine | GpuMachine) -> list[tuple[Path, bool]]:
+    """The folders whose records count for ``machine``, each with whether for floats alone: its own and its
+    base's under ``root``, or ``root`` itself if it is one of those. Raises TuningError as ``folder_of``."""
+    root = Path(root)
+    base = None if isinstance(machine, GpuMachine) or not machine.base else resolve(machine.base)
+    alone = (root / METADATA).exists()
+    if base is not None and alone and read_metadata(root).get("target") == base.name:
+        return [(root, True)]
+    bases = [] if base is None or alone else [(folder_of(root, base), True)]
+    return [(folder_of(root, machine), False), *bases]
 
 
 def tvm_version() -> str:

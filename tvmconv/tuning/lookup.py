@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tvmconv.dtypes import FLOATS
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
@@ -33,25 +34,26 @@ class Tuned:
 
 
 class Logs:
-    """The logs that count for a machine: those given, else the user's own before the shipped ones.
+    """The logs that count for a machine: those given, else the user's own before the shipped ones; of floats
+    those of its base too.
 
     Raises TuningError for a given folder that is of another target or TVM, or that does not exist; other
     folders that cannot be used are passed over with a warning.
     """
 
     def __init__(self, machine: Machine, given: str | os.PathLike[str] | None = None) -> None:
+        self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # whose, whether for floats alone, what
         if given is not None:
             if not Path(given).is_dir():
                 raise TuningError(f"tuning_logs: {os.fspath(given)!r}, expected a folder of logs")
-            self._indexes = [("given", _index(folders.folder_of(given, machine)))]
+            self._indexes = [("given", floats, _index(f)) for f, floats in folders.folders_of(given, machine)]
             return
-        self._indexes = []
         for name, root in (("user", folders.user_root()), ("shipped", folders.shipped_root())):
-            path = folders.folder_of(root, machine)
-            try:
-                self._indexes.append((name, _index(path)))
-            except TuningError as error:
-                warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=4)
+            for path, floats in folders.folders_of(root, machine):
+                try:
+                    self._indexes.append((name, floats, _index(path)))
+                except TuningError as error:
+                    warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=4)
 
     def find(self, spec: Spec) -> Tuned | None:
         """The best schedule known for ``spec``: by a record of its own in any log, else by its nearest twin's
@@ -65,8 +67,9 @@ class Logs:
     def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
         """(the spec or a twin of it, whose log, the verdict there) of all that there are, as they count."""
         for relative in (spec, *twins(spec)):
-            for whose, index in self._indexes:
-                if (entry := index.get(str(relative))) is not None:
+            for whose, floats, index in self._indexes:
+                entry = index.get(str(relative))
+                if entry is not None and (spec.dtype in FLOATS or not floats):
                     yield relative, whose, entry
 
 
