@@ -31,5 +31,5 @@ PYTHON=$python scripts/board_packages.sh "$TVMCONV_ROOTS/board" "$version"
 
 status=0
 "$python" -m ruff check . || status=$?
-"$python" -m pytest "$@" || status=$?  # also when ruff complains: both are wanted to know
+"$python" -m pytest -n 2 --dist loadfile "$@" || status=$?  # also when ruff complains: both are wanted to know
 exit "$status"
