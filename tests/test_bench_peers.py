@@ -259,7 +259,7 @@ def test_engines_compute_the_layers(tmp_path):
 def test_rounds_on_shared_cores_do_not_count():
     """Where multiply-adds fall far below their peak, the rounds beside that are left out for everybody."""
     halved = iter([False, False, True, True, False, False, False, False])
-    state = {"slow": False, "rounds": 0}
+    state = {"slow": False}
 
     class Engine:
         def __init__(self, us):
@@ -270,7 +270,7 @@ def test_rounds_on_shared_cores_do_not_count():
                 return {"way": "", "error": 0.0, "failed": ""}
             if what == "sample":
                 return {"seconds": self.us * (1 + state["slow"]) * 1e-6, "disturbed": False}
-            state["slow"], state["rounds"] = next(halved), state["rounds"] + 1
+            state["slow"] = next(halved)
             return [{"rate": 1e12 / (1 + state["slow"]), "disturbed": False}] * 2
 
     session = Session(["ours", "torch"], 2, [0, 1], {"probes": ""}, 4)
