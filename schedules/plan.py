@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tvmconv.ops.packing import Packing
     from tvmconv.ops.winograd import WinogradPacking
+    from tvmconv.ops.winograd_rows import RowsPacking
 
 Space = dict[str, list[Any]]
 """The values of each knob."""
@@ -26,7 +27,7 @@ class Plan:
     """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs."""
 
     strategy: str
-    packing: Packing | WinogradPacking
+    packing: Packing | WinogradPacking | RowsPacking
     apply: Callable[[Schedule], None]
     point: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "direct"

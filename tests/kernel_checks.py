@@ -32,7 +32,7 @@ def check_kernels(library, descriptors):
             y = function(*arrays, *extra.values())
             assert_right(spec, y, *arrays, fill, algorithm=algorithm, **extra)
         check_offsets(spec, function)
-        if algorithm != "winograd":  # where a NaN reaches the tile
+        if not algorithm.startswith("winograd"):  # where a NaN reaches the tile
             for value in (np.nan, np.inf):
                 check_spread_of(spec, function, value)
         check_guarded(spec, interface, name)

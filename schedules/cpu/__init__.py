@@ -15,6 +15,7 @@ from tvmconv.schedules.cpu import (
     im2col,
     planes,
     pool,
+    winograd_rows,
     winograd_tiles,
 )
 from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
@@ -61,6 +62,8 @@ def spaces(problem: Problem, machine: Machine, algorithm: str | None = None) -> 
 
 def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[ModuleType]:
     if algorithm in (None, "direct") and groups_last.fits(problem, machine):
+        if algorithm is None and winograd_rows.fits(problem, machine):
+            return [groups_last, winograd_rows]
         # Where a vector holds two groups, one of half a vector may be worth as much.
         return [groups_last, direct_last] if problem.out_group > 2 else [groups_last]
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win

@@ -14,10 +14,13 @@ from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
 from tvmconv.ops.winograd import WinogradPacking
+from tvmconv.ops.winograd_rows import RowsPacking
 from tvmconv.runtime import quantisation
 from tvmconv.runtime.arrays import Argument
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import parse_spec
+
+_PACKINGS = {"winograd": WinogradPacking, "winograd_rows": RowsPacking}  # by algorithm, where it has its own
 
 
 def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
@@ -50,7 +53,7 @@ def _packed_floats(
     if spec.transposed:
         kind, problem = TransposedPacking, transposed_problem_of(spec)
     else:
-        kind = WinogradPacking if kernel.schedule["algorithm"] == "winograd" else Packing
+        kind = _PACKINGS.get(kernel.schedule["algorithm"], Packing)
         problem = problem_of(spec)
     w = kind(**kernel.schedule["packing"]).pack_array(problem, weights["w"])
     order = problem.own_channel(np.arange(spec.out_channels))

@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 
 from tvm import te, tirx
 
-from tvmconv.ops import im2col, implicit_gemm, tensor_gemm, winograd
+from tvmconv.ops import im2col, implicit_gemm, tensor_gemm, winograd, winograd_rows
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.placing import with_placed_result
 from tvmconv.ops.problem import Problem, join, result_index, split
 from tvmconv.ops.winograd import WinogradPacking
+from tvmconv.ops.winograd_rows import RowsPacking
 
+WINOGRADS = {"winograd": winograd, winograd_rows.ALGORITHM: winograd_rows}
 # Algorithms whose sums have the pixels in one dimension, as ``im2col.flat`` says.
 FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None}
 
 
 def kernel_func(
     p: Problem,
-    packing: Packing | WinogradPacking,
+    packing: Packing | WinogradPacking | RowsPacking,
     *,
     algorithm: str = "direct",
     bias: bool,
@@ -43,10 +45,11 @@ def kernel_func(
     r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
     slopes = channel_array(p, "slopes") if activation == "prelu" else None
     shape, place = done.y_shape, lambda at: (split(done, at), [])  # of the result as it is computed
-    if algorithm == "winograd":
-        shape, place = winograd.y_shape(p), lambda at: winograd.place(p, at)
-        inside = _padded(p, x, winograd.patch_reach(p), dtype)
-        acc = winograd.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
+    if algorithm in WINOGRADS:
+        own = WINOGRADS[algorithm]
+        shape, place = own.y_shape(p), lambda at: own.place(p, at)
+        inside = _padded(p, x, own.patch_reach(p), dtype)
+        acc = own.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
         padded = padded_copy(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
@@ -75,7 +78,7 @@ def kernel_func(
 
 
 def prepack_func(
-    p: Problem, packing: Packing | WinogradPacking, *, channel_arrays: Sequence[str] = ()
+    p: Problem, packing: Packing | WinogradPacking | RowsPacking, *, channel_arrays: Sequence[str] = ()
 ) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""

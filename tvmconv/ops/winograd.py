@@ -21,9 +21,9 @@ from tvmconv.ops.problem import Problem
 if TYPE_CHECKING:
     from tvm import te, tirx
 
-_INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
-_WEIGHT = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))  # G
-_OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
+INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
+WEIGHT = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))  # G
+OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
 
 
 def fits(p: Problem) -> bool:
@@ -59,15 +59,15 @@ class WinogradPacking:
 
         def value(a, b, g, block, i, lane):
             def column(c: int):
-                return _sum(_WEIGHT, a, lambda r: plain(g, block, r, c, i, lane))
+                return combined(WEIGHT, a, lambda r: plain(g, block, r, c, i, lane))
 
-            return _sum(_WEIGHT, b, column)
+            return combined(WEIGHT, b, column)
 
         return te.compute(self.shape(p), value, name="transformed")
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
-        g = np.asarray(_WEIGHT, w.dtype)
+        g = np.asarray(WEIGHT, w.dtype)
         plain = Packing(self.block).pack_array(p, w)
         return np.ascontiguousarray(np.einsum("ar,gkrcil,bc->abgkil", g, plain, g))
 
@@ -88,9 +88,9 @@ def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr],
 
     def patch(a, b, n, py, th, px, tw, g, i):
         def column(c: int):
-            return _sum(_INPUT, a, lambda r: pad(n, py, th * 2 + r, px, tw * 2 + c, g, i))
+            return combined(INPUT, a, lambda r: pad(n, py, th * 2 + r, px, tw * 2 + c, g, i))
 
-        return _sum(_INPUT, b, column)
+        return combined(INPUT, b, column)
 
     places = (4, 4, n, down, height, across, width, p.groups)
     patches = te.compute((*places, p.in_group), patch, name="patches")
@@ -105,9 +105,9 @@ def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr],
 
     def tile(n, py, th, row, px, tw, col, g, o):
         def column(b: int):
-            return _sum(_OUTPUT, row, lambda a: products(a, b, n, py, th, px, tw, g, o))
+            return combined(OUTPUT, row, lambda a: products(a, b, n, py, th, px, tw, g, o))
 
-        return _sum(_OUTPUT, col, column)
+        return combined(OUTPUT, col, column)
 
     return te.compute(y_shape(p), tile, name="conv")
 
@@ -133,7 +133,7 @@ def patch_reach(p: Problem) -> tuple[int, ...]:
     return tuple((2 * count + 2) * d for count, d in zip(tiles(p), p.dilation, strict=True))
 
 
-def _sum(
+def combined(
     matrix: Sequence[Sequence[float]], row: tirx.Expr, term: Callable[[int], tirx.Expr]
 ) -> tirx.Expr:
     """``sum_k matrix[row][k] * term(k)`` without products by 0 and 1; unrolling makes ``row`` known."""

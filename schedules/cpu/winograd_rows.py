@@ -1,0 +1,82 @@
+"""Depthwise convolution, channels last, by Winograd's algorithm along rows.
+
+A task takes a strip of rows and some channels. For each vector of those and each pair of pixels it goes down
+the strip; a row of x that is transformed serves all rows of the output that see it, from registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops import winograd_rows
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import evenly, peel_borders, peel_tail, run_parallel
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
+
+STRATEGY = "winograd_rows"
+_ROWS = 8  # of a strip, which are written out
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+_INNER = ("pairs", "vectors")  # which of them a task goes through last
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return p.channels_last and winograd_rows.fits(p)
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes()
+    return {
+        "rows": sorted({*range(1, min(_ROWS, p.out_spatial[0]) + 1), default["rows"]}),
+        "block": sorted({*(min(v * lanes, p.groups) for v in (1, 2, 3, 4, 6, 8, 16)), default["block"]}),
+        "order": list(_ORDERS),
+        "inner": list(_INNER),
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: rows of a strip, channels of a task, order of tasks, of a task's tiles. Raises
+    ValueError where it does not fit."""
+    lanes = machine.lanes()
+    height = p.out_spatial[0]
+    rows = evenly(height, 7) if height <= 14 else 4
+    default = {"rows": rows, "block": min(8 * lanes, p.groups), "order": _ORDERS[1], "inner": _INNER[1]}
+    point = settled(point, default)
+    require_within(point, rows=min(_ROWS, height))
+    require_block(point, lanes, p.groups)
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    require(point["inner"] in _INNER, point, "inner", " or ".join(_INNER))
+    return Plan(STRATEGY, winograd_rows.RowsPacking(point["block"]),
+                lambda sch: schedule(sch, p, lanes, **point), point, algorithm=winograd_rows.ALGORITHM)
+
+
+def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, order: str, inner: str) -> None:
+    y, conv, products, transformed = (sch.get_sblock(name) for name in ("y", "conv", "products", "rows"))
+    sch.compute_inline(conv)
+    sch.compute_inline(transformed)
+    n, h, t, col, g, o = sch.get_loops(y)
+    ho, hi = sch.split(h, [None, rows], preserve_unit_iters=True)
+    co, ci = sch.split(sch.fuse(g, o), [None, block], preserve_unit_iters=True)
+    vec, lane = sch.split(ci, [None, min(lanes, block)], preserve_unit_iters=True)
+    tasks = [n, ho, co] if order == "channels" else [n, co, ho]
+    sch.reorder(*tasks, *([vec, t] if inner == "pairs" else [t, vec]), hi, col, lane)
+    peel_tail(sch, co, p.groups, block)
+    peel_tail(sch, vec, block, min(lanes, block))
+    peel_borders(sch, ho, p, 0, rows)
+    peel_borders(sch, t, p, 1, 2)
+    sch.vectorize(lane)
+    for loop in (hi, col):
+        sch.unroll(loop)
+    run_parallel(sch, p, tasks)
+    sch.compute_at(products, hi, preserve_unit_loops=True)
+    sch.set_scope(products, 0, "local")
+    *_, i, own, r = sch.get_loops(products)
+    if lanes > 1:
+        sch.vectorize(own)
+    sch.reorder(r, i, own)
+    for loop in (i, r):
+        sch.unroll(loop)
+    sch.decompose_reduction(products, r)
