@@ -1,9 +1,9 @@
 """Winograd's F(2, 3) along the rows of a depthwise convolution: a pair of outputs takes 4 multiplications for
 each row of taps where the definition takes 6.
 
-Two neighbours of the output come from four neighbours d of each row r of x that they see, and that row's taps
-g, as A^T sum_r [(G g_r) * (B^T d_r)], by the matrices of ``winograd`` in one dimension. The additions pay only
-where they have a port of their own beside that of multiply-adds.
+Two neighbours of the output come from four neighbours d of each row r of x that they see, and the taps g of
+that row, as A^T sum_r [(G g_r) * (B^T d_r)], by the matrices of ``winograd`` in one dimension. The additions
+pay only where they have a port of their own beside that of multiply-adds.
 """
 
 from __future__ import annotations
