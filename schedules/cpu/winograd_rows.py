@@ -13,7 +13,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops import winograd_rows
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import evenly, peel_borders, peel_tail, run_parallel
+from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_borders, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
 
@@ -60,11 +60,13 @@ def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, or
     n, h, t, col, g, o = sch.get_loops(y)
     ho, hi = sch.split(h, [None, rows], preserve_unit_iters=True)
     co, ci = sch.split(sch.fuse(g, o), [None, block], preserve_unit_iters=True)
-    vec, lane = sch.split(ci, [None, min(lanes, block)], preserve_unit_iters=True)
+    lanes = min(lanes, block)
+    vec, lane = sch.split(ci, [None, lanes], preserve_unit_iters=True)
     tasks = [n, ho, co] if order == "channels" else [n, co, ho]
     sch.reorder(*tasks, *([vec, t] if inner == "pairs" else [t, vec]), hi, col, lane)
     peel_tail(sch, co, p.groups, block)
-    peel_tail(sch, vec, block, min(lanes, block))
+    left = p.groups % block or block  # channels of the last block, and so perhaps a part of a vector
+    peel_at(sch, vec, -(-block // lanes), [left // lanes, -(-left // lanes)])
     peel_borders(sch, ho, p, 0, rows)
     peel_borders(sch, t, p, 1, 2)
     sch.vectorize(lane)
