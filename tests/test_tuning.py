@@ -118,11 +118,13 @@ def test_a_model_of_two_layers(tmp_path: Path) -> None:
 def test_the_search_finds_what_is_best(tmp_path: Path) -> None:
     """On a machine that likes narrow tiles, and taps written out, in far fewer trials than points."""
     def seconds(point):
+        if "inner" in point:  # of the other strategy
+            return 1e-3
         return 1e-4 * (1 + abs(point["width"] - 2) + 3 * (point["taps"] == 1) + point["rows"] / 28)
 
     found, runner = tune(tmp_path, seconds, trials=64)
     (entry,) = found.values()
-    best = [p for p in runner.asked if p["width"] == 2 and p["taps"] == 2]
+    best = [p for p in runner.asked if p.get("width") == 2 and p["taps"] == 2]
     assert entry.point["width"] == 2 and entry.point["taps"] == 2
     assert len(best) > len(runner.asked) / 8, "the search goes where it is good"
     assert TuningSpace(parse_spec(DW), NATIVE).size > 4 * 64
@@ -141,7 +143,7 @@ def test_failures_are_records_with_a_reason(tmp_path: Path) -> None:
     default = TuningSpace(parse_spec(DW), NATIVE).default
 
     def seconds(point):
-        if point["width"] == 3:
+        if point.get("width") == 3:
             return "running: ended with SIGSEGV"
         return 1e-4 if point == default.point else 'wrong: 5 elements, "as" \\ said'
 
@@ -175,6 +177,21 @@ def test_ended_between_the_last_trial_and_the_verdict(
     assert len(found) == 1 and len(runner.asked) < 10
 
 
+def test_one_strategy_of_several(tmp_path: Path) -> None:
+    """A search of one strategy goes on where another's record wins, and where it is the default's."""
+    def seconds(point):
+        if "inner" in point:
+            return 1e-4 * (0.6 + abs(point["rows"] - 3) / 10 + (point["inner"] == "pairs") / 5)
+        return 0.7e-4 if point["width"] == 2 else 1e-4
+
+    (entry,) = tune(tmp_path, seconds, trials=40, strategy="groups_last")[0].values()
+    assert (entry.strategy, entry.point["width"]) == ("groups_last", 2)
+    found, runner = tune(tmp_path, seconds, trials=100, strategy="winograd_rows")
+    (entry,) = found.values()
+    assert (entry.strategy, entry.point["rows"], entry.point["inner"]) == ("winograd_rows", 3, "vectors")
+    assert sum("inner" in point for point in runner.asked) >= 50
+
+
 def test_replay_measures_the_best_again(tmp_path: Path) -> None:
     default = TuningSpace(parse_spec(DW), NATIVE).default
     found, _ = tune(tmp_path, lambda point: 1e-4 if point == default.point else 0.5e-4, trials=20)
@@ -188,7 +205,7 @@ def test_meta_schedules_own_space_is_a_rival(tmp_path: Path) -> None:
     """Its traces are measured, kept and replayed as points are; the faster of the two spaces' schedules stays
     the winner whichever is searched later, and what a twin compiles by it is right."""
     def seconds(point):
-        return 0.5e-4 if "trace" in point else 0.7e-4 if point["width"] == 2 else 1e-4
+        return 0.5e-4 if "trace" in point else 0.7e-4 if point.get("width") == 2 else 1e-4
 
     (entry,) = tune(tmp_path, seconds, trials=20, space="meta")[0].values()
     assert entry.strategy == "meta" and entry.trials == 20
@@ -362,7 +379,7 @@ def test_errors_of_the_command(tmp_path: Path) -> None:
     assert "trials: 0, expected more than 0" in said(DW, "--trials", 0, *log)
     assert "trials: None, expected a number of trials, or of minutes" in said(DW, *log)
     assert "threads: 4096, expected at most" in said(DW, "--trials", 1, "--threads", 4096, *log)
-    assert "strategy: 'fast', expected one of groups_last for" in said(
+    assert "strategy: 'fast', expected one of groups_last, winograd_rows for" in said(
         DW, "--trials", 1, "--strategy", "fast", *log
     )
     (tmp_path / "file").write_text("")

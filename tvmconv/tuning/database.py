@@ -35,7 +35,8 @@ class Known:
 
 
 class Database:
-    """The records of a space's points in ``folder``; ``memory`` is what a search reads."""
+    """The records of a space's points in ``folder``; ``memory`` is what a search reads and fills: it can make
+    something only of traces of its own space, and a log has others too."""
 
     def __init__(self, folder: Path, space: TuningSpace | MetaSpace, threads: int) -> None:
         self.folder, self.spec, self.stamp = folder, space.spec, space.stamp
@@ -76,8 +77,6 @@ class Database:
         with folders.locked(self.folder):
             line = json.dumps([self._workload_line(), facts], separators=(",", ":"))
             folders.append_line(self.folder / folders.RECORDS, line)
-        if not error:
-            self.memory.commit_tuning_record(record)
         return folders.record_name(facts)
 
     def _workload_line(self) -> int:

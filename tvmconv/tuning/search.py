@@ -74,16 +74,14 @@ class Search:
     def recall(self, choice: Choice, seconds: float) -> None:
         """Learn from an earlier record."""
         self.seen[freeze(choice)] = seconds
-        sch = self.space.schedule(choice)
-        if seconds < FAILED:
-            args = ms.arg_info.ArgInfo.from_entry_func(self.database.module, remove_preproc=True)
-            record = ms.database.TuningRecord(
-                sch.trace, self.database.workload, [seconds], self.database.target, args
-            )
-            self.database.memory.commit_tuning_record(record)
-        self._learn([sch], [seconds])
+        self._learn([self.space.schedule(choice)], [seconds])
 
     def _learn(self, schedules: Sequence[Schedule], seconds: Sequence[float]) -> None:
+        args = ms.arg_info.ArgInfo.from_entry_func(self.database.module, remove_preproc=True)
+        for sch, value in zip(schedules, seconds, strict=True):
+            if value < FAILED:
+                facts = (sch.trace, self.database.workload, [value], self.database.target, args)
+                self.database.memory.commit_tuning_record(ms.database.TuningRecord(*facts))
         candidates = [ms.MeasureCandidate(sch, []) for sch in schedules]
         results = [ms.runner.RunnerResult([s], None) for s in seconds]
         with _interrupts_wait():

@@ -105,8 +105,9 @@ class Task:
             self.failures.append(measured.error)
             return False
         self.default, self.default_seconds = built, min(measured.seconds)
-        candidate = self._candidate(self.space.default)
-        if freeze(candidate.choice) not in self.search.seen and self.space.holds(candidate.choice):
+        default = self.space.default
+        if freeze(default) not in self.search.seen and self.space.holds(default):
+            candidate = Candidate(default, self.space.schedule(default))
             self._note(candidate, measured)
             self.search.tell([candidate], [self.default_seconds])
         return True
