@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvmconv.cli import console
-from tvmconv.cli.models import Layout, Shapes
+from tvmconv.cli.models import Layout, Shapes, warn_skipped
 
 if TYPE_CHECKING:
     from tvmconv.onnx.layers import Extraction
@@ -61,12 +61,6 @@ def extract_verb(
     else:
         _print(found)
     warn_skipped(found)
-
-
-def warn_skipped(found: Extraction) -> None:
-    """Say on stderr what of the model one would look for among the layers, and is not there."""
-    for item in found.skipped:
-        console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
 
 
 def _print(found: Extraction) -> None:

@@ -57,7 +57,6 @@ def compile_library(
     model: Path, target: str, shapes: Sequence[str], layout: str, bake: bool, verbose: bool, **options: Any
 ) -> Library:
     """Compile a model's convolutions with a progress bar on stderr; `options` are compile's."""
-    from tvmconv.cli.extract import warn_skipped
     from tvmconv.onnx.extraction import extract
     from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import parse_shapes
@@ -66,6 +65,12 @@ def compile_library(
     warn_skipped(found)
     with console.progress("compiling", verbose=verbose) as step:
         return compile_model(found, target, bake_weights=bake, progress=step, **options)
+
+
+def warn_skipped(found: Extraction) -> None:
+    """Say on stderr what of the model one would look for among the layers, and is not there."""
+    for item in found.skipped:
+        console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
 
 
 def refuse_without_model(shapes: Sequence[str], layout: str, bake: bool) -> None:

@@ -194,12 +194,11 @@ def _specs(
     if onnx is None:
         models.refuse_without_model(shapes, layout, False)
     else:
-        from tvmconv.cli.extract import warn_skipped
         from tvmconv.onnx.layers import extract
         from tvmconv.onnx.model import parse_shapes
 
         extraction = extract(onnx, parse_shapes(shapes), layout=layout)
-        warn_skipped(extraction)
+        models.warn_skipped(extraction)
         found += [layer.spec for layer in extraction.layers]
     if not found:
         raise TuningError("nothing to tune: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
