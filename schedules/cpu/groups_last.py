@@ -151,7 +151,7 @@ def schedule(
     peel_tail(sch, co, p.groups * p.out_group, block)
     vector_tile(sch, ci, lanes, block)
     sch.unroll(xi)
-    run_parallel(sch, p, tasks, lanes)
+    run_parallel(sch, p, tasks)
     sch.compute_at(conv, last, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     own = sch.get_loops(conv)[-(2 * rank + 4):]

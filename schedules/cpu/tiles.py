@@ -8,7 +8,7 @@ from tvmconv.lower.loops import PARALLEL, PEEL
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 
-# Below this many multiply-adds, for vectors of four, waking the other threads costs more than they save.
+# Below this many multiply-adds waking the other threads costs more than they save.
 PARALLEL_MACS = 40_000
 FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
 
@@ -75,11 +75,10 @@ def stage(sch: Schedule, name: str):
     return sch.get_sblock(name) if name in names else None
 
 
-def run_parallel(sch: Schedule, p: Problem, loops: list, lanes: int = 4) -> None:
-    """Spread ``loops``, directly nested, over the threads, if the work, by vectors of ``lanes``, is worth
-    waking them."""
+def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
+    """Spread ``loops``, directly nested, over the threads, if the work is worth waking them."""
     turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others
-    if p.macs >= PARALLEL_MACS * max(lanes // 4, 1) and turning:
+    if p.macs >= PARALLEL_MACS and turning:
         sch.annotate(turning[0], PARALLEL, len(turning))
 
 

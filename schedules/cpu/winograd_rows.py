@@ -72,7 +72,7 @@ def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, or
     sch.vectorize(lane)
     for loop in (hi, col):
         sch.unroll(loop)
-    run_parallel(sch, p, tasks, lanes)
+    run_parallel(sch, p, tasks)
     sch.compute_at(products, hi, preserve_unit_loops=True)
     sch.set_scope(products, 0, "local")
     *_, i, own, r = sch.get_loops(products)
