@@ -31,10 +31,16 @@ def space(p: Problem, machine: Machine) -> Space:
     default, lanes = plan_of(p, machine).point, machine.lanes()
     return {
         "rows": sorted({*range(1, min(_ROWS, p.out_spatial[0]) + 1), default["rows"]}),
-        "block": sorted({*(min(v * lanes, p.groups) for v in (1, 2, 3, 4, 6, 8, 16)), default["block"]}),
+        "block": _blocks(p, lanes),
         "order": list(_ORDERS),
         "inner": list(_INNER),
     }
+
+
+def _blocks(p: Problem, lanes: int) -> list[int]:
+    """One vector, and more where no block is left with a part: code for that takes long to compile."""
+    whole = (v * lanes for v in (2, 3, 4, 6, 8, 16))
+    return [min(lanes, p.groups), *(block for block in whole if p.groups % block == 0)]
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
@@ -43,7 +49,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes()
     height = p.out_spatial[0]
     rows = evenly(height, 7) if height <= 14 else 4
-    default = {"rows": rows, "block": min(8 * lanes, p.groups), "order": _ORDERS[1], "inner": _INNER[1]}
+    block = max(b for b in _blocks(p, lanes) if b <= 8 * lanes)
+    default = {"rows": rows, "block": block, "order": _ORDERS[1], "inner": _INNER[1]}
     point = settled(point, default)
     require_within(point, rows=min(_ROWS, height))
     require_block(point, lanes, p.groups)
