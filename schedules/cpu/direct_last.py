@@ -97,11 +97,11 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes = machine.lanes(p.acc_bytes)
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
+    narrow = machine.vector_bits < 512
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
         # A register for the weights of each vector, and one for the input that meets them (AVX-512 takes it
         # from memory where there is one); with several taps, room for what is loaded ahead.
-        narrow = machine.vector_bits < 512
         sums = machine.vector_registers - vectors - (narrow or vectors > 1)
         if p.taps > 1:
             sums = (machine.vector_registers - narrow) * 5 // 8
@@ -112,7 +112,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
             hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
             score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
             if len(p.spatial) == 1:
-                score *= balance(p.batch * p.groups * tiles * blocks)
+                score *= _balance(p.batch * p.groups * tiles * blocks)
             if score > best_score * 1.001:
                 best, best_score = (pixels, vectors), score
     return best
@@ -128,7 +128,7 @@ def _strip(p: Problem, width: int, block: int) -> int:
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
 
 
-def balance(pieces: int) -> float:
+def _balance(pieces: int) -> float:
     """The part of their time that threads work, where tasks of whole pieces are shared out among them."""
     return pieces / (-(-pieces // FEWEST_TASKS) * FEWEST_TASKS)
 

@@ -28,10 +28,9 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def space(p: Problem, machine: Machine) -> Space:
-    default, lanes = plan_of(p, machine).point, machine.lanes()
     return {
-        "rows": sorted({*range(1, min(_ROWS, p.out_spatial[0]) + 1), default["rows"]}),
-        "block": _blocks(p, lanes),
+        "rows": list(range(1, min(_ROWS, p.out_spatial[0]) + 1)),
+        "block": _blocks(p, machine.lanes()),
         "order": list(_ORDERS),
         "inner": list(_INNER),
     }
@@ -83,8 +82,7 @@ def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, or
     sch.compute_at(products, hi, preserve_unit_loops=True)
     sch.set_scope(products, 0, "local")
     *_, i, own, r = sch.get_loops(products)
-    if lanes > 1:
-        sch.vectorize(own)
+    sch.vectorize(own)
     sch.reorder(r, i, own)
     for loop in (i, r):
         sch.unroll(loop)

@@ -155,14 +155,13 @@ def on_library(
     measure: Callable[[Path], Iterator[Measured]],
 ) -> Iterator[Measured]:  # fmt: skip
     """What ``measure`` gives of the library of ``kernels``, an answer a name; or why it cannot be linked."""
-    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-        path = Path(folder, "candidates.so")
-        try:
-            Library(kernels, machine, prefix="candidates").export(path, header=False)
-        except ArtifactError as error:
-            yield from (Measured(error=f"linking: {error}") for _ in names)
-            return
-        yield from measure(path)
+    try:
+        linked = Linked(kernels, machine)
+    except ArtifactError as error:
+        yield from (Measured(error=f"linking: {error}") for _ in names)
+        return
+    with linked.folder:
+        yield from measure(linked.path)
 
 
 def cpu_model() -> str:
