@@ -11,7 +11,7 @@ from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.placing import with_placed_result
-from tvmconv.ops.problem import Problem, join, result_index, split
+from tvmconv.ops.problem import Problem, join, reach_of, result_index, split
 from tvmconv.ops.winograd import WinogradPacking
 from tvmconv.ops.winograd_rows import RowsPacking
 
@@ -101,11 +101,6 @@ def packed_channels(p: Problem, a: te.Tensor) -> te.Tensor:
 def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     """One value an output channel, of the type that sums have unless ``dtype`` is given."""
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
-
-
-def reach_of(p: Problem, d: int) -> int:
-    """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
-    return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 
 
 def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> list:

@@ -194,6 +194,11 @@ def result_index(p: Problem, at: Sequence) -> tuple:
     return join(p, n, 0, p.placed(g, o), spatial)
 
 
+def reach_of(p: Problem, d: int) -> int:
+    """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
+    return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
+
+
 def place_of(p: Problem, pixel: Sequence, taps: Sequence) -> list:
     """Where the taps of an output lie in the padded x."""
     dims = zip(pixel, p.stride, taps, p.dilation, strict=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.ops.problem import Problem, reach_of
 from tvmconv.ops.winograd import INPUT, OUTPUT, WEIGHT, combined
 
 if TYPE_CHECKING:
@@ -106,5 +106,4 @@ def place(p: Problem, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
 
 def patch_reach(p: Problem) -> tuple[int, ...]:
     """Positions of each padded dimension that are looked at: the last pair may hang over."""
-    height = (p.out_spatial[0] - 1) * p.stride[0] + (p.kernel[0] - 1) * p.dilation[0] + 1
-    return height, 2 * pairs(p) + 2
+    return reach_of(p, 0), 2 * pairs(p) + 2

@@ -19,9 +19,9 @@ from tvm import te, tirx
 
 from tvmconv.lower.dots import Dot
 from tvmconv.lower.words import word
-from tvmconv.ops.conv import conditions_inside, reach_of
+from tvmconv.ops.conv import conditions_inside
 from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem, join, place_of, places, split
+from tvmconv.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.ops.tensor_gemm import TensorPacking
 
 SMALL = ("int8", "uint8")
