@@ -24,13 +24,15 @@ Space = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs."""
+    """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs;
+    ``exact``: whether sums of small integers are."""
 
     strategy: str
     packing: Packing | WinogradPacking | RowsPacking
     apply: Callable[[Schedule], None]
     point: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "direct"
+    exact: bool = True
 
 
 META, TRACE = "meta", "trace"

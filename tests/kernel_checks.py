@@ -25,17 +25,17 @@ def check_kernels(library, descriptors):
     entries = {entry["name"]: entry for entry in module.manifest["functions"]}
     for name, descriptor in descriptors.items():
         spec, function = ConvSpec.parse(descriptor), module[name]
-        algorithm = entries[name]["schedule"].get("algorithm", "direct")
+        schedule = entries[name]["schedule"]
         for fill in FILLS:
             print(f"{name} {descriptor} {fill}", flush=True)
             arrays, extra = random_arrays(spec, fill), extra_arrays(spec, fill)
             y = function(*arrays, *extra.values())
-            assert_right(spec, y, *arrays, fill, algorithm=algorithm, **extra)
+            assert_right(spec, y, *arrays, fill, schedule=schedule, **extra)
         check_offsets(spec, function)
-        if not algorithm.startswith("winograd"):  # where a NaN reaches the tile
+        if not schedule.get("algorithm", "direct").startswith("winograd"):  # where a NaN reaches the tile
             for value in (np.nan, np.inf):
                 check_spread_of(spec, function, value)
-        check_guarded(spec, interface, name)
+        check_guarded(spec, interface, name, schedule)
 
 
 def check_values_and_memory(library, descriptors):
@@ -97,7 +97,7 @@ def check_spread_of(spec, function, value):
         np.testing.assert_allclose(y[holds], expected[holds], rtol=1e-6, err_msg=what)
 
 
-def check_guarded(spec, interface, name):
+def check_guarded(spec, interface, name, schedule=None):
     """Each buffer flush with a guard page at its end, then at its start; inputs on read-only pages.
 
     Through the C interface, because there the packed weights are a buffer like the others.
@@ -118,7 +118,7 @@ def check_guarded(spec, interface, name):
         _call(interface, name, x, guarded_copy(packed, at=at), *residual, y)
         assert outside_untouched(packed), f"{spec}: written outside of the packed weights"
         assert outside_untouched(y), f"{spec}: written outside of the result"
-        assert_right(spec, y, x, w, bias, "integer", **extra)
+        assert_right(spec, y, x, w, bias, "integer", schedule=schedule, **extra)
 
 
 def _call(interface, symbol, *arrays):

@@ -171,7 +171,9 @@ def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
     if not spec.transposed:
         if spec.dtype in ("float32", "float64"):  # sums are held in the type of x
             able.append("im2col")
-        if spec.kernel == (3, 3) and set(spec.stride) == {1} and spec.dtype == "float32":
+        steps = zip(spec.stride, spec.dilation, strict=True)
+        near = all(s == 1 or (s == 2 and d == 1) for s, d in steps)
+        if spec.kernel == (3, 3) and near and spec.dtype == "float32":
             able.append("winograd")
     if algorithm in able:
         return str(algorithm)

@@ -3,6 +3,7 @@
 Two fills of random data. "normal": standard normal numbers, within a tolerance that grows with the length of
 the sums. "integer": small integers, whose sums every order of summation gets exactly, so that a single wrong
 tap shows; the result must be equal where the activation is exact as well, and else have no error but its own.
+Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of "normal".
 Needs numpy and the reference, no compiler.
 """
 
@@ -129,8 +130,10 @@ def prepare(
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
     expected = reference_of(spec, arrays)
     size = 1.0  # what the activations' own errors are relative to, where the sums have none
-    if fill == "normal":
-        tolerance = default_tolerance(spec) if tolerance is None else tolerance
+    rounds = not entry.get("schedule", {}).get("exact", True)
+    if fill == "normal" or rounds:
+        given = tolerance if fill == "normal" else None
+        tolerance = default_tolerance(spec) if given is None else given
         size = _size_of_sums(spec, arrays)
     elif _exact(spec):
         tolerance = 0.0

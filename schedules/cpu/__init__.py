@@ -28,7 +28,7 @@ __all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces",
 
 DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
 RULES = {
-    None: (groups_last.rule, winograd_tiles.rule, im2col.rule, *DIRECT),
+    None: (winograd_tiles.rule, groups_last.rule, im2col.rule, *DIRECT),
     "direct": DIRECT,
     "im2col": (im2col.plan_of,),
     "winograd": (winograd_tiles.plan_of,),
@@ -65,7 +65,10 @@ def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[M
         if algorithm is None and winograd_rows.fits(problem, machine):
             return [groups_last, winograd_rows]
         # Where a vector holds two groups, one of half a vector may be worth as much.
-        return [groups_last, direct_last] if problem.out_group > 2 else [groups_last]
+        rivals = [groups_last, direct_last] if problem.out_group > 2 else [groups_last]
+        if algorithm is None and problem.in_group > 1 and winograd_tiles.fits(problem, machine):
+            rivals.append(winograd_tiles)
+        return rivals
     few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
     modules = _RIVALS["direct" if few else algorithm]
     return [module for module in modules if module.fits(problem, machine)]

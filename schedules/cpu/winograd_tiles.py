@@ -1,27 +1,31 @@
 """3x3 convolution by Winograd's algorithm, in either layout.
 
-A task takes some tiles of one row of tiles, in each of the images that a dilation makes of the columns. It
-pads their pixels, transforms them, and for each block of output channels multiplies the 16 transformed
-positions in register tiles, then transforms the products back and finishes them; all stays in the core's
-own cache. In between channels come last, so that of x and y in planes the padding and the last store are
-transpositions.
+A task takes some tiles of one row of tiles, in each of the images that a dilation makes of the columns, and
+of one group or of a few whose channels fill a vector together. It pads their pixels, transforms them, and for
+each block of output channels multiplies the transformed positions in register tiles, then transforms the
+products back and finishes them; all stays in the core's own cache. In between channels come last, so that of
+x and y in planes the padding and the last store are transpositions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
+from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
 
 from tvmconv.ops import winograd
 from tvmconv.ops.problem import Problem
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.ops.winograd import WinogradPacking
+from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
     Space,
     at_most,
+    require,
     require_block,
     require_registers,
     require_within,
@@ -29,8 +33,14 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "winograd_tiles"
-_LEAST_CHANNELS = 512  # of one group, input times output
-_LEAST_GAIN = 1.4  # fewer multiplications; below this the transforms eat it up
+_SIDES = {1: (2, 4), 2: (2, 3)}  # of a tile of the output, by stride
+_FORMER = {"tall": 2, "wide": 2, "lines": 1}  # which points of before these knobs have
+# Costs, in multiply-adds of a vector: of the transforms of x and of y, for each vector of the output; of a
+# vector of weights from a core's own cache, from a shared one, and from memory.
+_X_COST, _Y_COST = 10, 8
+_NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
+_ALONE = 8  # of shares of the shared cache that a core has where the others need little
+_LEAST_GAIN = 1.25  # over the definition, by these costs
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -38,108 +48,182 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
-    lanes = machine.lanes()
-    if not (winograd.fits(p) and p.in_group >= 16 and p.out_group >= 2 * lanes):
+    if not winograd.fits(p):
         return None
-    if p.in_group * p.out_group < _LEAST_CHANNELS:
-        return None  # too few products for each pixel that is transformed
-    tiles = [count * d for count, d in zip(winograd.tiles(p), p.dilation, strict=True)]
-    if _seen(p, 0) * _seen(p, 1) < _LEAST_GAIN * 16 * tiles[0] * tiles[1]:
-        return None
-    transformed = 16 * 4 * p.groups * p.in_group * p.out_group
-    if tiles[1] < 6 and transformed > machine.l2:
-        return None  # each task would fetch all the weights for a few tiles
-    return plan_of(p, machine)
+    if _together(p, machine) * p.out_group < machine.lanes():
+        return None  # vectors would be in part empty
+    own = _cost(p, machine, _sides(p, machine)) + _transforms(p, machine)
+    sums = _seen(p, 0) * _seen(p, 1) + p.taps * _fetch(p, machine, p.taps)
+    by_definition = p.in_group * sums / prod(p.out_spatial)
+    return plan_of(p, machine) if by_definition >= _LEAST_GAIN * own else None
 
 
 def _seen(p: Problem, d: int) -> int:
     """How many pairs of an output and a tap of dimension d see x, and not padding."""
-    reads = (o + k * p.dilation[d] - p.pad[d][0] for o in range(p.out_spatial[d]) for k in range(3))
-    return sum(0 <= at < p.spatial[d] for at in reads)
+    pairs = product(range(p.out_spatial[d]), range(p.kernel[d]))
+    return sum(0 <= o * p.stride[d] + k * p.dilation[d] - p.pad[d][0] < p.spatial[d] for o, k in pairs)
+
+
+def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
+    """Of the products of one vector of the output, on the average."""
+    packing = WinogradPacking(1, sides)
+    products = prod(t.products for t in packing.transforms(p))
+    tiles = prod(packing.tiles(p)) * prod(p.dilation)
+    return p.in_group * products * (tiles + _fetch(p, machine, products)) / prod(p.out_spatial)
+
+
+def _transforms(p: Problem, machine: Machine) -> float:
+    """Their cost for one vector of the output."""
+    vectors_in, vectors_out = (-(-n // machine.lanes()) for n in (p.in_group, p.out_group))
+    planes = 1 if p.channels_last else 2  # which are transposed besides
+    return planes * (_X_COST * prod(p.stride) * vectors_in / vectors_out + _Y_COST)
+
+
+def _fetch(p: Problem, machine: Machine, products: int) -> float:
+    """The cost of a vector of weights, so many for each pair of channels."""
+    size = products * p.acc_bytes * p.groups * p.in_group * p.out_group
+    if size > _ALONE * machine.l3:
+        return _FARTHEST
+    return _FAR if size > machine.l2 else _NEAR
+
+
+def _sides(p: Problem, machine: Machine) -> tuple[int, int]:
+    """Rows and columns of a tile: those that cost least."""
+    return min(product(*(_SIDES[s] for s in p.stride)), key=lambda sides: _cost(p, machine, sides))
+
+
+def _together(p: Problem, machine: Machine) -> int:
+    """Of how many groups the output channels fill a vector."""
+    lanes = machine.lanes()
+    together = max(1, lanes // p.out_group)
+    return together if lanes % p.out_group == 0 and p.groups % together == 0 else 1
 
 
 def space(p: Problem, machine: Machine) -> Space:
-    default, width = plan_of(p, machine).point, winograd.tiles(p)[1]
     lanes = machine.lanes()
-    steps = {-(-width // n) for n in range(1, width + 1)}
-    most = machine.vector_registers - 2
+    sides = [list(_SIDES[s]) for s in p.stride]
+    fewest = WinogradPacking(1, (sides[0][0], sides[1][0])).tiles(p)
+    whole = _together(p, machine) > 1
+    blocks = {p.out_group} if whole else {min(v * lanes, p.out_group) for v in range(1, 5)}
+    steps = {-(-fewest[1] // n) for n in range(1, fewest[1] + 1)}
     return {
-        "step": sorted(s for s in steps if s <= most),
-        "steps": at_most(width, default["steps"]),
-        "block": sorted({min(v * lanes, p.out_group) for v in range(1, 5)}),
+        "tall": sides[0],
+        "wide": sides[1],
+        "lines": at_most(min(fewest[0], 4)),
+        "steps": at_most(fewest[1]),
+        "step": sorted(s for s in steps if s < machine.vector_registers),
+        "block": sorted(blocks),
     }
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for any problem that the algorithm fits, whether or not it pays. ``point``: tiles and channels
-    of the register tile, and how many such steps of tiles a task has. Raises ValueError where it does not
-    fit."""
-    lanes = machine.lanes()
-    width = winograd.tiles(p)[1]
-    vectors = min(2 if width > 3 else 4, -(-p.out_group // lanes))
-    block = min(vectors * lanes, p.out_group)
+    """The plan for any problem that the algorithm fits, whether or not it pays. ``point``: rows and columns
+    of a tile; rows of tiles, tiles in each, and channels of the register tile; how many such steps along the
+    rows a task has. Raises ValueError where it does not fit."""
+    lanes, together = machine.lanes(), _together(p, machine)
+    tall, wide = _sides(p, machine)
+    if point is not None and "tall" not in point:
+        point = {**_FORMER, **point}
+    chosen = {"tall": tall, "wide": wide, **(point or {})}
+    for name, stride in zip(("tall", "wide"), p.stride, strict=True):
+        require(chosen[name] in _SIDES[stride], chosen, name, " or ".join(map(str, _SIDES[stride])))
+    packing = WinogradPacking(1, (chosen["tall"], chosen["wide"]), together)
+    height, width = packing.tiles(p)
+    vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
     most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
-    steps = -(-width // most)
-    step = -(-width // steps)
+    step = evenly(width, most)
+    lines = max(1, min(height, 8 // (step * vectors)))
     # As many steps a task as leave the transformed patches room in the core's cache.
-    held = machine.l2 // 2 // (16 * 4 * p.groups * p.in_group * step * p.dilation[1])
-    default = {"steps": max(1, min(steps, held)), "step": step, "block": block}
+    places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
+    held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
+    steps = max(1, min(-(-width // step), held))
+    default = {"tall": tall, "wide": wide, "lines": lines, "steps": steps, "step": step,
+               "block": min(vectors * lanes, p.out_group)}
     point = settled(point, default)
-    step, block = point["step"], point["block"]
-    require_within(point, step=width, steps=-(-width // step) if step else 0)
+    block, step = point["block"], point["step"]
+    require_within(point, lines=height, step=width, steps=-(-width // step) if step else 0)
     require_block(point, lanes, p.out_group)
-    require_registers(point, "step", step * -(-block // lanes), machine.vector_registers)
+    require(together == 1 or block == p.out_group, point, "block", str(p.out_group))
+    require_registers(point, "step", point["lines"] * step * -(-block // lanes), machine.vector_registers)
+    packing = WinogradPacking(block, packing.tile, together)
     return Plan(
-        STRATEGY, winograd.WinogradPacking(block),
-        lambda sch: schedule(sch, p, lanes, point["steps"] * step, step, block), point, algorithm="winograd",
+        STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, point), point, algorithm="winograd",
+        exact=all(t.exact for t in packing.transforms(p)),
     )  # fmt: skip
 
 
-def schedule(sch: Schedule, p: Problem, lanes: int, tiles: int, step: int, block: int) -> None:
-    stages = ("y", "conv", "products", "patches", "pad")
-    y, conv, products, patches, pad = (sch.get_sblock(name) for name in stages)
+def schedule(
+    sch: Schedule, p: Problem, packing: WinogradPacking, lanes: int, point: Mapping[str, Any]
+) -> None:
+    lines, step, tiles = point["lines"], point["step"], point["steps"] * point["step"]
+    stages = ("y", "conv", "folded", "products", "patches", "rows", "pad")
+    y, conv, folded, products, patches, rows, pad = (sch.get_sblock(name) for name in stages)
     sch.compute_inline(conv)
     n, py, th, row, px, tw, col, g, o = sch.get_loops(y)
+    strip, line = sch.split(th, [None, lines], preserve_unit_iters=True)
     task, tw = sch.split(tw, [None, tiles], preserve_unit_iters=True)
     move, tile = sch.split(tw, [None, step], preserve_unit_iters=True)
-    oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
-    vec, lane = vector_tile(sch, oi, lanes, block)
-    sch.reorder(n, py, th, task, g, oo, px, move, tile, vec, row, col, lane)
+    g, t = sch.split(g, [None, packing.together], preserve_unit_iters=True)
+    oo, oi = sch.split(o, [None, packing.block], preserve_unit_iters=True)
+    sch.reorder(n, g, py, strip, task, oo, px, move, line, tile, row, col, t, oi)
+    vec, lane = vector_tile(sch, sch.fuse(t, oi), lanes, packing.together * packing.block)
+    sch.reorder(vec, row, col, lane)
     for loop in (row, col):
         sch.unroll(loop)
-    peel_tail(sch, oo, p.out_group, block)
-    width = winograd.tiles(p)[1]
-    whole = width - 1 if p.out_spatial[1] % (2 * p.dilation[1]) else width  # the last one hangs over
+    peel_tail(sch, oo, p.out_group, packing.block)
+    width, hangs_over = packing.tiles(p)[1], p.out_spatial[1] % (packing.tile[1] * p.dilation[1])
+    whole = width - 1 if hangs_over else width
     if whole % tiles or whole < width:
         peel_at(sch, task, -(-width // tiles), [whole // tiles])
         peel_at(sch, move, tiles // step, [whole % tiles // step])
-    run_parallel(sch, p, [n, py, th, task])
+    run_parallel(sch, p, [n, g, py, strip, task])
+    _folded(sch, folded, vec)
     sch.compute_at(products, move, preserve_unit_loops=True)
-    sch.compute_at(patches, task, preserve_unit_loops=True)
-    sch.compute_at(pad, task, preserve_unit_loops=True)
-    _patches(sch, patches, lanes, p.in_group)
-    _products(sch, products, lanes, block)
+    for stage in (patches, rows):
+        sch.compute_at(stage, task, preserve_unit_loops=True)
+    if p.channels_last:
+        sch.compute_inline(pad)
+    else:
+        sch.compute_at(pad, task, preserve_unit_loops=True)
+    _rows(sch, rows, lanes, packing.together * p.in_group)
+    _patches(sch, patches, lanes, packing.together * p.in_group)
+    _products(sch, products, lanes, packing.together * packing.block)
+
+
+def _folded(sch: Schedule, folded, at) -> None:
+    """The products of one column after the other, transformed in registers."""
+    sch.compute_at(folded, at, preserve_unit_loops=True)
+    sch.set_scope(folded, 0, "local")
+    row, b, *_, o, t = sch.get_loops(folded)[-10:]
+    sch.reorder(b, row, o, t)
+    for loop in (b, row):
+        sch.unroll(loop)
+    sch.vectorize(sch.fuse(o, t))
+
+
+def _rows(sch: Schedule, rows, lanes: int, channels: int) -> None:
+    a, *at, c = sch.get_loops(rows)[-8:]
+    vec, lane = vector_tile(sch, c, lanes, channels)
+    sch.reorder(*at, vec, a, lane)
+    sch.unroll(a)
 
 
 def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
-    a, b, *at, i = sch.get_loops(patches)[-9:]
-    vec, lane = sch.split(i, [None, min(lanes, channels)], preserve_unit_iters=True)
-    peel_tail(sch, vec, channels, lanes)
-    sch.reorder(*at, vec, a, b, lane)
-    sch.vectorize(lane)
-    sch.unroll(a)
+    a, b, *at, i, t = sch.get_loops(patches)[-10:]
+    vec, lane = vector_tile(sch, sch.fuse(i, t), lanes, channels)
+    sch.reorder(*at, a, vec, b, lane)
     sch.unroll(b)
 
 
-def _products(sch: Schedule, products, lanes: int, block: int) -> None:
-    """A matrix product at each of the 16 positions, its sums in registers until they are complete."""
-    a, b, *images, tile, g, o, i = sch.get_loops(products)[-10:]
-    vec, lane = vector_tile(sch, o, lanes, block)
-    sch.reorder(a, b, *images, g, i, tile, vec, lane)
+def _products(sch: Schedule, products, lanes: int, channels: int) -> None:
+    """A matrix product at each of the transformed positions, its sums in registers until complete."""
+    a, b, n, py, line, px, tile, g, o, t, i = sch.get_loops(products)[-11:]
+    vec, lane = vector_tile(sch, sch.fuse(o, t), lanes, channels)
+    sch.reorder(a, b, n, py, px, g, i, line, tile, vec, lane)
     store = sch.cache_write(products, 0, "local")
     sch.reverse_compute_at(store, b, preserve_unit_loops=True)
-    *_, to_tile, _, to_o = sch.get_loops(store)
-    vector_tile(sch, to_o, lanes, block)
-    for loop in (tile, to_tile):
+    *_, to_line, _, to_tile, _, to_o, to_t = sch.get_loops(store)
+    vector_tile(sch, sch.fuse(to_o, to_t), lanes, channels)
+    for loop in (line, tile, to_line, to_tile):
         sch.unroll(loop)
     sch.decompose_reduction(products, i)

@@ -45,5 +45,5 @@ def described(
         kernel=kernel, prepack=prepack_func(problem, plan.packing, channel_arrays=channel_arrays(spec)),
         inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
-                  "algorithm": plan.algorithm, "packing": asdict(plan.packing)},
+                  "algorithm": plan.algorithm, "exact": plan.exact, "packing": asdict(plan.packing)},
     )  # fmt: skip

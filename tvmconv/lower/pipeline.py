@@ -9,6 +9,7 @@ from tvm.target import Target
 from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import MoveGuards
 from tvmconv.lower.loops import ShapeLoops
+from tvmconv.lower.masks import BlankPadding
 from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.soft import WriteOut
 from tvmconv.lower.stack import KeepTiles
@@ -34,7 +35,7 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.UnrollLoop(),
-        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(),
+        s.RenormalizeSplitPattern(), t.StmtSimplify(), t.RemoveNoOp(), BlankPadding,
         t.VerifyMemory(), t.AnnotateEntryFunc(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.BF16StorageLegalize(),
         KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),

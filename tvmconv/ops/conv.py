@@ -47,8 +47,8 @@ def kernel_func(
     shape, place = done.y_shape, lambda at: (split(done, at), [])  # of the result as it is computed
     if algorithm in WINOGRADS:
         own = WINOGRADS[algorithm]
-        shape, place = own.y_shape(p), lambda at: own.place(p, at)
-        inside = _padded(p, x, own.patch_reach(p), dtype)
+        shape, place = own.y_shape(p, packing), lambda at: own.place(p, packing, at)
+        inside = _padded(p, x, own.patch_reach(p, packing), dtype)
         acc = own.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))

@@ -1,7 +1,8 @@
-"""Winograd's F(2x2, 3x3): 3x3 convolution at stride 1 with 16 multiplications where the definition has 36.
+"""Winograd's algorithm for 3x3 convolutions: fewer multiplications than the definition has, by tiles of y.
 
-Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each 2x2 tile of the output comes
-from a 4x4 patch d of x as A^T [(G g G^T) * (B^T d B)] A, the product summed over input channels.
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each tile of the output comes from
+a patch d of x as A^T [(G g G^T) * (B^T d B)] A, the product summed over input channels. F(2x2, 3x3) takes 16
+multiplications where the definition has 36, F(4x4, 3x3) 36 where it has 144.
 
 With a dilation d, rows that are d apart form an image of their own, and so do columns: there are d of them
 in a dimension, each with its tiles.
@@ -17,31 +18,42 @@ import numpy as np
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
+from tvmconv.ops.toom_cook import Transform, transform
 
 if TYPE_CHECKING:
     from tvm import te, tirx
 
-INPUT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # B^T
-WEIGHT = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))  # G
-OUTPUT = ((1, 1, 1, 0), (0, 1, -1, -1))  # A^T
-
 
 def fits(p: Problem) -> bool:
     """Whether ``p`` is a 3x3 convolution that this algorithm computes."""
-    return p.kernel == (3, 3) and p.stride == (1, 1) and p.dtype == "float32"
-
-
-def tiles(p: Problem) -> tuple[int, int]:
-    """How many tiles cover each dimension of one of the images; the last one may hang over."""
-    height, width = (-(-size // (2 * d)) for size, d in zip(p.out_spatial, p.dilation, strict=True))
-    return height, width
+    dims = zip(p.stride, p.dilation, strict=True)
+    return p.kernel == (3, 3) and all(s == 1 or (s == 2 and d == 1) for s, d in dims) and p.dtype == "float32"
 
 
 @dataclass(frozen=True)
 class WinogradPacking:
-    """Transformed weights: ``[4, 4, groups, ceil(out_group / block), in_group, block]``."""
+    """Transformed weights: ``[products down, products across, groups / together, ceil(out_group / block),
+    in_group, block * together]``.
+
+    tile: rows and columns of the output that come from one patch. together: so many groups side by side, of
+    which the weights for one output channel follow each other.
+    """
 
     block: int
+    tile: tuple[int, int] = (2, 2)
+    together: int = 1
+
+    def transforms(self, p: Problem) -> tuple[Transform, Transform]:
+        """Of rows and of columns."""
+        down, across = (transform(m, k, s) for m, k, s in zip(self.tile, p.kernel, p.stride, strict=True))
+        return down, across
+
+    def tiles(self, p: Problem) -> tuple[int, int]:
+        """How many tiles cover each dimension of one of the images; the last one may hang over."""
+        height, width = (
+            -(-size // (m * d)) for size, m, d in zip(p.out_spatial, self.tile, p.dilation, strict=True)
+        )
+        return height, width
 
     def dtype(self, p: Problem) -> str:
         """See ``Packing``."""
@@ -49,108 +61,106 @@ class WinogradPacking:
 
     def shape(self, p: Problem) -> tuple[int, ...]:
         rows, blocks, _, _, i, block = Packing(self.block).shape(p)
-        return (4, 4, rows, blocks, i, block)
+        down, across = self.transforms(p)
+        return (down.products, across.products, rows // self.together, blocks, i, block * self.together)
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
         """The packed weights from ``w``, the user's OIHW or HWIO array."""
         from tvm import te
 
-        plain = Packing(self.block).pack(p, w)
+        plain, together = Packing(self.block).pack(p, w), self.together
+        down, across = self.transforms(p)
 
-        def value(a, b, g, block, i, lane):
+        def value(a, b, at, block, i, lane):
+            g, o = at * together + te.indexmod(lane, together), te.indexdiv(lane, together)
+
             def column(c: int):
-                return combined(WEIGHT, a, lambda r: plain(g, block, r, c, i, lane))
+                return down.of_weight(a, lambda r: plain(g, block, r, c, i, o))
 
-            return combined(WEIGHT, b, column)
+            return across.of_weight(b, column)
 
         return te.compute(self.shape(p), value, name="transformed")
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
-        g = np.asarray(WEIGHT, w.dtype)
+        down, across = (np.asarray(t.weight, w.dtype) for t in self.transforms(p))
         plain = Packing(self.block).pack_array(p, w)
-        return np.ascontiguousarray(np.einsum("ar,gkrcil,bc->abgkil", g, plain, g))
+        found = np.einsum("ar,gkrcil,bc->abgkil", down, plain, across)
+        found = found.reshape(*found.shape[:2], -1, self.together, *found.shape[3:])
+        return np.ascontiguousarray(np.moveaxis(found, 3, -1)).reshape(self.shape(p))
 
 
 def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
-    """The convolution as stages ``pad``, ``patches``, ``products``, ``conv``; the last of ``y_shape``.
+    """The convolution as stages ``pad``, ``rows``, ``patches``, ``products``, ``folded``, ``conv``; the last
+    of ``y_shape``.
 
     ``padded(n, h, w, g, i)``: x with its zeros, as far as ``patch_reach``. The stages have a dimension of
-    images before each dimension of places or tiles.
+    images before each dimension of places or tiles. In between, ``together`` groups are side by side.
     """
     from tvm import te
 
-    n, (height, width), (down, across) = p.batch, tiles(p), p.dilation
-    pad = te.compute(
-        (n, down, 2 * height + 2, across, 2 * width + 2, p.groups, p.in_group),
-        lambda n, py, h, px, w, g, i: padded(n, h * down + py, w * across + px, g, i), name="pad",
-    )  # fmt: skip
+    n, (height, width), (down, across) = p.batch, packing.tiles(p), p.dilation
+    of_rows, of_columns = packing.transforms(p)
+    together, tall = packing.together, packing.tile[0]
+    many, channels = p.groups // together, together * p.in_group
 
-    def patch(a, b, n, py, th, px, tw, g, i):
-        def column(c: int):
-            return combined(INPUT, a, lambda r: pad(n, py, th * 2 + r, px, tw * 2 + c, g, i))
+    def inside(n, py, h, px, w, at, c):
+        g, i = at * together + te.indexdiv(c, p.in_group), te.indexmod(c, p.in_group)
+        return padded(n, h * down + py, w * across + px, g, i)
 
-        return combined(INPUT, b, column)
+    h, w_ = of_rows.reach(height), of_columns.reach(width)
+    pad = te.compute((n, down, h, across, w_, many, channels), inside, name="pad")
 
-    places = (4, 4, n, down, height, across, width, p.groups)
-    patches = te.compute((*places, p.in_group), patch, name="patches")
+    def row(a, n, py, th, px, w, at, c):
+        return of_rows.of_input(a, lambda r: pad(n, py, th * of_rows.step + r, px, w, at, c))
+
+    rows = te.compute((of_rows.products, n, down, height, across, w_, many, channels), row, name="rows")
+
+    def patch(a, b, n, py, th, px, tw, at, i, t):
+        left, c = tw * of_columns.step, t * p.in_group + i
+        return of_columns.of_input(b, lambda r: rows(a, n, py, th, px, left + r, at, c))
+
+    places = (n, down, height, across, width, many)
+    products_shape = (of_rows.products, of_columns.products, *places)
+    patches = te.compute((*products_shape, p.in_group, together), patch, name="patches")
     i = te.reduce_axis((0, p.in_group), name="i")
 
     def product(a, b, *at):
-        *place, g, o = at
-        weight = w(a, b, g, te.indexdiv(o, packing.block), i, te.indexmod(o, packing.block))
-        return te.sum(patches(a, b, *place, g, i) * weight, axis=i)
+        *place, g, o, t = at
+        block, lane = te.indexdiv(o, packing.block), te.indexmod(o, packing.block)
+        return te.sum(patches(a, b, *place, g, i, t) * w(a, b, g, block, i, lane * together + t), axis=i)
 
-    products = te.compute((*places, p.out_group), product, name="products")
+    products = te.compute((*products_shape, p.out_group, together), product, name="products")
+
+    def fold(row, b, *at):
+        return of_rows.of_output(row, lambda a: products(a, b, *at))
+
+    folded = te.compute((tall, of_columns.products, *places, p.out_group, together), fold, name="folded")
 
     def tile(n, py, th, row, px, tw, col, g, o):
-        def column(b: int):
-            return combined(OUTPUT, row, lambda a: products(a, b, n, py, th, px, tw, g, o))
+        at, t = te.indexdiv(g, together), te.indexmod(g, together)
+        return of_columns.of_output(col, lambda b: folded(row, b, n, py, th, px, tw, at, o, t))
 
-        return combined(OUTPUT, col, column)
-
-    return te.compute(y_shape(p), tile, name="conv")
+    return te.compute(y_shape(p, packing), tile, name="conv")
 
 
-def y_shape(p: Problem) -> tuple[int, ...]:
+def y_shape(p: Problem, packing: WinogradPacking) -> tuple[int, ...]:
     """Of the result as it is computed: batch; image, tile and place in the tile of rows, then of columns;
     groups, channels."""
-    (height, width), (down, across) = tiles(p), p.dilation
-    return (p.batch, down, height, 2, across, width, 2, p.groups, p.out_group)
+    (height, width), (down, across), (tall, wide) = packing.tiles(p), p.dilation, packing.tile
+    return (p.batch, down, height, tall, across, width, wide, p.groups, p.out_group)
 
 
-def place(p: Problem, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
+def place(p: Problem, packing: WinogradPacking, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
     """(n, g, o, spatial) of an element of ``y_shape``, and when there is such an output."""
     n, py, th, row, px, tw, col, g, o = at
-    (down, across), (height, width) = p.dilation, p.out_spatial
-    spatial = [(th * 2 + row) * down + py, (tw * 2 + col) * across + px]
-    dims = ((spatial[0], height, down), (spatial[1], width, across))
-    return (n, g, o, spatial), [s < size for s, size, d in dims if size % (2 * d)]
+    (down, across), (tall, wide) = p.dilation, packing.tile
+    spatial = [(th * tall + row) * down + py, (tw * wide + col) * across + px]
+    dims = zip(spatial, p.out_spatial, p.dilation, packing.tile, strict=True)
+    return (n, g, o, spatial), [s < size for s, size, d, m in dims if size % (m * d)]
 
 
-def patch_reach(p: Problem) -> tuple[int, ...]:
+def patch_reach(p: Problem, packing: WinogradPacking) -> tuple[int, ...]:
     """Positions of each padded dimension that the patches look at: the last tile may hang over."""
-    return tuple((2 * count + 2) * d for count, d in zip(tiles(p), p.dilation, strict=True))
-
-
-def combined(
-    matrix: Sequence[Sequence[float]], row: tirx.Expr, term: Callable[[int], tirx.Expr]
-) -> tirx.Expr:
-    """``sum_k matrix[row][k] * term(k)`` without products by 0 and 1; unrolling makes ``row`` known."""
-    from tvm import tirx
-
-    def of_row(coefficients: Sequence[float]) -> tirx.Expr:
-        total = None
-        for k, c in enumerate(coefficients):
-            if c:
-                value = term(k) if abs(c) == 1 else term(k) * tirx.const(abs(c), "float32")
-                if total is None:
-                    total = value if c > 0 else -value
-                else:
-                    total = total + value if c > 0 else total - value
-        return total
-
-    *first, last = (of_row(coefficients) for coefficients in matrix)
-    for k in reversed(range(len(first))):
-        last = tirx.Select(row == k, first[k], last)
-    return last
+    dims = zip(packing.transforms(p), packing.tiles(p), p.dilation, strict=True)
+    return tuple(t.reach(count) * d for t, count, d in dims)

@@ -16,12 +16,13 @@ import numpy as np
 
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, reach_of
-from tvmconv.ops.winograd import INPUT, OUTPUT, WEIGHT, combined
+from tvmconv.ops.toom_cook import transform
 
 if TYPE_CHECKING:
     from tvm import te, tirx
 
 ALGORITHM = "winograd_rows"
+PAIR = transform(2, 3)
 
 
 def fits(p: Problem) -> bool:
@@ -55,14 +56,14 @@ class RowsPacking:
         plain = Packing(self.block, across_groups=True).pack(p, w)
 
         def value(block, r, i, lane):
-            return combined(WEIGHT, i, lambda c: plain(0, block, r, c, 0, lane))
+            return PAIR.of_weight(i, lambda c: plain(0, block, r, c, 0, lane))
 
         return te.compute(self.shape(p), value, name="transformed")
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
         plain = Packing(self.block, across_groups=True).pack_array(p, w)[0, :, :, :, 0]
-        return np.ascontiguousarray(np.einsum("brcl,ic->bril", plain, np.asarray(WEIGHT, w.dtype)))
+        return np.ascontiguousarray(np.einsum("brcl,ic->bril", plain, np.asarray(PAIR.weight, w.dtype)))
 
 
 def sums(p: Problem, packing: RowsPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
@@ -75,9 +76,9 @@ def sums(p: Problem, packing: RowsPacking, padded: Callable[..., tirx.Expr], w: 
     stride, dilation = p.stride[0], p.dilation[0]
 
     def row(n, h, t, i, g):
-        return combined(INPUT, i, lambda c: padded(n, h, 2 * t + c, g, 0))
+        return PAIR.of_input(i, lambda c: padded(n, h, 2 * t + c, g, 0))
 
-    rows = te.compute((n, patch_reach(p)[0], pairs(p), 4, g), row, name="rows")
+    rows = te.compute((n, patch_reach(p, packing)[0], pairs(p), 4, g), row, name="rows")
     r = te.reduce_axis((0, p.kernel[0]), name="r")
 
     def product(n, h, t, i, g):
@@ -87,23 +88,23 @@ def sums(p: Problem, packing: RowsPacking, padded: Callable[..., tirx.Expr], w: 
     products = te.compute((n, height, pairs(p), 4, g), product, name="products")
 
     def pair(n, h, t, col, g, o):
-        return combined(OUTPUT, col, lambda i: products(n, h, t, i, g))
+        return PAIR.of_output(col, lambda i: products(n, h, t, i, g))
 
-    return te.compute(y_shape(p), pair, name="conv")
+    return te.compute(y_shape(p, packing), pair, name="conv")
 
 
-def y_shape(p: Problem) -> tuple[int, ...]:
+def y_shape(p: Problem, packing: RowsPacking) -> tuple[int, ...]:
     """Of the result as it is computed: batch, rows, pairs, place in the pair, groups, channels."""
     return (p.batch, p.out_spatial[0], pairs(p), 2, p.groups, p.out_group)
 
 
-def place(p: Problem, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
+def place(p: Problem, packing: RowsPacking, at: Sequence[tirx.Expr]) -> tuple[tuple, list[tirx.Expr]]:
     """(n, g, o, spatial) of an element of ``y_shape``, and when there is such an output."""
     n, h, t, col, g, o = at
     across, width = t * 2 + col, p.out_spatial[1]
     return (n, g, o, [h, across]), [across < width] if width % 2 else []
 
 
-def patch_reach(p: Problem) -> tuple[int, ...]:
+def patch_reach(p: Problem, packing: RowsPacking) -> tuple[int, ...]:
     """Positions of each padded dimension that are looked at: the last pair may hang over."""
     return reach_of(p, 0), 2 * pairs(p) + 2
