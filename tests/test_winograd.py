@@ -47,6 +47,9 @@ TILED = (
     "conv2d:3x1x1x16:o16:k3x3:p1:NHWC:float32",
     "conv2d:1x2x3x8:o40:k3x3:p9x8:NHWC:float32",  # padding wider than the image
     "conv2d:1x8x7x48:o48:k3x3:p1:g2:NHWC:float32:sh3:bias",
+    "conv2d:1x13x15x3:o24:k7x6:s2:p3x2:NHWC:float32:bias:relu",
+    "conv2d:1x11x10x16:o16:k5x2:p2x1:g4:NHWC:float32",
+    "conv2d:1x19x9x10:o9:k10x4:s2x1:p0x1:NHWC:float32",
 )
 OTHERS = (
     "conv2d:1x14x14x32:o32:k3x3:s2:p1:g32:NHWC:float32", "conv2d:1x14x14x32:o64:k3x3:p1:g32:NHWC:float32",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.descriptor import ALGORITHMS, LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
@@ -163,6 +164,15 @@ def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
     return tuple(pairs), tuple(grown)
 
 
+def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether Winograd's algorithm computes such a convolution: two dimensions, each of 2 to 5 taps with a
+    stride of 1, to 10 with one of 2, which goes with no dilation."""
+    dims = list(zip(kernel, stride, dilation, strict=True))
+    return len(dims) == 2 and all(
+        2 <= k <= 5 * s and (s == 1 or (s == 2 and d == 1)) for k, s, d in dims
+    )
+
+
 def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
     """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, naming those."""
     if algorithm is None:
@@ -171,9 +181,9 @@ def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
     if not spec.transposed:
         if spec.dtype in ("float32", "float64"):  # sums are held in the type of x
             able.append("im2col")
-        steps = zip(spec.stride, spec.dilation, strict=True)
-        near = all(s == 1 or (s == 2 and d == 1) for s, d in steps)
-        if spec.kernel == (3, 3) and near and spec.dtype == "float32":
+        # An output that is the only one has no next: its stride makes no difference.
+        stride = [1 if size == 1 else s for size, s in zip(spec.out_spatial, spec.stride, strict=True)]
+        if suits_winograd(spec.kernel, stride, spec.dilation) and spec.dtype == "float32":
             able.append("winograd")
     if algorithm in able:
         return str(algorithm)

@@ -1,4 +1,4 @@
-"""3x3 convolution by Winograd's algorithm, in either layout.
+"""Convolution with small kernels by Winograd's algorithm, in either layout.
 
 A task takes some tiles of one row of tiles, in each of the images that a dilation makes of the columns, and
 of one group or of a few whose channels fill a vector together. It pads their pixels, transforms them, and for
@@ -19,7 +19,7 @@ from tvm.s_tir import Schedule
 from tvmconv.ops import winograd
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.winograd import WinogradPacking
-from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import across_groups, evenly, peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -33,14 +33,14 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "winograd_tiles"
-_SIDES = {1: (2, 4), 2: (2, 3)}  # of a tile of the output, by stride
 _FORMER = {"tall": 2, "wide": 2, "lines": 1}  # which points of before these knobs have
-# Costs, in multiply-adds of a vector: of the transforms of x and of y, for each vector of the output; of a
-# vector of weights from a core's own cache, from a shared one, and from memory.
-_X_COST, _Y_COST = 10, 8
+# Costs, in multiply-adds of a vector: of an operation of the transforms; of a vector of weights from a core's
+# own cache, from a shared one, and from memory.
+_TRANSFORMED = 0.6
 _NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
 _ALONE = 8  # of shares of the shared cache that a core has where the others need little
-_LEAST_GAIN = 1.25  # over the definition, by these costs
+_SHUFFLED = 1.4  # of a product where x has to be shuffled for several groups to a vector
+_LEAST_GAIN = 1.1  # over the definition, by these costs
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -55,6 +55,8 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     own = _cost(p, machine, _sides(p, machine)) + _transforms(p, machine)
     sums = _seen(p, 0) * _seen(p, 1) + p.taps * _fetch(p, machine, p.taps)
     by_definition = p.in_group * sums / prod(p.out_spatial)
+    if across_groups(p, machine):
+        by_definition *= _SHUFFLED
     return plan_of(p, machine) if by_definition >= _LEAST_GAIN * own else None
 
 
@@ -74,9 +76,14 @@ def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
 
 def _transforms(p: Problem, machine: Machine) -> float:
     """Their cost for one vector of the output."""
+    down, across = WinogradPacking(1, _sides(p, machine)).transforms(p)
+    of_x = down.input_work * across.step + across.input_work * down.products
+    products = down.products * across.products  # which are stored first
+    of_y = down.output_work * across.products + across.output_work * down.outputs + 2 * products
     vectors_in, vectors_out = (-(-n // machine.lanes()) for n in (p.in_group, p.out_group))
     planes = 1 if p.channels_last else 2  # which are transposed besides
-    return planes * (_X_COST * prod(p.stride) * vectors_in / vectors_out + _Y_COST)
+    work = of_x * vectors_in / vectors_out + of_y
+    return planes * _TRANSFORMED * work / (down.outputs * across.outputs)
 
 
 def _fetch(p: Problem, machine: Machine, products: int) -> float:
@@ -89,7 +96,13 @@ def _fetch(p: Problem, machine: Machine, products: int) -> float:
 
 def _sides(p: Problem, machine: Machine) -> tuple[int, int]:
     """Rows and columns of a tile: those that cost least."""
-    return min(product(*(_SIDES[s] for s in p.stride)), key=lambda sides: _cost(p, machine, sides))
+    down, across = able_sides(p)
+    return min(product(down, across), key=lambda sides: _cost(p, machine, sides))
+
+
+def able_sides(p: Problem) -> list[tuple[int, ...]]:
+    """The rows, and the columns, that a tile may have."""
+    return [winograd.sides(k, s) for k, s in zip(p.kernel, p.stride, strict=True)]
 
 
 def _together(p: Problem, machine: Machine) -> int:
@@ -101,16 +114,16 @@ def _together(p: Problem, machine: Machine) -> int:
 
 def space(p: Problem, machine: Machine) -> Space:
     lanes = machine.lanes()
-    sides = [list(_SIDES[s]) for s in p.stride]
-    fewest = WinogradPacking(1, (sides[0][0], sides[1][0])).tiles(p)
+    down, across = able_sides(p)
+    most = WinogradPacking(1, (down[0], across[0])).tiles(p)
     whole = _together(p, machine) > 1
     blocks = {p.out_group} if whole else {min(v * lanes, p.out_group) for v in range(1, 5)}
-    steps = {-(-fewest[1] // n) for n in range(1, fewest[1] + 1)}
+    steps = {-(-most[1] // n) for n in range(1, most[1] + 1)}
     return {
-        "tall": sides[0],
-        "wide": sides[1],
-        "lines": at_most(min(fewest[0], 4)),
-        "steps": at_most(fewest[1]),
+        "tall": list(down),
+        "wide": list(across),
+        "lines": at_most(min(most[0], 4)),
+        "steps": at_most(most[1]),
         "step": sorted(s for s in steps if s < machine.vector_registers),
         "block": sorted(blocks),
     }
@@ -125,8 +138,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     if point is not None and "tall" not in point:
         point = {**_FORMER, **point}
     chosen = {"tall": tall, "wide": wide, **(point or {})}
-    for name, stride in zip(("tall", "wide"), p.stride, strict=True):
-        require(chosen[name] in _SIDES[stride], chosen, name, " or ".join(map(str, _SIDES[stride])))
+    for name, able in zip(("tall", "wide"), able_sides(p), strict=True):
+        require(chosen[name] in able, chosen, name, " or ".join(map(str, able)))
     packing = WinogradPacking(1, (chosen["tall"], chosen["wide"]), together)
     height, width = packing.tiles(p)
     vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))

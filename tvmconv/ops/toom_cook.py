@@ -40,6 +40,16 @@ class Transform:
         return len(self.input)
 
     @property
+    def input_work(self) -> int:
+        """Vector operations that B^T d takes: terms, loads and stores, of which one is worth two."""
+        return _terms(self.input) + len(self.input[0]) + 2 * self.products
+
+    @property
+    def output_work(self) -> int:
+        """Vector operations that A^T of the products takes: terms and loads."""
+        return _terms(self.output) + self.products
+
+    @property
     def exact(self) -> bool:
         """Whether small integers come out exactly: no coefficient but sums of few powers of two."""
         return all((64 * c).is_integer() for row in self.weight for c in row)
@@ -64,6 +74,15 @@ class Transform:
     def of_output(self, row: tirx.Expr, term: Callable[[int], tirx.Expr]) -> tirx.Expr:
         """An output, with ``term(k)`` a product."""
         return _combined(self.output, row, term, lambda k: (k + 1) // 2)
+
+
+def _terms(matrix: Matrix) -> int:
+    return sum(c != 0 for row in matrix for c in row)
+
+
+def most_outputs(taps: int, stride: int = 1) -> int:
+    """How many outputs there are points for."""
+    return len(_POINTS) + 2 - -(-taps // stride)
 
 
 @lru_cache

@@ -1,4 +1,4 @@
-"""Winograd's algorithm for 3x3 convolutions: fewer multiplications than the definition has, by tiles of y.
+"""Winograd's algorithm for small kernels: fewer multiplications than the definition has, by tiles of y.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): each tile of the output comes from
 a patch d of x as A^T [(G g G^T) * (B^T d B)] A, the product summed over input channels. F(2x2, 3x3) takes 16
@@ -16,18 +16,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvmconv.checks import suits_winograd
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
-from tvmconv.ops.toom_cook import Transform, transform
+from tvmconv.ops.toom_cook import Transform, most_outputs, transform
 
 if TYPE_CHECKING:
     from tvm import te, tirx
 
 
 def fits(p: Problem) -> bool:
-    """Whether ``p`` is a 3x3 convolution that this algorithm computes."""
-    dims = zip(p.stride, p.dilation, strict=True)
-    return p.kernel == (3, 3) and all(s == 1 or (s == 2 and d == 1) for s, d in dims) and p.dtype == "float32"
+    """Whether ``p`` is a convolution that this algorithm computes."""
+    return suits_winograd(p.kernel, p.stride, p.dilation) and p.dtype == "float32"
+
+
+def sides(taps: int, stride: int) -> tuple[int, ...]:
+    """How many outputs a tile may have in a dimension."""
+    return tuple(m for m in ((2, 4), (2, 3))[stride == 2] if m <= most_outputs(taps, stride))
 
 
 @dataclass(frozen=True)
