@@ -138,7 +138,7 @@ class Library:
         for name, kernel in (item for variant in variants for item in variant.functions.items()):
             if kernels.setdefault(kernel.symbol, kernel) != kernel:
                 raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
-        objects = [kernel.object for kernel in kernels.values()]
+        objects = [code for kernel in kernels.values() for code in kernel.objects]
         if kind != "shared":
             objects = [_localised(code, glue.local_names(self.prefix)) for code in objects]
         symbols: dict[bytes, str] = {}  # equal weights are held once
@@ -162,7 +162,7 @@ def _check_targets(machines: Sequence[Machine]) -> None:
 
 def _check_kernels(variant: Variant) -> None:
     for name, kernel in variant.functions.items():
-        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", kernel.object)) - _PROVIDED
+        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", b"".join(kernel.objects))) - _PROVIDED
         if wanted:
             what = ", ".join(sorted(symbol.decode() for symbol in wanted))
             raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
