@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from tvmconv.bench.clock import preemptions
+from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
-from tvmconv.runtime import load
 from tvmconv.tuning.process import answer_lines, ended
 from tvmconv.verify import Case, operands, prepare
 
@@ -36,13 +36,18 @@ def serve() -> None:
 def measure(message: dict[str, Any]) -> dict[str, Any]:
     """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``."""
     try:
-        module = load(message["library"])
+        module = _library(message["library"])
         entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])
         facts = json.dumps({"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}})
         cases = [_case(facts, fill) for fill in message["fills"]]
     except Exception as error:
         return {"error": f"loading: {error}"}
-    return _forked(partial(_run, message, cases), message["timeout"])
+    return _forked(partial(_run, message, module, cases), message["timeout"])
+
+
+@lru_cache(maxsize=1)
+def _library(path: str) -> Module:
+    return load(path)
 
 
 @lru_cache(maxsize=8)
@@ -80,8 +85,7 @@ def _forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any
     return json.loads(data)
 
 
-def _run(message: dict[str, Any], cases: list[Case]) -> dict[str, Any]:
-    module = load(message["library"])
+def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str, Any]:
     function = module[message["function"]]
     for case in cases:
         check = case.check(function)

@@ -108,7 +108,8 @@ class TuningSpace:
 
     def choice_of(self, trace: Trace) -> Choice:
         """The point of a trace of this space."""
-        drawn = [int(trace.decisions[inst]) for inst in _sampled(trace)]
+        decisions = trace.decisions
+        drawn = [int(decisions[inst]) for inst in _sampled(trace)]
         found = {name: values[i] for (name, values), i in zip(self.knobs, drawn, strict=True)}
         strategy = found[STRATEGY]
         point = {knob: found[f"{strategy}.{knob}"] for knob in self.by_strategy[strategy]}
