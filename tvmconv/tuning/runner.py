@@ -129,7 +129,8 @@ class Linked:
         self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
         self.path = Path(self.folder.name, "candidates.so")
         try:
-            Library(self.kernels, machine, prefix="candidates").export(self.path, header=False)
+            library = Library(self.kernels, machine, prefix="candidates")
+            library.export(self.path, header=False, level="-O1")  # which takes two thirds of the time
         except BaseException:
             self.folder.cleanup()
             raise

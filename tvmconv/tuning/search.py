@@ -23,6 +23,7 @@ from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.space import TuningSpace, freeze
 
 _WARMUP = 12  # measured points before the model's word counts
+_PATIENCE = 15  # rounds of training that bring nothing: the data are few, and so are the features
 _POPULATION = 48
 _ASKED = 3 * BATCH  # traces: several of them may be one point, or one of an earlier batch
 _MOST_TRIALS = 1 << 20
@@ -54,7 +55,7 @@ class Search:
         _quiet()
         self.model = ms.cost_model.XGBModel(
             extractor=self.space.extractor(), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
-            num_warmup_samples=_WARMUP,
+            num_warmup_samples=_WARMUP, early_stopping_rounds=_PATIENCE,
         )  # fmt: skip
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=_POPULATION, init_measured_ratio=0.4, init_min_unmeasured=_POPULATION // 2,
