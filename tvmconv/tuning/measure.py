@@ -23,7 +23,6 @@ from tvmconv.runtime import arrays as buffers
 from tvmconv.tuning.process import answer_lines, ended
 from tvmconv.verify import Case, operands, prepare
 
-_HOPELESS = 1.5  # times the baseline's time: no more rounds are spent
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, where others' work takes our CPUs away
 
@@ -151,13 +150,13 @@ def _in_turns(
         if preemptions() != lost:
             continue
         clean.append(pair)
-        if len(clean) == _FEWEST_ROUNDS and _hopeless(clean):
+        if len(clean) == _FEWEST_ROUNDS and _ratio(clean) > message["hopeless"]:
             break
     taken = clean if len(clean) >= _FEWEST_ROUNDS else all_rounds
     return {"seconds": [s for s, _ in taken], "baseline": [b for _, b in taken]}
 
 
-def _hopeless(rounds: list[tuple[float, float]]) -> bool:
-    return min(s for s, _ in rounds) > _HOPELESS * min(b for _, b in rounds)
+def _ratio(rounds: list[tuple[float, float]]) -> float:
+    return min(s for s, _ in rounds) / min(b for _, b in rounds)
 
 

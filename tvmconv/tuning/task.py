@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tvmconv.artifact.kernel import Kernel
@@ -24,6 +24,7 @@ from tvmconv.tuning.space import TuningSpace, freeze
 
 MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
 _FINALISTS = 4
+_HOPELESS = 1.25  # times the best time so far: the search takes no closer look at it
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,9 @@ class Task:
         length, if it is better than those before; ``decide`` has to follow else."""
         taken, self._proposed = self._proposed or self.search.propose(most), []
         before = self.best_seconds
-        results = self._measure([c.choice for c in taken], SEARCH)
+        best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
+        effort = replace(SEARCH, hopeless=_HOPELESS * best)
+        results = self._measure([c.choice for c in taken], effort)
         seconds = []
         for candidate, measured in zip(taken, results, strict=True):
             self._note(candidate, measured)
@@ -133,7 +136,7 @@ class Task:
         self.search.tell(taken, seconds)
         good = [(s, c.choice) for s, c in zip(seconds, taken, strict=True) if s < MARGIN * before]
         if good and confirm:
-            self.decide([min(good, key=lambda pair: pair[0])[1]])
+            self.decide([min(good, key=lambda pair: pair[0])[1]], again=False)
         best = {freeze(choice) for choice in self._best()}
         self._built = {key: kernel for key, kernel in self._built.items() if key in best}
         after = self.best_seconds if confirm else min([before, *seconds])
@@ -187,10 +190,11 @@ class Task:
                 choices += [entry.choice] * (entry.choice not in choices)
         return [c for c in choices if c != self.space.default and self._holds(c)]
 
-    def decide(self, choices: list[Choice]) -> None:
-        """Measure points at length against the default, and put the winner into the index."""
+    def decide(self, choices: list[Choice], again: bool = True) -> None:
+        """Measure points at length against the default, and put the winner into the index. The one that is
+        there is measured ``again``, or taken at its word."""
         incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
-        if incumbent is not None and incumbent not in (*choices, self.space.default):
+        if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
             choices = [*choices, incumbent]
         results = self._measure(choices, DUEL)
         ratios = [math.inf if m.error else m.ratio for m in results]
@@ -199,6 +203,8 @@ class Task:
                 self.measured.pop(freeze(choice), None)
                 self.failures.append(measured.error)
         best = min(range(len(choices)), key=ratios.__getitem__, default=None)
+        if incumbent is not None and not again and min(ratios) >= self.best_seconds / self.default_seconds:
+            return
         default = [m.baseline for m in results if not m.error]
         base = min(default[0]) if default else self.default_seconds
         if best is not None and ratios[best] < MARGIN:
