@@ -90,17 +90,21 @@ def read_kernel(path: Path) -> Kernel | None:
         for field in ("inputs", "weights", "packed"):
             facts[field] = tuple(_param(p) for p in facts[field])
         facts["device"] = device_code(facts["device"])
-        return Kernel(object=code, **{**facts, "output": _param(facts["output"])})
+        end = len(code) - facts.pop("packer")
+        return Kernel(
+            object=code[:end], packer=code[end:], **{**facts, "output": _param(facts["output"])}
+        )
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def kernel_bytes(kernel: Kernel) -> bytes:
-    """A cache entry: one line of JSON, then the object file."""
-    facts = dataclasses.asdict(dataclasses.replace(kernel, object=b""))
+    """A cache entry: one line of JSON, then the object file, and the one that packs if there is one."""
+    facts = dataclasses.asdict(dataclasses.replace(kernel, object=b"", packer=b""))
     del facts["object"]
-    facts["sha256"] = hashlib.sha256(kernel.object).hexdigest()
-    return json.dumps(facts).encode() + b"\n" + kernel.object
+    code = kernel.object + kernel.packer
+    facts |= {"sha256": hashlib.sha256(code).hexdigest(), "packer": len(kernel.packer)}
+    return json.dumps(facts).encode() + b"\n" + code
 
 
 def _param(facts: dict[str, Any]) -> Param:

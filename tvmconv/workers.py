@@ -7,13 +7,14 @@ guard.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,20 @@ def program(module: str) -> str:
     """
     return f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
            f"from {module} import serve; serve()"
+
+
+@contextlib.contextmanager
+def without_torch() -> Iterator[None]:
+    """As ``program`` does it, for an import of TVM in this process. (tvm_ffi then takes tensors of a torch
+    that comes later by the common protocol, not by its own shorter way.)"""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _start() -> subprocess.Popen:

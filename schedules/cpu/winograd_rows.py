@@ -19,6 +19,7 @@ from tvmconv.schedules.plan import Plan, Space, require, require_block, require_
 
 STRATEGY = "winograd_rows"
 _ROWS = 8  # of a strip, which are written out
+_SHORT = 3  # rows of a strip whose borders are code of their own: longer ones ask there whether a row exists
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _INNER = ("pairs", "vectors")  # which of them a task goes through last
 
@@ -73,7 +74,10 @@ def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, or
     peel_tail(sch, co, p.groups, block)
     left = p.groups % block or block  # channels of the last block, and so perhaps a part of a vector
     peel_at(sch, vec, -(-block // lanes), [left // lanes, -(-left // lanes)])
-    peel_borders(sch, ho, p, 0, rows)
+    if rows <= _SHORT:
+        peel_borders(sch, ho, p, 0, rows)
+    else:
+        peel_tail(sch, ho, p.out_spatial[0], rows)
     peel_borders(sch, t, p, 1, 2)
     sch.vectorize(lane)
     for loop in (hi, col):

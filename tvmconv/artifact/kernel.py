@@ -59,8 +59,9 @@ class Kernel:
     """One compiled kernel: a relocatable object and what a caller must know to use it.
 
     ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
-    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``. The parts of ``packed`` lie one
-    after the other in one blob, each at a multiple of 64 bytes. With ``device``, ``object`` are cubins.
+    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for
+    the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
+    bytes. With ``device``, ``object`` are cubins.
     """
 
     symbol: str
@@ -73,6 +74,12 @@ class Kernel:
     schedule: dict[str, Any] = field(default_factory=dict, hash=False)
     flops: int = 0
     device: DeviceCode | None = field(default=None, repr=False)
+    packer: bytes = field(default=b"", repr=False)
+
+    @property
+    def objects(self) -> tuple[bytes, ...]:
+        """All that is to be linked."""
+        return (self.object, self.packer) if self.packer else (self.object,)
 
     def packed_offsets(self) -> tuple[int, ...]:
         """Byte offset of each part of ``packed`` in the blob."""
@@ -110,4 +117,5 @@ def renamed(kernel: Kernel, place: str) -> Kernel:
     # The digits are a hash of the descriptor: nothing else in an object looks like them.
     old = kernel.symbol
     new = ("k_" + hashlib.sha256(f"{place} {old}".encode()).hexdigest())[: len(old)]
-    return replace(kernel, symbol=new, object=kernel.object.replace(old.encode(), new.encode()))
+    code, packer = (part.replace(old.encode(), new.encode()) for part in (kernel.object, kernel.packer))
+    return replace(kernel, symbol=new, object=code, packer=packer)

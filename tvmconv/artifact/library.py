@@ -81,18 +81,21 @@ class Library:
         """What the exported file will say of itself; "sha256" is zeros here, the file's own once exported."""
         return self._manifest
 
-    def export(self, path: str | os.PathLike[str], *, header: bool = True) -> Path:
+    def export(
+        self, path: str | os.PathLike[str], *, header: bool = True, level: str = "-O2"
+    ) -> Path:  # fmt: skip
         """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
 
         A name that ends in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
-        any other a shared library. Files appear whole or not at all. Returns the library's path. Raises
-        ArtifactError if there is no C compiler, linking fails, or a file cannot be written.
+        any other a shared library. ``level``: how well to compile what is around the kernels. Files appear
+        whole or not at all. Returns the library's path. Raises ArtifactError if there is no C compiler,
+        linking fails, or a file cannot be written.
         """
         path = Path(path)
         if path.suffix == ".h" and header:
             raise ArtifactError(f"path: {path}, expected a library's name, as {path.with_suffix('.so')}")
         kind = linker.KINDS.get(path.suffix, "shared")
-        _write(path, self._link(path.name, kind), 0o777 if kind == "shared" else 0o666)
+        _write(path, self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)
         if header:
             _write(path.with_suffix(".h"), self.header(path.stem).encode("ascii"))
         return path
@@ -107,7 +110,7 @@ class Library:
 
         return load(self.export(Path(_session_folder(), f"{next(_numbers)}.so"), header=False))
 
-    def _link(self, soname: str, kind: str = "shared") -> bytes:
+    def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
         about = {**self._manifest, "kind": kind}
         if self._gpu:
             if kind != "shared":
@@ -120,8 +123,9 @@ class Library:
             exports = glue.exported_symbols(self.functions, self.prefix, kind)
         soname = re.sub(r"[^\w.+-]", "_", soname)
         linked = linker.link(
-            source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc
-        )
+            source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc,
+            level=level,
+        )  # fmt: skip
         sealed, digest = manifest.seal(linked)
         self._manifest = {**about, "sha256": digest}
         return sealed
@@ -138,7 +142,7 @@ class Library:
         for name, kernel in (item for variant in variants for item in variant.functions.items()):
             if kernels.setdefault(kernel.symbol, kernel) != kernel:
                 raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
-        objects = [kernel.object for kernel in kernels.values()]
+        objects = [code for kernel in kernels.values() for code in kernel.objects]
         if kind != "shared":
             objects = [_localised(code, glue.local_names(self.prefix)) for code in objects]
         symbols: dict[bytes, str] = {}  # equal weights are held once
@@ -162,7 +166,7 @@ def _check_targets(machines: Sequence[Machine]) -> None:
 
 def _check_kernels(variant: Variant) -> None:
     for name, kernel in variant.functions.items():
-        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", kernel.object)) - _PROVIDED
+        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", b"".join(kernel.objects))) - _PROVIDED
         if wanted:
             what = ", ".join(sorted(symbol.decode() for symbol in wanted))
             raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")

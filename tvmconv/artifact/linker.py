@@ -18,7 +18,7 @@ from tvmconv.errors import ArtifactError
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
 
-_COMPILE = ("-std=c99", "-O2", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
+_COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
             "-fdata-sections", "-g0")  # fmt: skip
 # No build id, no debug information and no symbols that are not exported: equal inputs give equal bytes.
 # The pool's threads outlive any handle, so the library must stay mapped (nodelete).
@@ -34,17 +34,17 @@ KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by t
 
 def link(
     source: str, objects: Sequence[bytes], exports: Sequence[str], machine: Machine, *, soname: str,
-    kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None,
+    kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None, level: str = "-O2",
 ) -> bytes:  # fmt: skip
     """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
 
     ``kind``: "shared" for a library that is loaded, "object" for one relocatable object and "archive" for a
     static library of that. ``exports``: the symbols that a shared library shows, all others are local; in an
-    object all are there. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. Returns the
-    library's bytes. Raises ArtifactError: no compiler, a failing command (shown whole with what it printed),
-    or a full disk.
+    object all are there. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. ``level``: how
+    well to compile ``source``. Returns the library's bytes. Raises ArtifactError: no compiler, a failing
+    command (shown whole with what it printed), or a full disk.
     """
-    command = find_cc(machine, cc)
+    command = [*find_cc(machine, cc), level]
     say_if_slow(command, machine)
     try:
         with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:

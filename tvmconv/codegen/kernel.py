@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import tvm
@@ -81,24 +82,44 @@ def assembly_of(spec: Spec, machine: Machine, choice: Choice | None = None) -> s
     return lower_cpu(named(functions), llvm_target(machine)).inspect_source("asm")
 
 
+class Packers:
+    """Objects of prepack functions: candidates for one spec mostly differ in the kernel alone."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Machine, int], tuple[str, bytes]] = {}  # and the symbol in it
+
+    def get(self, prepack: tirx.PrimFunc, symbol: str, machine: Machine) -> bytes:
+        """An object that exports ``prepack`` for ``symbol``; all symbols have to be of one length."""
+        key = machine, tvm_ffi.structural_hash(prepack)
+        if key not in self._made:
+            self._made[key] = symbol, object_of({f"{symbol}_prepack": prepack}, machine)
+        name, code = self._made[key]
+        return code.replace(name.encode(), symbol.encode())
+
+
 def build_kernel(
-    spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None
-) -> Kernel:
+    spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None,
+    packers: Packers | None = None,
+) -> Kernel:  # fmt: skip
     """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
-    rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. Raises TargetError, and
-    ValueError where a choice does not fit."""
+    rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. ``packers``: take the prepack
+    function from there, for a CPU. Raises TargetError, and ValueError where a choice does not fit."""
     made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
-    module = module_of(symbol, made)
+    device, packer = None, b""
     if isinstance(machine, GpuMachine):
-        code, device = cuda.compiled(symbol, module, machine)
+        code, device = cuda.compiled(symbol, module_of(symbol, made), machine)
     else:
-        code, device = _object(module, machine), None
+        if packers is not None and made.prepack is not None:
+            packer = packers.get(made.prepack, symbol, machine)
+            made = replace(made, prepack=None)
+        code = _object(module_of(symbol, made), machine)
     schedule = made.schedule
     if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
         schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}
     return Kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
+        packer=packer,
     )  # fmt: skip
 
 

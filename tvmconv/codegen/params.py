@@ -14,9 +14,9 @@ from tvmconv.schedules.plan import Plan
 from tvmconv.spec import ConvSpec
 
 
-def channel_arrays(spec: ConvSpec) -> list[str]:
+def channel_arrays(spec: ConvSpec) -> tuple[str, ...]:
     """Names of the arrays with one value an output channel."""
-    return [name for name in ("bias", "slopes") if getattr(spec, name)]
+    return tuple(name for name in ("bias", "slopes") if getattr(spec, name))
 
 
 def described(

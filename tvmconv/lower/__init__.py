@@ -1,4 +1,4 @@
-"""Lowering of a scheduled kernel: TVM's passes for a CPU, and two of our own (loops, guards)."""
+"""Lowering of a scheduled kernel: TVM's passes for a CPU, and our own (choices, loops, guards, ...)."""
 
 from tvmconv.lower.pipeline import lower_cpu
 

@@ -176,27 +176,52 @@ def masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
         return None if found is None else (found[0], tirx.Max(total.a, found[1]))
     if not (isinstance(total, tirx.Add) and _same_place(total.a, store)):
         return None
-    term = total.b
-    if isinstance(term, tirx.Mul):
-        for masked, other in ((term.a, term.b), (term.b, term.a)):
-            found = _zero_else(masked)
-            if found is not None:
-                return found[0], total.a + found[1] * other
-        return None
-    found = _zero_else(term)
-    return None if found is None else (found[0], total.a + found[1])
+    found = _masked(total.b)
+    return None if found is None else (tirx.all(*found[0]), total.a + found[1])
 
 
 def _is_choice(expr: tirx.Expr) -> bool:
     return isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"
 
 
-def _zero_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
+def _masked(expr: tirx.Expr) -> tuple[Guards, tirx.Expr] | None:
+    """(guards, value) of an expression that is 0 where the guards fail: of a sum of several terms, those that
+    all of them have."""
+    if isinstance(expr, tirx.Mul):
+        for one, other in ((expr.a, expr.b), (expr.b, expr.a)):
+            found = _masked(one)
+            if found is not None:
+                return found[0], found[1] * other
+        return None
+    if isinstance(expr, tirx.Add | tirx.Sub):
+        terms = _masked(expr.a), _masked(expr.b)
+        if None in terms:
+            return None
+        (first, a), (second, b) = terms
+        common = [g for g in first if _has(second, g)]
+        if not common:
+            return None
+        a, b = (
+            _choice([g for g in guards if not _has(common, g)], value)
+            for guards, value in ((first, a), (second, b))
+        )
+        return common, a + b if isinstance(expr, tirx.Add) else a - b
     if not _is_choice(expr):
         return None
     condition, value, otherwise = expr.args
     zero = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == 0
-    return (condition, value) if zero else None
+    return (_conjuncts(condition), value) if zero else None
+
+
+def _has(guards: Guards, guard: tirx.Expr) -> bool:
+    return any(tvm_ffi.structural_equal(guard, g) for g in guards)
+
+
+def _choice(guards: Guards, value: tirx.Expr) -> tirx.Expr:
+    """``value``, or 0 where the guards fail."""
+    if not guards:
+        return value
+    return tirx.if_then_else(tirx.all(*guards), value, tirx.const(0, value.ty.dtype))
 
 
 def _lowest_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from tvm import te, tirx
 
@@ -77,8 +78,9 @@ def kernel_func(
     return with_placed_result(func, done.result_shape, stored) if shape != done.result_shape else func
 
 
+@lru_cache(maxsize=16)
 def prepack_func(
-    p: Problem, packing: Packing | WinogradPacking | RowsPacking, *, channel_arrays: Sequence[str] = ()
+    p: Problem, packing: Packing | WinogradPacking | RowsPacking, *, channel_arrays: tuple[str, ...] = ()
 ) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""

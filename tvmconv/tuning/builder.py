@@ -7,8 +7,9 @@ import os
 import tempfile
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvmconv import cache
 from tvmconv.artifact.kernel import Kernel
@@ -16,6 +17,9 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec
 from tvmconv.tuning.process import Process, ProcessError, answer_lines
+
+if TYPE_CHECKING:
+    from tvmconv.codegen import Packers
 
 BATCH = 16  # points that a search proposes, to be built and measured together
 _SECONDS = 60.0  # more than any kernel takes to compile
@@ -45,7 +49,7 @@ class Builder:
                     except IndexError:
                         return
                     path = Path(folder, f"{number}")
-                    built[number] = self._ask(process, spec, choice, path, f"tuned_{first + number}")
+                    built[number] = self._ask(process, spec, choice, path, f"tuned_{first + number:08}")
 
             threads = [threading.Thread(target=work, args=(p,)) for p in self.processes[: len(choices)]]
             for thread in threads:
@@ -80,10 +84,12 @@ class Builder:
 
 def serve() -> None:
     """What a process of a builder does until its input ends."""
-    answer_lines(_build)
+    from tvmconv.codegen import Packers
+
+    answer_lines(partial(_build, Packers()))
 
 
-def _build(message: dict[str, Any]) -> str:
+def _build(packers: Packers, message: dict[str, Any]) -> str:
     from tvmconv.codegen import build_kernel
     from tvmconv.specs import parse_spec
     from tvmconv.workers import machine_of
@@ -91,7 +97,7 @@ def _build(message: dict[str, Any]) -> str:
     try:
         kernel = build_kernel(
             parse_spec(message["descriptor"]), machine_of(message["machine"]), Choice(**message["choice"]),
-            message["symbol"],
+            message["symbol"], packers,
         )  # fmt: skip
     except Exception as error:  # of TVM's and LLVM's too: it costs one trial
         return f"compiling: {' '.join(str(error).split())[:300] or repr(error)}"

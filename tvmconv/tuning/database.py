@@ -81,8 +81,9 @@ class Database:
 
     def _workload_line(self) -> int:
         """The line of the workload in the folder, which it is appended to if need be."""
-        path, mine = self.folder / folders.WORKLOADS, workload_json(self.workload)
+        path = self.folder / folders.WORKLOADS
         if self._place is None or not path.exists() or self._place[1] != path.stat().st_ino:
+            mine = workload_json(self.workload)
             known = [str(shash) for shash, _ in folders.read_lines(path)[0]]
             if mine[0] not in known:
                 folders.append_line(path, json.dumps(mine))

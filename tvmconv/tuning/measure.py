@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from tvmconv.bench.clock import preemptions
+from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
-from tvmconv.runtime import load
 from tvmconv.tuning.process import answer_lines, ended
 from tvmconv.verify import Case, operands, prepare
 
-_HOPELESS = 1.5  # times the baseline's time: no more rounds are spent
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, where others' work takes our CPUs away
 
@@ -36,13 +35,18 @@ def serve() -> None:
 def measure(message: dict[str, Any]) -> dict[str, Any]:
     """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``."""
     try:
-        module = load(message["library"])
+        module = _library(message["library"])
         entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])
         facts = json.dumps({"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}})
         cases = [_case(facts, fill) for fill in message["fills"]]
     except Exception as error:
         return {"error": f"loading: {error}"}
-    return _forked(partial(_run, message, cases), message["timeout"])
+    return _forked(partial(_run, message, module, cases), message["timeout"])
+
+
+@lru_cache(maxsize=1)
+def _library(path: str) -> Module:
+    return load(path)
 
 
 @lru_cache(maxsize=8)
@@ -80,8 +84,7 @@ def _forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any
     return json.loads(data)
 
 
-def _run(message: dict[str, Any], cases: list[Case]) -> dict[str, Any]:
-    module = load(message["library"])
+def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str, Any]:
     function = module[message["function"]]
     for case in cases:
         check = case.check(function)
@@ -147,13 +150,13 @@ def _in_turns(
         if preemptions() != lost:
             continue
         clean.append(pair)
-        if len(clean) == _FEWEST_ROUNDS and _hopeless(clean):
+        if len(clean) == _FEWEST_ROUNDS and _ratio(clean) > message["hopeless"]:
             break
     taken = clean if len(clean) >= _FEWEST_ROUNDS else all_rounds
     return {"seconds": [s for s, _ in taken], "baseline": [b for _, b in taken]}
 
 
-def _hopeless(rounds: list[tuple[float, float]]) -> bool:
-    return min(s for s, _ in rounds) > _HOPELESS * min(b for _, b in rounds)
+def _ratio(rounds: list[tuple[float, float]]) -> float:
+    return min(s for s, _ in rounds) / min(b for _, b in rounds)
 
 

@@ -24,12 +24,14 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on."""
+    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on; and
+    how many times the baseline's time ends it after a few rounds."""
 
     rounds: int = 9
     burst: float = 0.001
     seconds: float = 0.5
     fills: tuple[str, ...] = ("normal",)
+    hopeless: float = 1.5
 
 
 SEARCH = Effort()
@@ -129,7 +131,8 @@ class Linked:
         self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
         self.path = Path(self.folder.name, "candidates.so")
         try:
-            Library(self.kernels, machine, prefix="candidates").export(self.path, header=False)
+            library = Library(self.kernels, machine, prefix="candidates")
+            library.export(self.path, header=False, level="-O1")  # which takes two thirds of the time
         except BaseException:
             self.folder.cleanup()
             raise

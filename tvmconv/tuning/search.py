@@ -23,7 +23,9 @@ from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.space import TuningSpace, freeze
 
 _WARMUP = 12  # measured points before the model's word counts
+_PATIENCE = 15  # rounds of training that bring nothing: the data are few, and so are the features
 _POPULATION = 48
+_ASKED = 3 * BATCH  # traces: several of them may be one point, or one of an earlier batch
 _MOST_TRIALS = 1 << 20
 
 
@@ -53,7 +55,7 @@ class Search:
         _quiet()
         self.model = ms.cost_model.XGBModel(
             extractor=self.space.extractor(), config=XGBConfig(nthread=1, seed=self.seed), verbose_eval=0,
-            num_warmup_samples=_WARMUP,
+            num_warmup_samples=_WARMUP, early_stopping_rounds=_PATIENCE,
         )  # fmt: skip
         strategy = ms.search_strategy.EvolutionarySearch(
             population_size=_POPULATION, init_measured_ratio=0.4, init_min_unmeasured=_POPULATION // 2,
@@ -66,10 +68,11 @@ class Search:
                 task_name=str(self.space.spec), num_threads=self.space.threads, rand_state=self.seed,
             )  # fmt: skip
         self.context.pre_tuning(
-            max_trials=_MOST_TRIALS, num_trials_per_iter=BATCH, cost_model=self.model,
+            max_trials=_MOST_TRIALS, num_trials_per_iter=_ASKED, cost_model=self.model,
             design_spaces=self.context.generate_design_space(), database=self.database.memory,
         )  # fmt: skip
         self._pending: list[Any] = []
+        self._spare: list[Candidate] = []  # proposed, but more than were wanted: meta_schedule won't again
 
     def recall(self, choice: Choice, seconds: float) -> None:
         """Learn from an earlier record."""
@@ -93,12 +96,13 @@ class Search:
         with _interrupts_wait():
             found = self.context.generate_measure_candidates() or []
         self._pending = list(found)
-        candidates = []
-        for candidate in self._pending:
-            choice = self.space.choice_of(candidate.sch.trace)
-            if freeze(choice) not in self.seen and len(candidates) < most:
-                self.seen[freeze(choice)] = FAILED
-                candidates.append(Candidate(choice, candidate.sch))
+        proposed = [Candidate(self.space.choice_of(c.sch.trace), c.sch) for c in self._pending]
+        points: dict[tuple, Candidate] = {}
+        for candidate in proposed + self._spare:
+            points.setdefault(freeze(candidate.choice), candidate)
+        fresh = [candidate for point, candidate in points.items() if point not in self.seen]
+        candidates, self._spare = fresh[:most], fresh[most:]
+        self.seen |= {freeze(c.choice): FAILED for c in candidates}
         return candidates
 
     def tell(self, candidates: Sequence[Candidate], seconds: Sequence[float]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,6 +54,7 @@ class TuningSpace:
         for name, space in self.by_strategy.items():
             self.knobs += [(f"{name}.{knob}", values) for knob, values in space.items()]
         self._fits: dict[tuple, bool] = {}
+        self._places: list[int] = []
 
     @property
     def size(self) -> int:
@@ -108,11 +108,19 @@ class TuningSpace:
 
     def choice_of(self, trace: Trace) -> Choice:
         """The point of a trace of this space."""
-        drawn = [int(trace.decisions[inst]) for inst in _sampled(trace)]
+        decisions = trace.decisions
+        drawn = [int(decisions[inst]) for inst in self.sampled(trace)]
         found = {name: values[i] for (name, values), i in zip(self.knobs, drawn, strict=True)}
         strategy = found[STRATEGY]
         point = {knob: found[f"{strategy}.{knob}"] for knob in self.by_strategy[strategy]}
         return Choice(strategy, point)
+
+    def sampled(self, trace: Trace) -> list[Any]:
+        """The instructions that decide the knobs, in order; they have the same places in all traces."""
+        insts = trace.insts
+        if not self._places:
+            self._places = [i for i, inst in enumerate(insts) if inst.kind.name == "SampleCategorical"]
+        return [insts[i] for i in self._places]
 
     def features(self, choice: Choice) -> np.ndarray:
         """A row of numbers for the cost model: which strategy, and each knob's value and its logarithm."""
@@ -142,10 +150,6 @@ class TuningSpace:
 def freeze(choice: Choice) -> tuple:
     """A choice as a key of a dict."""
     return (choice.strategy, *sorted(choice.point.items()))
-
-
-def _sampled(trace: Trace) -> Iterator[Any]:
-    return (inst for inst in trace.insts if inst.kind.name == "SampleCategorical")
 
 
 @derived_object
@@ -186,7 +190,7 @@ class _ChangeKnob(ms.mutator.PyMutator):
         if not own:
             return None
         at = rng.choice(own)
-        inst = list(_sampled(trace))[at]
+        inst = self.space.sampled(trace)[at]
         now, count = int(trace.decisions[inst]), len(knobs[at][1])
         others = [i for i in range(count) if i != now]
         near = [i for i in (now - 1, now + 1) if 0 <= i < count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tvmconv.artifact.kernel import Kernel
@@ -24,6 +24,7 @@ from tvmconv.tuning.space import TuningSpace, freeze
 
 MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
 _FINALISTS = 4
+_HOPELESS = 1.25  # times the best time so far: the search takes no closer look at it
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Task:
         self.entry: Entry | None = None  # as the folder's index has it
         self.gains: list[float] = []  # for each batch, the part of the best time that it took off
         self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
-        self._kernels: dict[tuple, Kernel] = {}  # of the last batch and of the best points
+        self._built: dict[tuple, Kernel | str] = {}  # of the last batch and of the best points
+        self._proposed: list[Candidate] = []  # the first batch, which is built along with the default
         self._recall()
 
     @property
@@ -94,43 +96,50 @@ class Task:
                     self.measured[freeze(known.choice)] = (known.choice, seconds)
         self.entry = read_index(self.place.folder).get(str(self.spec))
 
-    def start(self) -> bool:
-        """Build the default schedule, the baseline of the others, and time it; whether that gave a time."""
-        (built,) = self.place.builder.build(self.spec, [self.space.default])
+    def start(self, ahead: int = 0) -> bool:
+        """Build the default schedule, the baseline of the others, and time it; whether that gave a time. The
+        first batch, of up to ``ahead`` points, is built and linked with it."""
+        default = self.space.default
+        is_new = freeze(default) not in self.search.seen and self.space.holds(default)
+        if is_new:
+            self.search.seen[freeze(default)] = FAILED  # nobody has to propose it
+        self._proposed = self.search.propose(ahead) if ahead > 0 else []
+        built, *_ = self._build([default, *(c.choice for c in self._proposed)])
         if isinstance(built, str):
             self.failures.append(built)
             return False
-        (measured,) = self.place.runner.measure({BASELINE: built}, [BASELINE], SEARCH)
+        (measured,) = self.place.runner.measure({BASELINE: built, **self._at_hand()}, [BASELINE], SEARCH)
         if measured.error:
             self.failures.append(measured.error)
             return False
         self.default, self.default_seconds = built, min(measured.seconds)
-        default = self.space.default
-        if freeze(default) not in self.search.seen and self.space.holds(default):
-            candidate = Candidate(default, self.space.schedule(default))
-            self._note(candidate, measured)
-            self.search.tell([candidate], [self.default_seconds])
+        if is_new:
+            self._note(self._candidate(default), measured)
+            self.search.recall(default, self.default_seconds)
         return True
 
     def _candidate(self, choice: Choice) -> Candidate:
         return Candidate(choice, self._home(choice.strategy)[0].schedule(choice))
 
-    def batch(self, most: int) -> int:
-        """Measure the next points, at most so many; how many there were."""
-        taken = self.search.propose(most)
+    def batch(self, most: int, confirm: bool = True) -> int:
+        """Measure the next points, at most so many; how many there were. ``confirm``: the best of them at
+        length, if it is better than those before; ``decide`` has to follow else."""
+        taken, self._proposed = self._proposed or self.search.propose(most), []
         before = self.best_seconds
-        results = self._measure([c.choice for c in taken], SEARCH)
+        best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
+        effort = replace(SEARCH, hopeless=_HOPELESS * best)
+        results = self._measure([c.choice for c in taken], effort)
         seconds = []
         for candidate, measured in zip(taken, results, strict=True):
             self._note(candidate, measured)
             seconds.append(FAILED if measured.error else measured.ratio * self.default_seconds)
         self.search.tell(taken, seconds)
         good = [(s, c.choice) for s, c in zip(seconds, taken, strict=True) if s < MARGIN * before]
-        if good:
-            self.decide([min(good, key=lambda pair: pair[0])[1]])
+        if good and confirm:
+            self.decide([min(good, key=lambda pair: pair[0])[1]], again=False)
         best = {freeze(choice) for choice in self._best()}
-        self._kernels = {key: kernel for key, kernel in self._kernels.items() if key in best}
-        after = self.best_seconds
+        self._built = {key: kernel for key, kernel in self._built.items() if key in best}
+        after = self.best_seconds if confirm else min([before, *seconds])
         self.gains.append(0.0 if math.isinf(before) else 1 - after / before)
         return len(taken)
 
@@ -150,8 +159,7 @@ class Task:
         if not names:
             return [Measured(error=str(wrong)) for wrong in built]
         # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
-        kernels = {_name(kernel): kernel for kernel in self._kernels.values()}
-        results = self.place.runner.measure({BASELINE: self.default, **kernels}, names, effort)
+        results = self.place.runner.measure({BASELINE: self.default, **self._at_hand()}, names, effort)
         found = dict(zip(names, results, strict=True))
         return [
             found[_name(kernel)] if isinstance(kernel, Kernel) else Measured(error=kernel) for kernel in built
@@ -160,11 +168,13 @@ class Task:
     def _build(self, choices: list[Choice]) -> list[Kernel | str]:
         """A kernel for each, or what went wrong with it. Compiling is most of what a trial costs: what was
         built before is not built again for a duel."""
-        new = [choice for choice in choices if freeze(choice) not in self._kernels]
+        new = [choice for choice in choices if freeze(choice) not in self._built]
         made = self.place.builder.build(self.spec, new) if new else []
-        fresh = {freeze(choice): kernel for choice, kernel in zip(new, made, strict=True)}
-        self._kernels |= {key: kernel for key, kernel in fresh.items() if isinstance(kernel, Kernel)}
-        return [self._kernels.get(freeze(choice)) or fresh[freeze(choice)] for choice in choices]
+        self._built |= {freeze(choice): kernel for choice, kernel in zip(new, made, strict=True)}
+        return [self._built[freeze(choice)] for choice in choices]
+
+    def _at_hand(self) -> dict[str, Kernel]:
+        return {_name(kernel): kernel for kernel in self._built.values() if isinstance(kernel, Kernel)}
 
     def _best(self) -> list[Choice]:
         """The best few points that were measured."""
@@ -180,10 +190,11 @@ class Task:
                 choices += [entry.choice] * (entry.choice not in choices)
         return [c for c in choices if c != self.space.default and self._holds(c)]
 
-    def decide(self, choices: list[Choice]) -> None:
-        """Measure points at length against the default, and put the winner into the index."""
+    def decide(self, choices: list[Choice], again: bool = True) -> None:
+        """Measure points at length against the default, and put the winner into the index. The one that is
+        there is measured ``again``, or taken at its word."""
         incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
-        if incumbent is not None and incumbent not in (*choices, self.space.default):
+        if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
             choices = [*choices, incumbent]
         results = self._measure(choices, DUEL)
         ratios = [math.inf if m.error else m.ratio for m in results]
@@ -192,6 +203,8 @@ class Task:
                 self.measured.pop(freeze(choice), None)
                 self.failures.append(measured.error)
         best = min(range(len(choices)), key=ratios.__getitem__, default=None)
+        if incumbent is not None and not again and min(ratios) >= self.best_seconds / self.default_seconds:
+            return
         default = [m.baseline for m in results if not m.error]
         base = min(default[0]) if default else self.default_seconds
         if best is not None and ratios[best] < MARGIN:

@@ -19,6 +19,7 @@ from tvmconv.tuning.builder import BATCH, Builder
 from tvmconv.tuning.entries import Entry
 from tvmconv.tuning.gpu import GpuRunner
 from tvmconv.tuning.runner import LocalRunner, Runner
+from tvmconv.workers import without_torch
 
 if TYPE_CHECKING:
     from tvmconv.tuning.task import Place, Task
@@ -83,7 +84,8 @@ def run(
     runner = runner or runner_here(machine, options.threads)
     builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     try:
-        from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder's processes do meanwhile
+        with without_torch():  # this imports TVM, as the builder's processes do meanwhile
+            from tvmconv.tuning.task import Place, Task
 
         place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
         tasks = [
@@ -156,9 +158,9 @@ class _Run:
             self.tasks[0].check()
         return {task.spec: task.entry for task in self.tasks if task.entry is not None}
 
-    def start(self, task: Task) -> None:
+    def start(self, task: Task, ahead: int = 0) -> None:
         trials = task.trials
-        if task.start():
+        if task.start(ahead):
             self.open.add(task)
         else:
             self.stale[task] = _STALE
@@ -182,19 +184,20 @@ class _Run:
         return self.budget - self.done
 
     def search(self) -> None:
-        share = (self.options.trials or 0) // 2
-        while self.left() > 0:
+        share = (self.options.trials or 0) // 2 if len(self.tasks) > 1 else 0
+        while (left := self.left()) > 0:
             able = [task for task in self.tasks if self.stale.get(task, 0) < _STALE]
             needy = [task for task in able if task.trials < share]
             if not able:
                 return
             # Half of the trials are for each task alike, one after the other; then comes what promises most.
             task = needy[0] if needy else max(able, key=promise)
+            most = int(min(BATCH, share - task.trials if needy else BATCH, left))
             if task.default is None:
-                self.start(task)
+                self.start(task, most - 1)
                 continue
-            most = share - task.trials if needy else BATCH
-            made = task.batch(int(min(BATCH, most, self.left())))
+            last = most == left or (task in needy and task.trials + most >= share)
+            made = task.batch(most, confirm=not last)
             self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
             self.done += made
             self.open.add(task)
