@@ -65,9 +65,11 @@ def ours(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     import tvmconv
     from tvmconv.tuning import folder as folders
     from tvmconv.tuning.traces import read
+    from tvmconv.workers import without_torch
 
     logs = folder / "ours"
-    tvmconv.tune(descriptor, trials=trials, tuning_logs=logs)
+    with without_torch():  # as the command line has it
+        tvmconv.tune(descriptor, trials=trials, tuning_logs=logs)
     seconds = time.perf_counter() - start
     (path,) = logs.glob(f"*/{folders.RECORDS}")
     found = [read(facts[0]) for _, facts in folders.read_lines(path)[0]]

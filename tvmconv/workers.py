@@ -100,8 +100,8 @@ def program(module: str) -> str:
 
 @contextlib.contextmanager
 def without_torch() -> Iterator[None]:
-    """As ``program`` does it, for an import of TVM in this process. (tvm_ffi then takes tensors of a torch
-    that comes later by the common protocol, not by its own shorter way.)"""
+    """For an import of TVM in this process, as ``program`` has it: where the process is ours. (tvm_ffi then
+    takes tensors of a torch that comes later by the common protocol, not by its own shorter way.)"""
     if "torch" in sys.modules:
         yield
         return

@@ -80,7 +80,10 @@ def _transforms(p: Problem, machine: Machine) -> float:
     of_x = down.input_work * across.step + across.input_work * down.products
     products = down.products * across.products  # which are stored first
     of_y = down.output_work * across.products + across.output_work * down.outputs + 2 * products
-    vectors_in, vectors_out = (-(-n // machine.lanes()) for n in (p.in_group, p.out_group))
+    lanes, together = machine.lanes(), _together(p, machine)
+    vectors_out = -(-p.out_group * together // lanes)
+    # A part of a vector costs as much as two: its stores are masked, or several.
+    vectors_in = p.in_group * together // lanes + 2 * (p.in_group * together % lanes > 0)
     planes = 1 if p.channels_last else 2  # which are transposed besides
     work = of_x * vectors_in / vectors_out + of_y
     return planes * _TRANSFORMED * work / (down.outputs * across.outputs)

@@ -15,6 +15,7 @@ from tvmconv.cli import console, models
 from tvmconv.cli.compile import Descriptors, Target
 from tvmconv.cli.specs import collect
 from tvmconv.errors import TuningError
+from tvmconv.workers import without_torch
 
 if TYPE_CHECKING:
     from tvmconv.bench.roofline import Roofline
@@ -121,7 +122,7 @@ def tune_verb(
     check(options, specs)
     runner = _runner(target, rpc, key, threads)
     roof = _roofline(target, threads, specs, log) if runner is None else None
-    with _watch(roof) as watch:
+    with _watch(roof) as watch, without_torch():
         try:
             found = run(specs, target, log, options, watch, runner)
         except KeyboardInterrupt:

@@ -19,7 +19,6 @@ from tvmconv.tuning.builder import BATCH, Builder
 from tvmconv.tuning.entries import Entry
 from tvmconv.tuning.gpu import GpuRunner
 from tvmconv.tuning.runner import LocalRunner, Runner
-from tvmconv.workers import without_torch
 
 if TYPE_CHECKING:
     from tvmconv.tuning.task import Place, Task
@@ -84,8 +83,7 @@ def run(
     runner = runner or runner_here(machine, options.threads)
     builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     try:
-        with without_torch():  # this imports TVM, as the builder's processes do meanwhile
-            from tvmconv.tuning.task import Place, Task
+        from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder's processes do meanwhile
 
         place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
         tasks = [
