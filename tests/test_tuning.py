@@ -29,7 +29,7 @@ from tvmconv.tuning import folder as folders
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.entries import read_index
 from tvmconv.tuning.process import Process, ProcessError
-from tvmconv.tuning.runner import BASELINE, SEARCH, Effort, LocalRunner, Measured
+from tvmconv.tuning.runner import BASELINE, DUEL, SEARCH, Effort, LocalRunner, Measured
 from tvmconv.tuning.space import TuningSpace
 from tvmconv.tuning.task import Task
 from tvmconv.tuning.traces import read
@@ -289,6 +289,20 @@ def test_a_crash_a_hang_and_a_wrong_result_cost_one_candidate_each() -> None:
     assert results["hang"].error == "running: no result within 2 s"
     assert re.match(r"wrong: \d+ elements on normal data", results["wrong"].error)
     assert not results["good"].error and 0.2 < results["good"].ratio < 5
+
+
+def test_a_schedule_that_rounds_integers_is_no_wrong_one() -> None:
+    spec = parse_spec("conv2d:1x14x14x16:o16:k3x3:p1:NHWC:float32")
+    builder, runner = Builder(NATIVE, 2), LocalRunner(NATIVE, 1)
+    points = [{"tall": 2, "wide": 2}, {"tall": 4, "wide": 4}]
+    try:
+        built = builder.build(spec, [Choice("winograd_tiles", point) for point in points])
+        assert [kernel.schedule["exact"] for kernel in built] == [True, False]
+        kernels = {BASELINE: built[0], "rounds": built[1]}
+        assert [m.error for m in runner.measure(kernels, [BASELINE, "rounds"], DUEL)] == ["", ""]
+    finally:
+        builder.stop()
+        runner.stop()
 
 
 def test_a_candidate_that_does_not_compile_costs_one_trial() -> None:

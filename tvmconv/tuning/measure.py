@@ -37,8 +37,9 @@ def measure(message: dict[str, Any]) -> dict[str, Any]:
     try:
         module = _library(message["library"])
         entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])
-        facts = json.dumps({"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}})
-        cases = [_case(facts, fill) for fill in message["fills"]]
+        facts = {"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}}
+        facts["schedule"] = {"exact": entry["schedule"].get("exact", True)}
+        cases = [_case(json.dumps(facts), fill) for fill in message["fills"]]
     except Exception as error:
         return {"error": f"loading: {error}"}
     return _forked(partial(_run, message, module, cases), message["timeout"])
