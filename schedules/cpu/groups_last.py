@@ -41,6 +41,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "groups_last"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
+_VECTORS = 4  # of a tile that is worth trying: wider ones take long to compile, and hardly ever win
 _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
@@ -64,7 +65,7 @@ def space(p: Problem, machine: Machine) -> Space:
     return {
         "rows": sorted({*strips, default["rows"]}),
         "width": sorted({*range(1, min(8, p.out_spatial[-1]) + 1), default["width"]}),
-        "block": sorted({*(min(v * lanes, channels) for v in range(1, 9)), default["block"]}),
+        "block": sorted({*(min(v * lanes, channels) for v in range(1, _VECTORS + 1)), default["block"]}),
         "taps": list(range(1, min(2, len(p.kernel)) + 1)),
         "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
         "walk": list(_WALKS) if len(p.spatial) > 1 else [default["walk"]],

@@ -86,11 +86,11 @@ class Packers:
     """Objects of prepack functions: candidates for one spec mostly differ in the kernel alone."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[Machine, int], tuple[str, bytes]] = {}  # and the symbol in it
+        self._made: dict[tuple[Machine, int, int], tuple[str, bytes]] = {}  # and the symbol in it
 
     def get(self, prepack: tirx.PrimFunc, symbol: str, machine: Machine) -> bytes:
-        """An object that exports ``prepack`` for ``symbol``; all symbols have to be of one length."""
-        key = machine, tvm_ffi.structural_hash(prepack)
+        """An object that exports ``prepack`` for ``symbol``."""
+        key = machine, tvm_ffi.structural_hash(prepack), len(symbol)  # another length would move what follows
         if key not in self._made:
             self._made[key] = symbol, object_of({f"{symbol}_prepack": prepack}, machine)
         name, code = self._made[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -128,9 +129,8 @@ class Task:
         before = self.best_seconds
         best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
         effort = replace(SEARCH, hopeless=_HOPELESS * best)
-        results = self._measure([c.choice for c in taken], effort)
         seconds = []
-        for candidate, measured in zip(taken, results, strict=True):
+        for candidate, measured in zip(taken, self._measure([c.choice for c in taken], effort), strict=True):
             self._note(candidate, measured)
             seconds.append(FAILED if measured.error else measured.ratio * self.default_seconds)
         self.search.tell(taken, seconds)
@@ -152,18 +152,21 @@ class Task:
             seconds = measured.ratio * self.default_seconds
             self.measured[freeze(candidate.choice)] = (candidate.choice, seconds)
 
-    def _measure(self, choices: list[Choice], effort: Effort) -> list[Measured]:
-        """Results in the order of ``choices``, timed in turns with the default."""
+    def _measure(self, choices: list[Choice], effort: Effort) -> Iterator[Measured]:
+        """Results in the order of ``choices``, each when it is there, timed in turns with the default."""
         built = self._build(choices)
         names = list(dict.fromkeys(_name(kernel) for kernel in built if isinstance(kernel, Kernel)))
-        if not names:
-            return [Measured(error=str(wrong)) for wrong in built]
         # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
-        results = self.place.runner.measure({BASELINE: self.default, **self._at_hand()}, names, effort)
-        found = dict(zip(names, results, strict=True))
-        return [
-            found[_name(kernel)] if isinstance(kernel, Kernel) else Measured(error=kernel) for kernel in built
-        ]
+        kernels = {BASELINE: self.default, **self._at_hand()}
+        results = iter(self.place.runner.measure(kernels, names, effort) if names else ())
+        found: dict[str, Measured] = {}
+        for kernel in built:
+            if isinstance(kernel, str):
+                yield Measured(error=kernel)
+                continue
+            if _name(kernel) not in found:
+                found[_name(kernel)] = next(results)
+            yield found[_name(kernel)]
 
     def _build(self, choices: list[Choice]) -> list[Kernel | str]:
         """A kernel for each, or what went wrong with it. Compiling is most of what a trial costs: what was
@@ -196,7 +199,7 @@ class Task:
         incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
         if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
             choices = [*choices, incumbent]
-        results = self._measure(choices, DUEL)
+        results = list(self._measure(choices, DUEL))
         ratios = [math.inf if m.error else m.ratio for m in results]
         for choice, measured in zip(choices, results, strict=True):
             if measured.error:
