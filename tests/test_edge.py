@@ -65,7 +65,7 @@ def test_weights_are_packed_while_compiling_as_on_the_board(built: Any) -> None:
         here = packed_weights(kernel, {p.name: arrays[p.name] for p in kernel.weights})
         if kernel.schedule.get("algorithm") == "winograd":  # transformed weights round
             here, there = np.frombuffer(here, np.float32), np.frombuffer(there, np.float32)
-            np.testing.assert_allclose(here, there, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(here, there, rtol=1e-6, atol=1e-6)
         else:
             assert here == there, name
 

@@ -69,7 +69,7 @@ LAYERS = {
     "pointwise, small image": "conv2d:1x7x7x960:o320:k1x1:NHWC:float32",
     "pointwise, channels first": "conv2d:1x128x56x56:o128:k1x1:NCHW:float32",
     "groups of 4": "conv2d:1x14x14x128:o128:k3x3:p1:g32:NHWC:float32",
-    "groups of 8": "conv2d:1x28x28x256:o256:k3x3:p1:g32:NHWC:float32",
+    "groups of 8": "conv2d:1x28x28x256:o256:k3x3:p1:g32:NHWC:float32:direct",
     "first layer": "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32",
     "dense": "conv2d:1x56x56x64:o64:k3x3:p1:NHWC:float32:direct",
 }

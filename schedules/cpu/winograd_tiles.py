@@ -34,9 +34,10 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "winograd_tiles"
 _FORMER = {"tall": 2, "wide": 2, "lines": 1}  # which points of before these knobs have
-# Costs, in multiply-adds of a vector: of an operation of the transforms; of a vector of weights from a core's
-# own cache, from a shared one, and from memory.
-_TRANSFORMED = 0.6
+# Costs, in multiply-adds of a vector: of an operation of the transforms, where one may take an operand from
+# memory or not (measured on x86, by llvm-mca for ARM); of a vector of weights from a core's own cache, from a
+# shared one, and from memory.
+_TRANSFORMED = {True: 0.6, False: 1.2}
 _NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
 _ALONE = 8  # of shares of the shared cache that a core has where the others need little
 _SHUFFLED = 1.4  # of a product where x has to be shuffled for several groups to a vector
@@ -86,7 +87,7 @@ def _transforms(p: Problem, machine: Machine) -> float:
     vectors_in = p.in_group * together // lanes + 2 * (p.in_group * together % lanes > 0)
     planes = 1 if p.channels_last else 2  # which are transposed besides
     work = of_x * vectors_in / vectors_out + of_y
-    return planes * _TRANSFORMED * work / (down.outputs * across.outputs)
+    return planes * _TRANSFORMED[machine.memory_operands] * work / (down.outputs * across.outputs)
 
 
 def _fetch(p: Problem, machine: Machine, products: int) -> float:
@@ -148,7 +149,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
     most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
     step = evenly(width, most)
-    lines = max(1, min(height, 8 // (step * vectors)))
+    lines = max(1, min(height, 8 // (step * vectors), most // step))
     # As many steps a task as leave the transformed patches room in the core's cache.
     places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
     held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
