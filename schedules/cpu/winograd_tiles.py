@@ -53,7 +53,8 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
         return None
     if _together(p, machine) * p.out_group < machine.lanes():
         return None  # vectors would be in part empty
-    own = _cost(p, machine, _sides(p, machine)) + _transforms(p, machine)
+    sides = _sides(p, machine)
+    own = _cost(p, machine, sides) + _transforms(p, machine, sides)
     sums = _seen(p, 0) * _seen(p, 1) + p.taps * _fetch(p, machine, p.taps)
     by_definition = p.in_group * sums / prod(p.out_spatial)
     if across_groups(p, machine):
@@ -75,9 +76,9 @@ def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     return p.in_group * products * (tiles + _fetch(p, machine, products)) / prod(p.out_spatial)
 
 
-def _transforms(p: Problem, machine: Machine) -> float:
+def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     """Their cost for one vector of the output."""
-    down, across = WinogradPacking(1, _sides(p, machine)).transforms(p)
+    down, across = WinogradPacking(1, sides).transforms(p)
     of_x = down.input_work * across.step + across.input_work * down.products
     products = down.products * across.products  # which are stored first
     of_y = down.output_work * across.products + across.output_work * down.outputs + 2 * products
@@ -100,11 +101,11 @@ def _fetch(p: Problem, machine: Machine, products: int) -> float:
 
 def _sides(p: Problem, machine: Machine) -> tuple[int, int]:
     """Rows and columns of a tile: those that cost least."""
-    down, across = able_sides(p)
+    down, across = _able_sides(p)
     return min(product(down, across), key=lambda sides: _cost(p, machine, sides))
 
 
-def able_sides(p: Problem) -> list[tuple[int, ...]]:
+def _able_sides(p: Problem) -> list[tuple[int, ...]]:
     """The rows, and the columns, that a tile may have."""
     return [winograd.sides(k, s) for k, s in zip(p.kernel, p.stride, strict=True)]
 
@@ -118,7 +119,7 @@ def _together(p: Problem, machine: Machine) -> int:
 
 def space(p: Problem, machine: Machine) -> Space:
     lanes = machine.lanes()
-    down, across = able_sides(p)
+    down, across = _able_sides(p)
     most = WinogradPacking(1, (down[0], across[0])).tiles(p)
     whole = _together(p, machine) > 1
     blocks = {p.out_group} if whole else {min(v * lanes, p.out_group) for v in range(1, 5)}
@@ -142,7 +143,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     if point is not None and "tall" not in point:
         point = {**_FORMER, **point}
     chosen = {"tall": tall, "wide": wide, **(point or {})}
-    for name, able in zip(("tall", "wide"), able_sides(p), strict=True):
+    for name, able in zip(("tall", "wide"), _able_sides(p), strict=True):
         require(chosen[name] in able, chosen, name, " or ".join(map(str, able)))
     packing = WinogradPacking(1, (chosen["tall"], chosen["wide"]), together)
     height, width = packing.tiles(p)

@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.lower.rewrite import func_pass, sequence, substitute
+from tvmconv.lower.rewrite import func_pass, iterations, sequence
 
 
 def write_out_choices(body: tirx.Stmt) -> tirx.Stmt:
@@ -21,9 +21,7 @@ def write_out_choices(body: tirx.Stmt) -> tirx.Stmt:
 def _written_out(loop: tirx.For) -> tirx.Stmt:
     if loop.kind != tirx.ForKind.UNROLLED or not _chooses(loop):
         return loop
-    first = int(loop.min)
-    values = (tirx.const(v, loop.loop_var.ty.dtype) for v in range(first, first + int(loop.extent)))
-    return sequence([_chosen(substitute(loop.body, loop.loop_var, value)) for value in values])
+    return sequence([_chosen(body) for body in iterations(loop)])
 
 
 def _chooses(loop: tirx.For) -> bool:

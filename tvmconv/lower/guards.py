@@ -14,7 +14,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.lower.loops import RANGE
-from tvmconv.lower.rewrite import func_pass, sequence, substitute, with_body
+from tvmconv.lower.rewrite import func_pass, is_choice, iterations, sequence, substitute, with_body
 
 Guards = list[tirx.Expr]
 _NEVER = tirx.const(False, "bool")
@@ -89,7 +89,7 @@ class _Mover:
     def visit_store(self, store: tirx.BufferStore) -> tuple[Guards, tirx.Stmt]:
         split = masked_sum(store)
         if split is None:
-            if _is_choice(store.value):  # a copy with its padding: known to be inside, or not
+            if is_choice(store.value):  # a copy with its padding: known to be inside, or not
                 store = tirx.BufferStore(store.buffer, self.analyzer.simplify(store.value), store.indices)
             return [], store
         condition, value = split
@@ -98,9 +98,7 @@ class _Mover:
     def visit_for(self, loop: tirx.For) -> tuple[Guards, tirx.Stmt]:
         var = loop.loop_var
         if self.shares_a_guard(loop):
-            first = int(loop.min)
-            values = (tirx.const(v, var.ty.dtype) for v in range(first, first + int(loop.extent)))
-            return [], self.run(tirx.SeqStmt([substitute(loop.body, var, value) for value in values]))
+            return [], self.run(tirx.SeqStmt(iterations(loop)))
         self.analyzer.bind(var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
         guards, body = self.visit(loop.body)
         outer, own, inner = [], [], []
@@ -180,10 +178,6 @@ def masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
     return None if found is None else (tirx.all(*found[0]), total.a + found[1])
 
 
-def _is_choice(expr: tirx.Expr) -> bool:
-    return isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"
-
-
 def _masked(expr: tirx.Expr) -> tuple[Guards, tirx.Expr] | None:
     """(guards, value) of an expression that is 0 where the guards fail: of a sum of several terms, those that
     all of them have."""
@@ -206,7 +200,7 @@ def _masked(expr: tirx.Expr) -> tuple[Guards, tirx.Expr] | None:
             for guards, value in ((first, a), (second, b))
         )
         return common, a + b if isinstance(expr, tirx.Add) else a - b
-    if not _is_choice(expr):
+    if not is_choice(expr):
         return None
     condition, value, otherwise = expr.args
     zero = isinstance(otherwise, tirx.FloatImm | tirx.IntImm) and otherwise.value == 0
@@ -226,7 +220,7 @@ def _choice(guards: Guards, value: tirx.Expr) -> tirx.Expr:
 
 def _lowest_else(expr: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr] | None:
     """(condition, value) of a value that is the least of its type where the condition fails."""
-    if not _is_choice(expr):
+    if not is_choice(expr):
         return None
     condition, value, otherwise = expr.args
     kind = str(expr.ty.dtype)

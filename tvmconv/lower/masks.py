@@ -11,11 +11,11 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.lower.rewrite import func_pass
+from tvmconv.lower.rewrite import func_pass, is_choice
 
 
 def _blanked(call: tvm.ir.Call) -> tirx.Expr:
-    if call.op.name != "prim.if_then_else":
+    if not is_choice(call):
         return call
     inside, value, otherwise = call.args
     if tvm.DataType(str(inside.ty.dtype)).lanes > 1 or not _is_vector_of_x(value):

@@ -20,6 +20,18 @@ def with_body(stmt: tirx.Stmt, body: tirx.Stmt) -> tirx.Stmt:
     return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, body)
 
 
+def iterations(loop: tirx.For) -> list[tirx.Stmt]:
+    """The body of a loop of known bounds, once for each value of its variable."""
+    first = int(loop.min)
+    values = (tirx.const(v, loop.loop_var.ty.dtype) for v in range(first, first + int(loop.extent)))
+    return [substitute(loop.body, loop.loop_var, value) for value in values]
+
+
+def is_choice(expr: tirx.Expr) -> bool:
+    """Whether it is one of two values, of which the other is not computed."""
+    return isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"
+
+
 def sequence(stmts: list[tirx.Stmt]) -> tirx.Stmt:
     return stmts[0] if len(stmts) == 1 else tirx.SeqStmt(stmts)
 
