@@ -96,7 +96,7 @@ def test_newer_format_and_abi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         patch.setattr(manifests, "ABI", 99)
         newer = libraries.variant(names=["pw"]).export(tmp_path / "abi.so")
-    with pytest.raises(tvmconv.ArtifactError, match="ABI version 99, expected 1"):
+    with pytest.raises(tvmconv.ArtifactError, match="ABI version 99, expected 2"):
         tvmconv.load(newer)
 
 

@@ -253,3 +253,13 @@ libraries.assert_right(g(x), expected)
 print(count() - before)
 """)
     assert said.split() == ["3", "1"]
+
+
+def test_shares_of_a_loop_are_equal_parts(tmp_path: Path) -> None:
+    program = tmp_path / "shares"
+    artifact = Path(tvmconv.__file__).parent / "artifact"
+    source = Path(__file__).parent / "data" / "shares.c"
+    line = ["cc", "-O1", "-std=c99", "-pthread", f"-I{artifact}", os.fspath(source), "-o", os.fspath(program)]
+    subprocess.run(line, check=True, capture_output=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

@@ -76,6 +76,7 @@ typedef struct {
   const tcv_operand *operands;
   int n_arguments, n_operands;
   const void *baked;                                  /* what packed weights of NULL stand for, if anything */
+  const int32_t *loops;                               /* see tcv_loops */
 } tcv_function;
 
 /* `f`: the function in each of the library's variants. */
@@ -106,7 +107,7 @@ static int tcv_call(const tcv_function *f, const void *const *pointer) {
     args[i].type_index = TCV_TYPE_DLTENSOR, args[i].padding = 0;
     args[i].value.bits = (intptr_t)&tensor[i];
   }
-  tcv_error[0] = 0;
+  tcv_error[0] = 0, tcv_loops = f->loops;
   if (f->entry(NULL, args, f->n_operands, &ret) == 0) return TCV_OK;
   if (!tcv_error[0]) tcv_fail(0, "%s: the kernel failed", f->name);
   return TCV_ERR_KERNEL;

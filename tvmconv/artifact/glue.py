@@ -20,6 +20,7 @@ MAX_OPERANDS = 24  # TCV_MAX_ARGS
 
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
+SHARED_LAUNCH = "tcv_shared_launch"  # the variable that our runtime sets: see pool.c
 _TVM_NAMES = (*TVM_VARIABLES, "TVMFFIErrorSetRaisedFromCStrParts")  # that kernels refer to
 
 # What C or C++ would not take as a function's name.
@@ -84,9 +85,10 @@ def _check_identifier(what: str, name: Any) -> None:
 
 
 def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "shared") -> list[str]:
-    """Every symbol that the library exports, sorted: C functions and, where it can be loaded, TVM's."""
+    """Every symbol that the library exports, sorted: C functions and, where it can be loaded, what its loaders
+    look for."""
     symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS]
-    tvm = list(TVM_VARIABLES)
+    tvm = [*TVM_VARIABLES, SHARED_LAUNCH]
     for name, kernel in functions.items():
         symbols.append(name)
         tvm.append(f"__tvm_ffi_{name}")
@@ -187,7 +189,9 @@ def _function(name: str, kernels: Sequence[Kernel], baked: Sequence[str | None])
     ]
     size = max(kernel.packed_bytes for kernel in kernels)
     entries = [f"__tvm_ffi_{kernel.symbol}" for kernel in kernels]
-    text = [f"/* {name}: {first.descriptor} */", _entry(name, entries, _sized(run, size), operands, baked)]
+    loops = [kernel.parallel for kernel in kernels]
+    text = [f"/* {name}: {first.descriptor} */",
+            _entry(name, entries, _sized(run, size), operands, baked, loops)]
     if first.packed:
         pack = prepack_arguments(first)
         operands = [
@@ -200,7 +204,7 @@ def _function(name: str, kernels: Sequence[Kernel], baked: Sequence[str | None])
         packs, none = [f"{entry}_prepack" for entry in entries], [None] * len(kernels)
         text += [
             f"TCV_EXPORT size_t {name}_packed_bytes(void) {{ return {size}u; }}",
-            _entry(f"{name}_prepack", packs, _sized(pack, size), operands, none),
+            _entry(f"{name}_prepack", packs, _sized(pack, size), operands, none, [()] * len(kernels)),
         ]
     return "\n".join(text)
 
@@ -221,10 +225,12 @@ def _index(arguments: Sequence[Argument], name: str) -> int:
 def _entry(
     name: str, symbols: Sequence[str], arguments: Sequence[Argument],
     operands: Sequence[Sequence[tuple[Param, int, int]]], baked: Sequence[str | None],
+    loops: Sequence[tuple[int, ...]],
 ) -> str:  # fmt: skip
-    """A C function and TVM's entry beside it; the kernel, its operands and baked weights of each variant."""
+    """A C function and TVM's entry beside it; of each variant the kernel, its operands, baked weights and
+    parallel loops."""
     tables, functions = [], []
-    for i, (symbol, seen, held) in enumerate(zip(symbols, operands, baked, strict=True)):
+    for i, (symbol, seen, held, turns) in enumerate(zip(symbols, operands, baked, loops, strict=True)):
         if len(seen) > MAX_OPERANDS:
             raise SpecError(f"function {name}: {len(seen)} operands, expected at most {MAX_OPERANDS}")
         tables += [
@@ -232,8 +238,9 @@ def _entry(
             f"extern int {symbol}(void *, const tcv_any *, int32_t, tcv_any *)",
             '  __attribute__((visibility("hidden")));',
             *_operands(f"{i}_{name}", seen),
+            f"static const int32_t tcv_loops_{i}_{name}[] = {{{', '.join(map(str, (*turns, 0)))}}};",
         ]
-        rest = f"tcv_operands_{i}_{name}, {len(arguments)}, {len(seen)}, {held or 0}"
+        rest = f"tcv_operands_{i}_{name}, {len(arguments)}, {len(seen)}, {held or 0}, tcv_loops_{i}_{name}"
         functions.append(f'  {{"{name}", {symbol}, tcv_arguments_{name}, {rest}}},')
     return "\n".join([
         *_arguments(name, arguments),

@@ -61,7 +61,8 @@ class Kernel:
     ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
     weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for
     the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
-    bytes. With ``device``, ``object`` are cubins.
+    bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known. With
+    ``device``, ``object`` are cubins.
     """
 
     symbol: str
@@ -75,6 +76,7 @@ class Kernel:
     flops: int = 0
     device: DeviceCode | None = field(default=None, repr=False)
     packer: bytes = field(default=b"", repr=False)
+    parallel: tuple[int, ...] = ()
 
     @property
     def objects(self) -> tuple[bytes, ...]:

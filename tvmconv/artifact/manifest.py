@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
 
 FORMAT = 1  # of the manifest; a reader refuses newer ones
-ABI = 1  # of the C functions
+ABI = 2  # of the C functions, and of what our runtime looks for beside them
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64

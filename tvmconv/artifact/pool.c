@@ -8,7 +8,7 @@
  * neither run stale work nor be waited for. */
 
 #define TCV_MAX_THREADS 256
-#define TCV_TASKS_PER_THREAD 4             /* so that a thread which wakes late costs little */
+#define TCV_TASKS_PER_THREAD 4             /* or up to twice as many: a thread which wakes late then costs little */
 #define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
 #define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
 #define TCV_STEAL_NS 2000                  /* how long a thread may leave its last task before others take it */
@@ -215,7 +215,15 @@ static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   return a_task * tasks;
 }
 
-static int tcv_launch(tcv_task task, void *data, int num_task) {
+/* How many tasks to cut a loop into, which TVM's code then does evenly: none is empty, and all but the last have as
+ * many iterations, so that shares of equally many tasks are equal parts of the loop. */
+static int tcv_tasks(int iterations, int threads) {
+  int most = threads * TCV_TASKS_PER_THREAD, each = iterations / most;
+  return iterations == 0 ? most : each > 1 ? (iterations + each - 1) / each : iterations;
+}
+
+/* `num_task`: how many tasks; if less than 0, how many iterations they share, negated; 0 if that is not known. */
+static int tcv_launch_here(tcv_task task, void *data, int num_task) {
   int threads = tcv_load(&tcv_pool.threads), idle = 0, failed;
   if (threads == 0) {
     int n = tcv_default_threads();
@@ -225,7 +233,7 @@ static int tcv_launch(tcv_task task, void *data, int num_task) {
     return tcv_run_alone(task, data, num_task);
   threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, and cannot any more */
   if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
-  int tasks = num_task > 0 ? num_task : threads * TCV_TASKS_PER_THREAD;
+  int tasks = num_task > 0 ? num_task : tcv_tasks(-num_task, threads);
   int slot = (int)((uintptr_t)task >> 4) & (TCV_KNOWN - 1);
   int64_t start = tcv_now(), ns = tcv_pool.known[slot].task == task ? tcv_pool.known[slot].ns : TCV_WAKE_NS;
   /* Sleepers are woken for work that is worth it, or where launches follow one another closely. */
@@ -256,7 +264,16 @@ static void tcv_set_num_threads(int n) {
   tcv_store(&tcv_pool.busy, 0);
 }
 
-/* TVM's compiled code calls through these; TVM's own loader, and our runtime, may put other functions there. */
+/* The pool that this library launches on: its own, or another library's, which our runtime puts there so that a
+ * process has one. */
+TCV_SHARED void *tcv_shared_launch = (void *)tcv_launch_here;
+
+static int tcv_launch(tcv_task task, void *data, int num_task) {
+  if (num_task == 0 && tcv_loops && *tcv_loops) num_task = -*tcv_loops++;
+  return ((int (*)(tcv_task, void *, int))tcv_shared_launch)(task, data, num_task);
+}
+
+/* TVM's compiled code calls through these; TVM's own loader may put other functions there. */
 TCV_VARIABLE void *__TVMBackendParallelLaunch = (void *)tcv_launch;
 TCV_VARIABLE void *__TVMBackendAllocWorkspace = (void *)tcv_workspace_alloc;
 TCV_VARIABLE void *__TVMBackendFreeWorkspace = (void *)tcv_workspace_free;

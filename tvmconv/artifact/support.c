@@ -22,8 +22,10 @@
 #define TCV_EXPORT __attribute__((visibility("default")))
 #ifdef TCV_STATIC                          /* part of a program, where TVM does not look for it */
 #define TCV_VARIABLE
+#define TCV_SHARED static
 #else
 #define TCV_VARIABLE TCV_EXPORT
+#define TCV_SHARED TCV_EXPORT
 #endif
 #define TCV_ARENA_MAX ((size_t)64 << 20)   /* most workspace that a thread keeps between calls */
 
@@ -55,6 +57,10 @@ typedef struct {
 typedef int (*tcv_entry)(void *self, const tcv_any *args, int32_t n, tcv_any *ret);
 enum { TCV_DEVICE_CPU = 1, TCV_TYPE_NONE = 0, TCV_TYPE_DLTENSOR = 7, TCV_TYPE_TENSOR = 70 };
 enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a tensor object */
+
+/* Of the kernel that this thread runs: iterations of its parallel loops that are still to come, up to a 0; NULL
+ * outside of one. */
+static __thread const int32_t *tcv_loops;
 
 /* ---- error text, one per thread ---- */
 

@@ -15,7 +15,7 @@ from tvmconv.artifact.kernel import Kernel
 from tvmconv.codegen import conv, cuda, deform, pool
 from tvmconv.codegen.family import Scheduled
 from tvmconv.deform_spec import DeformSpec
-from tvmconv.lower import lower_cpu
+from tvmconv.lower import generated, lower_cpu, lowered, parallel_loops
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
@@ -65,11 +65,10 @@ def named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
 
 def object_of(functions: dict[str, tirx.PrimFunc], machine: Machine) -> bytes:
     """An object file that exports ``functions`` by their names."""
-    return _object(named(functions), machine)
+    return _written(lower_cpu(named(functions), llvm_target(machine)))
 
 
-def _object(module: tvm.IRModule, machine: Machine) -> bytes:
-    built = lower_cpu(module, llvm_target(machine))
+def _written(built: tvm.runtime.Module) -> bytes:
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         path = Path(folder, "kernel.o")
         built.write_to_file(str(path), "o")
@@ -105,21 +104,23 @@ def build_kernel(
     rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. ``packers``: take the prepack
     function from there, for a CPU. Raises TargetError, and ValueError where a choice does not fit."""
     made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
-    device, packer = None, b""
+    device, packer, parallel = None, b"", ()
     if isinstance(machine, GpuMachine):
         code, device = cuda.compiled(symbol, module_of(symbol, made), machine)
     else:
         if packers is not None and made.prepack is not None:
             packer = packers.get(made.prepack, symbol, machine)
             made = replace(made, prepack=None)
-        code = _object(module_of(symbol, made), machine)
+        target = llvm_target(machine)
+        module = lowered(module_of(symbol, made), target)
+        parallel, code = parallel_loops(module[symbol].body), _written(generated(module, target))
     schedule = made.schedule
     if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
         schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}
     return Kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
-        packer=packer,
+        packer=packer, parallel=parallel,
     )  # fmt: skip
 
 

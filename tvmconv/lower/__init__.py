@@ -1,5 +1,6 @@
 """Lowering of a scheduled kernel: TVM's passes for a CPU, and our own (choices, loops, guards, ...)."""
 
-from tvmconv.lower.pipeline import lower_cpu
+from tvmconv.lower.loops import parallel_loops
+from tvmconv.lower.pipeline import generated, lower_cpu, lowered
 
-__all__ = ["lower_cpu"]
+__all__ = ["generated", "lower_cpu", "lowered", "parallel_loops"]

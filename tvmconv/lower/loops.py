@@ -106,4 +106,28 @@ def _chosen(loop: tirx.For, body: tirx.Stmt, at: tirx.Expr) -> tirx.Stmt:
     return chosen
 
 
+def parallel_loops(stmt: tirx.Stmt) -> tuple[int, ...]:
+    """Iterations of the parallel loops that a call of lowered code runs, in order; () where that depends on
+    more than the code."""
+    found: list[int] = []
+
+    def visit(stmt: tirx.Stmt, once: bool = True) -> bool:
+        """Whether the loops inside run once each."""
+        if isinstance(stmt, tirx.SeqStmt):
+            return all(visit(s, once) for s in stmt.seq)
+        if isinstance(stmt, tirx.AttrStmt):
+            return visit(stmt.body, once)
+        if isinstance(stmt, tirx.IfThenElse):
+            cases = [stmt.then_case] + [stmt.else_case] * (stmt.else_case is not None)
+            return all(visit(case, once=False) for case in cases)
+        if not isinstance(stmt, tirx.For):
+            return True
+        if stmt.kind != tirx.ForKind.PARALLEL:
+            return visit(stmt.body, once=False)
+        found.append(int(stmt.extent))
+        return once
+
+    return tuple(found) if visit(stmt) else ()
+
+
 ShapeLoops = func_pass("tvmconv.ShapeLoops", shape_loops)

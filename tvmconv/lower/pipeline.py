@@ -20,9 +20,19 @@ from tvmconv.lower.words import LoadWords
 
 def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
     """An LLVM module from an IRModule of scheduled functions."""
+    return generated(lowered(mod, target), target)
+
+
+def lowered(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """What LLVM takes of an IRModule of scheduled functions."""
     mod = tirx.transform.BindTarget(target.with_host(target))(mod)
     with target:
-        mod = tvm.ir.transform.Sequential(_passes())(mod)
+        return tvm.ir.transform.Sequential(_passes())(mod)
+
+
+def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
+    """An LLVM module of what was lowered."""
+    with target:
         return tvm.get_global_func("target.build.llvm")(mod, target)
 
 

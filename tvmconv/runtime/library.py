@@ -16,7 +16,7 @@ from tvmconv.errors import ArtifactError, SpecError
 from tvmconv.runtime import cpu
 from tvmconv.runtime.function import Function
 
-_LAUNCH = "__TVMBackendParallelLaunch"
+_LAUNCH = "tcv_shared_launch"  # see artifact/pool.c
 
 
 class _Pool:

@@ -1,0 +1,24 @@
+/* How the pool cuts a loop into tasks and those into shares, for loops and threads of many sizes: the largest share
+ * is an equal part, or at most a quarter more; no task is empty. */
+#include "support.c"
+#include "pool.c"
+
+static void check(int iterations, int threads) {
+  int tasks = tcv_tasks(iterations, threads), each = (iterations + tasks - 1) / tasks;  /* as TVM's code has it */
+  int shares = threads < tasks ? threads : tasks, largest = 0, equal = (iterations + threads - 1) / threads;
+  for (int i = 0; i < shares; ++i) {
+    int first = tasks * i / shares * each, last = tasks * (i + 1) / shares * each;
+    if (last > iterations) last = iterations;
+    if (last - first > largest) largest = last - first;
+  }
+  int most = iterations < 2 * TCV_TASKS_PER_THREAD * threads ? equal : equal + equal / TCV_TASKS_PER_THREAD;
+  if ((tasks - 1) * each < iterations && largest <= most) return;
+  printf("%d iterations on %d threads: %d tasks of %d, a share of %d\n", iterations, threads, tasks, each, largest);
+  exit(1);
+}
+
+int main(void) {
+  for (int threads = 1; threads <= 32; ++threads)
+    for (int iterations = 1; iterations <= 5000; ++iterations) check(iterations, threads);
+  return 0;
+}
