@@ -255,6 +255,18 @@ print(count() - before)
     assert said.split() == ["3", "1"]
 
 
+def test_kernels_tell_their_parallel_loops() -> None:
+    """A copy of x as float32, then the convolution; the convolution alone; too little work for threads."""
+    found = {
+        name: len(tvmconv.compile({"f": descriptor}, "x86-64-v3").functions["f"].parallel)
+        for name, descriptor in {
+            "copy": "conv2d:2x128x28x28:o256:k1x1:NCHW:float16", "one": "conv2d:1x28x28x64:o64:k3x3:NHWC:float32",
+            "none": "conv2d:1x4x4x8:o8:k1x1:NHWC:float32",
+        }.items()
+    }  # fmt: skip
+    assert found == {"copy": 2, "one": 1, "none": 0}
+
+
 def test_shares_of_a_loop_are_equal_parts(tmp_path: Path) -> None:
     program = tmp_path / "shares"
     artifact = Path(tvmconv.__file__).parent / "artifact"

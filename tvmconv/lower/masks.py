@@ -40,6 +40,10 @@ def _in_sums(store: tirx.BufferStore) -> tirx.BufferStore:
     return tirx.BufferStore(store.buffer, value, store.indices)
 
 
-BlankPadding = func_pass(
-    "tvmconv.BlankPadding", lambda body: tvm_ffi.structural_map(body, [(tirx.BufferStore, _in_sums)])
-)
+def _blank_padding(body: tirx.Stmt) -> tirx.Stmt:
+    choices: list[tvm.ir.Call] = []
+    tvm_ffi.structural_walk(body, [(tvm.ir.Call, lambda call: choices.append(call) if is_choice(call) else None)])
+    return tvm_ffi.structural_map(body, [(tirx.BufferStore, _in_sums)]) if choices else body
+
+
+BlankPadding = func_pass("tvmconv.BlankPadding", _blank_padding)

@@ -21,6 +21,7 @@ WINOGRADS = {"winograd": winograd, winograd_rows.ALGORITHM: winograd_rows}
 FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None}
 
 
+@lru_cache(maxsize=16)  # what is tuned differs in its schedule for the most part
 def kernel_func(
     p: Problem,
     packing: Packing | WinogradPacking | RowsPacking,
