@@ -83,7 +83,7 @@ def clock_of(function: Any, entry: Mapping[str, Any], seconds: float, flush: Flu
     rng = np.random.default_rng(zlib.crc32(entry["descriptor"].encode()))
     given = {a["name"]: _random(rng, a) for a in arguments}
     weights, inputs = operands(arguments, given)
-    y = _aligned(rounded(np.zeros(output["shape"]), output["dtype"]))
+    y = arrays.aligned(rounded(np.zeros(output["shape"]), output["dtype"]))
     bound = function.bind(*weights)
     return Clock(lambda: bound(*inputs, out=y), seconds, flush)
 
@@ -100,11 +100,4 @@ def _random(rng: np.random.Generator, argument: Mapping[str, Any]) -> np.ndarray
         values = rng.random(shape) + 0.5 if argument["name"].endswith("scale") else rng.standard_normal(shape)
     else:
         values = rng.integers(0 if dtype.startswith("u") else -8, 9, shape)
-    return _aligned(rounded(values, dtype))
-
-
-def _aligned(values: np.ndarray) -> np.ndarray:
-    """The same on a cache line, as other engines' allocators give it."""
-    made = arrays.empty(values.shape, values.dtype, max(values.nbytes, 1))
-    made[...] = values
-    return made
+    return arrays.aligned(rounded(values, dtype))

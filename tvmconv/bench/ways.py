@@ -9,7 +9,7 @@ import numpy as np
 
 from tvmconv.bench.models import Layer, first, laid_out
 from tvmconv.dtypes import numpy_dtype, widened
-from tvmconv.runtime import arrays
+from tvmconv.runtime.arrays import aligned
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,6 @@ class Way:
     call: Callable[[], object]
     result: Callable[[], np.ndarray]
     keep: tuple = ()  # memory that the engine uses without owning it
-
-
-def aligned(shape: tuple[int, ...], dtype: np.dtype, fill: np.ndarray | None = None) -> np.ndarray:
-    """An array as our runtime allocates it, as the other engines' own allocators do; `fill` is copied in."""
-    out = arrays.empty(shape, dtype, int(np.prod(shape)) * dtype.itemsize)
-    out[...] = 0 if fill is None else fill
-    return out
 
 
 class Ours:
@@ -50,8 +43,8 @@ class Ours:
         arrays = {name: laid_out(spec, name, array) for name, array in layer.arrays.items()}
         weights, inputs = operands(entry["arguments"], arrays)
         bound = self.module[entry["name"]].bind(*weights)
-        inputs = [aligned(array.shape, array.dtype, array) for array in inputs]
-        y = aligned(spec.output_shape, numpy_dtype(layer.out_dtype))
+        inputs = [aligned(array) for array in inputs]  # as the other engines' own allocators do
+        y = aligned(np.zeros(spec.output_shape, numpy_dtype(layer.out_dtype)))
 
         def result() -> np.ndarray:
             return widened(first(y) if spec.channels_last else y)

@@ -142,6 +142,13 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarr
     return np.ndarray(shape, dtype, memory, (place - start) % (ALIGNMENT if nbytes < _PAGE else _PAGE))
 
 
+def aligned(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy of ``values`` that begins where ``empty`` lets arrays begin."""
+    made = empty(values.shape, values.dtype, max(values.nbytes, 1))
+    made[...] = values
+    return made
+
+
 def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
     """``array`` as the kind that ``value`` is: its own module takes it over by DLPack, without a copy."""
     if isinstance(value, np.ndarray):
