@@ -79,6 +79,17 @@ def test_no_copies(bound: tvmconv.Bound) -> None:
     assert taken.data_ptr() == arrays.address(x)
 
 
+@pytest.mark.parametrize("shape", [(), (0, 3), (3, 5), (40, 60)])
+def test_aligned(shape: tuple[int, ...]) -> None:
+    """Row-major on a cache line, whatever the array is like: of another order, amid a line, read-only."""
+    values = np.arange(np.prod(shape, dtype=int), dtype=np.float32).reshape(shape)
+    for given in (values, np.asfortranarray(values), misaligned(values), read_only(values)):
+        found = tvmconv.aligned(given)
+        np.testing.assert_array_equal(found, values)
+        assert found.ctypes.data % 64 == 0 and found.dtype == values.dtype and found.flags.c_contiguous
+        assert found.flags.writeable and not np.shares_memory(found, given)
+
+
 def test_dlpack_that_does_not_fit(bound: tvmconv.Bound) -> None:
     x = np.array(libraries.case("dw")[0])
     for bad, match in (

@@ -18,16 +18,17 @@ if TYPE_CHECKING:
     from tvmconv.pool_spec import PoolSpec
     from tvmconv.pooling import avg_pool, channel_shuffle, global_avg_pool, global_max_pool, max_pool
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
+    from tvmconv.runtime.arrays import aligned
     from tvmconv.spec import ConvSpec, depthwise, pointwise
     from tvmconv.tf import depthwise_conv2d, separable_conv2d
     from tvmconv.tuning.api import tune
 
 __all__ = [
     "ArtifactError", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "GpuArray", "Library", "Module",
-    "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "avg_pool", "channel_shuffle",
-    "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "depthwise_conv2d", "global_avg_pool",
-    "global_max_pool", "load", "max_pool", "pointwise", "separable_conv2d", "set_num_threads",
-    "to_gpu", "tune",
+    "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "aligned", "avg_pool",
+    "channel_shuffle", "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "depthwise_conv2d",
+    "global_avg_pool", "global_max_pool", "load", "max_pool", "pointwise", "separable_conv2d",
+    "set_num_threads", "to_gpu", "tune",
 ]  # fmt: skip
 
 _NAMES = {
@@ -39,6 +40,7 @@ _NAMES = {
     "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
     "tvmconv.pool_spec": ("PoolSpec",),
     "tvmconv.pooling": ("avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool"),
+    "tvmconv.runtime.arrays": ("aligned",),
     "tvmconv.runtime": ("Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
     "tvmconv.tuning.api": ("tune",),

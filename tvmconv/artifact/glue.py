@@ -85,8 +85,8 @@ def _check_identifier(what: str, name: Any) -> None:
 
 
 def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "shared") -> list[str]:
-    """Every symbol that the library exports, sorted: C functions and, where it can be loaded, what its loaders
-    look for."""
+    """Every symbol that the library exports, sorted: C functions and, where it can be loaded, what those who
+    load it look for."""
     symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS]
     tvm = [*TVM_VARIABLES, SHARED_LAUNCH]
     for name, kernel in functions.items():

@@ -29,9 +29,10 @@ _TOP = """/* {title}
  * on another, functions return TVMCONV_ERR_CPU.{choice}
  *
  * Arrays are dense and row-major, in the shapes and types stated at each function. Each pointer must be
- * aligned to one element of its type, and `packed` to {packed_align} bytes; what is written must not overlap
- * what is read. Functions return 0 (TVMCONV_OK), or one of the codes below, and {prefix}_last_error() says
- * what was wrong.
+ * aligned to one element of its type, and `packed` to {packed_align} bytes; where the others begin at
+ * multiples of 64 bytes too, kernels are faster, depthwise ones up to twice as fast. What is written must not
+ * overlap what is read. Functions return 0 (TVMCONV_OK), or one of the codes below, and {prefix}_last_error()
+ * says what was wrong.
  *
  * Threads: all functions may be called from any number of threads at once, on different outputs; a packed
  * blob may be shared. Kernels run on a pool of threads that starts at the first call, as many as

@@ -41,9 +41,11 @@ def _in_sums(store: tirx.BufferStore) -> tirx.BufferStore:
 
 
 def _blank_padding(body: tirx.Stmt) -> tirx.Stmt:
-    choices: list[tvm.ir.Call] = []
-    tvm_ffi.structural_walk(body, [(tvm.ir.Call, lambda call: choices.append(call) if is_choice(call) else None)])
-    return tvm_ffi.structural_map(body, [(tirx.BufferStore, _in_sums)]) if choices else body
+    calls: list[tvm.ir.Call] = []
+    tvm_ffi.structural_walk(body, [(tvm.ir.Call, calls.append)])
+    if not any(map(is_choice, calls)):  # which is cheaper to find out than to go through all stores
+        return body
+    return tvm_ffi.structural_map(body, [(tirx.BufferStore, _in_sums)])
 
 
 BlankPadding = func_pass("tvmconv.BlankPadding", _blank_padding)

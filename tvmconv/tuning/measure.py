@@ -15,8 +15,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
-
 from tvmconv.bench.clock import preemptions
 from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
