@@ -102,6 +102,7 @@ def _run_one(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     import numpy as np
 
+    from tvmconv.runtime.arrays import aligned
     from tvmconv.verify import operands
 
     *arguments, output = entry["arguments"]
@@ -114,12 +115,13 @@ def _run_one(
         argument["name"]: _load(path) if (path := files.get(argument["name"])) else _random(rng, argument)
         for argument in arguments
     }
-    y = np.empty(output["shape"], output["dtype"])
+    y = aligned(np.empty(output["shape"], output["dtype"]))
     if hasattr(function, "placed"):
         y, times = _on_gpu(function, arguments, {**arrays, output["name"]: y}, output["name"], repeat)
     else:
         weights, inputs = operands(arguments, arrays)
         bound = function.bind(*weights)
+        inputs = [aligned(array) for array in inputs]  # as a layer before would leave them
         times = measure(lambda: bound(*inputs, out=y), repeat)
     median = float(np.median(times))
     row = {

@@ -18,6 +18,7 @@ import numpy as np
 from tvmconv.onnx.agreement import arriving, bind, feeds_of
 from tvmconv.onnx.layers import Extraction, Layer
 from tvmconv.onnx.session import open_session, require_runtime
+from tvmconv.runtime.arrays import aligned
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
@@ -49,7 +50,8 @@ def library_times(
     values = arriving(found, feeds_of(found, inputs))
     calls = []
     for layer, bound, inputs in bind(module, found, values):
-        calls.append((layer.name, bound, inputs, bound(*inputs)))
+        placed = [aligned(array) for array in inputs]  # as the layer before would leave them
+        calls.append((layer.name, bound, placed, bound(*placed)))
     times: dict[str, list[float]] = {name: [] for name, *_ in calls}
     for _ in range(repeat):
         for name, bound, inputs, y in calls:
