@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_tools import tool
 
@@ -26,6 +28,7 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec, parse_spec
 from tvmconv.tuning import folder as folders
+from tvmconv.tuning import measure
 from tvmconv.tuning.builder import Builder
 from tvmconv.tuning.entries import read_index
 from tvmconv.tuning.process import Process, ProcessError
@@ -34,7 +37,7 @@ from tvmconv.tuning.space import TuningSpace
 from tvmconv.tuning.task import Task
 from tvmconv.tuning.traces import read
 from tvmconv.tuning.tuner import Options, run
-from tvmconv.verify import verify
+from tvmconv.verify import prepare, verify
 
 DW = "conv2d:1x28x28x32:o32:k3x3:p1:g32:NHWC:float32"
 PW = "conv2d:1x14x14x32:o48:k1x1:NHWC:float32:bias:relu6"
@@ -190,6 +193,22 @@ def test_one_strategy_of_several(tmp_path: Path) -> None:
     (entry,) = found.values()
     assert (entry.strategy, entry.point["rows"], entry.point["inner"]) == ("winograd_rows", 3, "vectors")
     assert sum("inner" in point for point in runner.asked) >= 50
+
+
+def test_kernels_are_timed_on_cache_lines() -> None:
+    """Wherever the arrays of the check begin: vectors of x would straddle lines, and what loads few would win."""
+    module = tvmconv.compile({"f": DW}).load()
+    (entry,) = module.manifest["functions"]
+    case = prepare(entry, "normal")
+    memory = np.empty(case.arrays["x"].nbytes + 68, np.uint8)
+    start = -memory.ctypes.data % 64 + 4
+    x = memory[start : start + case.arrays["x"].nbytes].view(np.float32).reshape(case.arrays["x"].shape)
+    x[...] = case.arrays["x"]
+    call = measure._call(module["f"], replace(case, arrays={**case.arrays, "x": x}))
+    assert call() == 0
+    (placed, y), _ = call.held
+    assert placed.ctypes.data % 64 == y.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(y, module["f"](*case.arrays.values()))
 
 
 def test_replay_measures_the_best_again(tmp_path: Path) -> None:
