@@ -196,7 +196,7 @@ def test_one_strategy_of_several(tmp_path: Path) -> None:
 
 
 def test_kernels_are_timed_on_cache_lines() -> None:
-    """Wherever the arrays of the check begin: else vectors straddle lines, and what loads few of them wins."""
+    """Wherever the arrays of the check begin: else vectors straddle lines, and what loads few wins."""
     module = tvmconv.compile({"f": DW}).load()
     (entry,) = module.manifest["functions"]
     case = prepare(entry, "normal")

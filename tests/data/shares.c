@@ -1,5 +1,5 @@
 /* How the pool cuts a loop into tasks and those into shares, for loops and threads of many sizes: the largest share
- * is an equal part, or at most a quarter more; no task is empty. */
+ * is an equal part or hardly more, every thread has one, and tasks are no more than there have to be. */
 #include "support.c"
 #include "pool.c"
 
@@ -11,8 +11,8 @@ static void check(int iterations, int threads) {
     if (last > iterations) last = iterations;
     if (last - first > largest) largest = last - first;
   }
-  int most = iterations < 2 * TCV_TASKS_PER_THREAD * threads ? equal : equal + equal / TCV_TASKS_PER_THREAD;
-  if ((tasks - 1) * each < iterations && largest <= most) return;
+  int few = iterations <= TCV_FEWEST_TASKS * threads ? tasks == iterations : tasks <= TCV_MOST_TASKS * threads;
+  if (few && largest >= equal && 12 * largest <= 13 * equal) return;
   printf("%d iterations on %d threads: %d tasks of %d, a share of %d\n", iterations, threads, tasks, each, largest);
   exit(1);
 }
@@ -20,5 +20,7 @@ static void check(int iterations, int threads) {
 int main(void) {
   for (int threads = 1; threads <= 32; ++threads)
     for (int iterations = 1; iterations <= 5000; ++iterations) check(iterations, threads);
+  check(1 << 30, TCV_MAX_THREADS);
+  if (tcv_tasks(0, 3) != 3 * TCV_FEWEST_TASKS) puts("a loop of unknown length"), exit(1);
   return 0;
 }

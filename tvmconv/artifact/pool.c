@@ -8,7 +8,8 @@
  * neither run stale work nor be waited for. */
 
 #define TCV_MAX_THREADS 256
-#define TCV_TASKS_PER_THREAD 4             /* or up to twice as many: a thread which wakes late then costs little */
+#define TCV_FEWEST_TASKS 4                 /* a thread, so that one which wakes late costs little */
+#define TCV_MOST_TASKS 12
 #define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
 #define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
 #define TCV_STEAL_NS 2000                  /* how long a thread may leave its last task before others take it */
@@ -215,11 +216,17 @@ static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   return a_task * tasks;
 }
 
-/* How many tasks to cut a loop into, which TVM's code then does evenly: none is empty, and all but the last have as
- * many iterations, so that shares of equally many tasks are equal parts of the loop. */
-static int tcv_tasks(int iterations, int threads) {
-  int most = threads * TCV_TASKS_PER_THREAD, each = iterations / most;
-  return iterations == 0 ? most : each > 1 ? (iterations + each - 1) / each : iterations;
+/* How many tasks to cut a loop into. TVM's code gives each as many iterations, rounded up, so that the last tasks may
+ * have fewer or none: as many tasks a thread as leave the largest share small, few where that makes no difference. */
+static int tcv_tasks(int64_t iterations, int threads) {
+  int64_t tasks = (int64_t)threads * TCV_FEWEST_TASKS, largest = INT32_MAX;
+  for (int64_t n = TCV_FEWEST_TASKS; iterations && n <= TCV_MOST_TASKS; ++n) {
+    int64_t each = (iterations + threads * n - 1) / (threads * n), share = n * each;
+    if (each == 1) share = (iterations + threads - 1) / threads;
+    if (33 * share <= 32 * largest) largest = share, tasks = each == 1 ? iterations : threads * n;
+    if (each == 1) break;
+  }
+  return (int)tasks;
 }
 
 /* `num_task`: how many tasks; if less than 0, how many iterations they share, negated; 0 if that is not known. */
