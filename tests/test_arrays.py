@@ -202,3 +202,34 @@ def test_arguments_that_are_missing_or_too_many(module: tvmconv.Module) -> None:
     ):
         with pytest.raises(tvmconv.SpecError, match=match):
             call()
+
+
+def test_several_inputs() -> None:
+    """A residual goes the short way or, where it is not quite in order, the long one, with the same result."""
+    spec = tvmconv.ConvSpec.parse("conv2d:1x5x7x6:o8:k1x1:NHWC:float32:bias:residual")
+    rng = np.random.default_rng(0)
+    x, w, bias, r = (
+        rng.random(shape, np.float32)
+        for shape in (spec.input_shape, spec.weight_shape, spec.bias_shape, spec.output_shape)
+    )
+    bound = tvmconv.compile({"f": spec}).load()["f"].bind(w, bias)
+    expected = bound.run((x, r), None, copy=False)
+    np.testing.assert_allclose(expected, np.einsum("nhwi,io->nhwo", x, w[0, 0]) + bias + r, rtol=1e-5)
+    out = np.empty(spec.output_shape, np.float32)
+    for given in (r, read_only(r), torch.from_numpy(r), at_offset(r, 4)):
+        np.testing.assert_array_equal(bound(x, given), expected)
+        assert bound(x, given, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+    whole = np.zeros(2 * r.size, np.float32)
+    inside, over = whole[: r.size].reshape(r.shape), whole[5 : 5 + r.size].reshape(r.shape)
+    for bad, match in (
+        ((x, r[:, :-1].copy()), "residual: shape"), ((x, r.astype(np.float64)), "residual: dtype float64"),
+        ((x,), "inputs: 1, expected 2: x, residual"), ((x, r, r), "inputs: 3, expected 2: x, residual"),
+        ((x, bytearray(r.nbytes)), "residual: bytearray"), ((x, misaligned(r)), "residual: data at address"),
+        ((x, r[..., ::-1]), "residual: strides"),
+    ):  # fmt: skip
+        with pytest.raises(tvmconv.SpecError, match=match):
+            bound(*bad)
+    with pytest.raises(tvmconv.SpecError, match="out: overlaps residual"):
+        bound(x, inside, out=over)
+    assert not whole.any()

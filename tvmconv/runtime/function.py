@@ -134,21 +134,22 @@ class Bound:
     several threads at once."""
 
     __slots__ = (
-        "_dtype", "_entry", "_function", "_out_bytes", "_out_dtype", "_out_shape", "_packed", "_pointer",
-        "_shape",
+        "_dtype", "_entry", "_function", "_kinds", "_out_bytes", "_out_dtype", "_out_shape", "_packed",
+        "_pointer", "_shape",
     )  # fmt: skip
 
     def __init__(self, function: Function, weights: dict[str, Any]) -> None:
         x, y = function.arguments[0], function.arguments[-1]
         self._function = function
         entry = function._entry
-        self._entry = entry if function._packed_bytes else lambda x, packed, y: entry(x, y)
+        self._entry = entry if function._packed_bytes else lambda x, packed, *others: entry(x, *others)
         self._packed = function._pack(weights)
         self._pointer = None if self._packed is None else arrays.address(self._packed)
         self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
         short = len(function._inputs) == 1 and y.nbytes
         self._shape = x.shape if short else None  # no array has the shape None
         self._dtype = x.numpy_dtype
+        self._kinds = [(a.shape, a.numpy_dtype) for a in function._inputs] if y.nbytes else []
 
     def __repr__(self) -> str:
         return f"<tvmconv bound function {self._function.name}: {self._function.descriptor}>"
@@ -182,7 +183,22 @@ class Bound:
                 else:
                     if not self._entry(x_at, self._pointer, y_at):
                         return y
+        elif others and (y := self._shortly((x, *others), out)) is not None:
+            return y
         return self.run((x, *others), out, copy=False)
+
+    def _shortly(self, inputs: tuple[Any, ...], out: Any) -> Any:
+        """The short way for several inputs; None where it cannot be gone."""
+        if [(a.shape, a.dtype) if type(a) is _ndarray else None for a in inputs] != self._kinds:
+            return None
+        y = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes) if out is None else out
+        if type(y) is not _ndarray or y.shape != self._out_shape or y.dtype != self._out_dtype:
+            return None
+        try:
+            x_at, *others_at = [_addressof(_from_buffer(a)) for a in (*inputs, y)]
+        except (BufferError, TypeError, ValueError):
+            return None
+        return None if self._entry(x_at, self._pointer, *others_at) else y
 
     def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
         """As a call, for all inputs in a sequence; ``copy`` where they are not contiguous, or refuse them."""
