@@ -205,7 +205,7 @@ def test_arguments_that_are_missing_or_too_many(module: tvmconv.Module) -> None:
 
 
 def test_several_inputs() -> None:
-    """A residual goes the short way or, where it is not quite in order, the long one, with the same result."""
+    """A residual goes the short way or, where it is not quite in order, the long one: the result is one."""
     spec = tvmconv.ConvSpec.parse("conv2d:1x5x7x6:o8:k1x1:NHWC:float32:bias:residual")
     rng = np.random.default_rng(0)
     x, w, bias, r = (
