@@ -30,7 +30,7 @@ _TOP = """/* {title}
  *
  * Arrays are dense and row-major, in the shapes and types stated at each function. Each pointer must be
  * aligned to one element of its type, and `packed` to {packed_align} bytes; where the others begin at
- * multiples of 64 bytes too, kernels are faster, depthwise ones up to twice as fast. What is written must not
+ * multiples of 64 bytes too, kernels are faster, depthwise ones up to 1.6 times. What is written must not
  * overlap what is read. Functions return 0 (TVMCONV_OK), or one of the codes below, and {prefix}_last_error()
  * says what was wrong.
  *
