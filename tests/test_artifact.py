@@ -15,6 +15,7 @@ from libraries import ZIG, Exported, run
 
 import tvmconv
 from tvmconv.artifact import glue
+from tvmconv.artifact import manifest as manifests
 from tvmconv.artifact.header import CODES
 from tvmconv.artifact.library import Library
 from tvmconv.runtime import cpu
@@ -38,7 +39,7 @@ def test_zig_links_for_an_old_glibc(exported: Exported) -> None:
 def test_exports_only_what_is_stated(exported: Exported) -> None:
     lines = run("nm", "-D", "--defined-only", exported[0]).stdout.splitlines()
     stated = ["tvmconv_abi_version", "tvmconv_last_error", "tvmconv_set_num_threads", "tvmconv_variant"]
-    stated += [*glue.TVM_VARIABLES, glue.SHARED_LAUNCH]
+    stated += [*glue.TVM_VARIABLES, manifests.SHARED_LAUNCH]
     for name in libraries.SPECS:
         stated += [name, f"{name}_prepack", f"{name}_packed_bytes"]
         stated += [f"__tvm_ffi_{name}", f"__tvm_ffi_{name}_prepack"]

@@ -20,7 +20,6 @@ MAX_OPERANDS = 24  # TCV_MAX_ARGS
 
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
-SHARED_LAUNCH = "tcv_shared_launch"  # the variable that our runtime sets: see pool.c
 _TVM_NAMES = (*TVM_VARIABLES, "TVMFFIErrorSetRaisedFromCStrParts")  # that kernels refer to
 
 # What C or C++ would not take as a function's name.
@@ -88,14 +87,14 @@ def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "
     """Every symbol that the library exports, sorted: C functions and, where it can be loaded, what those who
     load it look for."""
     symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS]
-    tvm = [*TVM_VARIABLES, SHARED_LAUNCH]
+    loaders = [*TVM_VARIABLES, manifests.SHARED_LAUNCH]
     for name, kernel in functions.items():
         symbols.append(name)
-        tvm.append(f"__tvm_ffi_{name}")
+        loaders.append(f"__tvm_ffi_{name}")
         if kernel.packed:
             symbols += [f"{name}_prepack", f"{name}_packed_bytes"]
-            tvm.append(f"__tvm_ffi_{name}_prepack")
-    return sorted(symbols + tvm if kind == "shared" else symbols)
+            loaders.append(f"__tvm_ffi_{name}_prepack")
+    return sorted(symbols + loaders if kind == "shared" else symbols)
 
 
 def local_names(prefix: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the manifest; a reader refuses newer ones
 ABI = 2  # of the C functions, and of what our runtime looks for beside them
+SHARED_LAUNCH = "tcv_shared_launch"  # the variable that our runtime sets: see pool.c
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64

@@ -58,8 +58,8 @@ typedef int (*tcv_entry)(void *self, const tcv_any *args, int32_t n, tcv_any *re
 enum { TCV_DEVICE_CPU = 1, TCV_TYPE_NONE = 0, TCV_TYPE_DLTENSOR = 7, TCV_TYPE_TENSOR = 70 };
 enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a tensor object */
 
-/* Of the kernel that this thread runs: iterations of its parallel loops that are still to come, up to a 0; NULL
- * outside of one. */
+/* Of the kernel that this thread runs, or ran last: iterations of its parallel loops that are still to come, up to a
+ * 0; NULL before the first. */
 static __thread const int32_t *tcv_loops;
 
 /* ---- error text, one per thread ---- */

@@ -16,8 +16,6 @@ from tvmconv.errors import ArtifactError, SpecError
 from tvmconv.runtime import cpu
 from tvmconv.runtime.function import Function
 
-_LAUNCH = "tcv_shared_launch"  # see artifact/pool.c
-
 
 class _Pool:
     """The one thread pool of this process: that of the library that was loaded first."""
@@ -30,7 +28,7 @@ class _Pool:
 
     def join(self, library: ctypes.CDLL, prefix: str) -> None:
         """Let the library run its kernels on the pool."""
-        variable = ctypes.c_void_p.in_dll(library, _LAUNCH)
+        variable = ctypes.c_void_p.in_dll(library, manifests.SHARED_LAUNCH)
         with self.lock:
             if self.launch is not None:
                 variable.value = self.launch
