@@ -99,6 +99,8 @@ def _nearest(arch: str, cpu: str, needs: frozenset[str]) -> Machine:
     """The preset whose numbers schedules should read: what the CPU must have says how wide its vectors are,
     and on ARM its name how many of them it multiplies at a time."""
     rows = {m.name: m for m in presets() if m.arch == arch}
+    if cpu in rows:
+        return rows[cpu]
     if arch == "aarch64":
         if _LITTLE.match(cpu):
             return rows["cortex-a53"]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvmconv.errors import TargetError
+from tvmconv.runtime.cpu import AMD
 from tvmconv.schedules import gpu_machines
 from tvmconv.schedules.gpu_machines import GpuMachine
 
@@ -17,7 +18,8 @@ _ARM8 = ("fp", "asimd")
 _ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
 _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
-_ARM = 0x41  # the implementer's number
+_ARM = 0x41 << 12  # the implementer's number, in ``Machine.part``
+_ZEN5 = AMD << 8 | 26
 K = 1024
 
 
@@ -29,7 +31,7 @@ class Machine:
     ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
     core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``: associativity.
-    ``part``: of Arm's own CPUs, the number that tells them apart where their features do not.
+    ``part``: which CPU this is, where its features do not tell (``tvmconv.runtime.cpu.host_part``).
     ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``. ``base``: the target that this one differs from for
     8-bit integers alone, so that tuned records for its floats are good here.
     """
@@ -81,7 +83,7 @@ def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: in
 def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
           requires: tuple[str, ...] = _ARM8, part: int = 0, ways: int = 4) -> Machine:  # fmt: skip
     return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
-                   requires, "aarch64-linux-gnu.2.17", latency, part and _ARM << 12 | part,
+                   requires, "aarch64-linux-gnu.2.17", latency, part and _ARM | part,
                    dots_of("aarch64", requires), ways)
 
 
@@ -95,6 +97,10 @@ _PRESETS = {
         _x86("x86-64-v4", 512, 32, _V4, 1024 * K),
         replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
                 cpu="x86-64-v4", features=("avx512vnni",), base="x86-64-v4"),
+        # The code runs wherever that of x86-64-v4-vnni does; schedules and records are for twice Zen 4's
+        # multiply-adds, loads and stores a cycle. LLVM's own model of the CPU makes no difference.
+        replace(_x86("znver5", 512, 32, (*_V4, "avx512_vnni"), 1024 * K), l1=48 * K, l1_ways=12,
+                cpu="x86-64-v4", features=("avx512vnni",), part=_ZEN5),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
         _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
@@ -184,4 +190,4 @@ def native() -> Machine:
     if not able:
         have = ", ".join(_PRESETS)
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
-    return max(able, key=lambda m: (bool(part) and m.part == part, len(m.requires)))
+    return max(able, key=lambda m: (bool(part) and m.part == part, len(m.requires), not m.part))

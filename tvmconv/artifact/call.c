@@ -18,13 +18,21 @@ static int tcv_has_feature(const tcv_feature *f) {
 }
 #endif
 
-/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's. */
+/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's, vendor
+ * and family of AMD's. */
 static uint32_t tcv_cpu_part(void) {
 #if defined(__aarch64__)
   uint64_t midr;
   if (!(getauxval(16) >> 11 & 1)) return 0;           /* AT_HWCAP, HWCAP_CPUID: the system reads it for us */
   __asm__("mrs %0, midr_el1" : "=r"(midr));
   return (uint32_t)(midr >> 24 & 0xff) << 12 | (uint32_t)(midr >> 4 & 0xfff);
+#elif defined(__x86_64__)
+  unsigned a, b, c, d, family;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || b != 0x68747541) return 0;   /* Auth(enticAMD) */
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  family = a >> 8 & 0xf;
+  if (family == 0xf) family += a >> 20 & 0xff;
+  return 0x414d44u << 8 | family;                     /* the letters AMD */
 #else
   return 0;
 #endif

@@ -61,7 +61,7 @@ class Library:
         if not functions:
             raise SpecError("functions: none, expected at least one")
         given = [Variant(machine, dict(functions), dict(baked or {})), *others]
-        self.variants = tuple(sorted(given, key=lambda v: -len(v.machine.requires)))
+        self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
         _check_targets([variant.machine for variant in self.variants])
         self.functions: Mapping[str, Kernel] = MappingProxyType(dict(self.variants[0].functions))
         self.machine = self.variants[0].machine

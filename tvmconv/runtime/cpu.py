@@ -81,6 +81,7 @@ _LEVELS: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
     "riscv64": (("riscv64", frozenset("imafdc")),),
 }
 
+AMD = 0x414D44  # the letters
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7", "armv7l": "armv7"}
 
 
@@ -110,16 +111,17 @@ def host_features() -> frozenset[str]:
 
 
 def host_part() -> int:
-    """Which of Arm's CPUs this is, as ``Machine.part`` has it; of several kinds the last; 0 if unknown."""
-    found = {"CPU implementer": 0, "CPU part": 0}
+    """Which CPU this is, 0 if that is unknown: of Arm's architecture implementer << 12 | part number (of several
+    kinds the last one's), of AMD's vendor << 8 | family."""
+    found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            for key, _, value in (line.partition(":") for line in file):
-                if key.strip() in found:
-                    found[key.strip()] = int(value, 16)
-    except (OSError, ValueError):
+            found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in file)}
+        if host_arch() == "x86_64":
+            return AMD << 8 | int(found["cpu family"]) if found["vendor_id"] == "AuthenticAMD" else 0
+        return int(found["CPU implementer"], 16) << 12 | int(found["CPU part"], 16)
+    except (OSError, KeyError, ValueError):
         return 0
-    return found["CPU implementer"] << 12 | found["CPU part"]
 
 
 def check_features(names: tuple[str, ...], arch: str) -> None:
