@@ -21,8 +21,13 @@ _TRIPLES = {
     "armv7": ("armv7a-linux-gnueabihf", r"armv7a?(-\w+)?-linux-gnueabihf"),
     "riscv64": ("riscv64-linux-gnu", r"riscv64(-\w+)?-linux-gnu"),
 }
-# LLVM 22 vectorises short loops with masks, and stores four bytes where a mask leaves a single one.
-_OPTIONS = ["-vectorizer-min-trip-count:uint=0"]
+_OPTIONS = [
+    # LLVM 22 vectorises short loops with masks, and stores four bytes where a mask leaves a single one.
+    "-vectorizer-min-trip-count:uint=0",
+    # Schedules say what is to be unrolled. That LLVM goes through iterations for what unrolling might fold
+    # takes up to a sixth of its time.
+    "-unroll-max-iteration-count-to-analyze:uint=0",
+]
 _ABI = {"armv7": {"mfloat-abi": "hard"}, "riscv64": {"mabi": "lp64d"}}
 
 

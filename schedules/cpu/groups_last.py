@@ -42,6 +42,7 @@ STRATEGY = "groups_last"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
 _VECTORS = 4  # of a tile that is worth trying: wider ones take long to compile, and hardly ever win
+_WRITTEN_OUT = 16  # sums of a tile with all taps written out, likewise
 _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
@@ -65,7 +66,7 @@ def space(p: Problem, machine: Machine) -> Space:
     return {
         "rows": sorted({*strips, default["rows"]}),
         "width": sorted({*range(1, min(8, p.out_spatial[-1]) + 1), default["width"]}),
-        "block": sorted({*(min(v * lanes, channels) for v in range(1, _VECTORS + 1)), default["block"]}),
+        "block": sorted({*_blocks(lanes, channels), default["block"]}),
         "taps": list(range(1, min(2, len(p.kernel)) + 1)),
         "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
         "walk": list(_WALKS) if len(p.spatial) > 1 else [default["walk"]],
@@ -84,6 +85,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_within(point, rows=_height(p), width=p.out_spatial[-1], taps=len(p.kernel))
     require_block(point, lanes, channels)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
+    require(point["taps"] < len(p.kernel) or width * -(-block // lanes) <= _WRITTEN_OUT, point, "taps",
+            f"less than {len(p.kernel)} where there are more than {_WRITTEN_OUT} vectors of sums")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     require(point["walk"] in _WALKS, point, "walk", " or ".join(_WALKS))
     return Plan(STRATEGY, Packing(block, across_groups=True),
@@ -93,6 +96,14 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 def _lanes(p: Problem, machine: Machine) -> int:
     """Whole groups to a vector, so that each lane's input is at a fixed distance from the first one's."""
     return machine.lanes(p.acc_bytes) // p.out_group * p.out_group
+
+
+def _blocks(lanes: int, channels: int) -> list[int]:
+    """Those that divide the channels, if there are three: code for a last one that is narrower doubles the
+    time that compiling takes."""
+    blocks = sorted({min(vectors * lanes, channels) for vectors in range(1, _VECTORS + 1)})
+    even = [block for block in blocks if channels % block == 0]
+    return even if len(even) >= 3 else blocks
 
 
 def _height(p: Problem) -> int:

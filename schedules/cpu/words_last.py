@@ -26,6 +26,7 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "words_last"
+_FEW = 16  # words of input channels; so few are written out
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -107,7 +108,8 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
     taps, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, channel, lanes, block)
     sch.reorder(*taps, i, pixel, vec, lane)
-    sch.unroll(pixel)
+    for loop in (pixel, i) if int(sch.get(i).extent) <= _FEW else (pixel,):
+        sch.unroll(loop)
     sch.decompose_reduction(conv, taps[0])
     if shifts(dot):
         _windows(sch, xo, rank, window_lanes(p, machine))

@@ -111,8 +111,8 @@ def host_features() -> frozenset[str]:
 
 
 def host_part() -> int:
-    """Which CPU this is, 0 if that is unknown: of Arm's architecture implementer << 12 | part number (of several
-    kinds the last one's), of AMD's vendor << 8 | family."""
+    """Which CPU this is, 0 if that is unknown: of Arm's architecture implementer << 12 | part number (of
+    several kinds the last one's), of AMD's vendor << 8 | family."""
     found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:

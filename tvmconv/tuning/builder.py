@@ -1,11 +1,10 @@
-"""Building candidates: several at a time, in processes that live as long as the builder."""
+"""Building candidates: several at a time, in forks of a process that live as long as the builder."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import tempfile
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,10 @@ from tvmconv.artifact.kernel import Kernel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec
-from tvmconv.tuning.process import Process, ProcessError, answer_lines
+from tvmconv.tuning import forks
+from tvmconv.tuning.forks import Forks
+from tvmconv.tuning.process import ProcessError
+from tvmconv.workers import without_collecting
 
 if TYPE_CHECKING:
     from tvmconv.codegen import Packers
@@ -31,62 +33,39 @@ class Builder:
     def __init__(self, machine: Machine, jobs: int) -> None:
         self.machine = machine
         self.count = 0  # of kernels, to number their symbols
-        self.processes = [Process("tvmconv.tuning.builder") for _ in range(jobs)]
-        for process in self.processes:
-            process.start()
+        self.forks = Forks("tvmconv.tuning.builder", jobs)
+        self.forks.start()
 
     def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel | str]:
         """A kernel for each choice, or what went wrong with it. No two have a symbol in common."""
-        built: list[Kernel | str] = [""] * len(choices)
-        todo = list(enumerate(choices))[::-1]
         first, self.count = self.count, self.count + len(choices)
         with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-
-            def work(process: Process) -> None:
-                while todo:
-                    try:
-                        number, choice = todo.pop()
-                    except IndexError:
-                        return
-                    path = Path(folder, f"{number}")
-                    built[number] = self._ask(process, spec, choice, path, f"tuned_{first + number:08}")
-
-            threads = [threading.Thread(target=work, args=(p,)) for p in self.processes[: len(choices)]]
-            for thread in threads:
-                thread.start()
-            try:
-                for thread in threads:
-                    thread.join()
-            except BaseException:
-                todo.clear()
-                self.stop()
-                for thread in threads:
-                    thread.join()
-                raise
-        return built
-
-    def _ask(self, process: Process, spec: Spec, choice: Choice, path: Path, symbol: str) -> Kernel | str:
-        message = {
-            "descriptor": str(spec), "machine": dataclasses.asdict(self.machine), "path": os.fspath(path),
-            "choice": dataclasses.asdict(choice), "symbol": symbol,
-        }  # fmt: skip
-        try:
-            wrong = process.ask(message, _SECONDS)
-        except ProcessError as error:
-            return f"compiling: {error}"
-        return wrong or cache.read_kernel(path) or "compiling: the result cannot be read"
+            paths = [Path(folder, f"{number}") for number in range(len(choices))]
+            facts = {"descriptor": str(spec), "machine": dataclasses.asdict(self.machine)}
+            messages = [
+                {**facts, "choice": dataclasses.asdict(c), "path": os.fspath(p), "symbol": f"tuned_{n:08}"}
+                for n, (c, p) in enumerate(zip(choices, paths, strict=True), first)
+            ]
+            answers = self.forks.ask_all(messages, _SECONDS)
+            return [_result(answer, path) for answer, path in zip(answers, paths, strict=True)]
 
     def stop(self) -> None:
         """End the processes."""
-        for process in self.processes:
-            process.stop()
+        self.forks.stop()
+
+
+def _result(answer: str | ProcessError, path: Path) -> Kernel | str:
+    if isinstance(answer, ProcessError):
+        return f"compiling: {answer}"
+    return answer or cache.read_kernel(path) or "compiling: the result cannot be read"
 
 
 def serve() -> None:
-    """What a process of a builder does until its input ends."""
-    from tvmconv.codegen import Packers
+    """What the process of a builder does until its parent ends."""
+    with without_collecting():
+        from tvmconv.codegen import Packers
 
-    answer_lines(partial(_build, Packers()))
+    forks.serve(partial(_build, Packers()))
 
 
 def _build(packers: Packers, message: dict[str, Any]) -> str:

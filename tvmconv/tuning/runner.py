@@ -28,14 +28,14 @@ class Effort:
     how many times the baseline's time ends it after a few rounds."""
 
     rounds: int = 9
-    burst: float = 0.001
+    burst: float = 0.0005
     seconds: float = 0.5
     fills: tuple[str, ...] = ("normal",)
     hopeless: float = 1.5
 
 
 SEARCH = Effort()
-DUEL = Effort(40, 0.002, 3.0, ("normal", "integer"))  # between the best few and the default
+DUEL = Effort(40, 0.001, 3.0, ("normal", "integer"))  # between the best few and the default
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Linked:
         self.path = Path(self.folder.name, "candidates.so")
         try:
             library = Library(self.kernels, machine, prefix="candidates")
-            library.export(self.path, header=False, level="-O1")  # which takes two thirds of the time
+            library.export(self.path, header=False, level="-Og")  # half the time
         except BaseException:
             self.folder.cleanup()
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import signal
 import sys
@@ -117,6 +118,11 @@ class Search:
             self._pending = []
         if candidates:
             self._learn([c.schedule for c in candidates], seconds)
+
+
+def import_early() -> None:
+    """Import what the cost model's first training needs, while this process waits for something else."""
+    threading.Thread(target=importlib.import_module, args=("xgboost",), daemon=True).start()
 
 
 @contextlib.contextmanager

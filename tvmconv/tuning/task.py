@@ -20,7 +20,7 @@ from tvmconv.tuning.entries import Entry, read_index, write_entry
 from tvmconv.tuning.lookup import Logs
 from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
-from tvmconv.tuning.search import Candidate, Search
+from tvmconv.tuning.search import Candidate, Search, import_early
 from tvmconv.tuning.space import TuningSpace, freeze
 
 MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
@@ -105,6 +105,7 @@ class Task:
         if is_new:
             self.search.seen[freeze(default)] = FAILED  # nobody has to propose it
         self._proposed = self.search.propose(ahead) if ahead > 0 else []
+        import_early()
         built, *_ = self._build([default, *(c.choice for c in self._proposed)])
         if isinstance(built, str):
             self.failures.append(built)

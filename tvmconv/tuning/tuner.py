@@ -19,6 +19,7 @@ from tvmconv.tuning.builder import BATCH, Builder
 from tvmconv.tuning.entries import Entry
 from tvmconv.tuning.gpu import GpuRunner
 from tvmconv.tuning.runner import LocalRunner, Runner
+from tvmconv.workers import without_collecting
 
 if TYPE_CHECKING:
     from tvmconv.tuning.task import Place, Task
@@ -83,7 +84,8 @@ def run(
     runner = runner or runner_here(machine, options.threads)
     builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     try:
-        from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder's processes do meanwhile
+        with without_collecting():
+            from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder does meanwhile
 
         place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
         tasks = [
