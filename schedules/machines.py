@@ -19,7 +19,7 @@ _ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
 _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
 _ARM = 0x41 << 12  # the implementer's number, in ``Machine.part``
-_ZEN5 = AMD << 8 | 26
+_ZEN4, _ZEN5 = AMD << 8 | 25, AMD << 8 | 26
 K = 1024
 
 
@@ -32,8 +32,9 @@ class Machine:
     of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
     core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``: associativity.
     ``part``: which CPU this is, where its features do not tell (``tvmconv.runtime.cpu.host_part``).
-    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``. ``base``: the target that this one differs from for
-    8-bit integers alone, so that tuned records for its floats are good here.
+    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``. ``base``: the target whose tuned records for floats
+    serve where this one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that
+    was measured.
     """
 
     name: str
@@ -89,18 +90,20 @@ def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: i
 
 Target = str | Machine | GpuMachine
 
+# LLVM's own models of Zen 4 and 5 make no difference.
+_VNNI = replace(_x86("x86-64-v4", 512, 32, (*_V4, "avx512_vnni"), 1024 * K), features=("avx512vnni",))
+
 _PRESETS = {
     m.name: m
     for m in (
         _x86("x86-64-v2", 128, 16, _V2, 256 * K),
         _x86("x86-64-v3", 256, 16, _V3, 512 * K),
-        _x86("x86-64-v4", 512, 32, _V4, 1024 * K),
-        replace(_x86("x86-64-v4-vnni", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
-                cpu="x86-64-v4", features=("avx512vnni",), base="x86-64-v4"),
-        # The code runs wherever that of x86-64-v4-vnni does; schedules and records are for twice Zen 4's
-        # multiply-adds, loads and stores a cycle. LLVM's own model of the CPU makes no difference.
-        replace(_x86("znver5", 512, 32, (*_V4, "avx512_vnni"), 1024 * K), l1=48 * K, l1_ways=12,
-                cpu="x86-64-v4", features=("avx512vnni",), part=_ZEN5),
+        # Most CPUs with AVX-512 multiply two whole vectors a cycle, as Zen 5 does; Zen 4 two halves, and what
+        # is best there took up to 1.4 times as long as need be on Zen 5.
+        replace(_x86("x86-64-v4", 512, 32, _V4, 1024 * K), base="znver5"),
+        replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
+        replace(_VNNI, name="znver4", part=_ZEN4),
+        replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12),
         # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
         _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3

@@ -75,7 +75,7 @@ def main() -> int:
     parser.add_argument("--replay", action="store_true", help="measure the best few of each layer again")
     args = parser.parse_args()
     machine = resolve(args.target)
-    if args.target == "native" and machine.base:
+    if args.target == "native" and machine.base and {*resolve(machine.base).requires} <= {*machine.requires}:
         machine = resolve(machine.base)  # whose records for floats serve both
     folder, into = (folders.folder_of(root, machine) for root in (args.log, args.ship))
     numbers = range(1, len(STEPS) + 1)

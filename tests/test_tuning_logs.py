@@ -114,7 +114,8 @@ def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_pa
 def test_a_targets_base_serves_its_floats(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """x86-64-v4-vnni is x86-64-v4 but for 8-bit integers: its own records, where it has any, come first."""
+    """x86-64-v4-vnni is x86-64-v4 but for 8-bit integers, and that takes what was measured on Zen 5: own
+    records, where there are any, come first."""
     base, machine = resolve("x86-64-v4"), resolve("x86-64-v4-vnni")
     monkeypatch.setattr(folders, "shipped_root", lambda: tmp_path / "none")
     whole = DW.replace("float32", "int8")
@@ -125,11 +126,14 @@ def test_a_targets_base_serves_its_floats(
 
     for descriptor in (DW, whole):
         log_of(home, descriptor, choice=Choice("groups_last", {"width": 3}), machine=base)
-    assert (known(DW, machine), known(whole, machine)) == ([3], [])
-    assert (known(DW, base), known(whole, base)) == ([3], [3])
+    for descriptor in (DW, whole):
+        log_of(home, descriptor, choice=Choice("groups_last", {"width": 2}), machine=resolve("znver5"))
+    assert (known(DW, machine), known(whole, machine)) == ([3, 2], [])
+    assert [known(DW, resolve(name)) for name in ("znver5", "znver4", "x86-64-v3")] == [[2], [], []]
+    assert (known(DW, base), known(whole, base)) == ([3, 2], [3])
     log_of(home, DW, choice=Choice("groups_last", {"width": 5}), machine=machine)
-    assert (known(DW, machine), known(DW, base)) == ([5, 3], [3])
-    assert known(DW, machine, home) == [5, 3]
+    assert (known(DW, machine), known(DW, base)) == ([5, 3, 2], [3, 2])
+    assert known(DW, machine, home) == [5, 3, 2]
     assert known(DW, machine, folders.folder_of(home, base)) == [3]
     assert known(DW, machine, folders.folder_of(home, machine)) == [5]
     with pytest.raises(TuningError, match="is of target x86-64-v4-vnni, expected x86-64-v4"):

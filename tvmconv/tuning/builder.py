@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tvmconv import cache
 from tvmconv.artifact.kernel import Kernel
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tvmconv.codegen import Packers
 
 BATCH = 16  # points that a search proposes, to be built and measured together
+_BUILT = ".kernel"
 _SECONDS = 60.0  # more than any kernel takes to compile
 
 
@@ -40,13 +42,14 @@ class Builder:
         """A kernel for each choice, or what went wrong with it. No two have a symbol in common."""
         first, self.count = self.count, self.count + len(choices)
         with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-            paths = [Path(folder, f"{number}") for number in range(len(choices))]
             facts = {"descriptor": str(spec), "machine": dataclasses.asdict(self.machine)}
-            messages = [
-                {**facts, "choice": dataclasses.asdict(c), "path": os.fspath(p), "symbol": f"tuned_{n:08}"}
-                for n, (c, p) in enumerate(zip(choices, paths, strict=True), first)
-            ]
-            answers = self.forks.ask_all(messages, _SECONDS)
+            paths = []  # of files, for a trace of meta_schedule may be longer than a packet
+            for number, choice in enumerate(choices, first):
+                symbol = f"tuned_{number:08}"
+                paths.append(Path(folder, symbol))
+                message = {**facts, "choice": dataclasses.asdict(choice), "symbol": symbol}
+                paths[-1].write_text(json.dumps(message), encoding="utf-8")
+            answers = self.forks.ask_all([os.fspath(path) for path in paths], _SECONDS)
             return [_result(answer, path) for answer, path in zip(answers, paths, strict=True)]
 
     def stop(self) -> None:
@@ -57,7 +60,7 @@ class Builder:
 def _result(answer: str | ProcessError, path: Path) -> Kernel | str:
     if isinstance(answer, ProcessError):
         return f"compiling: {answer}"
-    return answer or cache.read_kernel(path) or "compiling: the result cannot be read"
+    return answer or cache.read_kernel(path.with_suffix(_BUILT)) or "compiling: the result cannot be read"
 
 
 def serve() -> None:
@@ -68,17 +71,19 @@ def serve() -> None:
     forks.serve(partial(_build, Packers()))
 
 
-def _build(packers: Packers, message: dict[str, Any]) -> str:
+def _build(packers: Packers, path: str) -> str:
+    """Build what the file asks for, into one beside it; what went wrong."""
     from tvmconv.codegen import build_kernel
     from tvmconv.specs import parse_spec
     from tvmconv.workers import machine_of
 
     try:
+        message = json.loads(Path(path).read_text(encoding="utf-8"))
         kernel = build_kernel(
             parse_spec(message["descriptor"]), machine_of(message["machine"]), Choice(**message["choice"]),
             message["symbol"], packers,
         )  # fmt: skip
     except Exception as error:  # of TVM's and LLVM's too: it costs one trial
         return f"compiling: {' '.join(str(error).split())[:300] or repr(error)}"
-    Path(message["path"]).write_bytes(cache.kernel_bytes(kernel))
+    Path(path).with_suffix(_BUILT).write_bytes(cache.kernel_bytes(kernel))
     return ""

@@ -57,15 +57,16 @@ def folder_of(root: str | os.PathLike[str], machine: Machine) -> Path:
 
 
 def folders_of(root: str | os.PathLike[str], machine: Machine | GpuMachine) -> list[tuple[Path, bool]]:
-    """The folders whose records count for ``machine``, each with whether for floats alone: its own and its
-    base's under ``root``, or ``root`` itself if it is one of those. Raises TuningError as ``folder_of``."""
-    root = Path(root)
-    base = None if isinstance(machine, GpuMachine) or not machine.base else resolve(machine.base)
-    alone = (root / METADATA).exists()
-    if base is not None and alone and read_metadata(root).get("target") == base.name:
-        return [(root, True)]
-    bases = [] if base is None or alone else [(folder_of(root, base), True)]
-    return [(folder_of(root, machine), False), *bases]
+    """The folders whose records count for ``machine``, each with whether for floats alone: its own, its
+    base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError as
+    ``folder_of``."""
+    root, bases = Path(root), [machine]
+    while not isinstance(machine, GpuMachine) and bases[-1].base:
+        bases.append(resolve(bases[-1].base))
+    if (root / METADATA).exists():
+        target = read_metadata(root).get("target")
+        bases = [base for base in bases if base.name == target] or [machine]
+    return [(folder_of(root, base), base is not machine) for base in bases]
 
 
 def tvm_version() -> str:

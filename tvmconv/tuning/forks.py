@@ -22,7 +22,7 @@ from typing import Any
 from tvmconv.tuning.process import ProcessError, ended
 from tvmconv.workers import program
 
-_PACKET = 1 << 16  # bytes, of the longest message or answer
+_PACKET = 1 << 16  # bytes: messages and answers have to be shorter
 
 
 class Forks:
