@@ -1,7 +1,8 @@
-"""What a call through Python costs: a bound function against a bare ctypes call of the same C entry.
+"""What a call through Python costs: a bound function, and a call of it on arrays that were checked before
+(``f.on``), against a bare ctypes call of the same C entry.
 
-One thread; the two alternate in short rounds, so that both see the same machine. Prints medians in
-microseconds, their difference and ratio, a line a function.
+One thread; they alternate in short rounds, so that all see the same machine. Prints medians in microseconds,
+a line a function.
 
     python scripts/bench_call.py [--rounds 200] [--calls 200] [DESCRIPTOR...]
 """
@@ -36,7 +37,7 @@ def seconds(call: Callable[[], object], calls: int) -> float:
 def measure(
     path: str, name: str, function: tvmconv.Function, rounds: int, calls: int
 ) -> tuple[float, float, float]:
-    """Medians in microseconds: the bare call, the bound call, and of their difference within a round."""
+    """Medians in microseconds: the bare call, the one on arrays checked before, the bound call."""
     rng = np.random.default_rng(0)
     arrays = [rng.random(a.shape, np.float32) for a in function.arguments]
     x, weights, y = arrays[0], arrays[1:-1], arrays[-1]
@@ -55,13 +56,10 @@ def measure(
     np.testing.assert_array_equal(y, expected)
 
     x_at, y_at = x.ctypes.data, y.ctypes.data
-    both = [
-        (seconds(lambda: entry(x_at, packed, y_at), calls), seconds(lambda: bound(x, out=y), calls))
-        for _ in range(rounds)
-    ]
-    columns = ([a for a, _ in both], [b for _, b in both], [b - a for a, b in both])
-    bare, through, difference = (statistics.median(column) * 1e6 for column in columns)
-    return bare, through, difference
+    ways = (lambda: entry(x_at, packed, y_at), bound.on(x, out=y), lambda: bound(x, out=y))
+    taken = [[seconds(way, calls) for way in ways] for _ in range(rounds)]
+    bare, checked, through = (statistics.median(column) * 1e6 for column in zip(*taken, strict=True))
+    return bare, checked, through
 
 
 def main() -> None:
@@ -73,10 +71,10 @@ def main() -> None:
     options = parser.parse_args()
     module = tvmconv.compile(list(options.descriptors)).load()
     tvmconv.set_num_threads(1)
-    print(f"{'bare us':>9} {'bound us':>9} {'added us':>9} {'ratio':>6}")
+    print(f"{'bare us':>9} {'f.on us':>9} {'f us':>9}")
     for name, function in module.functions.items():
-        bare, bound, added = measure(str(module.path), name, function, options.rounds, options.calls)
-        print(f"{bare:9.2f} {bound:9.2f} {added:9.2f} {bound / bare:6.2f}  {function.descriptor}")
+        taken = measure(str(module.path), name, function, options.rounds, options.calls)
+        print(*(f"{us:9.2f}" for us in taken), "", function.descriptor)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ How it is made fair
     sums of some engines saturate on CPUs without VNNI. Where an engine does not have the layer there is "-".
   - Padding that an engine cannot express (SAME at stride 2 is one-sided, for which PyTorch has no argument)
     is put into its input beforehand, so that it pays nothing for it.
-  - A sample is a loop of calls that lasts some milliseconds, from Python for everybody: `f(x, out=y)`,
-    `invoke()`, `run_with_iobinding()`. What such a call costs by itself is in every number; the last line of
-    each table shows it on a convolution that does next to nothing.
+  - A sample is a loop of calls that lasts some milliseconds, from Python for everybody, on arrays that were
+    bound before where an engine can: `f.on(x, out=y)`, `invoke()`, `run_with_iobinding()`. What such a call
+    costs by itself is in every number; the last line of each table shows it on a convolution that does next
+    to nothing.
   - Each engine's output is compared with a float64 reference before it is timed; a wrong one ends the run.
   - Epilogues are fused wherever an engine can; eager PyTorch runs residual and activation in place.
 

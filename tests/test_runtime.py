@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import statistics
 import subprocess
@@ -72,6 +73,40 @@ def test_weights_are_copied(dw: tvmconv.Function) -> None:
     w[...] = 0
     bias[...] = np.nan
     libraries.assert_right(f(x), expected)
+
+
+def test_a_call_on_arrays_that_were_checked_before(dw: tvmconv.Function) -> None:
+    """It computes from what they hold by then, keeps them alive, and refuses at once what a call refuses."""
+    rng = np.random.default_rng(3)
+    x, *weights = (rng.standard_normal(a.shape).astype(np.float32) for a in dw.arguments[:-1])
+    bound = dw.bind(*weights)
+    y = np.empty(dw.arguments[-1].shape, np.float32)
+    call = bound.on(x, out=y)
+    for _ in range(2):
+        x[...] = rng.standard_normal(x.shape)
+        assert call() is y
+        np.testing.assert_array_equal(y, bound(x))
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    call, expected = bound.on(frozen, out=np.empty_like(y)), bound(x)
+    del bound, frozen
+    gc.collect()
+    np.testing.assert_array_equal(call(), expected)
+    bound = dw.bind(*weights)
+    read_only = np.empty_like(y)
+    read_only.flags.writeable = False
+    for given, out, said in (
+        ((x[:, :, :-1],), y, "x: shape"), ((x.astype(np.float64),), y, "x: dtype"),
+        ((), y, "inputs: 0, expected"), ((x, x), y, "inputs: 2, expected"),
+        ((x[:, :, ::-1],), y, "x: strides"), ((x,), y[..., :-1], "out: shape"),
+        ((x,), read_only, "out: read-only"), ((x.tolist(),), y, "x: list, expected a NumPy array"),
+        ((x,), None, "out: NoneType, expected a NumPy array"),
+    ):  # fmt: skip
+        with pytest.raises(tvmconv.SpecError, match=re.escape(said)):
+            bound.on(*given, out=out)
+    with pytest.raises(tvmconv.SpecError, match="overlaps"):
+        whole = np.zeros(x.size + y.size, np.float32)
+        bound.on(whole[: x.size].reshape(x.shape), out=whole[x.size - 1 :][: y.size].reshape(y.shape))
 
 
 def test_bound_is_immutable(bound: tvmconv.Bound) -> None:

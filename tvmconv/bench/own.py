@@ -84,8 +84,7 @@ def clock_of(function: Any, entry: Mapping[str, Any], seconds: float, flush: Flu
     given = {a["name"]: _random(rng, a) for a in arguments}
     weights, inputs = operands(arguments, given)
     y = arrays.aligned(rounded(np.zeros(output["shape"]), output["dtype"]))
-    bound = function.bind(*weights)
-    return Clock(lambda: bound(*inputs, out=y), seconds, flush)
+    return Clock(function.bind(*weights).on(*inputs, out=y), seconds, flush)
 
 
 def time(function: Any, entry: Mapping[str, Any], rounds: int, seconds: float, flush: Flush | None) -> dict:

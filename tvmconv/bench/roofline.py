@@ -92,8 +92,7 @@ def clock_of(function: Any, seconds: float, flush: Flush | None = None) -> Clock
     x, y = (arrays.empty(a.shape, a.numpy_dtype, a.nbytes) for a in function.arguments)
     x[...] = 1
     y[...] = 0
-    bound = function.bind()
-    return Clock(lambda: bound(x, out=y), seconds, flush)
+    return Clock(function.bind().on(x, out=y), seconds, flush)
 
 
 def _best(function: Any, flush: Flush | None) -> float:

@@ -42,15 +42,11 @@ class Ours:
         spec, entry = layer.spec, self.entries[str(layer.spec)]
         arrays = {name: laid_out(spec, name, array) for name, array in layer.arrays.items()}
         weights, inputs = operands(entry["arguments"], arrays)
-        bound = self.module[entry["name"]].bind(*weights)
+        function = self.module[entry["name"]].bind(*weights)
         inputs = [aligned(array) for array in inputs]  # as the other engines' own allocators do
         y = aligned(np.zeros(spec.output_shape, numpy_dtype(layer.out_dtype)))
 
         def result() -> np.ndarray:
             return widened(first(y) if spec.channels_last else y)
 
-        if len(inputs) == 1:
-            (x,) = inputs
-            yield Way(spec.layout, lambda: bound(x, out=y), result)
-        else:
-            yield Way(spec.layout, lambda: bound(*inputs, out=y), result)
+        yield Way(spec.layout, function.on(*inputs, out=y), result)

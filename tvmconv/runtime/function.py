@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -201,24 +202,59 @@ class Bound:
             return None
         return None if self._entry(x_at, self._pointer, *others_at) else y
 
+    def on(self, *inputs: Any, out: Any) -> Callable[[], Any]:
+        """A call without arguments that computes ``out`` from these NumPy arrays, of what they hold by then,
+        and returns it. The arrays are checked here, once, which is most of what a short call costs.
+
+        Arrays as for a call, and not made over (``resize``) afterwards. Raises SpecError for those that do
+        not fit.
+        """
+        function = self._function
+        for name, array in (*zip((a.name for a in function._inputs), inputs, strict=False), ("out", out)):
+            if not isinstance(array, np.ndarray):
+                raise SpecError(f"{name}: {type(array).__name__}, expected a NumPy array")
+        read, result = self._operands(inputs, out, copy=False)
+        if not result.size:
+            return lambda: out
+        held = self, read, result  # alive as long as the call is
+        call = partial(function._entry, *self._pointers(read, result))
+
+        def run() -> Any:
+            if code := call():
+                held[0]._function._check(code)
+            return out
+
+        return run
+
     def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
         """As a call, for all inputs in a sequence; ``copy`` where they are not contiguous, or refuse them."""
-        function = self._function
-        wanted = function._inputs
+        read, result = self._operands(inputs, out, copy=copy)
+        if result.size:
+            self._function._check(self._function._entry(*self._pointers(read, result)))
+        return out if out is not None else arrays.like(inputs[0], result)
+
+    def _operands(
+        self, inputs: Sequence[Any], out: Any, *, copy: bool
+    ) -> tuple[list[np.ndarray[Any, Any]], np.ndarray[Any, Any]]:
+        """The arrays to read, and the one to write to, all checked."""
+        wanted = self._function._inputs
         if len(inputs) != len(wanted):
             names = ", ".join(a.name for a in wanted)
             raise SpecError(f"inputs: {len(inputs)}, expected {len(wanted)}: {names}")
         views = [arrays.view(a.name, value) for a, value in zip(wanted, inputs, strict=True)]
-        given = [arrays.read(a, array, copy=copy) for a, array in zip(wanted, views, strict=True)]
+        read = [arrays.read(a, array, copy=copy) for a, array in zip(wanted, views, strict=True)]
         if out is None:
             result = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes)
         else:
-            result = arrays.written(function.arguments[-1], out)
+            result = arrays.written(self._function.arguments[-1], out)
             for argument, array in zip(wanted, views, strict=True):
                 arrays.check_apart(result, argument.name, array)
-        pointers = [arrays.address(array) for array in given]
-        if function._packed_bytes:
+        return read, result
+
+    def _pointers(
+        self, read: Sequence[np.ndarray[Any, Any]], result: np.ndarray[Any, Any]
+    ) -> list[int | None]:
+        pointers: list[int | None] = [arrays.address(array) for array in (*read, result)]
+        if self._function._packed_bytes:
             pointers.insert(1, self._pointer)
-        if result.size:
-            function._check(function._entry(*pointers, arrays.address(result)))
-        return out if out is not None else arrays.like(inputs[0], result)
+        return pointers

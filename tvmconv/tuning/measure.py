@@ -96,28 +96,22 @@ def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str
     return _in_turns(candidate, _call(module[message["baseline"]], cases[0]), message)
 
 
-def _call(function: Any, case: Case) -> Callable[[], int]:
-    """A call of a function on the case's arrays that costs nothing else."""
+def _call(function: Any, case: Case) -> Callable[[], Any]:
+    """A call of a function on the case's arrays that costs little else."""
     weights, inputs = operands(case.entry["arguments"], case.arrays)
-    bound = function.bind(*weights)
     y = function.arguments[-1]
-    held = [buffers.aligned(a) for a in inputs]  # as a layer before would have left them
-    held.append(buffers.empty(y.shape, y.numpy_dtype, y.nbytes))
-    pointers = [buffers.address(a) for a in held]
-    packed = [bound._pointer] if function._packed_bytes else []
-    call = partial(function._entry, pointers[0], *packed, *pointers[1:])
-    call.__dict__["held"] = (held, bound)
-    return call
+    inputs = [buffers.aligned(a) for a in inputs]  # as a layer before would have left them
+    return function.bind(*weights).on(*inputs, out=buffers.empty(y.shape, y.numpy_dtype, y.nbytes))
 
 
-def _time(call: Callable[[], int], times: int) -> float:
+def _time(call: Callable[[], Any], times: int) -> float:
     start = time.perf_counter()
     for _ in range(times):
         call()
     return (time.perf_counter() - start) / times
 
 
-def _times(call: Callable[[], int], burst: float) -> int:
+def _times(call: Callable[[], Any], burst: float) -> int:
     """Calls that take ``burst`` seconds together."""
     once = _time(call, 1)
     if once < 10 * burst:
@@ -125,13 +119,13 @@ def _times(call: Callable[[], int], burst: float) -> int:
     return max(1, min(20000, int(burst / max(once, 1e-7))))
 
 
-def _alone(call: Callable[[], int], rounds: int, burst: float) -> list[float]:
+def _alone(call: Callable[[], Any], rounds: int, burst: float) -> list[float]:
     times = _times(call, burst)
     return [_time(call, times) for _ in range(rounds)]
 
 
 def _in_turns(
-    candidate: Callable[[], int], baseline: Callable[[], int], message: dict[str, Any]
+    candidate: Callable[[], Any], baseline: Callable[[], Any], message: dict[str, Any]
 ) -> dict[str, Any]:
     rounds, start = message["rounds"], time.monotonic()
     own, other = _times(candidate, message["burst"]), _times(baseline, message["burst"])
