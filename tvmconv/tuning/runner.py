@@ -35,7 +35,7 @@ class Effort:
 
 
 SEARCH = Effort()
-DUEL = Effort(40, 0.001, 3.0, ("normal", "integer"))  # between the best few and the default
+DUEL = Effort(32, 0.001, 3.0, ("normal", "integer"))  # between the best few and the default
 
 
 @dataclass(frozen=True)
