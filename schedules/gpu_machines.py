@@ -33,6 +33,7 @@ class GpuMachine:
 
     features: tuple[str, ...] = ()  # of the CPU: none beyond its baseline
     requires: tuple[str, ...] = ()
+    part: int = 0
 
     @property
     def cpu(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvmconv.errors import TargetError
-from tvmconv.runtime.cpu import AMD
 from tvmconv.schedules import gpu_machines
 from tvmconv.schedules.gpu_machines import GpuMachine
 
@@ -18,8 +17,9 @@ _ARM8 = ("fp", "asimd")
 _ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
 _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
-_ARM = 0x41 << 12  # the implementer's number, in ``Machine.part``
-_ZEN4, _ZEN5 = AMD << 8 | 25, AMD << 8 | 26
+# In ``Machine.part``: Arm as an implementer, AMD as a vendor, of a family.
+_ARM, _AMD = 0x41 << 12, 0x414D44 << 8
+_ZEN4, _ZEN5 = _AMD | 25, _AMD | 26
 K = 1024
 
 

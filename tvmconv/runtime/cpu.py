@@ -81,7 +81,7 @@ _LEVELS: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
     "riscv64": (("riscv64", frozenset("imafdc")),),
 }
 
-AMD = 0x414D44  # the letters
+_AMD = 0x414D44  # the letters
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64", "armv8l": "armv7", "armv7l": "armv7"}
 
 
@@ -118,7 +118,7 @@ def host_part() -> int:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
             found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in file)}
         if host_arch() == "x86_64":
-            return AMD << 8 | int(found["cpu family"]) if found["vendor_id"] == "AuthenticAMD" else 0
+            return _AMD << 8 | int(found["cpu family"]) if found["vendor_id"] == "AuthenticAMD" else 0
         return int(found["CPU implementer"], 16) << 12 | int(found["CPU part"], 16)
     except (OSError, KeyError, ValueError):
         return 0
