@@ -126,7 +126,6 @@ def test_a_targets_base_serves_its_floats(
 
     for descriptor in (DW, whole):
         log_of(home, descriptor, choice=Choice("groups_last", {"width": 3}), machine=base)
-    for descriptor in (DW, whole):
         log_of(home, descriptor, choice=Choice("groups_last", {"width": 2}), machine=resolve("znver5"))
     assert (known(DW, machine), known(whole, machine)) == ([3, 2], [])
     assert [known(DW, resolve(name)) for name in ("znver5", "znver4", "x86-64-v3")] == [[2], [], []]

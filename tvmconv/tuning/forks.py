@@ -76,7 +76,9 @@ class Forks:
                         value = ProcessError(f"the process ended with {ended(value)}")
                     if number in numbers:
                         answers[number] = value
-                elif what == "ended" and pid not in self._killed:
+                elif what == "ended" and pid in self._killed:
+                    self._killed.remove(pid)  # another process may have its number one day
+                elif what == "ended":
                     # It may have taken one and not said so. Where that is not so, it is answered twice alike.
                     for number, message in sent.items():
                         self._send(number, message)
@@ -118,6 +120,7 @@ class Forks:
         for pid in (process.pid, *self._at_work):
             _kill(pid)
         self._at_work.clear()
+        self._killed.clear()
         self._socket.close()  # which idle ones take for the end
         process.wait()
 
