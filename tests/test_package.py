@@ -30,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the repository holds, in a path with a space."""
     copy = tmp_path_factory.mktemp("with a space") / "source tree"
     skip = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "build-*", "dist")
-    shutil.copytree(ROOT, copy, ignore=skip)
+    shutil.copytree(ROOT, copy, ignore=skip, symlinks=True)
     return copy
 
 
@@ -63,7 +63,7 @@ def test_wheel_holds_every_source_file(source: Path, wheel: Path) -> None:
     expected = {
         f"{installed}/{path.relative_to(source / folder)}"
         for folder, installed in SOURCES.items()
-        for path in (source / folder).rglob("*")
+        for path in (source / folder).rglob("*")  # which follows no links: each file counts once
         if path.suffix in {".py", ".c", ".h", ".json", ".typed"} or path.name == "py.typed"
     }
     assert {"tvmconv/py.typed", "tvmconv/artifact/support.c", "tvmconv/schedules/machines.py"} <= expected
@@ -127,4 +127,30 @@ def test_editable_install(source: Path, tmp_path: Path) -> None:
     )
     for folder in (tmp_path, source):  # also from inside the tree, where `tvmconv/` itself is on the path
         found = _run([programs / "python", "-c", code], cwd=folder, env=_clean_env()).stdout.strip()
-        assert Path(found) == source / "schedules" / "__init__.py"
+        assert Path(found).resolve() == source / "schedules" / "__init__.py"
+
+
+def test_sdist_makes_the_same_wheel(source: Path, wheel: Path, tmp_path: Path) -> None:
+    # setuptools' own hooks, for pip makes no sdists.
+    code = "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))"
+    made = _run([sys.executable, "-c", code, tmp_path], cwd=source).stdout.split()[-1]
+    _run([sys.executable, "-m", "pip", "wheel", tmp_path / made, "--no-deps", "--quiet", "-w", tmp_path])
+    (rebuilt,) = tmp_path.glob("*.whl")
+    names = [sorted(zipfile.ZipFile(path).namelist()) for path in (wheel, rebuilt)]
+    assert names[0] == names[1]
+
+
+def test_plain_install_works_from_the_checkout_too(bare: Path, source: Path, tmp_path: Path) -> None:
+    """Python run at the checkout's root finds ``tvmconv/`` there, not the installed package."""
+    code = (
+        "import pathlib, tvmconv, tvmconv.schedules.machines, tvmconv.tuning_logs\n"
+        "assert tvmconv.schedules.machines.resolve('x86-64-v3').lanes() == 8\n"
+        "logs = pathlib.Path(tvmconv.tuning_logs.__file__).parent\n"
+        "print(tvmconv.__file__, len(list(logs.glob('*/index.json'))))\n"
+    )
+    (at_root, logs), (elsewhere, installed_logs) = (
+        _run([bare / "python", "-c", code], cwd=folder, env=_clean_env()).stdout.rsplit(maxsplit=1)
+        for folder in (source, tmp_path)
+    )
+    assert Path(at_root).parent == source / "tvmconv" and Path(elsewhere).parent != source / "tvmconv"
+    assert int(logs) == int(installed_logs) > 2
