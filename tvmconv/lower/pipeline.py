@@ -13,7 +13,7 @@ from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.masks import BlankPadding
 from tvmconv.lower.nan import KeepNaN
 from tvmconv.lower.soft import WriteOut
-from tvmconv.lower.stack import KeepTiles
+from tvmconv.lower.stack import AlignSpills, KeepTiles
 from tvmconv.lower.windows import LoadWindows
 from tvmconv.lower.words import LoadWords
 
@@ -27,7 +27,7 @@ def lowered(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """What LLVM takes of an IRModule of scheduled functions."""
     mod = tirx.transform.BindTarget(target.with_host(target))(mod)
     with target:
-        return tvm.ir.transform.Sequential(_passes())(mod)
+        return tvm.ir.transform.Sequential(_passes(target))(mod)
 
 
 def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
@@ -36,7 +36,7 @@ def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
         return tvm.get_global_func("target.build.llvm")(mod, target)
 
 
-def _passes() -> list[tvm.ir.transform.Pass]:
+def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
@@ -51,4 +51,5 @@ def _passes() -> list[tvm.ir.transform.Pass]:
         t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks what it calls with
         t.BF16StorageLegalize(),
         KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
+        *([AlignSpills] if str(target.attrs["mtriple"]).startswith("x86_64") else []),
     ]
