@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -150,6 +151,8 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
         from tvmconv.schedules import custom
 
         return custom.machine(name)
+    if isinstance(name, str) and "," in name and all(part in names() for part in name.split(",")):
+        raise TargetError(f"target: {name!r}, expected one target here, not several")
     known = ", ".join(names())
     raise TargetError(
         f"target: {name!r}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
@@ -161,8 +164,6 @@ def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]
     code for several, are one machine. Raises TargetError."""
     if isinstance(target, Machine | GpuMachine):
         return [target]
-    if isinstance(target, str) and target.startswith(gpu_machines.PREFIX):
-        return [gpu_machines.resolve(target)]
     if not isinstance(target, str):
         found = [machine for one in target for machine in resolve_all(one)]
     else:
@@ -172,7 +173,10 @@ def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]
                 texts[-1] += f",{part}"
             else:
                 texts.append(part)
-        found = [resolve(text) for text in texts]
+        gpus = [text for text in texts if text.startswith(gpu_machines.PREFIX)]
+        if gpus and len(gpus) < len(texts):
+            raise TargetError(f"target: {target!r}, expected either CPUs or GPUs for one library")
+        found = [resolve(text) for text in ([",".join(gpus)] if gpus else texts)]
     if not found:
         raise TargetError(f"target: {target!r}, expected one or more of {', '.join(names())}")
     return list({machine.name: machine for machine in found}.values())
@@ -180,7 +184,9 @@ def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]
 
 def near(name: object, known: list[str]) -> str:
     """The end of an error's sentence: names that ``name`` may be a misspelling of."""
-    found = difflib.get_close_matches(str(name), known, n=3)
+    gpu = re.fullmatch(r"(?:cuda|nvidia|gpu)?[-_:]?(?:sm|compute)?_?(\d*)", str(name).lower())
+    gpus = [one for one in known if gpu and one.startswith(gpu_machines.PREFIX) and one.endswith(gpu[1])]
+    found = gpus or difflib.get_close_matches(str(name), known, n=3)
     return f"; did you mean {' or '.join(found)}?" if found else ""
 
 

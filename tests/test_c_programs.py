@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from libraries import Exported, run
 
+import tvmconv
 from tvmconv.artifact import glue
 from tvmconv.artifact.header import CODES
 
@@ -92,11 +93,17 @@ def test_two_libraries_in_one_program(tmp_path: Path) -> None:
     if not shutil.which("cc"):
         pytest.skip("no cc")
     one = libraries.variant(prefix="one", names=["pw"]).export(tmp_path / "one.so")
-    two = libraries.variant(prefix="two", names=["dw"]).export(tmp_path / "two.so")
+    two = libraries.variant(prefix="two", names=["pw"]).export(tmp_path / "two.so")
     (tmp_path / "main.c").write_text(
         '#include "one.h"\n#include "two.h"\n'
-        "int main(void) { return one_abi_version() != two_abi_version() || !pw(0, 0, 0) || !dw(0, 0, 0); }\n"
+        "int main(void) {\n"
+        "  return one_abi_version() != two_abi_version() || !one_pw(0, 0, 0) || !two_pw(0, 0, 0);\n"
+        "}\n"
     )
+    for path, prefix in ((one, "one"), (two, "two")):
+        listed = run("nm", "-D", "--defined-only", path).stdout.split()[2::3]
+        assert all(name.startswith((f"{prefix}_", "__", "tcv_")) for name in listed), listed
+        assert list(tvmconv.load(path)) == ["pw"]  # in Python it keeps its name
     path = f"-Wl,-rpath,{tmp_path}"
     built = run("cc", "-Wall", "-Werror", "main.c", one, two, path, "-o", "main", cwd=tmp_path)
     assert built.returncode == 0, built.stderr

@@ -108,13 +108,18 @@ def test_a_kernel_that_wants_more_of_tvm_is_refused() -> None:
 
 def test_unwritable_places(tmp_path: Path) -> None:
     library = libraries.variant(names=["pw"])
+    (tmp_path / "folder.so").mkdir()
     for path, match in (
         (tmp_path / "no" / "a.so", "cannot be written: No such file"),
-        (tmp_path, "cannot be written: "),
+        (tmp_path / "folder.so", "cannot be written: Is a directory"),
     ):
         with pytest.raises(tvmconv.ArtifactError, match=match):
             library.export(path)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.so"]
+    for name in ("a.dll", "a.dylib", "a", "a.h", "a.so.bak"):
+        with pytest.raises(tvmconv.ArtifactError, match=r"expected a name in \.so, \.a, \.o, for "):
+            library.export(tmp_path / name)
+    assert library.export(tmp_path / "a.so.1", header=False).exists()
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -18,16 +18,16 @@ PROGRAM = r"""
 #include <stdio.h>
 #include <string.h>
 
-static float x[A_X_ELEMS], w[A_W_ELEMS], bias[A_BIAS_ELEMS], y[A_Y_ELEMS], z[B_Y_ELEMS];
-static _Alignas(64) char packed[A_PACKED_BYTES], other[B_PACKED_BYTES];
+static float x[ONE_A_X_ELEMS], w[ONE_A_W_ELEMS], bias[ONE_A_BIAS_ELEMS], y[ONE_A_Y_ELEMS], z[TWO_A_Y_ELEMS];
+static _Alignas(64) char packed[ONE_A_PACKED_BYTES], other[TWO_A_PACKED_BYTES];
 
 int main(void) {
-  for (int i = 0; i < A_X_ELEMS; ++i) x[i] = (float)(i % 7);
-  for (int i = 0; i < A_W_ELEMS; ++i) w[i] = (float)(i % 5);
-  if (a_prepack(w, bias, packed) || a(x, packed, y)) return 1;
-  if (b_prepack(w, bias, other) || b(x, other, z)) return 2;
-  if (memcmp(y, z, sizeof y) || y[A_Y_ELEMS / 2] == 0) return 3;
-  if (a(NULL, packed, y) != TVMCONV_ERR_NULL || !strstr(one_last_error(), "a: x is NULL")) return 4;
+  for (int i = 0; i < ONE_A_X_ELEMS; ++i) x[i] = (float)(i % 7);
+  for (int i = 0; i < ONE_A_W_ELEMS; ++i) w[i] = (float)(i % 5);
+  if (one_a_prepack(w, bias, packed) || one_a(x, packed, y)) return 1;
+  if (two_a_prepack(w, bias, other) || two_a(x, other, z)) return 2;
+  if (memcmp(y, z, sizeof y) || y[ONE_A_Y_ELEMS / 2] == 0) return 3;
+  if (one_a(NULL, packed, y) != TVMCONV_ERR_NULL || !strstr(one_last_error(), "one_a: x is NULL")) return 4;
   if (strstr(two_last_error(), "x is NULL")) return 5;
   printf("%s %g\n", one_variant(), y[0] + y[1]);
   return 0;
@@ -45,8 +45,8 @@ def compiler(cc: str | None) -> list[str]:
 @pytest.mark.parametrize("suffix", [".a", ".o"])
 def test_two_libraries_of_the_same_kernel(cc: str | None, suffix: str, tmp_path: Path) -> None:
     kernel = libraries.library().functions["large"]
-    for name, prefix in (("a", "one"), ("b", "two")):
-        library = libraries.Library({name: kernel}, libraries.machine(), prefix=prefix, cc=cc)
+    for prefix in ("one", "two"):
+        library = libraries.Library({"a": kernel}, libraries.machine(), prefix=prefix, cc=cc)
         library.export(tmp_path / f"{prefix}{suffix}")
     (tmp_path / "main.c").write_text(PROGRAM)
     inputs = ["main.c", f"one{suffix}", f"two{suffix}", "-pthread", "-lm", "-o", "main"]
@@ -62,10 +62,10 @@ def test_two_libraries_of_the_same_kernel(cc: str | None, suffix: str, tmp_path:
 
 def test_equal_prefixes_and_names_are_errors_that_say_so(tmp_path: Path) -> None:
     kernel = libraries.library().functions["pw"]
-    for file, name, prefix in (("one", "a", "p"), ("two", "b", "p"), ("three", "a", "q")):
+    for file, name, prefix in (("one", "a", "p"), ("two", "b", "p"), ("three", "p_a", "tvmconv")):
         header = libraries.Library({name: kernel}, libraries.machine(), prefix=prefix).header(file)
         (tmp_path / f"{file}.h").write_text(header)
-    for other, said in (("two", "libraries with the prefix p"), ("three", "libraries with a function a")):
+    for other, said in (("two", "libraries with the prefix p"), ("three", "libraries with a function p_a")):
         text = f'#include "one.h"\n#include "{other}.h"\n#include "one.h"\n'
         (tmp_path / "main.c").write_text(text)
         done = run(compiler(None), "-fsyntax-only", "main.c", cwd=tmp_path)

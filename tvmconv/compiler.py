@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 
 from tvmconv import cache
+from tvmconv.artifact.compilers import find_cc
 from tvmconv.artifact.kernel import Kernel, Variant
-from tvmconv.artifact.library import Library
+from tvmconv.artifact.library import Library, check_request
 from tvmconv.errors import SpecError, TargetError
 from tvmconv.schedules.machines import Machine, Target, resolve_all
 from tvmconv.specs import SPEC_TYPES, Spec, parse_spec
@@ -44,8 +45,10 @@ def compile(
 
     Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError.
     """
-    machines = resolve_all(target)
-    named = named_specs(specs)
+    machines, named = resolve_all(target), named_specs(specs)
+    check_request({name: hasattr(spec, "weight_shape") for name, spec in named.items()}, machines, prefix)
+    if cc is not None:
+        find_cc(machines[0], cc)
     wanted = list(dict.fromkeys(named.values()))
     variants = []
     for i, machine in enumerate(machines):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,17 +20,6 @@ MAX_OPERANDS = 24  # TCV_MAX_ARGS
 LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")  # after the prefix
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
 _TVM_NAMES = (*TVM_VARIABLES, "TVMFFIErrorSetRaisedFromCStrParts")  # that kernels refer to
-
-# What C or C++ would not take as a function's name.
-_KEYWORDS = """
-    alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const constexpr
-    continue decltype default delete do double dynamic_cast else enum explicit export extern false float for
-    friend goto if inline int long main mutable namespace new noexcept not not_eq nullptr operator or or_eq
-    private protected public register restrict return short signed sizeof static static_assert struct switch
-    template this thread_local throw true try typedef typeid typename union unsigned using virtual void
-    volatile wchar_t while xor xor_eq
-"""
-_RESERVED = frozenset(_KEYWORDS.split())
 
 
 @dataclass(frozen=True)
@@ -61,26 +49,6 @@ def prepack_arguments(kernel: Kernel) -> tuple[Argument, ...]:
 
 def _argument(param: Param) -> Argument:
     return Argument(param.name, param.nbytes, param.itemsize, param)
-
-
-def check_names(
-    functions: Mapping[str, Kernel], prefix: str, library_functions: Sequence[str] = LIBRARY_FUNCTIONS
-) -> None:
-    """Raises SpecError for names that are no C identifiers, or that collide."""
-    _check_identifier("prefix", prefix)
-    taken = {f"{prefix}_{name}".upper(): "the library" for name in library_functions}
-    for name, kernel in functions.items():
-        _check_identifier("function name", name)
-        for symbol in [name, *([f"{name}_prepack", f"{name}_packed_bytes"] if kernel.packed else [])]:
-            owner = taken.setdefault(symbol.upper(), name)  # the header's macros are in capitals
-            if owner != name:
-                raise SpecError(f"function name: {name!r}, expected one that does not collide with {owner!r}")
-
-
-def _check_identifier(what: str, name: Any) -> None:
-    good = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
-    if not good or name in _RESERVED or name.startswith("tcv_"):
-        raise SpecError(f"{what}: {name!r}, expected a C identifier that is no keyword")
 
 
 def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "shared") -> list[str]:

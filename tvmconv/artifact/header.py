@@ -174,7 +174,7 @@ def generate(variants: Sequence[Variant], prefix: str, manifest: dict[str, Any],
 
 
 def _function(facts: dict[str, Any], kernel: Kernel, stream: str) -> str:
-    name, packed_bytes = facts["name"], facts["packed_bytes"]
+    name, packed_bytes = facts.get("symbol", facts["name"]), facts["packed_bytes"]
     macro = name.upper()
     run = run_arguments(kernel)
     lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
@@ -191,7 +191,7 @@ def _function(facts: dict[str, Any], kernel: Kernel, stream: str) -> str:
     lines += [
         " */",
         f"#ifdef {macro}_Y_ELEMS",
-        f'#error "two libraries with a function {name}: compile one of them with another name for it"',
+        f'#error "two libraries with a function {name}: compile one of them with a --prefix of its own"',
         "#endif",
     ]
     for argument in dict.fromkeys((*run, *(prepack_arguments(kernel) if kernel.packed else ()))):

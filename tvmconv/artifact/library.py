@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.artifact import cuda_glue, glue, linker, manifest
+from tvmconv.artifact import cuda_glue, glue, linker, manifest, names
 from tvmconv.artifact import header as c_header
 from tvmconv.artifact.kernel import Kernel, Variant, renamed
 from tvmconv.errors import ArtifactError, SpecError, TargetError
@@ -34,14 +34,15 @@ _PROVIDED = {name.encode() for name in glue.TVM_VARIABLES}
 class Library:
     """Compiled functions for one or more targets: ``export`` makes the file, ``load`` runs them here.
 
-    ``functions``: kernels by the names that they get in C and Python. ``prefix``: of the library's own C
-    functions. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to
-    hold in the library, by function (``baking.packed_weights`` makes them); these functions can be called
-    without weights. ``others``: the same functions for more targets of one architecture; of these the CPU
-    chooses when the library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
-    function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers or that
-    collide, TargetError for targets that do not go together, ArtifactError for a kernel that the support code
-    cannot serve.
+    ``functions``: kernels by the names that they get in Python and, after ``prefix`` where that is not the
+    default, in C. ``prefix``: of the C functions; the default one is of the library's own alone. ``cc``: the
+    C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to hold in the library, by
+    function (``baking.packed_weights`` makes them); these functions can be called without weights.
+    ``others``: the same functions for more targets of one architecture; of these the CPU chooses when the
+    library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
+    function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers, that C has
+    taken or that collide, TargetError for targets that do not go together, ArtifactError for a kernel that
+    the support code cannot serve.
 
     ``variants``: kernels by target, the most demanding first; ``functions`` and ``machine`` are of the first.
     """
@@ -62,16 +63,15 @@ class Library:
             raise SpecError("functions: none, expected at least one")
         given = [Variant(machine, dict(functions), dict(baked or {})), *others]
         self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
-        _check_targets([variant.machine for variant in self.variants])
+        check_request({name: bool(kernel.packed) for name, kernel in functions.items()},
+                      [variant.machine for variant in self.variants], prefix)
         self.functions: Mapping[str, Kernel] = MappingProxyType(dict(self.variants[0].functions))
         self.machine = self.variants[0].machine
         self.prefix = prefix
         self._cc = cc
         self._gpu = isinstance(self.machine, GpuMachine)
-        names = cuda_glue.LIBRARY_FUNCTIONS if self._gpu else glue.LIBRARY_FUNCTIONS
-        glue.check_names(dict(functions), prefix, names)
-        if baked and self._gpu:
-            raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
+        if baked:
+            check_can_bake(self.machine)
         for variant in self.variants:
             _check_kernels(variant)
         self._manifest = manifest.build(self.variants, prefix, _versions(), about=about, facts=facts)
@@ -87,14 +87,12 @@ class Library:
         """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
 
         A name that ends in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
-        any other a shared library. ``level``: how well to compile what is around the kernels. Files appear
-        whole or not at all. Returns the library's path. Raises ArtifactError if there is no C compiler,
-        linking fails, or a file cannot be written.
+        one in ``.so`` (``.so.1``) a shared library. ``level``: how well to compile what is around the
+        kernels. Files appear whole or not at all. Returns the library's path. Raises ArtifactError for
+        another name, if there is no C compiler, linking fails, or a file cannot be written.
         """
         path = Path(path)
-        if path.suffix == ".h" and header:
-            raise ArtifactError(f"path: {path}, expected a library's name, as {path.with_suffix('.so')}")
-        kind = linker.KINDS.get(path.suffix, "shared")
+        kind = linker.kind_of(path, self.machine)
         _write(path, self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)
         if header:
             _write(path.with_suffix(".h"), self.header(path.stem).encode("ascii"))
@@ -113,14 +111,12 @@ class Library:
     def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
         about = {**self._manifest, "kind": kind}
         if self._gpu:
-            if kind != "shared":
-                raise ArtifactError(f"path: {soname}, expected a .so for {self.machine.name}")
-            source = cuda_glue.generate(self.functions, self.machine, self.prefix, about)
+            source = cuda_glue.generate(self._by_symbol(self.functions), self.machine, self.prefix, about)
             objects, data = [], cuda_glue.data(self.functions)
-            exports = cuda_glue.exported_symbols(self.functions, self.prefix)
+            exports = cuda_glue.exported_symbols(self._by_symbol(self.functions), self.prefix)
         else:
             source, objects, data = self._parts(kind, about)
-            exports = glue.exported_symbols(self.functions, self.prefix, kind)
+            exports = glue.exported_symbols(self._by_symbol(self.functions), self.prefix, kind)
         soname = re.sub(r"[^\w.+-]", "_", soname)
         linked = linker.link(
             source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc,
@@ -129,6 +125,10 @@ class Library:
         sealed, digest = manifest.seal(linked)
         self._manifest = {**about, "sha256": digest}
         return sealed
+
+    def _by_symbol(self, functions: Mapping[str, Any]) -> dict[str, Any]:
+        """``functions`` by their names in C."""
+        return {names.symbol_of(name, self.prefix): value for name, value in functions.items()}
 
     def _parts(self, kind: str, about: dict[str, Any]) -> tuple[str, list[bytes], dict[str, bytes]]:
         """Source, objects and data of a library for CPUs."""
@@ -148,15 +148,36 @@ class Library:
         symbols: dict[bytes, str] = {}  # equal weights are held once
         for data in (data for variant in variants for data in variant.baked.values()):
             symbols.setdefault(data, f"tcv_baked_{self.prefix}_{len(symbols)}")
-        held = [{name: symbols[data] for name, data in v.baked.items()} for v in variants]
-        source = glue.generate(variants, self.prefix, about, held, kind)
+        held = [self._by_symbol({name: symbols[data] for name, data in v.baked.items()}) for v in variants]
+        seen = [replace(v, functions=self._by_symbol(v.functions)) for v in variants]
+        source = glue.generate(seen, self.prefix, about, held, kind)
         return source, objects, {symbol: data for data, symbol in symbols.items()}
+
+
+def check_request(functions: Mapping[str, bool], machines: Sequence[Machine], prefix: str) -> None:
+    """What can be said of a library before anything is compiled. ``functions``: names, and whether each has
+    weights. Raises SpecError and TargetError as ``Library`` does."""
+    _check_targets(machines)
+    gpu = isinstance(machines[0], GpuMachine)
+    own = cuda_glue.LIBRARY_FUNCTIONS if gpu else glue.LIBRARY_FUNCTIONS
+    names.check_names(functions, prefix, own)
+
+
+def check_can_bake(machine: Machine) -> None:
+    """Raise TargetError where a library for ``machine`` cannot hold weights."""
+    if isinstance(machine, GpuMachine):
+        raise TargetError(f"target: {machine.name}, expected a CPU for weights in the library: on a GPU they "
+                          "are bound")
 
 
 def _check_targets(machines: Sequence[Machine]) -> None:
     names = ", ".join(machine.name for machine in machines)
     if len(machines) == 1:
         return
+    gpus = [isinstance(machine, GpuMachine) for machine in machines]
+    if any(gpus):
+        what = "one name for all GPUs, as cuda-sm_80,cuda-sm_90" if all(gpus) else "either CPUs or GPUs"
+        raise TargetError(f"target: {names}, expected {what} for one library")
     if len({machine.arch for machine in machines}) > 1:
         raise TargetError(f"target: {names}, expected targets of one architecture for one library")
     told_by = [(frozenset(machine.requires), machine.part) for machine in machines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from tvmconv.artifact.archive import archive
 from tvmconv.artifact.compilers import find_cc, machine_options, say_if_slow
 from tvmconv.errors import ArtifactError
+from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
@@ -29,7 +31,16 @@ _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-
 _ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7": 40, "riscv64": 243}
 
 
-KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
+_KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
+
+
+def kind_of(path: Path, machine: Machine) -> str:
+    """What ``link`` is to make for a file called ``path``, by its suffix. Raises ArtifactError."""
+    suffix = Path(re.sub(r"\.so(\.\d+)+$", ".so", path.name)).suffix  # libconv.so.1 is a .so
+    possible = (".so",) if isinstance(machine, GpuMachine) else tuple(_KINDS)
+    if suffix not in possible:
+        raise ArtifactError(f"path: {path}, expected a name in {', '.join(possible)}, for {machine.name}")
+    return _KINDS[suffix]
 
 
 def link(

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.artifact import names
 from tvmconv.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def build(
         "variants": targets,
         **(about or {}),
         "functions": [
-            {**_function(name, variants), **(facts or {}).get(name, {})} for name in variants[0].functions
+            {**_function(name, prefix, variants), **(facts or {}).get(name, {})}
+            for name in variants[0].functions
         ],
         "sha256": _ZEROS,
     }
@@ -75,7 +77,7 @@ def _target(machine: Machine) -> dict[str, Any]:
     }
 
 
-def _function(name: str, variants: Sequence[Variant]) -> dict[str, Any]:
+def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
     kernel = variants[0].functions[name]
 
     def argument(param: Param, role: str) -> dict[str, Any]:
@@ -87,8 +89,10 @@ def _function(name: str, variants: Sequence[Variant]) -> dict[str, Any]:
             "role": role,
         }
 
+    symbol = names.symbol_of(name, prefix)
     found = {
         "name": name,
+        **({"symbol": symbol} if symbol != name else {}),  # in C
         "descriptor": kernel.descriptor,
         "arguments": [
             *(argument(param, "input") for param in kernel.inputs[:1]),
@@ -216,11 +220,11 @@ def _reason(error: Exception) -> str:
 def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> str:
     """The manifest as text for people, several lines. ``only``: names of the functions to show."""
     target = manifest["target"]
-    names = ", ".join(variant["name"] for variant in manifest["variants"])
+    targets = ", ".join(variant["name"] for variant in manifest["variants"])
     lines = [
         f"made by   tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"
         f" (format {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']})",
-        f"target    {names}: {target['triple']}, cpu {target['cpu']}",
+        f"target    {targets}: {target['triple']}, cpu {target['cpu']}",
         f"needs     {' '.join(target['requires']) or 'nothing beyond ' + target['arch']}",
         f"sha256    {manifest['sha256']}",
     ]
@@ -229,6 +233,8 @@ def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> 
             continue
         schedule = " ".join(str(value) for value in function["schedule"].values() if isinstance(value, str))
         lines += ["", f"{function['name']}  {function['descriptor']}"]
+        if "symbol" in function:
+            lines.append(f"  in C: {function['symbol']}")
         for argument in function["arguments"]:
             shape = "x".join(map(str, argument["shape"]))
             text = f"  {argument['name']:<8} {argument['role']:<7} {shape} {argument['dtype']} "

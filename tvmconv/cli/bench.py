@@ -14,6 +14,8 @@ import typer
 
 from tvmconv.cli import console, models
 from tvmconv.cli.specs import collect, looks_like_descriptor
+from tvmconv.cli.static import report as static_report
+from tvmconv.cli.targets import OneTarget, check_here
 from tvmconv.errors import Error
 
 if TYPE_CHECKING:
@@ -70,9 +72,7 @@ def bench(
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "NCHW",
-    target: Annotated[
-        str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")
-    ] = "native",
+    target: OneTarget = "native",
     threads: Annotated[
         int | None, Number("--threads", metavar="N", min=1, help="Default: all CPUs.", show_default=False)
     ] = None,
@@ -99,10 +99,15 @@ def bench(
 ) -> None:
     """See HELP."""
     if static:
-        if onnx or against or csv_file or plot_file:
-            raise Error("--static: expected DESCRIPTORs or -f FILE, --target and --json alone")
-        _static(subjects or [], files or [], target, as_json)
+        if against or csv_file or plot_file:
+            raise Error("--static: expected no --against, --csv or --plot: nothing is timed")
+        layers = models.requested(subjects or [], files or [], onnx, shapes or [], layout, "look at")
+        static_report(layers, target, as_json)
         return
+    if any(map(looks_like_descriptor, subjects or ())) or files or onnx:
+        if "cuda-" in target:
+            raise Error(f"--target {target}: expected a CPU; scripts/gpu_check.sh times on GPUs")
+        check_here(target)
     from tvmconv.bench import against as others
     from tvmconv.bench import plot
 
@@ -126,15 +131,6 @@ def bench(
         _write_csv(csv_file, lines, peers)
     if plot_file is not None:
         plot.save(plot_file, lines, f"{console.count(threads, 'thread')}, {library.name}")
-
-
-def _static(subjects: Sequence[str], files: Sequence[str], target: str, as_json: bool) -> None:
-    from tvmconv.cli import static
-
-    layers = collect(subjects, files)
-    if not layers:
-        raise Error("nothing to look at: expected a DESCRIPTOR or -f FILE")
-    static.report(layers, target, as_json)
 
 
 def library_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,7 +87,7 @@ def compile_verb(
     bake: models.Bake = False,
     target: Target = "native",
     prefix: Annotated[
-        str, typer.Option("--prefix", metavar="P", help="Prefix of the library's own C functions.")
+        str, typer.Option("--prefix", metavar="P", help="Prefix of all C functions, in place of tvmconv's.")
     ] = "tvmconv",
     cc: Annotated[
         str | None,
@@ -120,7 +121,7 @@ def compile_verb(
             raise Error("nothing to compile: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
     elif found:
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
-    _check_output(output)
+    check_output(output, target, header, cc)
     start = time.perf_counter()
     how = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
     if onnx is not None:
@@ -159,12 +160,22 @@ def _request(found: Sequence[Named]) -> Any:
     return {name or default_name(spec): spec for name, spec in found}
 
 
-def _check_output(output: Path) -> None:
-    """Find out before a long compile that the result cannot be written."""
-    if output.is_dir():
-        raise Error(f"-o {output}: is a folder; expected the name of a file to write")
+def check_output(output: Path, target: str, header: bool, cc: str | None) -> None:
+    """Find out before a long compile that the result cannot be made or written."""
+    from tvmconv.artifact.compilers import find_cc
+    from tvmconv.artifact.linker import kind_of
+    from tvmconv.schedules.machines import resolve_all
+
+    for file in (output, output.with_suffix(".h")) if header else (output,):
+        if file.is_dir():
+            raise Error(f"-o {output}: {file} is a folder; expected the name of a file to write")
     if not output.parent.is_dir():
         raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
+    if not os.access(output.parent, os.W_OK):
+        raise Error(f"-o {output}: {output.parent} is not writable; expected a folder that is")
+    machine = resolve_all(target)[0]
+    kind_of(output, machine)
+    find_cc(machine, cc)
 
 
 _REPORTED = ("name", "descriptor", "packed_bytes", "baked", "flops", "schedule", "onnx_nodes")

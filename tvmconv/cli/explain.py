@@ -9,10 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tvmconv import arithmetic, tokens
-from tvmconv.cli import console
+from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Descriptors
-from tvmconv.cli.specs import collect
-from tvmconv.errors import Error, SpecError
+from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec
 
 HELP = """Explain layers: sizes, padding, parameters, multiply-adds, bytes, what bounds their speed.
@@ -23,6 +22,7 @@ Examples:
   tvmconv explain -f layers.txt
   tvmconv explain --stack conv2d:1x3x32x32:o8:k3x3:NCHW:float32 maxpool2d:1x8x30x30:k2x2:NCHW:float32
   tvmconv explain -f layers.txt --json
+  tvmconv explain --onnx model.onnx --shape x=1x3x224x224
 
 \b
   MACs       multiply-adds of one call, those on padding included (a pooling has none)
@@ -50,6 +50,9 @@ def explain_verb(
         typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
                      show_default=False),
     ] = None,
+    onnx: models.Onnx = None,
+    shapes: models.Shapes = None,
+    layout: models.Layout = "NCHW",
     stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
     ridge: Annotated[
         float, typer.Option("--ridge", metavar="R", help="flop/B at which a machine is balanced.")
@@ -57,9 +60,7 @@ def explain_verb(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """See HELP."""
-    found = collect(descriptors or [], files or [])
-    if not found:
-        raise Error("nothing to explain: give a DESCRIPTOR or --file FILE")
+    found = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "explain")
     if not ridge > 0:  # NaN as well
         raise SpecError(f"--ridge: {ridge}, expected a positive number")
     names = [name or f"layer {number}" for number, (name, _) in enumerate(found, 1)]

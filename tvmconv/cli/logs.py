@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tvmconv.cli import console
-from tvmconv.cli.specs import collect
+from tvmconv.cli import console, models
+from tvmconv.cli.targets import OneTarget as Target
 from tvmconv.errors import TuningError
 
 HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
@@ -18,6 +18,7 @@ Examples:
   tvmconv logs list                                the user's own and the shipped ones
   tvmconv logs list --log my_logs --target x86-64-v3 --json
   tvmconv logs missing -f layers.txt --target x86-64-v4 --exact
+  tvmconv logs missing --onnx model.onnx --shape x=1x3x224x224
   tvmconv logs prune --log my_logs                 keep the best record of each descriptor
   tvmconv logs merge theirs --log my_logs          take over what they found, the faster one where both did
 
@@ -29,7 +30,6 @@ Log = Annotated[
     Path | None, typer.Option("--log", metavar="DIR", help="Folder of logs (default: the user's own).",
                               show_default=False)
 ]  # fmt: skip
-Target = Annotated[str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -81,6 +81,9 @@ def missing_verb(
         typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
                      show_default=False),
     ] = None,
+    onnx: models.Onnx = None,
+    shapes: models.Shapes = None,
+    layout: models.Layout = "NCHW",
     log: Log = None,
     target: Target = "native",
     strict: Annotated[
@@ -91,9 +94,8 @@ def missing_verb(
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning.lookup import Logs
 
-    found = [spec for _, spec in collect(descriptors or [], files or [])]
-    if not found:
-        raise TuningError("descriptors: none, expected a DESCRIPTOR, or -f FILE with one a line")
+    layers = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "look for")
+    found = [spec for _, spec in layers]
     logs = Logs(resolve(target), None if log is None else _own(log, target))
     for spec in dict.fromkeys(found):
         known = [relative for relative, _, _ in logs.known(spec)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.cli import console
+from tvmconv.cli.specs import Named, collect
 from tvmconv.errors import Error, SpecError
 
 if TYPE_CHECKING:
@@ -61,10 +62,36 @@ def compile_library(
     from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import parse_shapes
 
+    if bake:
+        from tvmconv.artifact.library import check_can_bake
+        from tvmconv.schedules.machines import resolve_all
+
+        check_can_bake(resolve_all(target)[0])
     found = extract(model, parse_shapes(shapes), layout=layout)
     warn_skipped(found)
     with console.progress("compiling", verbose=verbose) as step:
         return compile_model(found, target, bake_weights=bake, progress=step, **options)
+
+
+def requested(
+    descriptors: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
+    what: str,
+) -> list[Named]:  # fmt: skip
+    """Every layer that was asked for, by descriptors, files and --onnx, as (name, spec); those of a model are
+    named after their nodes. ``what``: the verb, for the error where there is none."""
+    found = collect(descriptors, files)
+    if onnx is None:
+        refuse_without_model(shapes, layout, False)
+    else:
+        from tvmconv.onnx.extraction import extract
+        from tvmconv.onnx.model import parse_shapes
+
+        extraction = extract(onnx, parse_shapes(shapes), layout=layout)
+        warn_skipped(extraction)
+        found += [(layer.name, layer.spec) for layer in extraction.layers]
+    if not found:
+        raise Error(f"nothing to {what}: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
+    return found
 
 
 def warn_skipped(found: Extraction) -> None:
@@ -98,7 +125,7 @@ def verify_library(
 
     module = load(library)
     found = extraction_of(module, model)
-    feeds = _read(inputs, list(found.shapes)) if inputs else random_feeds(found.model, found.shapes, seed)
+    feeds = _read(inputs, found) if inputs else random_feeds(found.model, found.shapes, seed)
     results = verify_extraction(found, module, feeds, tolerance=tolerance)
     ok = all(result.ok for result in results)
     times = (library_times(found, module, feeds), runtime_times(found, feeds)) if timed else None
@@ -121,21 +148,20 @@ def verify_library(
     return ok
 
 
-def _read(texts: Sequence[str], names: list[str]) -> dict[str, np.ndarray]:
+def _read(texts: Sequence[str], found: Extraction) -> dict[str, np.ndarray]:
     """Arrays of `NAME=FILE`, or of one FILE for a model with one input."""
-    from tvmconv.cli.run import _load
+    from tvmconv.cli import arrays
+    from tvmconv.onnx.session import element_type
 
-    feeds: dict[str, np.ndarray] = {}
+    names = list(found.shapes)
     for text in texts:
-        name, equals, path = text.partition("=")
-        if not equals or Path(text).exists():
-            if len(names) != 1:
-                raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
-            name, path = names[0], text
-        if name in feeds:
-            raise SpecError(f"--input {text}: {name!r} is given twice")
-        feeds[name] = _load(Path(path))
-    return feeds
+        if len(names) != 1 and ("=" not in text or Path(text).exists()):
+            raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
+    files = arrays.named(texts, names[0], names, "--input")
+    return {
+        name: arrays.load(f"input {name!r}", Path(file), found.shapes[name], element_type(found.model, name))
+        for name, file in files.items()
+    }
 
 
 def _json(result: Agreement, times: Times | None) -> dict[str, Any]:

@@ -16,16 +16,20 @@ from tvmconv.errors import Error
 if TYPE_CHECKING:
     import numpy as np
 
-HELP = """Run functions of a library and time them, on random data or on your own.
+HELP = """Run functions of a library and time them, on your own data or on random ones.
 
 \b
 Examples:
   tvmconv run conv.so
   tvmconv run conv.so dw --repeat 1000
   tvmconv run conv.so dw --input x.npy --weights w.npy --bias b.npy --out y.npy
+  tvmconv run conv.so add --input x=x.npy --input residual=r.npy --input w=w.npy
+  tvmconv run int8.so q --input x.npy --input w=w.npy --input x_scale=0.05 --input x_zero_point=3
+  tvmconv run baked.so stem --input x.npy --out y.npy
 
-Arrays that are not given are random (standard normal, --seed). Times are of a bound call, weights prepacked
-and output allocated beforehand: the median and the fastest of --repeat calls.
+'tvmconv inspect LIBRARY NAME' shows a function's arguments. Weights that the library holds are used unless
+others are given. All else that is not given is random (--seed), and the result says what was. Times are of a
+bound call, weights prepacked and output allocated beforehand: the median and the fastest of --repeat calls.
 """
 
 _TARGET_SECONDS = 0.3
@@ -46,9 +50,17 @@ def run(
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="A function (default: all).", show_default=False)
     ] = None,
-    input_: Annotated[Path | None, _array("--input", "x, a .npy file.")] = None,
-    weights: Annotated[Path | None, _array("--weights", "w, a .npy file.")] = None,
-    bias: Annotated[Path | None, _array("--bias", "bias, a .npy file.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="[NAME=]FILE",
+            show_default=False,
+            help="An argument (alone: x), a .npy file; a number will do for a scale or a zero point.",
+        ),
+    ] = None,
+    weights: Annotated[Path | None, _array("--weights", "As --input w=FILE.")] = None,
+    bias: Annotated[Path | None, _array("--bias", "As --input bias=FILE.")] = None,
     out: Annotated[Path | None, _array("--out", "Write y to this .npy file.")] = None,
     repeat: Annotated[
         int | None,
@@ -73,9 +85,9 @@ def run(
 
     module = tvmconv.load(library)
     entries = {entry["name"]: entry for entry in module.manifest["functions"]}
-    files = {key: path for key, path in (("x", input_), ("w", weights), ("bias", bias)) if path is not None}
+    texts = [*(inputs or []), *(f"{key}={file}" for key, file in (("w", weights), ("bias", bias)) if file)]
     if name is None:
-        if len(entries) > 1 and (files or out):
+        if len(entries) > 1 and (texts or out):
             raise Error(
                 f"{library}: has {len(entries)} functions; expected NAME, one of {', '.join(entries)}"
             )
@@ -83,11 +95,13 @@ def run(
     else:
         module[name]  # raises an error that lists the names
         chosen = [entries[name]]
+    if out is not None and not out.parent.is_dir():
+        raise Error(f"--out {out}: no folder {out.parent}; expected one that exists")
     if threads is not None:
         tvmconv.set_num_threads(threads)
     rows = []
     for entry in chosen:
-        result, row = _run_one(module[entry["name"]], entry, files, seed, repeat)
+        result, row = _run_one(module[entry["name"]], entry, texts, seed, repeat)
         rows.append(row)
         if out is not None:
             _save(out, result)
@@ -98,35 +112,29 @@ def run(
 
 
 def _run_one(
-    function: Any, entry: dict[str, Any], files: dict[str, Path], seed: int, repeat: int | None
+    function: Any, entry: dict[str, Any], texts: Sequence[str], seed: int, repeat: int | None
 ) -> tuple[np.ndarray, dict[str, Any]]:
     import numpy as np
 
+    from tvmconv.dtypes import numpy_dtype
     from tvmconv.runtime.arrays import aligned
     from tvmconv.verify import operands
 
     *arguments, output = entry["arguments"]
-    unknown = set(files) - {argument["name"] for argument in arguments}
-    if unknown:
-        takes = ", ".join(argument["name"] for argument in arguments)
-        raise Error(f"function {entry['name']} takes {takes}: no {', '.join(sorted(unknown))}")
-    rng = np.random.default_rng(seed)
-    arrays = {
-        argument["name"]: _load(path) if (path := files.get(argument["name"])) else _random(rng, argument)
-        for argument in arguments
-    }
-    y = aligned(np.empty(output["shape"], output["dtype"]))
+    arrays, invented = _arrays(entry, texts, seed)
+    y = aligned(np.empty(output["shape"], numpy_dtype(output["dtype"])))
     if hasattr(function, "placed"):
         y, times = _on_gpu(function, arguments, {**arrays, output["name"]: y}, output["name"], repeat)
     else:
         weights, inputs = operands(arguments, arrays)
         bound = function.bind(*weights)
-        inputs = [aligned(array) for array in inputs]  # as a layer before would leave them
+        inputs = [aligned(array) for array in inputs]  # in memory as a layer before would leave them
         times = measure(lambda: bound(*inputs, out=y), repeat)
     median = float(np.median(times))
     row = {
         "name": entry["name"],
         "descriptor": entry["descriptor"],
+        "random": invented,
         "shapes": {argument["name"]: list(argument["shape"]) for argument in entry["arguments"]},
         "microseconds": median * 1e6,
         "microseconds_min": min(times) * 1e6,
@@ -171,25 +179,26 @@ def measure(call: Callable[[], object], repeat: int | None = None) -> Sequence[f
     return times
 
 
-def _random(rng: np.random.Generator, argument: dict[str, Any]) -> np.ndarray:
-    import numpy as np
+def _arrays(
+    entry: dict[str, Any], texts: Sequence[str], seed: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Arrays by argument, and the names of those that were neither given nor are in the library."""
+    from tvmconv.cli import arrays
+    from tvmconv.specs import parse_spec
+    from tvmconv.verify import random_arrays
 
-    dtype = np.dtype(argument["dtype"])
-    if dtype.kind in "iu":
-        return rng.integers(-8 if dtype.kind == "i" else 0, 9, argument["shape"]).astype(dtype)
-    return rng.standard_normal(argument["shape"]).astype(dtype)
-
-
-def _load(path: Path) -> np.ndarray:
-    import numpy as np
-
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        raise Error(f"{path}: not an array; expected a .npy file") from None
-    if not isinstance(loaded, np.ndarray):
-        raise Error(f"{path}: holds several arrays; expected a .npy file")
-    return loaded
+    wanted = {argument["name"]: argument for argument in entry["arguments"][:-1]}
+    texts_of = arrays.named(texts, "x", list(wanted), f"function {entry['name']}: --input")
+    given = {name: arrays.argument(wanted[name], text) for name, text in texts_of.items()}
+    weights = {name for name, argument in wanted.items() if argument["role"] == "weight"}
+    if entry.get("baked") and not weights & set(given):
+        wanted = {name: argument for name, argument in wanted.items() if name not in weights}
+    invented = [name for name in wanted if name not in given]
+    if invented:
+        spec = parse_spec(entry["descriptor"])
+        made = random_arrays(spec, entry["arguments"], "normal", seed)
+        given.update((name, made[name]) for name in invented)
+    return given, invented
 
 
 def _save(path: Path, array: np.ndarray) -> None:
@@ -213,3 +222,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
         for row in rows
     ]
     console.print_table(columns, cells, right=columns[2:])
+    invented = [f"{row['name']} {', '.join(row['random'])}" for row in rows if row["random"]]
+    if invented:
+        print(f"random numbers stood in for: {'; '.join(invented)}")

@@ -16,7 +16,9 @@ Named = tuple["str | None", "Spec"]
 
 
 def looks_like_descriptor(text: str) -> bool:
-    """Whether an argument is a descriptor rather than a path."""
+    """Whether an argument is a descriptor rather than a library. Raises Error for a file of another kind."""
+    if text.lower().endswith((".onnx", ".txt")):
+        parse_argument(text)
     return ":" in text and not Path(text).exists()
 
 
@@ -29,6 +31,15 @@ def split_name(text: str) -> tuple[str | None, str]:
     if not equals or ":" in head:
         return None, text
     return head.strip(), tail.strip()
+
+
+def parse_argument(text: str) -> Named:
+    """``parse_one`` of an argument, which may be a file that was meant for an option. Raises Error."""
+    if text.lower().endswith(".onnx"):
+        raise Error(f"{text}: expected a DESCRIPTOR; a model is given as --onnx {text}")
+    if ":" not in text and Path(text).is_file():
+        raise Error(f"{text}: expected a DESCRIPTOR; a file of them is given as -f {text}")
+    return parse_one(text)
 
 
 def parse_one(text: str) -> Named:
@@ -65,7 +76,7 @@ def collect(descriptors: Sequence[str], files: Sequence[str] = (), names: Sequen
         raise Error(
             f"--name: given {len(names)} times, expected at most {len(descriptors)}, one a DESCRIPTOR"
         )
-    found = [parse_one(text) for text in descriptors]
+    found = [parse_argument(text) for text in descriptors]
     for i, name in enumerate(names):
         if found[i][0] is not None:
             raise Error(f"--name {name}: its descriptor is already named {found[i][0]!r}")

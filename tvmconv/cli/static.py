@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tvmconv.cli import console
+from tvmconv.errors import TargetError
 
 if TYPE_CHECKING:
     from tvmconv.bench.static import LoopCost
@@ -17,11 +18,16 @@ _COLUMNS = ("layer", "loop", "depth", "cycles", "bound", "ports", "FMA", "loads"
 
 def report(layers: Sequence[Named], target: str, as_json: bool) -> None:
     """Print the hot loops of each layer's kernel for ``target``, or JSON. Raises Error and TargetError."""
+    from tvmconv.bench import mca
     from tvmconv.bench.static import cost
     from tvmconv.ops.support import check_supported
+    from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
 
     machine, costs = resolve(target), []
+    if isinstance(machine, GpuMachine):
+        raise TargetError(f"--static --target {target}: expected a CPU, which llvm-mca has a model of")
+    mca.find()
     for _, spec in layers:
         check_supported(spec)
     with console.progress("llvm-mca") as step:

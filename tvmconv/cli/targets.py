@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,35 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
+
+def check_one(target: str) -> None:
+    """Raise TargetError for several targets."""
+    from tvmconv.schedules.machines import resolve
+
+    if len(getattr(resolve(target), "sms", ())) > 1:
+        raise TargetError(f"target: {target!r}, expected one target here, not several")
+
+
+def check_here(target: str) -> None:
+    """Raise TargetError, before anything is compiled, where this machine does not run code for ``target``."""
+    from tvmconv.runtime.cpu import host_arch, host_features
+    from tvmconv.runtime.gpu_driver import why_not
+    from tvmconv.schedules.machines import resolve_all
+
+    for machine in resolve_all(target):
+        if isinstance(machine, GpuMachine):
+            if reason := why_not(machine.sms):
+                raise TargetError(f"--target {target}: expected one that this machine runs: {reason}")
+            return
+        have = host_features()
+        if machine.arch == host_arch() and (not have or have.issuperset(machine.requires)):
+            return
+    raise TargetError(f"--target {target}: expected one that this machine runs, as native")
+
+
+OneTarget = Annotated[
+    str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")
+]
 
 HELP = """List the targets: what --target takes.
 

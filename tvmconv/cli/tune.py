@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.cli import console, models
-from tvmconv.cli.compile import Descriptors, Target
-from tvmconv.cli.specs import collect
+from tvmconv.cli.compile import Descriptors
+from tvmconv.cli.targets import OneTarget, check_one
 from tvmconv.errors import TuningError
 from tvmconv.workers import without_torch
 
@@ -66,7 +66,7 @@ def tune_verb(
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "NCHW",
-    target: Target = "native",
+    target: OneTarget = "native",
     trials: Annotated[
         int | None, typer.Option("--trials", metavar="N", help="Schedules to measure for each descriptor.",
                                  show_default=False)
@@ -110,6 +110,7 @@ def tune_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
+    check_one(target)
     _check_boards(target, rpc, key)
     from tvmconv.tuning.tuner import Options, check, run
 
@@ -191,19 +192,7 @@ def _specs(
     from tvmconv.ops.support import check_supported
 
     counts: dict[Spec, int] = {}
-    found = [spec for _, spec in collect(descriptors, files, [])]
-    if onnx is None:
-        models.refuse_without_model(shapes, layout, False)
-    else:
-        from tvmconv.onnx.layers import extract
-        from tvmconv.onnx.model import parse_shapes
-
-        extraction = extract(onnx, parse_shapes(shapes), layout=layout)
-        models.warn_skipped(extraction)
-        found += [layer.spec for layer in extraction.layers]
-    if not found:
-        raise TuningError("nothing to tune: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
-    for spec in found:
+    for _, spec in models.requested(descriptors, files, onnx, shapes, layout, "tune"):
         check_supported(spec)
         counts[spec] = counts.get(spec, 0) + 1
     return counts

@@ -13,6 +13,7 @@ import typer
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Target, build
 from tvmconv.cli.specs import collect, looks_like_descriptor
+from tvmconv.cli.targets import check_here
 from tvmconv.errors import Error
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def verify_verb(
 
 def _module(what: Sequence[str], target: str) -> Module:
     if all(looks_like_descriptor(text) for text in what):
+        check_here(target)
         return build(collect(what), target).load()
     if len(what) > 1:
         raise Error(f"verify: got {len(what)} arguments; expected one library, or descriptors only")

@@ -42,10 +42,13 @@ def compile_model(
     function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
     """
     from tvmconv.artifact.baking import packed_weights
-    from tvmconv.artifact.library import Library
+    from tvmconv.artifact.library import Library, check_can_bake
     from tvmconv.compiler import compile
     from tvmconv.ops.support import check_supported
+    from tvmconv.schedules.machines import resolve_all
 
+    if bake_weights:
+        check_can_bake(resolve_all(target)[0])
     found = source if isinstance(source, Extraction) else extract(source, shapes, layout=layout)
     for layer in found.layers:
         try:

@@ -51,11 +51,12 @@ class Function:
         self.baked: bool = facts.get("baked", False)
         pointer = ctypes.c_void_p
         count = len(self._inputs) + 1 + bool(self._packed_bytes) + self._after
-        self._entry = library[self.name]
+        symbol = facts.get("symbol", self.name)
+        self._entry = library[symbol]
         self._entry.argtypes = [pointer] * count
         self._prepack = None
         if self._packed_bytes:
-            self._prepack = library[f"{self.name}_prepack"]
+            self._prepack = library[f"{symbol}_prepack"]
             self._prepack.argtypes = [pointer] * (len(self._prepack_order()) + 1 + self._after)
 
     def __repr__(self) -> str:
