@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -10,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import libraries
+import numpy as np
 import pytest
 from libraries import ZIG, Exported, run
 
@@ -18,7 +21,7 @@ from tvmconv.artifact import glue
 from tvmconv.artifact import manifest as manifests
 from tvmconv.artifact.header import CODES
 from tvmconv.artifact.library import Library
-from tvmconv.runtime import cpu
+from tvmconv.runtime import cpu, libc
 
 
 def test_ldd_names_glibc_alone(exported: Exported) -> None:
@@ -29,11 +32,65 @@ def test_ldd_names_glibc_alone(exported: Exported) -> None:
     assert names and all(glibc.match(name) for name in names), names
 
 
-def test_zig_links_for_an_old_glibc(exported: Exported) -> None:
-    if exported[1] is None:
-        pytest.skip("a system compiler links for its own glibc")
-    versions = re.findall(r"GLIBC_([0-9.]+)", run("readelf", "-V", exported[0]).stdout)
-    assert versions and max(tuple(map(int, v.split("."))) for v in versions) <= (2, 17)
+def newest_glibc(library: Path) -> str:
+    """The newest release whose symbols a library asks for, as readelf sees them."""
+    found = set(re.findall(r"Name: GLIBC_([0-9.]+)", run("readelf", "-V", library).stdout))
+    return max(found, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def test_needs_an_old_glibc_and_says_which(exported: Exported) -> None:
+    assert newest_glibc(exported[0]) == "2.17"
+    assert manifests.read(exported[0])["libc"] == "glibc 2.17"
+    if exported[1] is None:  # glibc had this in a library apart then
+        assert "libpthread.so.0" in run("readelf", "-d", exported[0]).stdout
+
+
+def test_doubles_need_no_newer_glibc(tmp_path: Path) -> None:
+    """Their kernels call exp and erf."""
+    spec = tvmconv.ConvSpec.parse("conv2d:1x4x5x6:o7:k1x1:NHWC:float64:sigmoid")
+    path = tvmconv.compile({"f": spec, "g": str(spec).replace("sigmoid", "gelu")}).export(tmp_path / "f.so")
+    assert " exp@GLIBC_2.2.5" in run("nm", "-D", path).stdout or cpu.host_arch() != "x86_64"
+    assert newest_glibc(path) == "2.17"
+    x, w = np.random.default_rng(0).standard_normal((1, 4, 5, 6)), np.full((1, 1, 6, 7), 0.5)
+    y = tvmconv.load(path)["f"](x, w)
+    np.testing.assert_allclose(y, 1 / (1 + np.exp(-(x @ w[0, 0]))), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "here, wanted, said",
+    [
+        ("glibc 2.16", "glibc 2.17", "linked for glibc 2.17 or newer, this system has glibc 2.16"),
+        ("glibc 2.9", "glibc 2.17", "this system has glibc 2.9"),
+        (None, "glibc 2.17", "linked for glibc 2.17 or newer, this system has another C library"),
+        ("glibc 2.36", "musl", "linked for musl, this system has glibc 2.36"),
+        ("glibc 2.17", "glibc 2.17", None), ("glibc 3.0", "glibc 2.17", None), (None, "musl", None),
+        ("glibc 2.1", None, None),
+    ],
+)  # fmt: skip
+def test_a_library_for_another_c_library(
+    here: str | None, wanted: str | None, said: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.so"
+    sealed = re.sub(b'"libc":"glibc 2.17" *', _libc(wanted), libraries.variant(names=["pw"])._link("a.so"))
+    path.write_bytes(_hashed(sealed))
+    monkeypatch.setattr(libc, "host_libc", lambda: here)
+    if said is None:
+        assert "pw" in tvmconv.load(path)
+    else:
+        with pytest.raises(tvmconv.ArtifactError, match=said) as caught:
+            tvmconv.load(path)
+        libraries.assert_one_line(caught)
+
+
+def _libc(wanted: str | None) -> bytes:
+    return f'"libc":{json.dumps(wanted):<26}'.encode()
+
+
+def _hashed(library: bytes) -> bytes:
+    """A library that was edited, with its SHA-256 made anew."""
+    at = library.index(b'"sha256":"') + 10
+    zeroed = library[:at] + b"0" * 64 + library[at + 64 :]
+    return zeroed[:at] + hashlib.sha256(zeroed).hexdigest().encode() + zeroed[at + 64 :]
 
 
 def test_exports_only_what_is_stated(exported: Exported) -> None:

@@ -65,7 +65,7 @@ def test_a_compiler_for_another_architecture(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     arm, x86 = resolve("cortex-a72"), resolve("x86-64-v2")
     assert compilers.find_cc(arm, "theirs") == ["theirs"]
-    with pytest.raises(tvmconv.ArtifactError, match="cc: 'mine' makes code for x86_64, expected a compiler"):
+    with pytest.raises(tvmconv.ArtifactError, match="cc: 'mine' makes code for x86_64-linux-gnu, expected a"):
         compilers.find_cc(arm, "mine")
     with pytest.raises(tvmconv.ArtifactError, match="cc: 'theirs' makes code for aarch64"):
         compilers.find_cc(x86, "theirs")
@@ -73,6 +73,71 @@ def test_a_compiler_for_another_architecture(monkeypatch: pytest.MonkeyPatch, tm
     assert compilers.find_cc(arm) == ["theirs"]
     monkeypatch.setenv("CC", "mine")
     assert compilers.is_zig(compilers.find_cc(arm))
+
+
+@pytest.mark.parametrize(
+    "target, fits",
+    [
+        ("x86_64-linux-gnu", "x86-64-v2"), ("x86_64-alpine-linux-musl", "x86-64-v2"),
+        ("x86_64-redhat-linux", "x86-64-v2"), ("x86_64-linux-gnu.2.17", "x86-64-v2"),
+        ("aarch64-unknown-linux-gnu", "cortex-a72"), ("aarch64-linux-musl", "cortex-a72"),
+        ("arm-linux-musleabihf", "armv7-neon"), ("armv7hl-redhat-linux-gnueabi", "armv7-neon"),
+        ("riscv64-unknown-linux-gnu", "riscv64"),
+        ("x86_64-w64-mingw32", None), ("x86_64-pc-windows-msvc", None), ("x86_64-linux-gnux32", None),
+        ("x86_64-unknown-freebsd14.0", None), ("arm64-apple-darwin22.1.0", None), ("aarch64-macos", None),
+        ("aarch64-unknown-linux-android21", None), ("aarch64_be-linux-gnu", None),
+        ("arm-linux-gnueabi", None), ("armeb-linux-gnueabihf", None), ("i686-linux-gnu", None),
+    ],
+)  # fmt: skip
+def test_what_a_compiler_makes_code_for(
+    target: str, fits: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused before any work, unless it is Linux on the target's architecture with its calls; zig's own
+    -target counts as what other compilers say of themselves."""
+    (tmp_path / "mycc").write_text(f"#!/bin/sh\necho {target}\n")
+    (tmp_path / "mycc").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    compilers.target_of.cache_clear()
+    for command in ("mycc", f"{libraries.ZIG} -target {target}", f"{libraries.ZIG} --target={target}"):
+        for name in ("x86-64-v2", "cortex-a72", "armv7-neon", "riscv64"):
+            if name == fits:
+                assert compilers.find_cc(resolve(name), command) == command.split()
+                continue
+            with pytest.raises(tvmconv.ArtifactError, match=f"makes code for {target}, expected") as caught:
+                tvmconv.compile("conv2d:1x6x5x16:o32:k1x1:NHWC:float32", name, cc=command)
+            libraries.assert_one_line(caught)
+
+
+def test_the_target_that_zig_was_told_is_kept() -> None:
+    machine = resolve("cortex-a72")
+    zig = libraries.ZIG.split()
+    assert compilers.machine_options(zig, machine) == (
+        "-target", "aarch64-linux-gnu.2.17", "-mcpu=generic",
+    )  # fmt: skip
+    told = [*zig, "-target", "aarch64-linux-musl"]
+    assert compilers.machine_options(told, machine) == ("-mcpu=generic",)
+    assert compilers.machine_options([*told, "-mcpu=cortex_a72"], machine) == ()
+
+
+@pytest.mark.parametrize(
+    "made, why",
+    [
+        ("int f(void) { return 0; }", "needs , expected glibc or musl"),
+        (None, "no ELF file, expected one for Linux"),
+    ],
+)
+def test_what_a_compiler_made_is_looked_at(made: str | None, why: str, tmp_path: Path) -> None:
+    """For one that says nothing of itself."""
+    cc = tmp_path / "mycc"
+    if made is None:  # as Mach-O begins
+        make = r"printf '\xcf\xfa\xed\xfe' >library"
+    else:
+        make = f"echo '{made}' | gcc -nostdlib -shared -x c - -o library"
+    cc.write_text(f'#!/bin/sh\ncase "$*" in *-shared*) {make};; esac\n')
+    cc.chmod(0o755)
+    with pytest.raises(tvmconv.ArtifactError, match=why) as caught:
+        libraries.variant(cc=str(cc), names=["pw"]).export(tmp_path / "a.so")
+    assert "\n" not in str(caught.value)
 
 
 def test_zig_says_once_that_it_takes_long(

@@ -43,7 +43,8 @@ def compile(
     A spec that a tuning log knows for the target is scheduled as its record says: a log in ``tuning_logs`` if
     given, else the user's own, else the shipped one; the manifest says which.
 
-    Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError.
+    Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError, and
+    ArtifactError for a ``cc`` that makes no code for the target.
     """
     machines, named = resolve_all(target), named_specs(specs)
     check_request({name: hasattr(spec, "weight_shape") for name, spec in named.items()}, machines, prefix)

@@ -33,8 +33,9 @@ _BASELINE = {
 }
 _ZIG_BASELINE = {"x86_64": "x86_64", "aarch64": "generic", "armv7": "generic+v7a", "riscv64": "baseline_rv64"}
 
-_DUMPED = (("x86_64", r"x86_64|amd64"), ("aarch64", r"aarch64|arm64"), ("armv7", r"arm\w*"),
-           ("riscv64", "riscv64"))  # fmt: skip
+# The first part of a compiler's name for what it makes code for.
+_ARCHES = {"x86_64": "x86_64|amd64", "aarch64": "aarch64|arm64", "armv7": r"(arm|thumb)(?!eb)\w*",
+           "riscv64": r"riscv64\w*"}  # fmt: skip
 
 
 def find_cc(machine: Machine, cc: str | None = None) -> list[str]:
@@ -46,15 +47,15 @@ def find_cc(machine: Machine, cc: str | None = None) -> list[str]:
     """
     if cc is not None:
         command = _command("cc", cc)
-        made = _made_for(tuple(command))
-        if made not in (None, machine.arch):
-            raise ArtifactError(f"cc: {cc!r} makes code for {made}, expected a compiler for {machine.arch}")
+        _check(command, machine, f"cc: {cc!r}")
         return command
     text = os.environ.get("CC", "").strip()
     if text:
         command = _command("$CC", text)
+        if machine.arch == host_arch():
+            _check(command, machine, f"$CC: {text!r}")
         # One that is meant for this machine is no reason against a library for another.
-        if _made_for(tuple(command)) == machine.arch or machine.arch == host_arch():
+        if machine.arch == host_arch() or _fits(target_of(tuple(command)), machine):
             return command
     if machine.arch == host_arch():
         for name in ("cc", "gcc", "clang"):
@@ -79,27 +80,49 @@ def _command(source: str, text: str) -> list[str]:
     return command
 
 
+def _check(command: Sequence[str], machine: Machine, said: str) -> None:
+    target = target_of(tuple(command))
+    if target is not None and not _fits(target, machine):
+        raise ArtifactError(f"{said} makes code for {target}, expected a compiler for {machine.triple}")
+
+
+def _fits(target: str | None, machine: Machine) -> bool:
+    """Whether a compiler's target is Linux on ``machine``'s architecture, with its calling convention."""
+    arch, *rest = (target or "").split("-")
+    linux = any(part.startswith("linux") for part in rest)
+    other = re.search(r"android|ohos|x32|ilp32", rest[-1]) if rest else None
+    soft = machine.arch == "armv7" and "hf" not in rest[-1] and not arch.endswith("hl") if rest else False
+    return bool(re.fullmatch(_ARCHES[machine.arch], arch)) and linux and not other and not soft
+
+
 @lru_cache
-def _made_for(command: tuple[str, ...]) -> str | None:
-    """The architecture that a compiler makes code for; None where it does not say, or can do all."""
+def target_of(command: tuple[str, ...]) -> str | None:
+    """What a compiler makes code for, as "x86_64-linux-gnu"; None where it does not say, or asks us."""
     if is_zig(command):
-        return None
+        target = _option(command, "target")
+        return None if target is None or target.startswith("native") else target
     try:
         done = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, timeout=60,
                               stdin=subprocess.DEVNULL, errors="replace", check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
-    name = done.stdout.strip().partition("-")[0]
-    return next((arch for arch, pattern in _DUMPED if re.fullmatch(pattern, name)), None)
+    return done.stdout.strip() or None
+
+
+def _option(command: Sequence[str], name: str) -> str | None:
+    """The value of an option in a command line: the last of -NAME VALUE, --NAME VALUE, -NAME=VALUE."""
+    found = re.findall(rf"(?:^|\0)--?{name}[\0=]([^\0]*)", "\0".join(command))
+    return found[-1] if found else None
 
 
 def machine_options(command: Sequence[str], machine: Machine) -> tuple[str, ...]:
-    """What says the architecture and its baseline to a compiler."""
-    if is_zig(command):
-        # Without a target zig would build for this very CPU and the newest glibc.
-        cpu = _ZIG_BASELINE.get(machine.arch)
-        return ("-target", machine.zig, *([f"-mcpu={cpu}"] if cpu else []))
-    return _BASELINE.get(machine.arch, ())
+    """What says the architecture and its baseline to a compiler that the command does not say already."""
+    if not is_zig(command):
+        return _BASELINE.get(machine.arch, ())
+    # Without a target zig would build for this very CPU and the newest glibc.
+    target = () if _option(command, "target") else ("-target", machine.zig)
+    cpu = None if _option(command, "mcpu") else _ZIG_BASELINE.get(machine.arch)
+    return (*target, *([f"-mcpu={cpu}"] if cpu else []))
 
 
 def is_zig(command: Sequence[str]) -> bool:
@@ -113,7 +136,8 @@ def say_if_slow(command: Sequence[str], machine: Machine) -> None:
 
     if not is_zig(command):
         return
-    mark = cache.folder() / f"zig-{machine.zig}.used"
+    target = _option(command, "target") or machine.zig
+    mark = cache.folder() / f"zig-{target}.used"
     if not mark.exists():
-        _log.info("zig prepares its C library for %s, once: about half a minute ...", machine.zig)
+        _log.info("zig prepares its C library for %s, once: about half a minute ...", target)
         cache.write(mark, b"")

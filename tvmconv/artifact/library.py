@@ -118,12 +118,12 @@ class Library:
             source, objects, data = self._parts(kind, about)
             exports = glue.exported_symbols(self._by_symbol(self.functions), self.prefix, kind)
         soname = re.sub(r"[^\w.+-]", "_", soname)
-        linked = linker.link(
+        linked, needs = linker.link(
             source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc,
             level=level,
         )  # fmt: skip
-        sealed, digest = manifest.seal(linked)
-        self._manifest = {**about, "sha256": digest}
+        sealed, digest = manifest.seal(linked, needs)
+        self._manifest = {**about, "libc": needs, "sha256": digest}
         return sealed
 
     def _by_symbol(self, functions: Mapping[str, Any]) -> dict[str, Any]:

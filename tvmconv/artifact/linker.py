@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvmconv.artifact import libc
 from tvmconv.artifact.archive import archive
-from tvmconv.artifact.compilers import find_cc, machine_options, say_if_slow
+from tvmconv.artifact.compilers import find_cc, is_zig, machine_options, say_if_slow
 from tvmconv.errors import ArtifactError
 from tvmconv.schedules.gpu_machines import GpuMachine
 
@@ -27,8 +28,6 @@ _COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,now",
          "-Wl,-z,relro", "-Wl,-z,nodelete", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
          "-Wl,-s")  # fmt: skip
-
-_ELF_MACHINES = {"x86_64": 62, "aarch64": 183, "armv7": 40, "riscv64": 243}
 
 
 _KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
@@ -46,14 +45,15 @@ def kind_of(path: Path, machine: Machine) -> str:
 def link(
     source: str, objects: Sequence[bytes], exports: Sequence[str], machine: Machine, *, soname: str,
     kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None, level: str = "-O2",
-) -> bytes:  # fmt: skip
+) -> tuple[bytes, str | None]:  # fmt: skip
     """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
 
     ``kind``: "shared" for a library that is loaded, "object" for one relocatable object and "archive" for a
     static library of that. ``exports``: the symbols that a shared library shows, all others are local; in an
     object all are there. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. ``level``: how
-    well to compile ``source``. Returns the library's bytes. Raises ArtifactError: no compiler, a failing
-    command (shown whole with what it printed), or a full disk.
+    well to compile ``source``. Returns the library's bytes, and the C library that it needs
+    (``libc.needed``). Raises ArtifactError: no compiler, one for something else, a failing command (shown
+    whole with what it printed), or a full disk.
     """
     command = [*find_cc(machine, cc), level]
     say_if_slow(command, machine)
@@ -64,13 +64,8 @@ def link(
     except OSError as error:
         where = error.filename or tempfile.gettempdir()
         raise ArtifactError(f"linking: {error.strerror or error} ({where})") from None
-    found = int.from_bytes(library[18:20], "little")
-    if found != _ELF_MACHINES.get(machine.arch, found):
-        raise ArtifactError(
-            f"cc: {shlex.join(command)} makes code for ELF machine {found}, "
-            f"expected {machine.arch} ({_ELF_MACHINES[machine.arch]})"
-        )
-    return archive(f"{Path(soname).stem[:13]}.o", library, exports) if kind == "archive" else library
+    needs = libc.needed(library, command, machine, kind)
+    return archive(f"{Path(soname).stem[:13]}.o", library, exports) if kind == "archive" else library, needs
 
 
 def _link(
@@ -79,9 +74,11 @@ def _link(
 ) -> bytes:  # fmt: skip
     script = "".join(f"    {name};\n" for name in exports)
     (folder / "exports.map").write_text(f"{{\n  global:\n{script}  local: *;\n}};\n", encoding="ascii")
+    old, options = ("", []) if is_zig(command) else libc.older_symbols(command, machine.arch, source)
     return _run([
         *command, *machine_options(command, machine), *_COMPILE, *_LINK, f"-Wl,-soname,{soname}",
-        "-Wl,--version-script=exports.map", *_sources(folder, source, objects, data), "-lm", "-ldl",
+        "-Wl,--version-script=exports.map", *_sources(folder, old + source, objects, data), *options,
+        "-lm", "-ldl",
     ], folder)  # fmt: skip
 
 

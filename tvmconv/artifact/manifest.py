@@ -31,6 +31,7 @@ _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
 _FIRST_WEIGHTS = ("w", "bias")  # before the inputs after x in a call; others come after these
 _ZEROS = "0" * _HASH_DIGITS
+_LIBC_ROOM = 26  # of the field's value, which is known once the library is linked
 
 
 def build(
@@ -44,8 +45,8 @@ def build(
     """The manifest of a library that is yet to be linked; its hash is zeros.
 
     ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
-    what a CPU must have at least. ``versions``: of "tvmconv" and "tvm". ``about``: more keys of the manifest;
-    ``facts``: more keys of functions' entries, by name.
+    what a CPU must have at least. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
+    "tvm". ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
     """
     targets = [_target(variant.machine) for variant in variants]
     return {
@@ -62,6 +63,7 @@ def build(
             {**_function(name, prefix, variants), **(facts or {}).get(name, {})}
             for name in variants[0].functions
         ],
+        "libc": None,
         "sha256": _ZEROS,
     }
 
@@ -114,20 +116,30 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
 
 
 def embedded(manifest: dict[str, Any]) -> bytes:
-    """The bytes that a library carries: magic, length, JSON with the hash zeroed and last."""
-    facts = {key: value for key, value in manifest.items() if key != "sha256"}
-    text = json.dumps({**facts, "sha256": _ZEROS}, separators=(",", ":"), ensure_ascii=True).encode()
-    return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text
+    """The bytes that a library carries: magic, length, JSON; last in it room for the C library, and the hash
+    zeroed."""
+    facts = {key: value for key, value in manifest.items() if key not in ("libc", "sha256")}
+    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=True)[:-1] + _last(None, _ZEROS)
+    return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text.encode()
 
 
-def seal(library: bytes) -> tuple[bytes, str]:
-    """A linked library with its hash filled in, and the hash."""
+def _last(libc: str | None, digest: str) -> str:
+    """The end of the JSON, of one length always."""
+    return f',"libc":{json.dumps(libc):<{_LIBC_ROOM}},"sha256":"{digest}"}}'
+
+
+def seal(library: bytes, libc: str | None = None) -> tuple[bytes, str]:
+    """A linked library with the C library that it needs and its hash filled in, and the hash."""
     found = _find(library)
     if found is None:
         raise ArtifactError("library: no manifest in what was linked, expected one in its read-only data")
-    at = _hash_offset(*found)
-    digest = hashlib.sha256(library).hexdigest()  # the field is still zeros
-    return library[:at] + digest.encode() + library[at + _HASH_DIGITS :], digest
+    end, size = sum(found), len(_last(None, _ZEROS))
+    before, after = library[: end - size], library[end:]
+    zeroed = _last(libc, _ZEROS).encode()
+    if len(zeroed) != size:
+        raise ArtifactError(f"library: needs {libc!r}, expected {_LIBC_ROOM - 2} characters at most")
+    digest = hashlib.sha256(before + zeroed + after).hexdigest()
+    return before + _last(libc, digest).encode() + after, digest
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -217,6 +229,14 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
+def libc_text(manifest: Mapping[str, Any]) -> str:
+    """The C library that a library needs, for people."""
+    if manifest["kind"] != "shared":
+        return "that of the program it is linked into"
+    needs = manifest.get("libc") or "unknown"
+    return f"{needs} or newer" if needs.startswith("glibc") else needs
+
+
 def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> str:
     """The manifest as text for people, several lines. ``only``: names of the functions to show."""
     target = manifest["target"]
@@ -226,6 +246,7 @@ def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> 
         f" (format {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']})",
         f"target    {targets}: {target['triple']}, cpu {target['cpu']}",
         f"needs     {' '.join(target['requires']) or 'nothing beyond ' + target['arch']}",
+        f"libc      {libc_text(manifest)}",
         f"sha256    {manifest['sha256']}",
     ]
     for function in manifest["functions"]:

@@ -41,6 +41,7 @@ def inspect_verb(
 ) -> None:
     """See HELP."""
     from tvmconv.artifact import manifest as reader
+    from tvmconv.runtime import libc
 
     manifest = reader.read(library)
     functions = {function["name"]: function for function in manifest["functions"]}
@@ -49,7 +50,7 @@ def inspect_verb(
     if source:
         _print_source(library, [name] if name else list(functions))
         return
-    missing = _missing(manifest["target"])
+    missing = _missing(manifest["target"]) or libc.why_not(manifest.get("libc"))
     if as_json:
         chosen = manifest["functions"] if name is None else [functions[name]]
         facts = {"path": str(library), "size": library.stat().st_size, "runs_here": missing is None}
@@ -84,6 +85,8 @@ def _missing(target: dict[str, Any]) -> str | None:
 
 
 def _print_library(library: Path, manifest: dict[str, Any], missing: str | None) -> None:
+    from tvmconv.artifact.manifest import libc_text
+
     target, functions = manifest["target"], manifest["functions"]
     facts = (
         ("library", f"{library}, {console.size(library.stat().st_size)}, contents intact"),
@@ -91,6 +94,7 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         ("formats", f"manifest {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']}"),
         ("target", f"{', '.join(v['name'] for v in manifest['variants'])} ({target['triple']})"),
         ("needs", _needs(target)),
+        ("libc", libc_text(manifest)),
         ("runs here", "yes" if missing is None else f"no: {missing}"),
         ("sha256", f"{manifest['sha256']} (of the file with this field zeroed)"),
         ("functions", len(functions)),

@@ -13,7 +13,7 @@ from typing import Any
 
 from tvmconv.artifact import manifest as manifests
 from tvmconv.errors import ArtifactError, SpecError
-from tvmconv.runtime import cpu
+from tvmconv.runtime import cpu, libc
 from tvmconv.runtime.function import Function
 
 
@@ -146,6 +146,9 @@ def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
             f"library: {file} is for {target['arch']} ({target['name']}), expected {here}, this machine; "
             "run it there with pip install tvmconv, or call it from C: its header says how"
         )
+    foreign = libc.why_not(manifest.get("libc"))
+    if foreign is not None:
+        raise ArtifactError(f"library: {file} cannot be loaded: {foreign}; link with another cc=")
     have = cpu.host_features()
     able = any(have.issuperset(variant["requires"]) for variant in manifest["variants"])
     if have and not able:  # where nothing can be told, the library's own check decides
