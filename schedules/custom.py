@@ -33,17 +33,34 @@ _REQUIRED: dict[str, dict[str, str]] = {
         "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma", "sha3": "sha3", "fp16fml": "asimdfhm",
         "sve": "sve", "sve2": "sve2", "i8mm": "i8mm", "bf16": "bf16", "fptoint": "frint", "flagm": "flagm",
     },
+    # Nothing tells Arm's version 8 but what came with it.
     "armv7": {"neon": "neon", "vfp3": "vfpv3", "vfp4": "vfpv4", "hwdiv-arm": "idiva", "hwdiv": "idivt",
-              "fullfp16": "asimdhp", "dotprod": "asimddp"},
+              "fp-armv8": "crc32", "fullfp16": "asimdhp", "dotprod": "asimddp"},
     "riscv64": {name: name for name in ("i", "m", "a", "f", "d", "c", "v")},
 }  # fmt: skip
 
-# Features that LLVM would use but whose presence no system call tells on every kernel: left out.
+# Features that LLVM would use but whose presence no system call tells on every kernel: no code uses them.
 _UNTOLD: dict[str, tuple[str, ...]] = {
     "x86_64": ("avxvnniint8", "avxvnniint16", "avxifma", "avxneconvert", "avx10.1", "avx10.2", "egpr", "ndd",
                "ccmp", "nf", "cf", "zu", "push2pop2", "ppx", "movrs"),
     "aarch64": ("cssc", "mops", "hbc", "lut", "faminmax", "sve2p1", "sme"),
 }  # fmt: skip
+# On RISC-V all that the letters which a system tells do not imply: extensions of several letters, longer
+# vectors than V has at least, and accesses that other CPUs have no way to make.
+_TOLD = re.compile(r"zaamo|zalrsc|zca|zcd|zicsr|zifencei|zmmul")
+_TOLD_BY_V = re.compile(r"zve(32|64).|zvl(32|64|128)b")
+_EXTENSION = re.compile(r"[bh]|[zx][a-z]\w*|unaligned-\w+-mem|experimental-\S+")
+
+
+def _untold(arch: str, have: frozenset[str]) -> list[str]:
+    """Those of the features that nothing tells of at run time."""
+    if arch == "riscv64":
+        told = [_TOLD, *([_TOLD_BY_V] if "v" in have else [])]
+        found = {name for name in have if _EXTENSION.fullmatch(name)}
+        return sorted(name for name in found if not any(pattern.fullmatch(name) for pattern in told))
+    if arch == "armv7":  # what vfp4 has of itself
+        return ["fp16"] if "fp16" in have and "vfp4" not in have else []
+    return [name for name in _UNTOLD.get(arch, ()) if name in have]
 
 
 def machine(text: str) -> Machine:
@@ -67,9 +84,12 @@ def machine(text: str) -> Machine:
         features = tuple(dict.fromkeys((*plain.features, *features)))
     asked = replace(plain, name=text, triple=given["triple"], cpu=cpu, features=features)
     have = llvm.features_of(asked)
-    left_out = tuple(f"-{name}" for name in _UNTOLD.get(arch, ()) if name in have and name not in features)
-    if left_out:
-        features = (*features, *left_out)
+    untold = _untold(arch, have)
+    for name in features:
+        if name in untold:
+            raise TargetError(f"feature: {name!r}, expected one that {arch} systems tell of at run time")
+    if untold:
+        features = (*features, *(f"-{name}" for name in untold))
         have = llvm.features_of(replace(asked, features=features))
     needs = [name for feature, name in _REQUIRED[arch].items() if feature in have]
     if arch == "aarch64" and "fullfp16" in have:

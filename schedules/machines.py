@@ -115,6 +115,10 @@ _PRESETS = {
         # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
         Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
                 128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4),
+        # NEON alone (Cortex-A8, A9): multiplications and additions apart, no division of integers. A8 lacks
+        # the conversions of float16 that A9 has.
+        Machine("armv7-generic", "armv7", "armv7a-linux-gnueabihf", "cortex-a9", ("-fp16",), 128, 16, 1,
+                32 * K, 128 * K, 0, ("neon",), "arm-linux-gnueabihf.2.17"),
         # No vectors: LLVM makes scalars of them, of which 32 registers hold 8 times 4.
         Machine("riscv64", "riscv64", "riscv64-linux-gnu", "generic-rv64", ("m", "a", "f", "d", "c"), 128, 8,
                 1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),

@@ -89,8 +89,7 @@ def generate(
         static = ["#define TCV_STATIC 1", *(f"#define {a} {b}" for a, b in local_names(prefix).items())]
     return "\n".join([
         *static,
-        (here / "support.c").read_text(encoding="ascii"),
-        (here / "pool.c").read_text(encoding="ascii"),
+        *((here / name).read_text(encoding="ascii") for name in ("support.c", "arm.c", "pool.c")),
         _variants(variants),
         (here / "call.c").read_text(encoding="ascii"),
         _library(prefix, manifest),

@@ -25,9 +25,20 @@ def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
 
 def lowered(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
     """What LLVM takes of an IRModule of scheduled functions."""
+    target = _without_scalable_vectors(target)
     mod = tirx.transform.BindTarget(target.with_host(target))(mod)
     with target:
         return tvm.ir.transform.Sequential(_passes(target))(mod)
+
+
+def _without_scalable_vectors(target: Target) -> Target:
+    """``target`` for TVM's passes: of RISC-V's V they would make vectors of other lengths than the schedules
+    say, and fail; LLVM takes fixed ones."""
+    triple = str(target.attrs.get("mtriple", ""))
+    if not triple.startswith("riscv64"):
+        return target
+    return Target({"kind": "llvm", "mtriple": triple, "mcpu": "generic-rv64", "mabi": "lp64d",
+                   "mattr": [f"+{name}" for name in "mafdc"]})  # fmt: skip
 
 
 def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:

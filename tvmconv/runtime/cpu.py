@@ -65,6 +65,7 @@ FEATURES: dict[str, dict[str, Feature]] = {
     },
     "armv7": {
         **_auxval(_HWCAP, vfp=6, neon=12, vfpv3=13, vfpv4=16, idiva=17, idivt=18, asimdhp=23, asimddp=24),
+        **_auxval(_HWCAP2, crc32=4),
     },
     "riscv64": _auxval(_HWCAP, a=0, c=2, d=3, f=5, i=8, m=12, v=21),
 }  # fmt: skip
@@ -77,7 +78,7 @@ _LEVELS: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
         ("x86-64-v4", frozenset({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})),
     ),
     "aarch64": (("aarch64-generic", frozenset()),),
-    "armv7": (("armv7-neon", frozenset({"neon", "vfpv4", "idiva"})),),
+    "armv7": (("armv7-generic", frozenset({"neon"})), ("armv7-neon", frozenset({"neon", "vfpv4", "idiva"}))),
     "riscv64": (("riscv64", frozenset("imafdc")),),
 }
 
