@@ -1,5 +1,4 @@
-"""Targets given in full: their code uses nothing that a library could not look for at run time, and runs on the
-CPUs that pass its check."""
+"""Targets given in full: code uses nothing that a library could not look for at run time, and it runs."""
 
 from __future__ import annotations
 

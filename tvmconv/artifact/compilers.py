@@ -89,10 +89,11 @@ def _check(command: Sequence[str], machine: Machine, said: str) -> None:
 def _fits(target: str | None, machine: Machine) -> bool:
     """Whether a compiler's target is Linux on ``machine``'s architecture, with its calling convention."""
     arch, *rest = (target or "").split("-")
-    linux = any(part.startswith("linux") for part in rest)
-    other = re.search(r"android|ohos|x32|ilp32", rest[-1]) if rest else None
-    soft = machine.arch == "armv7" and "hf" not in rest[-1] and not arch.endswith("hl") if rest else False
-    return bool(re.fullmatch(_ARCHES[machine.arch], arch)) and linux and not other and not soft
+    if not re.fullmatch(_ARCHES.get(machine.arch, machine.arch), arch) or not rest:
+        return False
+    if not any(part.startswith("linux") for part in rest) or re.search("android|ohos|x32|ilp32", rest[-1]):
+        return False
+    return machine.arch != "armv7" or "hf" in rest[-1] or arch.endswith("hl")  # hard-float
 
 
 @lru_cache
