@@ -1,6 +1,7 @@
 /* How the pool cuts a loop into tasks and those into shares, for loops and threads of many sizes: the largest share
  * is an equal part or hardly more, every thread has one, and tasks are no more than there have to be. */
 #include "support.c"
+#include "threads.c"
 #include "pool.c"
 
 static void check(int iterations, int threads) {

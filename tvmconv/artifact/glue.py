@@ -89,7 +89,10 @@ def generate(
         static = ["#define TCV_STATIC 1", *(f"#define {a} {b}" for a, b in local_names(prefix).items())]
     return "\n".join([
         *static,
-        *((here / name).read_text(encoding="ascii") for name in ("support.c", "arm.c", "pool.c")),
+        *(
+            (here / name).read_text(encoding="ascii")
+            for name in ("support.c", "arm.c", "threads.c", "pool.c")
+        ),
         _variants(variants),
         (here / "call.c").read_text(encoding="ascii"),
         _library(prefix, manifest),

@@ -1,4 +1,4 @@
-/* Part of every exported library, after support.c: the thread pool.
+/* Part of every exported library, after support.c and threads.c: the thread pool.
  *
  * One launch at a time; whoever finds the pool busy (a second caller, a nested launch) runs its work
  * alone. Each thread has a share of neighbouring tasks, the same in each launch of as many, so that what it
@@ -7,7 +7,6 @@
  * belongs to the current launch, which cannot end before that task does, so a thread that wakes late can
  * neither run stale work nor be waited for. */
 
-#define TCV_MAX_THREADS 256
 #define TCV_FEWEST_TASKS 4                 /* a thread, so that one which wakes late costs little */
 #define TCV_MOST_TASKS 12
 #define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
@@ -24,15 +23,17 @@ static struct {
   int epoch __attribute__((aligned(64)));             /* futex: changes when there is something to look at */
   int sleepers;
   int busy __attribute__((aligned(64)));              /* held by the launching thread */
-  int caller_sleeps, threads, failed, keep, started, fork_handled, shares;
+  int caller_sleeps, threads, failed, keep, started, shares;
   int caller_cpu;                                     /* that workers keep off; -1 if it is to be found out */
-  cpu_set_t allowed;                                  /* the CPUs that workers may run on, if there are any */
+  uint32_t rounding;                                  /* the launching thread's, see tcv_rounding */
   tcv_task task;
   void *data;
   tcv_env env;
   struct { tcv_task task; int64_t ns; } known[TCV_KNOWN];  /* time on one thread */
   int64_t last;                                       /* when the last launch ended */
   pthread_t worker[TCV_MAX_THREADS];
+  /* The CPUs that a worker has been given, by us and by others last: those it may have. */
+  cpu_set_t given[TCV_MAX_THREADS], allowed[TCV_MAX_THREADS];
   char error[TCV_TEXT];
 } tcv_pool;
 
@@ -104,6 +105,7 @@ static int tcv_run_tasks(int self) {
       ++turn;
       continue;
     }
+    tcv_round_as(tcv_pool.rounding);                  /* so that it does not matter who runs the task */
     if (tcv_pool.task(task, &tcv_pool.env, tcv_pool.data) && tcv_swap_if(&tcv_pool.failed, &ok, 1))
       memcpy(tcv_pool.error, tcv_error, TCV_TEXT);    /* the error text is this thread's own */
     ++ran, ++uncounted;
@@ -135,52 +137,56 @@ static void tcv_wake_workers(int most) {
   if (tcv_load(&tcv_pool.sleepers)) tcv_futex(&tcv_pool.epoch, FUTEX_WAKE, most);
 }
 
-/* Threads do not survive fork, so the child starts afresh, even if the parent was in the middle of a call. */
-static void tcv_after_fork(void) {
+/* Whether the pool is this process's. The child of a fork, of whatever kind and at whatever moment, has the pool's
+ * state, maybe amid a launch, but none of its threads: it starts afresh. 0: another thread is just doing that. */
+static int tcv_own(void) {
+  int *mark = tcv_load(&tcv_mark);
+  if (!mark) mark = tcv_make_mark();
+  int self = mark == &tcv_plain_mark ? (int)getpid() : 1, seen = tcv_load(mark);
+  if (seen == self) return 1;
+  if (seen == -self || !tcv_swap_if(mark, &seen, -self)) return 0;
   memset(tcv_pool.share, 0, sizeof tcv_pool.share);
-  tcv_pool.pending = tcv_pool.sleepers = tcv_pool.caller_sleeps = 0;
-  tcv_pool.started = tcv_pool.busy = 0;
-}
-
-static int tcv_default_threads(void) {
-  static const char *const names[] = {"TVMCONV_NUM_THREADS", "TVM_NUM_THREADS"};
-  for (int i = 0; i < 2; ++i) {
-    const char *text = getenv(names[i]);
-    long n = text ? strtol(text, NULL, 10) : 0;
-    if (n > 0) return n < TCV_MAX_THREADS ? (int)n : TCV_MAX_THREADS;
-  }
-  cpu_set_t set;
-  int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
-  return n < 1 ? 1 : n < TCV_MAX_THREADS ? n : TCV_MAX_THREADS;
+  tcv_store(&tcv_pool.pending, 0), tcv_store(&tcv_pool.sleepers, 0), tcv_store(&tcv_pool.caller_sleeps, 0);
+  tcv_pool.started = 0;
+  tcv_store(&tcv_pool.busy, 0);
+  tcv_store(mark, self);
+  return 1;
 }
 
 static void tcv_start_workers(int threads) {
   sigset_t all, before;
-  if (!tcv_pool.fork_handled) tcv_pool.fork_handled = pthread_atfork(NULL, NULL, tcv_after_fork) == 0;
+  cpu_set_t inherited;
   tcv_store(&tcv_pool.keep, threads - 1);
-  if (sched_getaffinity(0, sizeof tcv_pool.allowed, &tcv_pool.allowed)) CPU_ZERO(&tcv_pool.allowed);
+  if (sched_getaffinity(0, sizeof inherited, &inherited)) CPU_ZERO(&inherited);
   tcv_store(&tcv_pool.caller_cpu, -1);
   sigfillset(&all);                                   /* signals are the program's own threads' business */
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  for (; tcv_pool.started < threads - 1; ++tcv_pool.started)
-    if (pthread_create(&tcv_pool.worker[tcv_pool.started], NULL, tcv_worker,
-                       (void *)(intptr_t)tcv_pool.started)) {
-      tcv_store(&tcv_pool.threads, tcv_pool.started + 1);  /* no more to be had: do with these */
+  for (int i; (i = tcv_pool.started) < threads - 1; ++tcv_pool.started) {
+    tcv_pool.given[i] = tcv_pool.allowed[i] = inherited;
+    if (pthread_create(&tcv_pool.worker[i], NULL, tcv_worker, (void *)(intptr_t)i)) {
+      tcv_store(&tcv_pool.threads, i + 1);            /* no more to be had: do with these */
       break;
     }
+  }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 /* Schedulers like to wake a thread where its waker is, and there the two can only take turns: have the workers
- * keep off the CPU that launches, which rarely is another one than last time. */
+ * keep off the CPU that launches, which rarely is another one than last time. They stay on CPUs that the launching
+ * thread may have, and on those that somebody else gave them since. */
 static void tcv_keep_off(int cpu) {
-  cpu_set_t others = tcv_pool.allowed;
+  cpu_set_t callers, now, others;
   if (cpu == tcv_pool.caller_cpu) return;
   tcv_store(&tcv_pool.caller_cpu, cpu);
-  if (cpu >= 0 && cpu < CPU_SETSIZE) CPU_CLR(cpu, &others);
-  if (CPU_COUNT(&others))
-    for (int i = 0; i < tcv_pool.started; ++i)
-      pthread_setaffinity_np(tcv_pool.worker[i], sizeof others, &others);
+  if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof callers, &callers)) return;
+  CPU_CLR(cpu, &callers);
+  for (int i = 0; i < tcv_pool.started; ++i) {
+    if (pthread_getaffinity_np(tcv_pool.worker[i], sizeof now, &now)) continue;
+    if (!CPU_EQUAL(&now, &tcv_pool.given[i])) tcv_pool.allowed[i] = now;
+    CPU_AND(&others, &callers, &tcv_pool.allowed[i]);
+    if (CPU_COUNT(&others) && !pthread_setaffinity_np(tcv_pool.worker[i], sizeof others, &others))
+      tcv_pool.given[i] = others;
+  }
 }
 
 static int tcv_run_alone(tcv_task task, void *data, int num_task) {
@@ -194,6 +200,7 @@ static int tcv_run_alone(tcv_task task, void *data, int num_task) {
 static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   int pending, ran, shares = tcv_pool.started + 1 < tasks ? tcv_pool.started + 1 : tasks;
   tcv_pool.task = task, tcv_pool.data = data, tcv_pool.env.num_task = tasks;
+  tcv_pool.rounding = tcv_control();
   tcv_keep_off(sched_getcpu());
   tcv_store(&tcv_pool.failed, 0);
   tcv_store(&tcv_pool.pending, tasks);
@@ -236,7 +243,7 @@ static int tcv_launch_here(tcv_task task, void *data, int num_task) {
     int n = tcv_default_threads();
     if (tcv_swap_if(&tcv_pool.threads, &threads, n)) threads = n;  /* unless another call sets it meanwhile */
   }
-  if (threads == 1 || num_task == 1 || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
+  if (threads == 1 || num_task == 1 || !tcv_own() || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
     return tcv_run_alone(task, data, num_task);
   threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, and cannot any more */
   if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
@@ -263,7 +270,7 @@ static void tcv_set_num_threads(int n) {
   int idle = 0;
   if (n < 1) n = tcv_default_threads();
   if (n > TCV_MAX_THREADS) n = TCV_MAX_THREADS;
-  while (!tcv_swap_if(&tcv_pool.busy, &idle, 1)) idle = 0, sched_yield();
+  while (!tcv_own() || !tcv_swap_if(&tcv_pool.busy, &idle, 1)) idle = 0, sched_yield();
   tcv_store(&tcv_pool.threads, n);
   tcv_store(&tcv_pool.keep, n - 1);
   tcv_wake_workers(TCV_MAX_THREADS);

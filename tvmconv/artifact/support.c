@@ -1,7 +1,7 @@
 /* Part of every exported library: what TVM's compiled code expects around it, error text, workspace.
  *
- * The library's C source is this text, pool.c, the table of CPU features that its kernels need, call.c, and
- * generated entry points, all in one file; so everything here is static except what TVM finds by name.
+ * The library's C source is this text, threads.c, pool.c, the table of CPU features that its kernels need, call.c,
+ * and generated entry points, all in one file; so everything here is static except what TVM finds by name.
  * C99 with the GNU atomics and __thread, for Linux, compiled for the baseline of the architecture. */
 #define _GNU_SOURCE
 #include <linux/futex.h>
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
