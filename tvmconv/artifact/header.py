@@ -36,8 +36,10 @@ _TOP = """/* {title}
  *
  * Threads: all functions may be called from any number of threads at once, on different outputs; a packed
  * blob may be shared. Kernels run on a pool of threads that starts at the first call, as many as
- * TVMCONV_NUM_THREADS says, or TVM_NUM_THREADS, or the CPU affinity; while one call has the pool, others run
- * on their own thread. After fork() the child starts a pool of its own.
+ * TVMCONV_NUM_THREADS says, or TVM_NUM_THREADS (1 to 256; anything else is told on stderr and ignored), or as
+ * many CPUs as the process may run on and its control group has time for; while one call has the pool, others
+ * run on their own thread. All round, and flush to zero, as the calling thread does. After fork() the child
+ * starts a pool of its own.
  *
  * A static library (.a) or object (.o) of it is linked into a program with -pthread -lm.
  *

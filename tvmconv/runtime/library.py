@@ -15,6 +15,7 @@ from tvmconv.artifact import manifest as manifests
 from tvmconv.errors import ArtifactError, SpecError
 from tvmconv.runtime import cpu, libc
 from tvmconv.runtime.function import Function
+from tvmconv.runtime.threads import check_environment
 
 
 class _Pool:
@@ -52,7 +53,8 @@ os.register_at_fork(after_in_child=lambda: setattr(_pool, "lock", threading.Lock
 def set_num_threads(n: int) -> None:
     """Let kernels run on ``n`` threads from now on, in every library loaded here.
 
-    The default is TVMCONV_NUM_THREADS, else TVM_NUM_THREADS, else the CPU affinity. Raises SpecError.
+    The default is TVMCONV_NUM_THREADS, else TVM_NUM_THREADS, else as many CPUs as the process may run on
+    and the quota of its control group is worth. Raises SpecError.
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
         raise SpecError(f"n: {n!r}, expected a positive integer")
@@ -102,8 +104,10 @@ def load(path: str | os.PathLike[str]) -> Module:
     """Load a library that tvmconv made, for this machine.
 
     Raises ArtifactError, before any of its code runs, for a file that is no library of ours, is damaged, was
-    made by a newer version, for another architecture, or for a CPU with features that this one lacks.
+    made by a newer version, for another architecture, or for a CPU with features that this one lacks;
+    Error for an environment that gives no number of threads.
     """
+    check_environment()
     file = Path(path).absolute()
     manifest = manifests.read(file)
     _check_machine(file, manifest)
