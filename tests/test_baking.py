@@ -57,7 +57,8 @@ def test_same_as_prepack(library, number):
     name = f"f{number}"
     kernel = library.functions[name]
     weights = arrays(kernel)
-    native = ctypes.CDLL(str(library.load().path))
+    module = library.load()  # whose path is there as long as it is
+    native = ctypes.CDLL(str(module.path))
     blob = np.zeros(kernel.packed_bytes + 64, np.uint8)
     blob = blob[-blob.ctypes.data % 64 :][: kernel.packed_bytes]
     given, _ = operands(roles(kernel), weights)
@@ -89,7 +90,8 @@ def test_equal_weights_are_held_once(library, tmp_path):
 
 
 def test_null_where_nothing_is_baked_is_an_error(library):
-    native = ctypes.CDLL(str(library.load().path))
+    module = library.load()  # whose path is there as long as it is
+    native = ctypes.CDLL(str(module.path))
     x = np.ones(library.functions["f0"].inputs[0].shape, np.float32)
     assert native.f0(ctypes.c_void_p(x.ctypes.data), None, ctypes.c_void_p(x.ctypes.data)) != 0
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import libraries
 import pytest
@@ -69,6 +73,106 @@ def test_damaged_files(plain: Path, tmp_path: Path) -> None:
     bad.write_bytes(data + b"more")
     with pytest.raises(tvmconv.ArtifactError, match="changed after"):
         tvmconv.load(bad)
+
+
+def forged(path: Path, to: Path, change: Any) -> Path:
+    """A library whose manifest was changed, in as many bytes, and sealed anew."""
+    data = path.read_bytes()
+    start = data.find(manifests.MAGIC) + len(manifests.MAGIC) + 8
+    length = int(data[start - 8 : start], 16)
+    manifest = json.loads(data[start : start + length])
+    manifest["functions"][0]["schedule"] = {}  # room for what may be longer
+    change(manifest)
+    manifest["sha256"] = manifest.pop("sha256", "0" * 64)  # last, as it was
+    text = json.dumps(manifest, separators=(",", ":"))
+    text = text.replace(f'"sha256":"{manifest["sha256"]}"', '"sha256":"' + "0" * 64 + '"')
+    assert len(text) <= length, "no room"
+    text = "{" + " " * (length - len(text)) + text[1:]
+    zeroed = data[:start] + text.encode() + data[start + length :]
+    at = start + length - 66
+    sealed = zeroed[:at] + hashlib.sha256(zeroed).hexdigest().encode() + zeroed[at + 64 :]
+    to.write_bytes(sealed)
+    return to
+
+
+def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    """Where there is something in a manifest: keys and indices, from its top."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*above, key)
+        if isinstance(inner, (dict, list)) and "schedule" not in (*above, key):
+            yield from places(inner, *above, key)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return libraries.variant(names=["dw"]).export(tmp_path_factory.mktemp("small") / "dw.so")
+
+
+def test_forged_manifests(small: Path, tmp_path: Path) -> None:
+    """Sealed anew after any key was taken away, or got a value of another kind: refused in one line, or what
+    reads it finds all that is needed."""
+    all_places, refused = list(places(manifests.read(small))), 0
+    for place in all_places:
+        *above, last = place
+        for odd in ("gone", None, -1, []):
+
+            def change(
+                manifest: dict[str, Any], odd: Any = odd, above: Any = above, last: Any = last
+            ) -> None:
+                for key in above:
+                    manifest = manifest[key]
+                if odd == "gone":
+                    del manifest[last]
+                else:
+                    manifest[last] = odd
+
+            if place == ("sha256",):
+                continue
+            try:
+                text = forged(small, tmp_path / "forged.so", change)
+                manifests.describe(manifests.read(text))
+                module = tvmconv.load(text)
+                assert len(module["dw"].arguments) == 4
+            except tvmconv.ArtifactError as error:
+                assert "\n" not in str(error)
+                refused += 1
+    assert refused > 2 * len(all_places)
+
+
+@pytest.mark.parametrize(("keys", "value", "said"), [
+    (("kind",), ["shared"], "kind: ['shared'], expected one of shared, archive, object"),
+    (("abi",), "2", "abi: '2', expected an integer"),
+    (("prefix",), "", "prefix: '', expected a C identifier"),
+    (("target", "requires"), None, "target.requires: None, expected a list"),
+    (("functions", 0, "packed_bytes"), 64, "packed_bytes 64, expected "),
+    (("functions", 0, "packed_bytes"), 0, "functions[0].packed_bytes: 0, expected some with weights"),
+    (("functions", 0, "arguments", 0, "shape"), [1, 2, 3, 4], "dw: x does not fit"),
+    (("functions", 0, "arguments", 0, "shape"), [1 << 40, 1 << 40], "an array that fits into memory"),
+    (("functions", 0, "arguments", 0, "dtype"), "int32", "dw: x does not fit"),
+    (("functions", 0, "arguments", 1, "shape"), [1], "dw_prepack: w does not fit"),
+    (("functions", 0, "arguments", 3, "shape"), [1, 9, 11, 23], "dw: y does not fit"),
+    (("functions", 0, "name"), "pw", "lacks what its manifest states: pw_packed_bytes"),
+])  # fmt: skip
+def test_a_manifest_that_states_something_else(
+    keys: tuple[Any, ...], value: Any, said: str, small: Path, tmp_path: Path
+) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        manifest[keys[-1]] = value
+
+    with pytest.raises(tvmconv.ArtifactError, match=re.escape(said)) as caught:
+        tvmconv.load(forged(small, tmp_path / "forged.so", change))
+    libraries.assert_one_line(caught)
+
+
+def test_a_manifest_nested_without_end(plain: Path, tmp_path: Path) -> None:
+    data = plain.read_bytes()
+    start = data.find(manifests.MAGIC) + len(manifests.MAGIC) + 8
+    length = int(data[start - 8 : start], 16)
+    (tmp_path / "deep.so").write_bytes(data[:start] + b"[" * length + data[start + length :])
+    with pytest.raises(tvmconv.ArtifactError, match="its manifest is not readable"):
+        tvmconv.load(tmp_path / "deep.so")
 
 
 def test_files_that_are_none_of_ours(tmp_path: Path) -> None:

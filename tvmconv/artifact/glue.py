@@ -55,7 +55,7 @@ def exported_symbols(functions: Mapping[str, Kernel], prefix: str, kind: str = "
     """Every symbol that the library exports, sorted: C functions and, where it can be loaded, what those who
     load it look for."""
     symbols = [f"{prefix}_{name}" for name in LIBRARY_FUNCTIONS]
-    loaders = [*TVM_VARIABLES, manifests.SHARED_LAUNCH]
+    loaders = [*TVM_VARIABLES, *manifests.SHARED]
     for name, kernel in functions.items():
         symbols.append(name)
         loaders.append(f"__tvm_ffi_{name}")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -103,10 +99,11 @@ class Library:
         return c_header.generate(self.variants, self.prefix, self._manifest, title)
 
     def load(self) -> Module:
-        """Export to a temporary file, kept while this process lives, and load that."""
-        from tvmconv.runtime import load
+        """Link the library and load it, without a file of it that stays."""
+        from tvmconv.runtime.library import load_bytes
 
-        return load(self.export(Path(_session_folder(), f"{next(_numbers)}.so"), header=False))
+        name = f"{self.prefix}.so"
+        return load_bytes(self._link(name), Path(name), temporary=True)
 
     def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
         about = {**self._manifest, "kind": kind}
@@ -216,18 +213,6 @@ def _write(path: Path, data: bytes, mode: int = 0o666) -> None:
             raise
     except OSError as error:
         raise ArtifactError(f"path: {path} cannot be written: {error.strerror or error}") from None
-
-
-@lru_cache(maxsize=1)
-def _session_folder() -> str:
-    folder, owner = tempfile.mkdtemp(prefix="tvmconv-"), os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # not in a forked child
-            shutil.rmtree(folder, ignore_errors=True)
-
-    atexit.register(remove)
-    return folder
 
 
 def _versions() -> dict[str, str]:

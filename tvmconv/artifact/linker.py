@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
             "-fdata-sections", "-g0")  # fmt: skip
 # No build id, no debug information and no symbols that are not exported: equal inputs give equal bytes.
-# The pool's threads outlive any handle, so the library must stay mapped (nodelete).
+# A CPU library stays mapped once it has threads or keys of its own (tcv_stay); one for GPUs always does.
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,now",
-         "-Wl,-z,relro", "-Wl,-z,nodelete", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
+         "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
          "-Wl,-s")  # fmt: skip
 
 
@@ -75,8 +75,9 @@ def _link(
     script = "".join(f"    {name};\n" for name in exports)
     (folder / "exports.map").write_text(f"{{\n  global:\n{script}  local: *;\n}};\n", encoding="ascii")
     old, options = ("", []) if is_zig(command) else libc.older_symbols(command, machine.arch, source)
+    stays = ["-Wl,-z,nodelete"] if isinstance(machine, GpuMachine) else []
     return _run([
-        *command, *machine_options(command, machine), *_COMPILE, *_LINK, f"-Wl,-soname,{soname}",
+        *command, *machine_options(command, machine), *_COMPILE, *_LINK, *stays, f"-Wl,-soname,{soname}",
         "-Wl,--version-script=exports.map", *_sources(folder, old + source, objects, data), *options,
         "-lm", "-ldl",
     ], folder)  # fmt: skip

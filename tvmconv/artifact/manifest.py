@@ -1,6 +1,6 @@
 """The manifest: what a library says of itself, as JSON in its read-only data.
 
-It stands after a magic string and its length, so that it is found by mapping the file, on any machine and
+It stands after a magic string and its length, so that it is found by reading the file, on any machine and
 for any architecture, without loading the library. Its last key is the SHA-256 of the whole file, computed
 with that field zeroed. Standard library only: this is half of the runtime.
 """
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.artifact import names
+from tvmconv.artifact import files, names, stated
 from tvmconv.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -25,7 +23,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1  # of the manifest; a reader refuses newer ones
 ABI = 2  # of the C functions, and of what our runtime looks for beside them
-SHARED_LAUNCH = "tcv_shared_launch"  # the variable that our runtime sets: see pool.c
+# Variables that our runtime sets, so that a process has one pool and a thread one workspace: see pool.c and
+# support.c.
+SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
@@ -146,52 +146,47 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The manifest of a library file of any architecture; nothing is loaded or run.
 
     Raises ArtifactError for a file that cannot be read, is no library of ours, was cut short or edited,
-    or has a newer format than this version knows.
+    has a newer format than this version knows, or states what makes no sense.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise ArtifactError(f"library: {path} is empty, expected a library made by tvmconv")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read(path, data)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ArtifactError(f"library: {path} cannot be read: {_reason(error)}") from None
+    file = files.library_path(path)
+    return read_from(files.read(file), file)
 
 
-def _read(path: Path, data: mmap.mmap) -> dict[str, Any]:
-    if data[:4] != b"\x7fELF" and data[:8] != b"!<arch>\n":
-        found = "is not a shared library or archive"
-        raise ArtifactError(f"library: {path} {found}, expected one made by tvmconv")
-    if data[:4] == b"\x7fELF" and len(data) < _elf_size(data):
-        raise ArtifactError(
-            f"library: {path} is truncated: {len(data)} bytes, expected {_elf_size(data)} or more"
-        )
+def read_from(data: bytes, path: Path) -> dict[str, Any]:
+    """The manifest in the bytes of a library, which errors call ``path``. Raises ArtifactError."""
     found = _find(data)
     if found is None:
         raise ArtifactError(f"library: {path} was not made by tvmconv, or is damaged: it has no manifest")
     start, length = found
     try:
         manifest = json.loads(data[start : start + length])
-        version, stated = manifest["format"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError):
+        version, digest = manifest["format"], manifest["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ArtifactError(f"library: {path} is damaged: its manifest is not readable") from None
     if isinstance(version, int) and version > FORMAT:
         raise ArtifactError(
             f"library: {path} has manifest format {version}, expected {FORMAT}: made by a newer tvmconv"
         )
-    at = _hash_offset(start, length)
+    if _digest(data, _hash_offset(start, length)) != digest:
+        raise ArtifactError(f"library: {path} was changed after it was made: its SHA-256 does not match")
+    try:
+        stated.check(manifest)
+    except stated.Misstated as error:
+        raise ArtifactError(f"library: {path} has a manifest that makes no sense: {error}") from None
+    return manifest
+
+
+def _digest(data: bytes, at: int) -> str:
+    """SHA-256 of a library with the field ``at`` zeroed."""
     digest = hashlib.sha256()
     with memoryview(data) as view:
         digest.update(view[:at])
         digest.update(_ZEROS.encode())
         digest.update(view[at + _HASH_DIGITS :])
-    if digest.hexdigest() != stated:
-        raise ArtifactError(f"library: {path} was changed after it was made: its SHA-256 does not match")
-    return manifest
+    return digest.hexdigest()
 
 
-def _find(data: bytes | mmap.mmap) -> tuple[int, int] | None:
+def _find(data: bytes) -> tuple[int, int] | None:
     """Offset and length of the JSON."""
     at = data.find(MAGIC)
     if at < 0:
@@ -208,25 +203,6 @@ def _find(data: bytes | mmap.mmap) -> tuple[int, int] | None:
 
 def _hash_offset(start: int, length: int) -> int:
     return start + length - len('"}') - _HASH_DIGITS
-
-
-def _elf_size(data: bytes | mmap.mmap) -> int:
-    """Where the section table of an ELF file ends, which a linker writes last."""
-    wide = data[4:5] == b"\x02"
-    offset, size, count = ("<Q", 0x28), 0x3A, 0x3C
-    if not wide:
-        offset, size, count = ("<I", 0x20), 0x2E, 0x30
-    try:
-        (table,) = struct.unpack_from(offset[0], data, offset[1])
-        (entry,) = struct.unpack_from("<H", data, size)
-        (entries,) = struct.unpack_from("<H", data, count)
-    except struct.error:
-        return 64 if wide else 52  # not even a whole header
-    return table + entry * entries
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def libc_text(manifest: Mapping[str, Any]) -> str:

@@ -156,6 +156,7 @@ static int tcv_own(void) {
 static void tcv_start_workers(int threads) {
   sigset_t all, before;
   cpu_set_t inherited;
+  tcv_stay();
   tcv_store(&tcv_pool.keep, threads - 1);
   if (sched_getaffinity(0, sizeof inherited, &inherited)) CPU_ZERO(&inherited);
   tcv_store(&tcv_pool.caller_cpu, -1);

@@ -6,13 +6,13 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
-from tvmconv.artifact import manifest
+from tvmconv.artifact import files, manifest
 from tvmconv.errors import ArtifactError
 
 _MAGIC = b"\x7fTVMCONV-SOURCES\n"
 _LENGTH_DIGITS = 8  # hexadecimal
+_LARGEST = 1 << 28  # bytes of all sources
 
 
 def embedded(sources: Mapping[str, str]) -> bytes:
@@ -26,14 +26,20 @@ def read(path: str | os.PathLike[str]) -> dict[str, str]:
 
     Raises ArtifactError as ``manifest.read`` does.
     """
-    manifest.read(path)  # it is whole, and ours
-    data = Path(path).read_bytes()
+    file = files.library_path(path)
+    data = files.read(file)
+    functions = {facts["name"] for facts in manifest.read_from(data, file)["functions"]}
     at = data.find(_MAGIC)
     if at < 0:
         return {}
     start = at + len(_MAGIC) + _LENGTH_DIGITS
     try:
         length = int(data[at + len(_MAGIC) : start], 16)
-        return json.loads(zlib.decompress(data[start : start + length]))
-    except (ValueError, zlib.error):
-        raise ArtifactError(f"library: {path} is damaged: its sources are not readable") from None
+        unpacked = zlib.decompressobj().decompress(data[start : start + length], _LARGEST)
+        found = json.loads(unpacked)
+    except (ValueError, zlib.error, RecursionError):
+        found = None
+    whole = isinstance(found, dict) and all(isinstance(text, str) for text in found.values())
+    if not whole or not functions <= set(found):
+        raise ArtifactError(f"library: {file} is damaged: its sources are not readable")
+    return found

@@ -4,6 +4,7 @@
  * and generated entry points, all in one file; so everything here is static except what TVM finds by name.
  * C99 with the GNU atomics and __thread, for Linux, compiled for the baseline of the architecture. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
@@ -84,6 +85,18 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
     if (parts[i]) used += (size_t)snprintf(tcv_error + used, sizeof tcv_error - used, "%s", parts[i]);
 }
 
+/* ---- what stays when a library's user is through with it ---- */
+
+/* The pool's threads, and the destructor of a thread's workspace, run this library's code at any time: have dlclose
+ * leave it mapped from now on. A library that launches on another's pool, in its workspace, has neither. */
+static void tcv_stay(void) {
+#ifndef TCV_STATIC
+  static const char here;
+  Dl_info self;
+  if (dladdr(&here, &self)) dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+#endif
+}
+
 /* ---- workspace: a stack per thread, kept between calls ---- */
 
 typedef struct { size_t before, owned; } tcv_block;  /* sits in the 64 bytes before each block */
@@ -97,7 +110,10 @@ static void tcv_arena_free(void *base) {
   tcv_arena.base = NULL, tcv_arena.size = 0;
 }
 
-static void tcv_arena_init(void) { tcv_arena_keyed = !pthread_key_create(&tcv_arena_key, tcv_arena_free); }
+static void tcv_arena_init(void) {
+  tcv_stay();
+  tcv_arena_keyed = !pthread_key_create(&tcv_arena_key, tcv_arena_free);
+}
 
 /* With nothing in use: make it as large as was ever wanted at once, within reason. */
 static void tcv_arena_grow(size_t size) {
@@ -109,12 +125,12 @@ static void tcv_arena_grow(size_t size) {
   pthread_setspecific(tcv_arena_key, tcv_arena.base);
 }
 
-static void *tcv_workspace_alloc(int device_type, int device_id, uint64_t bytes, int code, int bits) {
+static void *tcv_alloc_here(int device_type, int device_id, uint64_t bytes, int code, int bits) {
   (void)device_type, (void)device_id, (void)code, (void)bits;
   size_t need = ((size_t)bytes + 127) & ~(size_t)63, most;
   void *base;
   tcv_block *block;
-  if (need < bytes) goto out_of_memory;
+  if (need < bytes) return NULL;
   if (tcv_arena.wanted < tcv_arena.used + need) tcv_arena.wanted = tcv_arena.used + need;
   most = tcv_arena.wanted < TCV_ARENA_MAX ? tcv_arena.wanted : TCV_ARENA_MAX;
   if (tcv_arena.used == 0 && tcv_arena.size < most) tcv_arena_grow(most);
@@ -123,22 +139,36 @@ static void *tcv_workspace_alloc(int device_type, int device_id, uint64_t bytes,
     block->before = tcv_arena.used, block->owned = 0;
     tcv_arena.used += need;
   } else {
-    if (posix_memalign(&base, 64, need)) goto out_of_memory;
+    if (posix_memalign(&base, 64, need)) return NULL;
     block = base;
     block->owned = 1;
   }
   return (char *)block + 64;
-out_of_memory:
-  tcv_fail(0, "out of memory: a workspace of %llu bytes", (unsigned long long)bytes);
-  return NULL;
 }
 
-static int tcv_workspace_free(int device_type, int device_id, void *pointer) {
+static int tcv_free_here(int device_type, int device_id, void *pointer) {
   (void)device_type, (void)device_id;
   tcv_block *block = (tcv_block *)((char *)pointer - 64);
   if (block->owned) free(block);
   else tcv_arena.used = block->before;                /* kernels free in reverse order */
   return 0;
+}
+
+/* The workspace that this library's kernels take: its own, or another library's, which our runtime puts there so that
+ * a thread has one, and a process one key for them of the few that there are. */
+typedef void *(*tcv_alloc)(int, int, uint64_t, int, int);
+typedef int (*tcv_free)(int, int, void *);
+TCV_SHARED void *tcv_shared_alloc = (void *)tcv_alloc_here;
+TCV_SHARED void *tcv_shared_free = (void *)tcv_free_here;
+
+static void *tcv_workspace_alloc(int device_type, int device_id, uint64_t bytes, int code, int bits) {
+  void *block = ((tcv_alloc)tcv_shared_alloc)(device_type, device_id, bytes, code, bits);
+  if (!block) tcv_fail(0, "out of memory: a workspace of %llu bytes", (unsigned long long)bytes);
+  return block;
+}
+
+static int tcv_workspace_free(int device_type, int device_id, void *pointer) {
+  return ((tcv_free)tcv_shared_free)(device_type, device_id, pointer);
 }
 
 /* A CPU feature. x86: cpuid leaf, subleaf, register (0 to 3: a, b, c, d), bit, and the bits of XCR0 that

@@ -11,30 +11,37 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tvmconv.artifact import files
 from tvmconv.artifact import manifest as manifests
 from tvmconv.errors import ArtifactError, SpecError
-from tvmconv.runtime import cpu, libc
+from tvmconv.runtime import claims, cpu, libc, mapping
 from tvmconv.runtime.function import Function
 from tvmconv.runtime.threads import check_environment
 
 
-class _Pool:
-    """The one thread pool of this process: that of the library that was loaded first."""
+class _Shared:
+    """What the libraries of this process have together: the thread pool, and the workspace of each thread.
+
+    Both are those of the library that was loaded first, which is never unmapped. They stand in variables of a
+    library, which another one's can be put into.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.launch: int | None = None
+        self.values: dict[str, int | None] = {}  # of the variables
+        self.owners: list[ctypes.CDLL] = []
         self.set_threads: Any = None
         self.threads: int | None = None  # asked for, maybe before there was a library
 
     def join(self, library: ctypes.CDLL, prefix: str) -> None:
-        """Let the library run its kernels on the pool."""
-        variable = ctypes.c_void_p.in_dll(library, manifests.SHARED_LAUNCH)
+        """Let the library run its kernels on the pool and in the workspace."""
         with self.lock:
-            if self.launch is not None:
-                variable.value = self.launch
+            for name in manifests.SHARED:
+                variable = ctypes.c_void_p.in_dll(library, name)
+                variable.value = self.values.setdefault(name, variable.value)
+            if self.set_threads is not None:
                 return
-            self.launch = variable.value
+            self.owners.append(library)
             self.set_threads = library[f"{prefix}_set_num_threads"]
             if self.threads is not None:
                 self.set_threads(self.threads)
@@ -46,8 +53,8 @@ class _Pool:
                 self.set_threads(n)
 
 
-_pool = _Pool()
-os.register_at_fork(after_in_child=lambda: setattr(_pool, "lock", threading.Lock()))  # maybe held elsewhere
+_shared = _Shared()
+os.register_at_fork(after_in_child=lambda: setattr(_shared, "lock", threading.Lock()))  # maybe held elsewhere
 
 
 def set_num_threads(n: int) -> None:
@@ -58,7 +65,7 @@ def set_num_threads(n: int) -> None:
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
         raise SpecError(f"n: {n!r}, expected a positive integer")
-    _pool.resize(min(int(n), 1 << 16))
+    _shared.resize(min(int(n), 1 << 16))
 
 
 class Module:
@@ -103,23 +110,51 @@ class Module:
 def load(path: str | os.PathLike[str]) -> Module:
     """Load a library that tvmconv made, for this machine.
 
+    The file is read once; what runs are the bytes that were read, whatever becomes of the file then. The
+    library is unmapped when nothing refers to the module, its functions or what they were bound to any more.
+
     Raises ArtifactError, before any of its code runs, for a file that is no library of ours, is damaged, was
     made by a newer version, for another architecture, or for a CPU with features that this one lacks;
     Error for an environment that gives no number of threads.
     """
+    file = files.library_path(path).absolute()
+    return load_bytes(files.read(file), file)
+
+
+def load_bytes(data: bytes, file: Path, *, temporary: bool = False) -> Module:
+    """As ``load``, of what a file holds; ``temporary``: there is no ``file``, and the module's path is that
+    of the private copy, which lasts as long as the library."""
     check_environment()
-    file = Path(path).absolute()
-    manifest = manifests.read(file)
+    manifest = manifests.read_from(data, file)
     _check_machine(file, manifest)
+    gpu = "sms" in manifest["target"]
     try:
-        library = ctypes.CDLL(os.fspath(file))
+        library, copy = mapping.mapped(data, file.name, keep=gpu)  # code on a GPU outlives the call
     except OSError as error:
         raise ArtifactError(f"library: {file} cannot be loaded: {' '.join(str(error).split())}") from None
+    try:
+        functions, variant = _functions(library, file, manifest)
+    except (AttributeError, ValueError) as error:  # of ctypes, for a symbol
+        if isinstance(error, SpecError):
+            raise
+        why = str(error).rpartition(": ")[2]
+        raise ArtifactError(f"library: {file} lacks what its manifest states: {why}") from None
+    return Module(Path(copy) if temporary else file, manifest, functions, variant)
+
+
+def _functions(
+    library: ctypes.CDLL, file: Path, manifest: dict[str, Any]
+) -> tuple[dict[str, Function], str]:
+    """A library's functions, and the variant of them that runs here."""
     prefix = manifest["prefix"]
     last_error = library[f"{prefix}_last_error"]
     last_error.argtypes, last_error.restype = [], ctypes.c_char_p
+    gpu = "sms" in manifest["target"]
+    for facts in manifest["functions"]:
+        if why := claims.unlike(library, facts, last_error, gpu=gpu):
+            raise ArtifactError(f"library: {file} is not what its manifest states: {why}")
     kind, variant = Function, manifest["target"]["name"]
-    if "sms" in manifest["target"]:
+    if gpu:
         from tvmconv.runtime.gpu_function import GpuFunction as kind
 
         if library[f"{prefix}_check_device"](-1):
@@ -132,9 +167,8 @@ def load(path: str | os.PathLike[str]) -> Module:
         if chosen is None:
             raise ArtifactError(f"library: {file}: {(last_error() or b'').decode('utf-8', 'replace')}")
         variant = chosen.decode()
-        _pool.join(library, prefix)
-    functions = {facts["name"]: kind(library, facts, last_error) for facts in manifest["functions"]}
-    return Module(file, manifest, functions, variant)
+        _shared.join(library, prefix)
+    return {facts["name"]: kind(library, facts, last_error) for facts in manifest["functions"]}, variant
 
 
 def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
