@@ -7,13 +7,26 @@ Copy it into your build and edit the part below. `python build_kernels.py` leave
     TARGET/model.h     declares the C functions, one for each different layer
     TARGET/model.json  the function of each layer's node, and where its activations come from and go to
 
-A build tool runs it when the model changes: it depends on MODEL and writes these files and no others. With
-CMake, for instance:
+A build tool runs it when the model changes: it depends on MODEL and its external weights, and writes these
+files and no others. With CMake, for instance (of 3.12 or newer):
 
+    set(kernels ${CMAKE_CURRENT_BINARY_DIR}/kernels)
+    file(GLOB model CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/model.onnx*)  # with model.onnx.data
+    find_package(Python3 REQUIRED)
     add_custom_command(
-        OUTPUT kernels/native/model.so kernels/native/model.h
-        COMMAND python build_kernels.py
-        DEPENDS model.onnx build_kernels.py)
+        OUTPUT ${kernels}/native/model.so ${kernels}/native/model.h ${kernels}/native/model.json
+        COMMAND Python3::Interpreter ${CMAKE_CURRENT_SOURCE_DIR}/build_kernels.py
+            --model ${CMAKE_CURRENT_SOURCE_DIR}/model.onnx --output ${kernels}
+        DEPENDS ${model} ${CMAKE_CURRENT_SOURCE_DIR}/build_kernels.py)
+    add_custom_target(make_kernels DEPENDS ${kernels}/native/model.so)
+    add_library(kernels SHARED IMPORTED)
+    set_target_properties(kernels PROPERTIES IMPORTED_LOCATION ${kernels}/native/model.so)
+    add_dependencies(kernels make_kernels)
+
+and for each program that calls them:
+
+    target_link_libraries(app PRIVATE kernels)
+    target_include_directories(app PRIVATE ${kernels}/native)
 """
 
 from __future__ import annotations
@@ -41,7 +54,7 @@ SHAPES: dict[str, tuple[int, ...]] = {}  # {"x": (1, 3, 48, 192)}
 # NCHW takes activations as the model has them. NHWC is often faster, if your code can keep them so.
 LAYOUT = "NCHW"
 
-# The prefix of the library's own functions, so that several libraries fit into one program.
+# The prefix of the C functions, so that several libraries fit into one program.
 PREFIX = "model"
 
 # ---- no need to edit below ----
@@ -87,7 +100,7 @@ def build(model: Path, output: Path, targets: list[str], shapes: dict) -> None:
         table = [
             {
                 "node": node,
-                "function": function["name"],
+                "function": function.get("symbol", function["name"]),  # in C, with the prefix
                 "descriptor": function["descriptor"],
                 "from": layers[node].inputs,
                 "to": layers[node].y,

@@ -8,6 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The tests compile C and C++ programs against the libraries and their headers.
 have_cc || apt_install "a C compiler" gcc g++ libc6-dev
+# The example of a build step is one of CMake's.
+command -v cmake >/dev/null || apt_install "CMake" cmake make
 # Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
 command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
 [ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross

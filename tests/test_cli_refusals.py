@@ -14,7 +14,7 @@ PW = "conv2d:1x9x9x8:o16:k1x1:NHWC:float32"
 GPU = "cuda-sm_80"
 
 REFUSALS = {
-    "weights on a GPU": (f"compile --onnx m.onnx --bake-weights -t {GPU} -o a.so", "expected a CPU for"),
+    "weights on a GPU": (f"compile --onnx m.onnx --bake-weights -t {GPU} -o a.so", "baked: weights for"),
     "CPU and GPU": (f"compile {PW} -t native,{GPU} -o a.so", "expected either CPUs or GPUs"),
     "GPU and CPU": (f"compile {PW} -t {GPU},native -o a.so", "expected either CPUs or GPUs"),
     "architectures": (f"compile {PW} -t x86-64-v2,cortex-a72 -o a.so", "targets of one architecture"),

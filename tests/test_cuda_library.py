@@ -102,7 +102,7 @@ except tvmconv.ArtifactError as error:
     [
         ("cuda-sm_70", "'cuda-sm_70', expected one of cuda-sm_75"),
         ("cuda-sm_80,cuda-sm_8", "'cuda-sm_8' in 'cuda-sm_80,cuda-sm_8'"),
-        ("cuda-sm_80,x86-64-v3", "'x86-64-v3' in"),
+        ("cuda-sm_80,x86-64-v3", "'cuda-sm_80,x86-64-v3', expected either CPUs or GPUs"),
         ("cuda-", "'cuda-'"),
     ],
 )

@@ -161,10 +161,9 @@ def check_request(functions: Mapping[str, bool], machines: Sequence[Machine], pr
 
 
 def check_can_bake(machine: Machine) -> None:
-    """Raise TargetError where a library for ``machine`` cannot hold weights."""
+    """Raise SpecError where a library for ``machine`` cannot hold weights."""
     if isinstance(machine, GpuMachine):
-        raise TargetError(f"target: {machine.name}, expected a CPU for weights in the library: on a GPU they "
-                          "are bound")
+        raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
 
 
 def _check_targets(machines: Sequence[Machine]) -> None:

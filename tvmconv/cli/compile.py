@@ -166,15 +166,16 @@ def check_output(output: Path, target: str, header: bool, cc: str | None) -> Non
     from tvmconv.artifact.linker import kind_of
     from tvmconv.schedules.machines import resolve_all
 
-    for file in (output, output.with_suffix(".h")) if header else (output,):
-        if file.is_dir():
-            raise Error(f"-o {output}: {file} is a folder; expected the name of a file to write")
+    if output.is_dir():
+        raise Error(f"-o {output}: is a folder; expected the name of a file to write")
+    machine = resolve_all(target)[0]
+    kind_of(output, machine)
+    if header and output.with_suffix(".h").is_dir():
+        raise Error(f"-o {output}: {output.with_suffix('.h')} is a folder; expected room for a header")
     if not output.parent.is_dir():
         raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
     if not os.access(output.parent, os.W_OK):
         raise Error(f"-o {output}: {output.parent} is not writable; expected a folder that is")
-    machine = resolve_all(target)[0]
-    kind_of(output, machine)
     find_cc(machine, cc)
 
 
