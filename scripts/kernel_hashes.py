@@ -30,7 +30,7 @@ LOGS = Path(__file__).resolve().parent.parent / "tuning_logs"
 
 
 def hashes(descriptors: Sequence[str], target: str) -> dict[str, list[str]]:
-    """[hash of the code, hash of the schedule] of each descriptor's kernel; of the error where it has none."""
+    """[hash of the code, hash of the schedule] of each descriptor's kernel; of its error, if it has none."""
     found = {}
     try:
         library = tvmconv.compile({f"f{i}": d for i, d in enumerate(descriptors)}, target, tuning_logs=LOGS)
