@@ -9,6 +9,7 @@ from tvm.target import Target
 from tvmconv.lower.choices import WriteOutChoices
 from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import MoveGuards
+from tvmconv.lower.lets import SpellOutLets
 from tvmconv.lower.loops import ShapeLoops
 from tvmconv.lower.masks import BlankPadding
 from tvmconv.lower.nan import KeepNaN
@@ -61,6 +62,6 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
         BlankPadding, t.VerifyMemory(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks what it calls with
         t.BF16StorageLegalize(),
-        KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
+        SpellOutLets, KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
         *([AlignSpills] if str(target.attrs["mtriple"]).startswith("x86_64") else []),
     ]
