@@ -89,7 +89,7 @@ def read_kernel(path: Path) -> Kernel | None:
             return None
         for field in ("inputs", "weights", "packed"):
             facts[field] = tuple(_param(p) for p in facts[field])
-        facts["parallel"] = tuple(facts["parallel"])
+        facts |= {field: tuple(facts[field]) for field in ("parallel", "workspace")}
         facts["device"] = device_code(facts["device"])
         end = len(code) - facts.pop("packer")
         return Kernel(

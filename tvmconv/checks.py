@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from tvmconv.spec import ConvSpec
 
 INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
+# Of an array: tiles, which are whole, reach beyond its end with their indices.
+MOST_ELEMENTS = 2**31 - 2**20
+
+
+def most_workspace(array_bytes: int) -> int:
+    """The most bytes of workspace that a kernel may take beside inputs, weights and output of so many."""
+    return 8 * array_bytes + (64 << 20)
 
 
 def read_integer(name: str, value: Any, least: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvmconv import tokens
 from tvmconv.checks import (
-    INDEX_LIMIT,
+    MOST_ELEMENTS,
     read_dtype,
     read_flag,
     read_integer,
@@ -209,5 +209,5 @@ def _check_sizes(spec: DeformSpec) -> None:
         ("offset", images * math.prod(spec.offset_shape[1:])),
         ("output", images * math.prod(spec.output_shape[1:])),
     ):
-        if elements > INDEX_LIMIT:
-            raise SpecError(f"{name}: {elements} elements, expected at most {INDEX_LIMIT} (32-bit indices)")
+        if elements > MOST_ELEMENTS:
+            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvmconv import descriptor, tokens
 from tvmconv.checks import (
-    INDEX_LIMIT,
+    MOST_ELEMENTS,
     read_dtype,
     read_flag,
     read_layout,
@@ -189,5 +189,5 @@ def _check_sizes(spec: PoolSpec) -> None:
         ("input with its padding", images * math.prod(padded)),
         ("output", images * math.prod(spec.out_spatial)),
     ):
-        if elements > INDEX_LIMIT:
-            raise SpecError(f"{name}: {elements} elements, expected at most {INDEX_LIMIT} (32-bit indices)")
+        if elements > MOST_ELEMENTS:
+            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tvmconv.checks import (
-    INDEX_LIMIT,
+    MOST_ELEMENTS,
     forward_padding,
     read_algorithm,
     read_dtype,
@@ -279,5 +279,5 @@ def _check_sizes(spec: ConvSpec) -> None:
         ("weight", math.prod(spec.weight_shape)),
         ("output", images * spec.out_channels * math.prod(spec.out_spatial)),
     ):
-        if elements > INDEX_LIMIT:
-            raise SpecError(f"{name}: {elements} elements, expected at most {INDEX_LIMIT} (32-bit indices)")
+        if elements > MOST_ELEMENTS:
+            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")

@@ -43,6 +43,7 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
 _VECTORS = 4  # of a tile that is worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps written out, likewise
+_MOST_TAPS = 128  # of a row with all taps written out
 _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
@@ -78,11 +79,13 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     taps written out, order of tasks, order of a task's tiles. Raises ValueError where it does not fit."""
     lanes, channels = _lanes(p, machine), p.groups * p.out_group
     rows, width, vectors = tile_of(p, machine, lanes)
-    default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels), "taps": 1,
+    default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels),
+               "taps": int(p.kernel[-1] * p.in_group <= _MOST_TAPS),
                "order": _ORDERS[1], "walk": _walk(p)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
-    require_within(point, rows=_height(p), width=p.out_spatial[-1], taps=len(p.kernel))
+    require_within(point, rows=_height(p), width=p.out_spatial[-1])
+    require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require_block(point, lanes, channels)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     require(point["taps"] < len(p.kernel) or width * -(-block // lanes) <= _WRITTEN_OUT, point, "taps",
@@ -170,9 +173,10 @@ def schedule(
     pixels, group, channel = own[1 : rank + 1], own[rank + 1], own[rank + 2]
     offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, sch.fuse(group, channel), lanes, block)
-    summed = [*offsets[:-taps], i, *offsets[-taps:]]
+    looped, written = offsets[: len(offsets) - taps], offsets[len(offsets) - taps :]
+    summed = [*looped, i, *written]
     sch.reorder(*summed, *pixels, vec, lane)
-    for loop in (*pixels, *offsets[-taps:]):
+    for loop in (*pixels, *written):
         sch.unroll(loop)
     sch.decompose_reduction(conv, summed[0])
 

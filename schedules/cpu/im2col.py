@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.checks import MOST_ELEMENTS, most_workspace
 from tvmconv.ops import im2col
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
@@ -19,7 +21,15 @@ _LEAST_FILLED = 0.7
 
 
 def fits(p: Problem, machine: Machine) -> bool:
-    return p.taps > 1 and not p.widened
+    return p.taps > 1 and not p.widened and _bounded(p)
+
+
+def _bounded(p: Problem) -> bool:
+    """Whether the columns may be written out at all."""
+    pixels = p.batch * prod(p.out_spatial)
+    columns = pixels * p.groups * p.in_group * prod(len(p.live_taps(d)) for d in range(len(p.kernel)))
+    arrays = prod(p.x_shape()) + prod(p.y_shape) + prod(p.weight_shape)
+    return columns <= MOST_ELEMENTS and p.acc_bytes * columns <= most_workspace(p.acc_bytes * arrays)
 
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
@@ -28,6 +38,8 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     width = p.out_spatial[-1]
     filled = width / (-(-width // lanes) * lanes)
     if p.channels_last or p.widened or p.taps == 1 or p.out_group < 2 * lanes or filled >= _LEAST_FILLED:
+        return None
+    if not _bounded(p):
         return None
     return plan_of(p, machine)
 

@@ -39,6 +39,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "planes"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_MOST_TAPS = 441  # written out: code of more takes long to compile, and leaves the nearest cache
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -57,7 +58,7 @@ def space(p: Problem, machine: Machine) -> Space:
         "channels": sorted({*range(1, min(p.out_group, machine.vector_registers - 2) + 1)}),
         "rows": at_most(min(p.out_spatial[-2], 8), default["rows"]) if rows else [1],
         "vectors": list(range(1, min(width, 4) + 1)),
-        "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
+        "taps": list(range(0, _written_out(p) + 1)) if p.taps > 1 else [default["taps"]],
         "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
         "strip": [0, 1, 2, 4, 8] if not rows and not copied else [0],
         "order": list(_ORDERS) if rows and not copied and p.out_group > 1 else [default["order"]],
@@ -73,7 +74,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     channels, rows, vectors = tile_of(p, machine)
     default = {
         "planes": planes_of(p, machine), "channels": channels, "rows": rows, "vectors": vectors,
-        "taps": min(2, len(p.kernel)) if p.is_depthwise else 0, "deep": 1, "strip": 0, "order": _ORDERS[0],
+        "taps": _written_out(p) if p.is_depthwise else 0, "deep": 1, "strip": 0, "order": _ORDERS[0],
     }  # fmt: skip
     point = settled(point, default)
     copied = p.is_depthwise and (p.padded or p.widened)
@@ -87,6 +88,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
             "0 where there are rows or copies")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     return Plan(STRATEGY, Packing(point["channels"]), lambda sch: schedule(sch, p, lanes, **point), point)
+
+
+def _written_out(p: Problem) -> int:
+    """Innermost dims of taps that may be written out."""
+    dims = len(p.kernel)
+    return max(n for n in range(min(2, dims) + 1) if prod(p.kernel[dims - n :]) <= _MOST_TAPS)
 
 
 def planes_of(p: Problem, machine: Machine) -> int:

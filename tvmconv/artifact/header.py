@@ -10,6 +10,7 @@ from typing import Any
 from tvmconv.artifact.cuda_glue import ALIGNMENT, cuda_major
 from tvmconv.artifact.glue import Argument, c_arguments, prepack_arguments, run_arguments
 from tvmconv.artifact.kernel import PACKED_ALIGNMENT, Kernel, Variant
+from tvmconv.artifact.manifest import WORKSPACE
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 # Return codes as in support.c.
@@ -40,6 +41,9 @@ _TOP = """/* {title}
  * many CPUs as the process may run on and its control group has time for; while one call has the pool, others
  * run on their own thread. All round, and flush to zero, as the calling thread does. After fork() the child
  * starts a pool of its own.
+ *
+ * Beside its arrays a call takes NAME_WORKSPACE_BYTES of memory, and each thread that computes for it
+ * NAME_THREAD_WORKSPACE_BYTES; threads keep up to 64 MiB each for their next call.
  *
  * A static library (.a) or object (.o) of it is linked into a program with -pthread -lm.
  *
@@ -199,6 +203,8 @@ def _function(facts: dict[str, Any], kernel: Kernel, stream: str) -> str:
     for argument in dict.fromkeys((*run, *(prepack_arguments(kernel) if kernel.packed else ()))):
         if argument.param:
             lines.append(f"#define {macro}_{argument.name.upper()}_ELEMS {argument.param.elements}")
+    for key in WORKSPACE if not stream else ():
+        lines.append(f"#define {macro}_{key.upper()} {facts[key]}")
     if kernel.packed:
         lines += [
             f"#define {macro}_PACKED_BYTES {packed_bytes}",

@@ -61,8 +61,9 @@ class Kernel:
     ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
     weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for
     the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
-    bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known. With
-    ``device``, ``object`` are cubins.
+    bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
+    ``workspace``: most bytes that a call takes at a time beside its arrays, for the calling thread, and for
+    each thread that computes. With ``device``, ``object`` are cubins.
     """
 
     symbol: str
@@ -77,6 +78,7 @@ class Kernel:
     device: DeviceCode | None = field(default=None, repr=False)
     packer: bytes = field(default=b"", repr=False)
     parallel: tuple[int, ...] = ()
+    workspace: tuple[int, int] = (0, 0)
 
     @property
     def objects(self) -> tuple[bytes, ...]:

@@ -27,6 +27,7 @@ ABI = 2  # of the C functions, and of what our runtime looks for beside them
 # support.c.
 SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
+WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
 _FIRST_WEIGHTS = ("w", "bias")  # before the inputs after x in a call; others come after these
@@ -104,6 +105,7 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
             argument(kernel.output, "output"),
         ],
         "packed_bytes": max(variant.functions[name].packed_bytes for variant in variants),
+        **dict(zip(WORKSPACE, workspace(name, variants), strict=True)),
         "flops": kernel.flops,
         "bytes": kernel.traffic,
         "schedule": kernel.schedule,
@@ -113,6 +115,20 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
     if len(variants) > 1:  # "schedule" is that of the first
         found["schedules"] = {v.machine.name: v.functions[name].schedule for v in variants}
     return found
+
+
+def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:
+    """``Kernel.workspace`` of a function: what the variant that takes most of each takes."""
+    call, thread = zip(*(variant.functions[name].workspace for variant in variants), strict=True)
+    return max(call), max(thread)
+
+
+def workspace_text(function: Mapping[str, Any]) -> str:
+    """The workspace that a function's entry states, in words, and a comma; "" of a library that is older."""
+    if not all(key in function for key in WORKSPACE):
+        return ""
+    call, thread = (function[key] for key in WORKSPACE)
+    return f"{call} bytes of workspace and {thread} a thread,"
 
 
 def embedded(manifest: dict[str, Any]) -> bytes:
@@ -238,7 +254,7 @@ def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> 
             lines.append((text + argument["layout"]).rstrip())
         where = " in the library" if function.get("baked") else ""
         lines.append(
-            f"  packed weights {function['packed_bytes']} bytes{where},"
+            f"  packed weights {function['packed_bytes']} bytes{where}, {workspace_text(function)}"
             f" {function['flops']} flops,"
             f" {function['bytes']} bytes moved, schedule {schedule or 'not stated'}"
         )

@@ -21,7 +21,8 @@ Examples:
   tvmconv inspect gpu.so dw --source
 
 Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
---json adds "path", "size" and "runs_here" to the manifest.
+--json adds "path", "size" and "runs_here" to the manifest. Workspace is what a call takes beside its arrays:
+once, and for each thread.
 """
 
 
@@ -85,7 +86,7 @@ def _missing(target: dict[str, Any]) -> str | None:
 
 
 def _print_library(library: Path, manifest: dict[str, Any], missing: str | None) -> None:
-    from tvmconv.artifact.manifest import libc_text
+    from tvmconv.artifact.manifest import WORKSPACE, libc_text
 
     target, functions = manifest["target"], manifest["functions"]
     facts = (
@@ -103,7 +104,7 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         print(f"{label:<10} {value}")
     print()
     console.print_table(
-        ("function", "descriptor", "call", "output", "packed", "MFLOP", "schedule"),
+        ("function", "descriptor", "call", "output", "packed", "workspace", "MFLOP", "schedule"),
         [
             (
                 function["name"],
@@ -111,12 +112,13 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
                 ", ".join(a["name"] for a in function["arguments"] if a["role"] != "output"),
                 *(console.shape(a["shape"]) for a in function["arguments"] if a["role"] == "output"),
                 console.size(function["packed_bytes"]),
+                " + ".join(console.size(function[key]) for key in WORKSPACE if function.get(key)) or "none",
                 f"{function['flops'] / 1e6:.2f}",
                 schedule_text(function["schedule"]),
             )
             for function in functions
         ],
-        right=("packed", "MFLOP"),
+        right=("packed", "workspace", "MFLOP"),
     )
 
 
@@ -131,6 +133,9 @@ def _print_function(function: dict[str, Any]) -> None:
     print(
         f"{function['flops']} flops, {function['bytes']} bytes moved, {function['packed_bytes']} bytes packed"
     )
+    from tvmconv.artifact.manifest import workspace_text
+
+    print(workspace_text(function).rstrip(",") or "workspace not stated")
     print(f"schedule: {' '.join(f'{key}={value}' for key, value in function['schedule'].items())}\n")
     console.print_table(
         ("argument", "role", "shape", "dtype", "layout"),

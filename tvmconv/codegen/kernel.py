@@ -12,10 +12,12 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.artifact.kernel import Kernel
+from tvmconv.checks import most_workspace
 from tvmconv.codegen import conv, cuda, deform, pool
 from tvmconv.codegen.family import Scheduled
 from tvmconv.deform_spec import DeformSpec
-from tvmconv.lower import generated, lower_cpu, lowered, parallel_loops
+from tvmconv.errors import SpecError
+from tvmconv.lower import generated, lower_cpu, lowered, parallel_loops, workspace_of
 from tvmconv.pool_spec import PoolSpec
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
@@ -102,9 +104,10 @@ def build_kernel(
 ) -> Kernel:  # fmt: skip
     """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
     rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. ``packers``: take the prepack
-    function from there, for a CPU. Raises TargetError, and ValueError where a choice does not fit."""
+    function from there, for a CPU. Raises TargetError, SpecError where an array or the workspace is too
+    large, and ValueError where a choice does not fit."""
     made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
-    device, packer, parallel = None, b"", ()
+    device, packer, parallel, workspace = None, b"", (), (0, 0)
     if isinstance(machine, GpuMachine):
         code, device = cuda.compiled(symbol, module_of(symbol, made), machine)
     else:
@@ -113,15 +116,26 @@ def build_kernel(
             made = replace(made, prepack=None)
         target = llvm_target(machine)
         module = lowered(module_of(symbol, made), target)
-        parallel, code = parallel_loops(module[symbol].body), _written(generated(module, target))
+        body = module[symbol].body
+        parallel, workspace = parallel_loops(body), _bounded(spec, made, workspace_of(body))
+        code = _written(generated(module, target))
     schedule = made.schedule
     if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
         schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}
     return Kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
-        packer=packer, parallel=parallel,
+        packer=packer, parallel=parallel, workspace=workspace,
     )  # fmt: skip
+
+
+def _bounded(spec: Spec, made: Scheduled, workspace: tuple[int, int]) -> tuple[int, int]:
+    """``workspace``. Raises SpecError where it is out of all proportion to the arrays."""
+    most = most_workspace(sum(p.nbytes for p in (*made.inputs, *made.weights, made.output)))
+    if sum(workspace) > most:
+        what = f"workspace: {sum(workspace)} bytes for {spec}"
+        raise SpecError(f"{what}, expected at most {most}: 8 times its arrays and 64 MiB")
+    return workspace
 
 
 def _any_alignment(func: tirx.PrimFunc) -> tirx.PrimFunc:

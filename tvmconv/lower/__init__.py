@@ -2,5 +2,6 @@
 
 from tvmconv.lower.loops import parallel_loops
 from tvmconv.lower.pipeline import generated, lower_cpu, lowered
+from tvmconv.lower.workspace import workspace_of
 
-__all__ = ["generated", "lower_cpu", "lowered", "parallel_loops"]
+__all__ = ["generated", "lower_cpu", "lowered", "parallel_loops", "workspace_of"]

@@ -1,7 +1,7 @@
 """What an expression names by ``Let``, in variables on the stack, from where LLVM takes it into registers.
 
-For every ``Let`` TVM's code generation hands the value to its simplifier, which writes out the names in it, and
-those in what they stand for: of the polynomials of an activation that makes trees of millions of nodes.
+For every ``Let`` TVM's code generation simplifies the value with the names in it written out, and those in
+what they stand for: of the polynomials of an activation that makes trees of millions of nodes.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from tvmconv.lower.soft import WriteOut
 from tvmconv.lower.stack import AlignSpills, KeepTiles
 from tvmconv.lower.windows import LoadWindows
 from tvmconv.lower.words import LoadWords
+from tvmconv.lower.workspace import check_indices
 
 
 def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
@@ -25,10 +26,13 @@ def lower_cpu(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
 
 
 def lowered(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
-    """What LLVM takes of an IRModule of scheduled functions."""
+    """What LLVM takes of an IRModule of scheduled functions. Raises SpecError for an array with more elements
+    than can be indexed."""
     target = _without_scalable_vectors(target)
     mod = tirx.transform.BindTarget(target.with_host(target))(mod)
     with target:
+        mod = tvm.ir.transform.Sequential(_shaping())(mod)
+        check_indices(mod)
         return tvm.ir.transform.Sequential(_passes(target))(mod)
 
 
@@ -48,13 +52,21 @@ def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
         return tvm.get_global_func("target.build.llvm")(mod, target)
 
 
-def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
+def _shaping() -> list[tvm.ir.transform.Pass]:
+    """Loops and arrays as they are run and kept."""
     s, t = s_tir.transform, tirx.transform
     return [
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(), s.CompactBufferAllocation(), s.LowerMatchBuffer(),
         s.StmtSimplify(), s.LowerOpaqueBlock(),
         WriteOutChoices, ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
+    ]
+
+
+def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
+    """What is left to do, in flat arrays with 32-bit indices."""
+    s, t = s_tir.transform, tirx.transform
+    return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         WriteOut, t.VectorizeLoop(True), KeepNaN, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
