@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import tvmconv
+from tvmconv.cache import kernel_bytes, read_kernel
 
 CALL = """
 import sys, numpy as np, tvmconv
@@ -75,6 +80,78 @@ def test_a_damaged_entry_is_made_again(cache: Path, tmp_path: Path, damaged: tup
     assert needed == (".kernel" in damaged)
     check(tmp_path / "y.npy")
     assert {path: path.read_bytes() for path in cache.iterdir()} == sound
+
+
+def entry(facts: bytes, code: bytes) -> bytes:
+    rest = facts + b"\n" + code
+    return hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
+def test_a_kernel_whose_facts_were_edited_is_none(cache: Path, tmp_path: Path) -> None:
+    """The line of JSON says how much memory there is to pack into: it counts as the code does."""
+    (path,) = cache.glob("*.kernel")
+    sound = path.read_bytes()
+    digest, facts, code = sound.split(b"\n", 2)
+    assert read_kernel(path) is not None
+    edited = json.loads(facts)
+    edited["packed"][0]["shape"][0] += 1
+    for damaged in (
+        b"\n".join((digest, json.dumps(edited).encode(), code)), b"\n".join((digest, facts, code[:-1])),
+        facts + b"\n" + code, b"", b"null", digest, entry(b"null", code), entry(b"[" * 100_000, code),
+        entry(b"[]", code), entry(b"{}", code), entry(json.dumps({**edited, "packed": 3}).encode(), code),
+    ):  # fmt: skip
+        (tmp_path / "damaged.kernel").write_bytes(damaged)
+        assert read_kernel(tmp_path / "damaged.kernel") is None
+    (tmp_path / "sound.kernel").write_bytes(sound)
+    assert kernel_bytes(read_kernel(tmp_path / "sound.kernel")) == sound
+
+
+def test_another_library_under_the_name_is_made_again(cache: Path, tmp_path: Path) -> None:
+    (path,) = cache.glob("*.so")
+    sound = path.read_bytes()
+    tvmconv.compile({"conv": "conv2d:2x5x5x3:o4:k3x3:NHWC:float32"}).export(path, header=False)
+    finish(start(cache, tmp_path / "y.npy"))
+    check(tmp_path / "y.npy")
+    assert path.read_bytes() == sound
+
+
+REMOVED = """
+import shutil, numpy as np, tvmconv
+from tvmconv import cache
+x = np.ones((1, 4, 5, 5), np.float32)
+for channels in (3, 4, 5):
+    y = tvmconv.conv(x, np.ones((channels, 4, 1, 1), np.float32))
+    assert y.shape == (1, channels, 5, 5) and (y == 4).all()
+    shutil.rmtree(cache.folder())
+"""
+
+
+def test_a_cache_that_is_removed_meanwhile(tmp_path: Path) -> None:
+    environment = {**os.environ, "TVMCONV_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-W", "error", "-c", REMOVED], check=True, env=environment, timeout=300)
+
+
+WORKERS = """
+import pathlib, sys, warnings, tvmconv
+from tvmconv import cache, workers
+warnings.simplefilter("ignore")
+if sys.argv[1] == "lost":
+    seen = cache.read_kernel
+    workers.cache.read_kernel = lambda path: None
+specs = {f"f{i}": f"conv2d:1x{i}x5x5:o4:k1x1:NCHW:float32" for i in range(1, 13)}
+library = tvmconv.compile(specs, jobs=2)
+assert len(library.functions) == 12
+"""
+
+
+@pytest.mark.parametrize("why", ["unwritable", "lost"])
+def test_workers_whose_kernels_find_no_place(why: str, tmp_path: Path) -> None:
+    """In a cache that cannot be written, or from which they are gone at once."""
+    (tmp_path / "file").write_text("no folder")
+    place = tmp_path / ("file" if why == "unwritable" else "cache")
+    environment = {**os.environ, "TVMCONV_CACHE": str(place), "TMPDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WORKERS, why], check=True, env=environment, timeout=300)
+    assert not list(tmp_path.glob("tvmconv-*"))
 
 
 def test_an_unwritable_cache_warns_and_works(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import resource
+import tempfile
 from pathlib import Path
 
 import libraries
@@ -200,6 +201,56 @@ def test_full_disk(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_export_left_is_not_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process had the number of this one, as the first of a container always has."""
+    library = libraries.variant(names=["pw"])
+    linked = library._link("a.so")
+    library._link = lambda *_: linked  # type: ignore[method-assign]
+    killed = pytest.fail.Exception
+
+    def die(*_: object) -> None:
+        raise killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", die)
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(killed):
+            library.export(tmp_path / "a.so")
+    assert len(list(tmp_path.iterdir())) == 2
+    library.export(tmp_path / "a.so")
+    assert {"a.so", "a.h"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_header_that_cannot_be_written_leaves_the_library_as_it_was(tmp_path: Path) -> None:
+    library = libraries.variant(names=["pw"])
+    (tmp_path / "a.h").mkdir()
+    (tmp_path / "a.so").write_bytes(b"the one before")
+    with pytest.raises(tvmconv.ArtifactError, match=r"a\.h cannot be written: Is a directory"):
+        library.export(tmp_path / "a.so")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.so", "a.h"}
+    assert (tmp_path / "a.so").read_bytes() == b"the one before"
+
+
+def test_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel needs none: LLVM ends the process where it cannot write. A C compiler does, and says so."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    library = tvmconv.compile("conv2d:1x3x5x5:o2:k1x1:NCHW:float32")
+    with pytest.raises(tvmconv.Error, match=r"temporary folder: No such file.*expected one that") as caught:
+        library.export(tmp_path / "a.so")
+    libraries.assert_one_line(caught)
+
+
+@pytest.mark.parametrize("said", ["/usr/bin/ld: No space left on device", "error: NoSpaceLeft"])
+def test_a_compiler_that_finds_the_disk_full(said: str, tmp_path: Path) -> None:
+    failing = tmp_path / "failing-cc"
+    failing.write_text(f"#!/bin/sh\necho more words >&2\necho {said} >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(tvmconv.ArtifactError, match=r"linking: No ?[sS]pace ?[lL]eft") as caught:
+        libraries.variant(cc=str(failing)).export(tmp_path / "a.so")
+    libraries.assert_one_line(caught)
 
 
 def test_full_disk_while_linking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from functools import lru_cache
 from typing import Any
 
 from tvmconv.checks import read_integer
 from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.spec import ConvSpec, Ints, Padding
-
-_functions: dict[tuple[ConvSpec, str], Any] = {}
 
 
 def conv(
@@ -107,12 +106,10 @@ def spec_of(
     return spec
 
 
+@lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
 def function(spec: ConvSpec, target: str = "native") -> Any:
     """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
-    found = _functions.get((spec, target))
-    if found is None:
-        found = _functions[spec, target] = _load(spec, target)
-    return found
+    return _load(spec, target)
 
 
 def _load(spec: ConvSpec, target: str) -> Any:
@@ -129,17 +126,20 @@ def _load(spec: ConvSpec, target: str) -> Any:
     path = cache.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
     if path.exists():
         try:
-            return next(iter(runtime.load(path).functions.values()))
+            function = next(iter(runtime.load(path).functions.values()))
+            if function.descriptor == str(spec):
+                return function
         except ArtifactError:
-            pass  # damaged: made again below
+            pass
+        # Damaged, or not what the name says: made again.
     library = compile({"conv": spec}, machine)
     try:
         library.export(path, header=False)
+        return next(iter(runtime.load(path).functions.values()))
     except ArtifactError as error:  # a full disk, say: without the cache then, or with an error of its own
         module = library.load()
         warnings.warn(f"not cached: {error}", RuntimeWarning, stacklevel=4)
         return next(iter(module.functions.values()))
-    return next(iter(runtime.load(path).functions.values()))
 
 
 def _linker(machine: Any) -> list[Any]:

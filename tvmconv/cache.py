@@ -7,6 +7,8 @@ same time do the work twice and agree. ``TVMCONV_CACHE`` names another folder.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -17,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tvmconv import cuda_compiler
+from tvmconv import cuda_compiler, scratch
 from tvmconv.artifact.device import device_code
 from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -25,22 +27,23 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 
 @lru_cache(maxsize=1)
 def folder() -> Path:
-    """The cache folder; a temporary one, with a warning, where it cannot be written."""
-    base = os.environ.get("TVMCONV_CACHE") or Path(
-        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "tvmconv"
-    )
-    path = Path(base)
+    """The cache folder; a temporary one for this process and its workers, with a warning, where it cannot be
+    written. Raises Error where there is no temporary one either."""
+    named = os.environ.get("TVMCONV_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    path = Path(named or "~/.cache")
     try:
+        path = path if os.environ.get("TVMCONV_CACHE") else path.expanduser() / "tvmconv"
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path):
             return path
-    except OSError as error:
-        warnings.warn(
-            f"the cache folder {path} cannot be written ({error.strerror or error}); "
-            "this process compiles into a temporary folder",
-            RuntimeWarning, stacklevel=2,
-        )
-        return Path(tempfile.mkdtemp(prefix="tvmconv-cache-"))
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home; ValueError: a NUL
+        why = getattr(error, "strerror", None) or error
+    warnings.warn(f"the cache folder {path} cannot be written ({why}); "
+                  "this process compiles into a temporary folder", RuntimeWarning, stacklevel=2)  # fmt: skip
+    held = contextlib.ExitStack()
+    path, owner = held.enter_context(scratch.folder()), os.getpid()
+    atexit.register(lambda: held.close() if os.getpid() == owner else None)  # not in a forked child
+    return path
 
 
 def key(*parts: Any) -> str:
@@ -63,6 +66,7 @@ def write(path: Path, data: bytes) -> bool:
     """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
     partial = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the cache
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
             partial = Path(file.name)
             file.write(data)
@@ -70,7 +74,8 @@ def write(path: Path, data: bytes) -> bool:
         return True
     except OSError as error:
         if partial is not None:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
         warnings.warn(f"the cache entry {path} cannot be written ({error.strerror or error})", RuntimeWarning,
                       stacklevel=2)
         return False
@@ -82,11 +87,12 @@ def read_kernel(path: Path) -> Kernel | None:
         data = path.read_bytes()
     except OSError:
         return None
-    head, _, code = data.partition(b"\n")
+    digest, _, entry = data.partition(b"\n")
+    if digest != hashlib.sha256(entry).hexdigest().encode():
+        return None
+    head, _, code = entry.partition(b"\n")
     try:
         facts = json.loads(head)
-        if facts.pop("sha256") != hashlib.sha256(code).hexdigest():
-            return None
         for field in ("inputs", "weights", "packed"):
             facts[field] = tuple(_param(p) for p in facts[field])
         facts |= {field: tuple(facts[field]) for field in ("parallel", "workspace")}
@@ -95,17 +101,18 @@ def read_kernel(path: Path) -> Kernel | None:
         return Kernel(
             object=code[:end], packer=code[end:], **{**facts, "output": _param(facts["output"])}
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # of another kind of entry
         return None
 
 
 def kernel_bytes(kernel: Kernel) -> bytes:
-    """A cache entry: one line of JSON, then the object file, and the one that packs if there is one."""
+    """A cache entry: the SHA-256 of what follows; one line of JSON; the object file, and the one that packs
+    if there is one."""
     facts = dataclasses.asdict(dataclasses.replace(kernel, object=b"", packer=b""))
     del facts["object"]
-    code = kernel.object + kernel.packer
-    facts |= {"sha256": hashlib.sha256(code).hexdigest(), "packer": len(kernel.packer)}
-    return json.dumps(facts).encode() + b"\n" + code
+    facts["packer"] = len(kernel.packer)
+    entry = json.dumps(facts).encode() + b"\n" + kernel.object + kernel.packer
+    return hashlib.sha256(entry).hexdigest().encode() + b"\n" + entry
 
 
 def _param(facts: dict[str, Any]) -> Param:

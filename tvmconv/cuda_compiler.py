@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from tvmconv import scratch
 from tvmconv.errors import TargetError
 
 _WHEELS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu13", "nvidia-cuda-nvrtc-cu12")
@@ -28,7 +28,7 @@ class Nvcc:
         self.name = f"nvcc {found.group(1) if found else 'of unknown version'}"
         self.known = frozenset(int(sm) for sm in re.findall(r"compute_(\d+)\b", self._run("--list-gpu-arch")))
 
-    def _run(self, *options: str, folder: str | None = None) -> str:
+    def _run(self, *options: str, folder: Path | None = None) -> str:
         try:
             done = subprocess.run([self.path, *options], cwd=folder, stdin=subprocess.DEVNULL, text=True,
                                   capture_output=True, errors="replace", check=False)
@@ -40,11 +40,14 @@ class Nvcc:
 
     def cubin(self, source: str, sm: int) -> bytes:
         """``source`` compiled for ``sm``."""
-        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-            Path(folder, "kernel.cu").write_text(source, encoding="ascii")
-            self._run("-cubin", f"-arch=sm_{sm}", "-std=c++17", "-O3", "kernel.cu", "-o", "kernel.cubin",
-                      folder=folder)
-            return Path(folder, "kernel.cubin").read_bytes()
+        try:
+            with scratch.folder() as folder:
+                (folder / "kernel.cu").write_text(source, encoding="ascii")
+                self._run("-cubin", f"-arch=sm_{sm}", "-std=c++17", "-O3", "kernel.cu", "-o", "kernel.cubin",
+                          folder=folder)
+                return (folder / "kernel.cubin").read_bytes()
+        except OSError as error:
+            raise TargetError(f"nvcc: {error.strerror or error} ({error.filename})") from None
 
 
 class Nvrtc:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -76,11 +77,13 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None
     for thread in threads:
         thread.start()
     try:
+        by_spec = {job.spec: job for job in jobs}
         for _ in jobs:
             spec, outcome = results.get()
             if isinstance(outcome, Exception):
                 raise outcome
-            finish(spec, outcome)
+            # The entry may not have found room in the cache, or be gone again: then once more, here.
+            finish(spec, outcome or build(by_spec[spec]))
     finally:
         for worker in workers:
             worker.kill()
@@ -130,6 +133,7 @@ def _start() -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", program(__name__)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TVMCONV_CACHE": str(cache.folder().absolute())},  # even if it is a temporary one
     )
 
 
@@ -157,8 +161,7 @@ def _drive(
         if kind:
             results.put((spec, getattr(errors, kind, errors.Error)(text)))
             return
-        unreadable = errors.Error(f"{spec}: compiled, but {job.path} cannot be read")
-        results.put((spec, cache.read_kernel(job.path) or unreadable))
+        results.put((spec, cache.read_kernel(job.path)))
 
 
 def machine_of(facts: dict[str, Any]) -> Machine | GpuMachine:
@@ -169,8 +172,6 @@ def machine_of(facts: dict[str, Any]) -> Machine | GpuMachine:
 
 def serve() -> None:
     """What a worker does until its input ends."""
-    import os
-
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a compiler prints must not mix with the answers
     for line in sys.stdin:

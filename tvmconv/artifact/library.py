@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,8 +20,6 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
     from tvmconv.schedules.machines import Machine
-
-_numbers = itertools.count()
 
 # Parts of TVM's runtime that the support code stands in for. A kernel that wants another would crash.
 _PROVIDED = {name.encode() for name in glue.TVM_VARIABLES}
@@ -89,9 +87,10 @@ class Library:
         """
         path = Path(path)
         kind = linker.kind_of(path, self.machine)
-        _write(path, self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)
+        files = {path: (self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)}
         if header:
-            _write(path.with_suffix(".h"), self.header(path.stem).encode("ascii"))
+            files[path.with_suffix(".h")] = self.header(path.stem).encode("ascii"), 0o666
+        _write(files)
         return path
 
     def header(self, title: str = "conv") -> str:
@@ -199,19 +198,34 @@ def _localised(code: bytes, names: Mapping[str, str]) -> bytes:
     return code
 
 
-def _write(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write then rename, so that nobody ever sees half a file. Raises ArtifactError."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{next(_numbers)}")
+def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Write files, each its content and mode, then rename them, so that nobody ever sees half a file and a
+    full disk leaves all as they were. Raises ArtifactError."""
+    partial: dict[Path, Path] = {}
+    path = next(iter(files))
     try:
         try:
-            with open(partial, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-                file.write(data)
-            partial.replace(path)
+            for path, (data, mode) in files.items():
+                # Random, for a process that was killed may have had our number and left its own.
+                partial[path] = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+                with open(partial[path], "xb", opener=_opener(mode)) as file:
+                    file.write(data)
+            for path, written in reversed(partial.items()):  # the library last
+                written.replace(path)
         except BaseException:
-            partial.unlink(missing_ok=True)
+            for written in partial.values():
+                written.unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise ArtifactError(f"path: {path} cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ArtifactError(f"path: {path} cannot be written: {_reason(error)}") from None
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags, mode)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _versions() -> dict[str, str]:

@@ -7,11 +7,11 @@ import os
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvmconv import scratch
 from tvmconv.artifact import libc
 from tvmconv.artifact.archive import archive
 from tvmconv.artifact.compilers import find_cc, is_zig, machine_options, say_if_slow
@@ -29,6 +29,8 @@ _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-
          "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
          "-Wl,-s")  # fmt: skip
 
+
+_FULL = ("No space left on device", "Disk quota exceeded", "NoSpaceLeft")  # of a compiler's words
 
 _KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
 
@@ -58,12 +60,11 @@ def link(
     command = [*find_cc(machine, cc), level]
     say_if_slow(command, machine)
     try:
-        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        with scratch.folder() as folder:
             make = _link if kind == "shared" else _join
-            library = make(command, Path(folder), source, objects, exports, machine, soname, data or {})
+            library = make(command, folder, source, objects, exports, machine, soname, data or {})
     except OSError as error:
-        where = error.filename or tempfile.gettempdir()
-        raise ArtifactError(f"linking: {error.strerror or error} ({where})") from None
+        raise ArtifactError(f"linking: {error.strerror or error} ({error.filename or command[0]})") from None
     needs = libc.needed(library, command, machine, kind)
     return archive(f"{Path(soname).stem[:13]}.o", library, exports) if kind == "archive" else library, needs
 
@@ -117,6 +118,8 @@ def _run(line: list[str], folder: Path, name: str = "library") -> bytes:
     output = folder / name
     if done.returncode != 0 or not output.exists():
         said = (done.stderr + done.stdout).strip() or f"exit status {done.returncode}, nothing printed"
+        if full := next((words for words in _FULL if words in said), None):
+            raise ArtifactError(f"linking: {full} ({line[0]} in {folder})")
         raise ArtifactError(f"linking failed: {shlex.join(line)}\n{said}")
     return output.read_bytes()
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import tvm
 import tvm_ffi
 from tvm import tirx
 
+from tvmconv import scratch
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.checks import most_workspace
 from tvmconv.codegen import conv, cuda, deform, pool
@@ -71,8 +70,7 @@ def object_of(functions: dict[str, tirx.PrimFunc], machine: Machine) -> bytes:
 
 
 def _written(built: tvm.runtime.Module) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
-        path = Path(folder, "kernel.o")
+    with scratch.memory_file("kernel.o") as path:  # on a full disk LLVM would end the process
         built.write_to_file(str(path), "o")
         return path.read_bytes()
 

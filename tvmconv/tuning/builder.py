@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvmconv import cache
+from tvmconv import cache, scratch
 from tvmconv.artifact.kernel import Kernel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
@@ -41,12 +40,12 @@ class Builder:
     def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel | str]:
         """A kernel for each choice, or what went wrong with it. No two have a symbol in common."""
         first, self.count = self.count, self.count + len(choices)
-        with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
+        with scratch.folder() as folder:
             facts = {"descriptor": str(spec), "machine": dataclasses.asdict(self.machine)}
             paths = []  # of files, for a trace of meta_schedule may be longer than a packet
             for number, choice in enumerate(choices, first):
                 symbol = f"tuned_{number:08}"
-                paths.append(Path(folder, symbol))
+                paths.append(folder / symbol)
                 message = {**facts, "choice": dataclasses.asdict(choice), "symbol": symbol}
                 paths[-1].write_text(json.dumps(message), encoding="utf-8")
             answers = self.forks.ask_all([os.fspath(path) for path in paths], _SECONDS)
@@ -83,7 +82,7 @@ def _build(packers: Packers, path: str) -> str:
             parse_spec(message["descriptor"]), machine_of(message["machine"]), Choice(**message["choice"]),
             message["symbol"], packers,
         )  # fmt: skip
+        Path(path).with_suffix(_BUILT).write_bytes(cache.kernel_bytes(kernel))
     except Exception as error:  # of TVM's and LLVM's too: it costs one trial
         return f"compiling: {' '.join(str(error).split())[:300] or repr(error)}"
-    Path(path).with_suffix(_BUILT).write_bytes(cache.kernel_bytes(kernel))
     return ""
