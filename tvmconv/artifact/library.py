@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -206,11 +207,13 @@ def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
     try:
         try:
             for path, (data, mode) in files.items():
+                if path.is_dir():  # the one thing that a file cannot be renamed to where it could be written
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 # Random, for a process that was killed may have had our number and left its own.
                 partial[path] = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
                 with open(partial[path], "xb", opener=_opener(mode)) as file:
                     file.write(data)
-            for path, written in reversed(partial.items()):  # the library last
+            for path, written in partial.items():
                 written.replace(path)
         except BaseException:
             for written in partial.values():
