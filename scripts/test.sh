@@ -13,6 +13,8 @@ command -v cmake >/dev/null || apt_install "CMake" cmake make
 # Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
 command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
 [ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross
+# Libraries for musl run in programs that its compiler links.
+command -v musl-gcc >/dev/null || apt_install "musl" musl-tools
 # LLVM's models of CPUs say how good the kernels for ARM are.
 command -v llvm-mca-19 >/dev/null || apt_install "llvm-mca" llvm-19
 

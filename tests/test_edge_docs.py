@@ -24,6 +24,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("guide")
     (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / "arm64-root").symlink_to(edge.root("aarch64"))
+    (folder / "armhf-root").symlink_to(edge.root("armv7"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     said = []
     for language, text in BLOCKS:
@@ -39,7 +40,7 @@ def test_commands(done: tuple[Path, list[str]]) -> None:
     _, said = done
     chosen = [re.findall(r"kernels for (\S+)", text) for text in said]
     assert [names for names in chosen if names] == [
-        ["cortex-a72"], ["cortex-a53", "cortex-a76"], ["cortex-a72"],
+        ["cortex-a72"], ["cortex-a53", "cortex-a76"], ["cortex-a72"], ["armv7-generic"],
     ]  # fmt: skip
     sums = {number for text in said for number in re.findall(r"sum (\S+),", text)}
     assert len(sums) == 1, "every variant computes the same"
@@ -64,5 +65,6 @@ def test_example_is_cxx_too(done: tuple[Path, list[str]]) -> None:
 def test_targets_named_in_the_table_are_there() -> None:
     from tvmconv.schedules.machines import names
 
-    table = re.findall(r"^\| .* \| `(\S+?)`.*\|$", GUIDE.read_text(encoding="utf-8"), re.M)
-    assert len(table) == 7 and set(table) <= set(names())
+    section = re.search(r"^## Which target$(.*?)^## ", GUIDE.read_text(encoding="utf-8"), re.M | re.S)[1]
+    table = re.findall(r"^\| .* \| `(\S+?)`.*\|$", section, re.M)
+    assert len(table) == 8 and set(table) <= set(names())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
 
 _COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
-            "-fdata-sections", "-g0")  # fmt: skip
+            "-fdata-sections", "-g0", "-U_FORTIFY_SOURCE")  # fmt: skip
 # No build id, no debug information and no symbols that are not exported: equal inputs give equal bytes.
 # A CPU library stays mapped once it has threads or keys of its own (tcv_stay); one for GPUs always does.
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,now",
