@@ -25,7 +25,7 @@ def test_riscv_cpus_use_what_is_looked_for(cpu: str) -> None:
     plain = llvm.features_of(replace(machine, features=()))
     left = llvm.features_of(machine)
     assert set(machine.requires) == left & set("imafdcv") == plain & set("imafdcv")
-    extensions = {name for name in left if name[0] in "zxbh" and name in llvm.known("riscv64")[1]}
+    extensions = {name for name in left if name[0] in "zxbh" and "-" not in name}
     assert extensions <= _IMPLIED | (_BY_V if "v" in left else set())
     assert extensions < {name for name in plain if name[0] in "zxbh"} or cpu == "sifive-u74"
 

@@ -5,7 +5,6 @@
  * C99 with the GNU atomics and __thread, for Linux, compiled for the baseline of the architecture. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,6 +19,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_PRIVATE_FLAG = 128 };  /* musl's compiler lacks Linux's headers */
 
 #define TCV_EXPORT __attribute__((visibility("default")))
 #ifdef TCV_STATIC                          /* part of a program, where TVM does not look for it */
