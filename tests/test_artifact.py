@@ -45,16 +45,6 @@ def test_needs_an_old_glibc_and_says_which(exported: Exported) -> None:
         assert "libpthread.so.0" in run("readelf", "-d", exported[0]).stdout
 
 
-def test_newer_headers_need_no_newer_glibc(tmp_path: Path) -> None:
-    """From 2.38 on they give strtol another name."""
-    renamed = "gcc -Dstrtol=__isoc23_strtol -D_FORTIFY_SOURCE=2"
-    path = libraries.variant(names=["pw"], cc=renamed).export(tmp_path / "a.so")
-    assert newest_glibc(path) == "2.17"
-    assert " strtol@" in run("nm", "-D", path).stdout
-    x, w, bias, expected = libraries.case("pw")
-    libraries.assert_right(tvmconv.load(path)["pw"](x, w, bias), expected)
-
-
 def test_doubles_need_no_newer_glibc(tmp_path: Path) -> None:
     """Their kernels call exp and erf."""
     spec = tvmconv.ConvSpec.parse("conv2d:1x4x5x6:o7:k1x1:NHWC:float64:sigmoid")

@@ -36,9 +36,6 @@ __asm__(".symver tcv_old_exp, exp@GLIBC_{version}");
 __attribute__((visibility("hidden"))) double __wrap_exp(double x);
 double __wrap_exp(double x) {{ return tcv_old_exp(x); }}
 """
-# What headers from glibc 2.38 on call strtol.
-_STRTOL = '__asm__(".symver __isoc23_strtol, strtol@GLIBC_{version}");\n'
-
 
 def older_symbols(command: Sequence[str], arch: str, source: str) -> tuple[str, list[str]]:
     """What to put before a C ``source``, and the linker's options, so that the library does not need
@@ -46,7 +43,7 @@ def older_symbols(command: Sequence[str], arch: str, source: str) -> tuple[str, 
     version = _FIRST.get(arch)
     if version is None or not _has_glibc(tuple(command)):
         return "", []
-    lines, options = [_EXP.format(version=version), _STRTOL.format(version=version)], ["-Wl,--wrap=exp"]
+    lines, options = [_EXP.format(version=version)], ["-Wl,--wrap=exp"]
     for library, names in _MOVED.items():
         used = [name for name in names if f"{name}(" in source]
         path = _file(tuple(command), library) if used else None
