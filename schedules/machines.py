@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tvmconv.descriptor import shown
 from tvmconv.errors import TargetError
 from tvmconv.schedules import gpu_machines
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -147,7 +148,7 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
         return name
     if isinstance(name, str) and name.startswith(gpu_machines.PREFIX):
         return gpu_machines.resolve(name)
-    if name == "native":
+    if isinstance(name, str) and name == "native":
         return native()
     if isinstance(name, str) and name in _PRESETS:
         return _PRESETS[name]
@@ -159,7 +160,7 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
         raise TargetError(f"target: {name!r}, expected one target here, not several")
     known = ", ".join(names())
     raise TargetError(
-        f"target: {name!r}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
+        f"target: {shown(name)}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
     )
 
 
@@ -169,6 +170,8 @@ def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]
     if isinstance(target, Machine | GpuMachine):
         return [target]
     if not isinstance(target, str):
+        if not isinstance(target, Sequence):
+            raise TargetError(f"target: {shown(target)}, expected one or more of {', '.join(names())}")
         found = [machine for one in target for machine in resolve_all(one)]
     else:
         texts: list[str] = []

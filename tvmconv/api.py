@@ -6,9 +6,10 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
-from tvmconv.checks import read_integer
+from tvmconv.checks import read_integer, read_layout
+from tvmconv.descriptor import shown
 from tvmconv.dtypes import name_of
-from tvmconv.errors import SpecError
+from tvmconv.errors import SpecError, TargetError
 from tvmconv.spec import ConvSpec, Ints, Padding
 
 
@@ -83,7 +84,7 @@ def spec_of(
     if len(w_shape) != len(x_shape):
         raise SpecError(f"w: shape {w_shape}, expected {len(x_shape)} dims as x's shape {x_shape} has")
     groups = read_integer("groups", groups, 1)
-    last = layout in ("NHWC", "NWC", "NDHWC")
+    last = read_layout(layout, len(x_shape) - 2) == "NHWC"
     kernel, pair = (w_shape[:-2], w_shape[-2:]) if last else (w_shape[2:], w_shape[:2])
     channels = x_shape[-1 if last else 1]
     for dim, size in enumerate(w_shape):
@@ -106,9 +107,18 @@ def spec_of(
     return spec
 
 
-@lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
 def function(spec: ConvSpec, target: str = "native") -> Any:
     """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
+    try:
+        hash(target)
+    except TypeError:  # an array, say
+        wanted = "expected a name, or triple=T,cpu=C,features=+F"
+        raise TargetError(f"target: {shown(target)}, {wanted}") from None
+    return _loaded(spec, target)
+
+
+@lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
+def _loaded(spec: ConvSpec, target: str) -> Any:
     return _load(spec, target)
 
 
@@ -168,7 +178,7 @@ def _shape(name: str, array: Any) -> tuple[int, ...]:
         shape = tuple(int(size) for size in array.shape)
     except (AttributeError, TypeError):
         raise SpecError(f"{name}: {type(array).__name__}, expected a NumPy or DLPack array") from None
-    if len(shape) < 3:
+    if not 3 <= len(shape) <= 5:
         raise SpecError(f"{name}: shape {shape}, expected 3 to 5 dims")
     return shape
 

@@ -42,7 +42,8 @@ def read_items(value: Any) -> tuple[Any, ...] | None:
     """The items of a tuple, a list or a NumPy array with dims; None for anything else."""
     if isinstance(value, (tuple, list)):
         return tuple(value)
-    return tuple(value) if getattr(value, "ndim", 0) else None
+    ndim = getattr(value, "ndim", 0)  # of a NumPy type, it is a descriptor
+    return tuple(value) if isinstance(ndim, int) and ndim else None
 
 
 def read_shape(value: Any) -> tuple[int, ...]:

@@ -113,7 +113,7 @@ def _activation(activation: Any) -> tuple[str, tuple[float, ...]]:
         return name, defaults  # type: ignore[return-value]
     try:
         params = tuple(float(value) for value in given)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SpecError(f"activation: {shown(activation)}, expected numbers as parameters") from None
     if len(params) != len(defaults):
         wanted = f"{len(defaults)} parameters" if defaults else "no parameters"

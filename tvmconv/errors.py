@@ -4,6 +4,16 @@
 class Error(Exception):
     """Base of all tvmconv errors."""
 
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(one_line(arg) if isinstance(arg, str) else arg for arg in args))
+
+
+def one_line(text: str) -> str:
+    """``text`` with line breaks, escapes and all else that does not print written out, whoever wrote it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
 
 class SpecError(Error, ValueError):
     """A convolution description, or an array given for one, is not valid."""

@@ -120,7 +120,7 @@ def _run(line: list[str], folder: Path, name: str = "library") -> bytes:
         said = (done.stderr + done.stdout).strip() or f"exit status {done.returncode}, nothing printed"
         if full := next((words for words in _FULL if words in said), None):
             raise ArtifactError(f"linking: {full} ({line[0]} in {folder})")
-        raise ArtifactError(f"linking failed: {shlex.join(line)}\n{said}")
+        raise ArtifactError(f"linking failed: {shlex.join(line)}: {'; '.join(said.splitlines())}")
     return output.read_bytes()
 
 

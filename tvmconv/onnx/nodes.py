@@ -17,6 +17,7 @@ from tvmconv.onnx.integers import INTEGER_INPUTS, QLINEAR_INPUTS, integer_spec
 from tvmconv.onnx.model import require_onnx
 from tvmconv.onnx.pooling import run_pool
 from tvmconv.onnx.transposed import transposed_spec
+from tvmconv.runtime.arrays import check_unmasked
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -44,6 +45,8 @@ def run_node(
         if missing:
             raise SpecError(f"node {node_name(node)}: inputs: no {', '.join(missing)}")
         inputs = [inputs[name] if name else None for name in node.input]
+    for value in inputs:
+        check_unmasked(f"node {node_name(node)}", value)
     arrays = [None if value is None else np.asarray(value) for value in inputs]
     while arrays and arrays[-1] is None:
         arrays.pop()

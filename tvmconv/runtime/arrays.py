@@ -44,10 +44,12 @@ class Argument(NamedTuple):
 def view(name: str, value: Any) -> np.ndarray[Any, Any]:
     """``value`` as a NumPy array that shares its memory; bfloat16 as ``BFLOAT16``. Raises SpecError."""
     if isinstance(value, np.ndarray):
+        check_unmasked(name, value)
         return value.view(BFLOAT16) if value.dtype.name == "bfloat16" else value
     if not hasattr(value, "__dlpack__"):
         what = type(value).__name__
         raise SpecError(f"{name}: {what}, expected a NumPy array, or a DLPack array in CPU memory")
+    check_plain(name, value)
     try:
         device = tuple(int(part) for part in value.__dlpack_device__())
         if device[0] not in _CPU_DEVICES:
@@ -60,6 +62,30 @@ def view(name: str, value: Any) -> np.ndarray[Any, Any]:
             raise
         why = " ".join(str(error).split())
         raise SpecError(f"{name}: {type(value).__name__}, expected plain data in CPU memory: {why}") from None
+
+
+def check_unmasked(name: str, value: Any) -> None:
+    """Raises SpecError for NumPy's masked arrays."""
+    if type(value) is not np.ndarray and isinstance(value, np.ma.MaskedArray):
+        raise SpecError(f"{name}: MaskedArray, expected an array without a mask (x.filled(value) makes one)")
+
+
+def check_plain(name: str, value: Any) -> None:
+    """Raises SpecError for a tensor of PyTorch whose elements are not what lies in its memory."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is None or not isinstance(value, tensor):
+        return
+    why = ""
+    if type(value).__torch_dispatch__ is not tensor.__torch_dispatch__:
+        why = "its elements are elsewhere"  # a FakeTensor, which has none, or one that wraps others
+    elif value.requires_grad:
+        why = "it requires a gradient, use detach()"
+    elif value.is_neg():
+        why = "its negative bit is set, use resolve_neg()"
+    elif value.is_conj():
+        why = "its conjugate bit is set, use resolve_conj()"
+    if why:
+        raise SpecError(f"{name}: {type(value).__name__}, expected plain data in CPU memory: {why}")
 
 
 def read(want: Argument, value: Any, *, copy: bool) -> np.ndarray[Any, Any]:
@@ -148,6 +174,7 @@ def aligned(array: Any) -> np.ndarray[Any, Any]:
     Kernels take any array, but load vectors of such a one faster: elsewhere a depthwise convolution takes up
     to 1.6 times as long. NumPy's own arrays begin at any multiple of 16 bytes. Shape and dtype stay.
     """
+    check_unmasked("array", array)
     values = np.asarray(array)
     made = empty(values.shape, values.dtype, max(values.nbytes, 1))
     made[...] = values

@@ -10,7 +10,7 @@ import numpy as np
 from tvmconv.dtypes import name_of, numpy_dtype
 from tvmconv.errors import SpecError
 from tvmconv.runtime import dlpack
-from tvmconv.runtime.arrays import Argument, shape_text
+from tvmconv.runtime.arrays import Argument, check_plain, shape_text
 from tvmconv.runtime.gpu_driver import driver
 
 _DEFAULT_STREAM = 1  # as DLPack counts them
@@ -104,8 +104,12 @@ def view(want: Argument, value: Any, device: int, stream: int, name: str | None 
     try:
         stream = stream or _DEFAULT_STREAM
         own = isinstance(value, GpuArray)
+        if not own:
+            check_plain(name, value)
         seen = value._ready_on(stream) if own else dlpack.view(_capsule(value, stream))
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, SpecError):
+            raise
         why = " ".join(str(error).split())
         raise SpecError(f"{name}: {type(value).__name__}, expected a DLPack array on a GPU: {why}") from None
     if seen.shape != want.shape:

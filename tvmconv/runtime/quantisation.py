@@ -27,10 +27,16 @@ def read(want: Argument, value: Any) -> np.ndarray[Any, Any]:
     and finite."""
     if value is None:
         value = 0
-    array = np.asarray(value) if np.isscalar(value) or isinstance(value, list) else view(want.name, value)
-    if array.shape != want.shape and array.size != 1:
-        size = want.shape[0]
-        raise SpecError(f"{want.name}: shape {array.shape}, expected one number{f' or {size}' * (size > 1)}")
+    size = want.shape[0]
+    expected = f"expected one number{f' or {size}' * (size > 1)}"
+    try:
+        array = np.asarray(value) if np.isscalar(value) or isinstance(value, list) else view(want.name, value)
+    except ValueError as error:
+        if isinstance(error, SpecError):
+            raise
+        raise SpecError(f"{want.name}: nested lists of several lengths, {expected}") from None
+    if array.shape not in ((), (1,), want.shape):
+        raise SpecError(f"{want.name}: shape {array.shape}, {expected}")
     given = array.dtype
     if is_zero_point(want.name):
         limits = np.iinfo(want.dtype)
