@@ -20,11 +20,9 @@ def loop_nest(spec, target):
     """The body of the kernel as it is just before its loops become vectors and machine code."""
     machine = resolve(target)
     module = kernel.module_of(kernel.symbol_of(spec), kernel.scheduled(spec, machine))
-    passes = pipeline._passes()
-    names = [step.info.name for step in passes]
     with kernel.llvm_target(machine) as llvm:
         module = tirx.transform.BindTarget(llvm.with_host(llvm))(module)
-        module = tvm.ir.transform.Sequential(passes[: names.index("tirx.FlattenBuffer")])(module)
+        module = tvm.ir.transform.Sequential(pipeline._shaping())(module)
     return module[kernel.symbol_of(spec)].body
 
 

@@ -1,0 +1,68 @@
+"""What compiling a kernel takes of a CPU's time, in seconds that it was busy: no spec takes much more than
+others. Those named here once took up to five minutes."""
+
+import os
+import resource
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from strategies import specs
+
+from tvmconv.codegen.kernel import build_kernel
+from tvmconv.errors import SpecError
+from tvmconv.ops.support import check_supported
+from tvmconv.schedules.machines import resolve
+from tvmconv.specs import parse_spec
+
+MOST = 20.0  # four times what any should take where nothing else runs
+EXAMPLES = int(os.environ.get("TVMCONV_COMPILE_EXAMPLES", "8"))
+
+SLOW = [
+    "tconv1d:1x32x24:o7:k6:s3:NCHW:int8:gelu:residual",
+    "conv2d:1x32x28x28:o7:k3x3:NCHW:int8:gelu_tanh:residual",
+    "conv2d:1x28x28x32:o32:k3x3:p1:NHWC:int8:gelu:residual",
+    "conv2d:1x64x64x64:o64:g64:k63x63:p31:NCHW:float32",
+    "conv1d:1x4000x32:o32:g32:k1024:NHWC:float32",
+]  # fmt: skip
+KINDS = st.sampled_from([
+    "deform2d:1x{c}x{n}x{n}:o{o}:k3x3:p1:mask:bias:NCHW:float32",
+    "maxpool2d:1x{c}x{n}x{n}:k{k}x{k}:s2:NCHW:int8",
+    "avgpool2d:2x{n}x{n}x{c}:k{k}x{k}:s1:NHWC:bfloat16", "avgpool1d:1x{c}x{n}:k{k}:s1:NCHW:float32",
+    "conv2d:1x{n}x{n}x{c}:o{o}:k{k}x{k}:NHWC:uint8:silu:residual",
+    "tconv2d:1x{c}x{n}x{n}:o{o}:k{k}x{k}:s2:NCHW:int8:tanh",
+    "conv2d:1x{c}x{n}x{n}:o{c}:g{c}:k{k}x{k}:NCHW:int8:gelu",
+])  # fmt: skip
+
+
+def _busy() -> float:
+    """Seconds of CPU that this process and its children have used."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def _check(spec) -> None:
+    try:
+        check_supported(spec)
+    except SpecError:
+        return
+    before = _busy()
+    build_kernel(spec, resolve("x86-64-v3"))
+    assert _busy() - before < MOST, f"{spec}: {_busy() - before:.1f} s"
+
+
+@pytest.mark.parametrize("text", SLOW)
+def test_slow_ones(text: str) -> None:
+    _check(parse_spec(text))
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(specs(dtypes=("float32", "float64", "float16", "bfloat16", "int8", "uint8"), max_elements=10**6))
+def test_convolutions(spec) -> None:
+    _check(spec)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(KINDS, *[st.integers(least, most) for least, most in ((1, 70), (1, 70), (13, 80), (1, 13))])
+def test_other_kinds(kind, c, o, n, k) -> None:
+    _check(parse_spec(kind.format(c=c, o=o, n=n, k=k)))
