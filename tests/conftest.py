@@ -22,6 +22,11 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/test_fuzz.py looks")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="what it draws")
+
+
 @pytest.fixture(scope="session", params=libraries.compilers())
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> libraries.Exported:
     cc = request.param

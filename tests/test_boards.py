@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import edge
@@ -25,10 +26,14 @@ from cli_tools import tool
 import tvmconv
 from tvmconv.codegen import build_kernel
 from tvmconv.errors import TuningError
-from tvmconv.schedules.machines import native
+from tvmconv.schedules.machines import native, resolve
 from tvmconv.specs import parse_spec
+from tvmconv.tuning import folder as folders
 from tvmconv.tuning import remote, runner
 from tvmconv.tuning import tracker as trackers
+from tvmconv.tuning.entries import read_index, write_entry
+from tvmconv.tuning.lookup import Logs
+from tvmconv.tuning.traces import is_emulated
 
 LAYER = "conv2d:1x8x8x16:o16:k3x3:p1:g16:NHWC:float32"
 KEY = "test-board"
@@ -101,6 +106,11 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
             "--log", str(tmp_path / "logs"), "--trials", "32", LAYER]  # fmt: skip
     try:
         _wait(lambda: trackers.boards(place)[KEY] == 2, 120)
+        refused = subprocess.run([*tune[:-5], *tune[-3:]], capture_output=True, text=True, check=False,
+                                 env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "home")})  # fmt: skip
+        assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+        assert "expected a folder for records of aarch64, emulated" in refused.stderr
+        assert not (tmp_path / "home").exists()
         with subprocess.Popen(tune, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tuning:
             said = ""
             while "trials" not in said:  # until the default has been measured; batches follow
@@ -122,6 +132,20 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
     for pid in _servers(logs[0]) + _servers(logs[1]):
         with pytest.raises(ProcessLookupError):
             os.killpg(pid, 0)  # nothing is left when the supervisor has ended
+    folder = tmp_path / "logs" / CPU
+    with pytest.raises(TuningError, match="measured under emulation"):
+        tvmconv.compile({"f": LAYER}, CPU, tuning_logs=tmp_path / "logs")
+    listed = tool("logs", "list", "--log", tmp_path / "logs", "--target", CPU)
+    assert "aarch64, emulated" in listed.stdout
+    records = folders.read_records(folder)
+    assert records and all(is_emulated(facts[0]) for _, _, facts in records)
+    (entry,) = read_index(folder).values()
+    assert entry.emulated
+    # Even where somebody copies it among others: the entry itself says so, and the record.
+    metadata = folders.read_metadata(folder)
+    folders.write_json(folder / folders.METADATA, {k: v for k, v in metadata.items() if k != "emulated"})
+    assert Logs(resolve(CPU), folder).find(parse_spec(LAYER)) is None
+    write_entry(folder, LAYER, replace(entry, emulated=False))  # as if it were real, to see that it works
     library = tvmconv.compile({"f": LAYER}, CPU, tuning_logs=tmp_path / "logs")
     assert library.manifest["functions"][0]["schedule"]["source"] == "tuned"
     made = library.export(tmp_path / "f.so")

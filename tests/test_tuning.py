@@ -55,7 +55,7 @@ def records(root: Path) -> list[tuple]:
 class FakeRunner:
     """Stands for a machine on which points have known times, ``seconds(kernel)``; nothing is run."""
 
-    cpu, threads = "none", 1
+    cpu, threads, emulated = "none", 1, False
 
     def __init__(self, seconds) -> None:
         self.seconds = seconds

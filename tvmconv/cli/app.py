@@ -85,7 +85,8 @@ def run_app(argv: Sequence[str]) -> int:
     console.show_log()
     command = typer.main.get_command(build())
     try:
-        result = command.main(args=list(argv), prog_name="tvmconv", standalone_mode=False)
+        with console.warnings_in_a_line():
+            result = command.main(args=list(argv), prog_name="tvmconv", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:

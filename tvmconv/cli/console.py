@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,14 @@ def print_json(value: Any) -> None:
 def log(message: str) -> None:
     """One line on stderr."""
     print(f"tvmconv: {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_in_a_line() -> Iterator[None]:
+    """Warnings look as what else goes to stderr does."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: log(f"warning: {' '.join(str(message).split())}")
+        yield
 
 
 class _ToStderr(logging.Handler):

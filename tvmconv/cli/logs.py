@@ -9,7 +9,7 @@ import typer
 
 from tvmconv.cli import console, models
 from tvmconv.cli.targets import OneTarget as Target
-from tvmconv.errors import TuningError
+from tvmconv.errors import SpecError, TuningError
 
 HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
 
@@ -55,6 +55,11 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
     found = []
     for folder in _folders(log, target):
         for descriptor, entry in sorted(read_index(folder).items()):
+            try:
+                parse_spec(descriptor)
+            except SpecError as error:
+                console.log(f"warning: {folder}: passed over: {error}")
+                continue
             found.append({"descriptor": descriptor, "folder": str(folder), **asdict(entry)})
     if as_json:
         console.print_json({"target": resolve(target).name, "records": found})
@@ -64,11 +69,12 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
             f"{r['seconds'] * 1e6:.1f}", f"{r['default_seconds'] * 1e6:.1f}",
             f"{r['default_seconds'] / r['seconds']:.2f}",
             f"{parse_spec(r['descriptor']).flops / r['seconds'] / 1e9:.1f}", r["trials"], r["threads"],
-            r["record"], r["strategy"], r["descriptor"],
+            r["record"], r["strategy"], r["cpu"], r["descriptor"],
         )
         for r in found
     ]  # fmt: skip
-    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "threads", "record", "strategy", "descriptor")
+    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "threads", "record", "strategy", "cpu",
+               "descriptor")
     console.print_table(columns, rows, right=columns[:6])
 
 
@@ -144,7 +150,7 @@ def _folders(log: Path | None, target: str) -> list[Path]:
     if log is not None:
         return [_own(log, target)]
     roots = (folders.user_root(), folders.shipped_root())
-    return [folder for root in roots for folder, _ in folders.folders_of(root, machine)]
+    return [folder for root in roots for folder, _, _ in folders.folders_of(root, machine)]
 
 
 def _own(log: Path | None, target: str) -> Path:

@@ -167,4 +167,4 @@ def _has_logs(machine: Machine | GpuMachine) -> bool:
     from tvmconv.tuning.entries import read_index
     from tvmconv.tuning.folder import folders_of, shipped_root
 
-    return any(read_index(folder) for folder, _ in folders_of(shipped_root(), machine))
+    return any(read_index(folder) for folder, _, _ in folders_of(shipped_root(), machine))

@@ -208,11 +208,12 @@ def _roofline(
     from tvmconv.bench import roofline
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning import folder as folders
+    from tvmconv.tuning.emulation import emulator
     from tvmconv.tuning.runner import cpu_model
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs}
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
-    folders.prepare(folder, machine)
+    folders.prepare(folder, machine, emulator() is not None)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
     about = {"cpu": cpu_model(), "threads": count, "dtypes": sorted(dtypes), "sizes": roofline.sizes()}
     kept = folder / "roofline.json"

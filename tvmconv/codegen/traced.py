@@ -16,9 +16,11 @@ from tvm.s_tir.schedule import Trace
 
 from tvmconv.codegen.family import apply
 from tvmconv.dtypes import FLOATS
+from tvmconv.errors import TuningError
 from tvmconv.ops import conv
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem, problem_of
+from tvmconv.schedules import trace_rules
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import META, TRACE, Choice, Plan
@@ -64,7 +66,11 @@ def check(spec: ConvSpec, machine: Machine | GpuMachine, choice: Choice) -> None
 
 
 def replay(sch: Schedule, text: str) -> None:
-    """Schedule ``sch`` by a trace. Raises ValueError."""
+    """Schedule ``sch`` by a trace. Raises ValueError, and TuningError for one that holds more than
+    meta_schedule's own do."""
+    wrong = trace_rules.refusal(text)
+    if wrong is not None:
+        raise TuningError(f"{TRACE}: {wrong}")
     try:
         Trace.apply_json_to_schedule(json.loads(text), sch)
     except Exception as error:  # TVM has no class for what a trace may get wrong

@@ -96,9 +96,11 @@ def _end_with_supervisor() -> None:
 def _describe() -> str:
     """Facts about this board, JSON."""
     from tvmconv.runtime.cpu import host_arch
+    from tvmconv.tuning.emulation import emulator
     from tvmconv.tuning.runner import cpu_model
 
-    return json.dumps({"arch": host_arch(), "cpu": cpu_model(), "cpus": len(os.sched_getaffinity(0))})
+    facts = {"arch": host_arch(), "cpu": cpu_model(), "cpus": len(os.sched_getaffinity(0))}
+    return json.dumps({**facts, "emulated": emulator() is not None})
 
 
 def _measure(text: str) -> str:

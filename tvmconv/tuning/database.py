@@ -20,6 +20,7 @@ from tvmconv.schedules.plan import Choice
 from tvmconv.tuning import folder as folders
 from tvmconv.tuning import traces
 from tvmconv.tuning.definition import workload_json
+from tvmconv.tuning.entries import check_choice
 from tvmconv.tuning.meta import MetaSpace
 from tvmconv.tuning.space import TuningSpace
 
@@ -36,10 +37,13 @@ class Known:
 
 class Database:
     """The records of a space's points in ``folder``; ``memory`` is what a search reads and fills: it can make
-    something only of traces of its own space, and a log has others too."""
+    something only of traces of its own space, and a log has others too. ``emulated``: records are of an
+    emulated CPU; those of others aren't read."""
 
-    def __init__(self, folder: Path, space: TuningSpace | MetaSpace, threads: int) -> None:
-        self.folder, self.spec, self.stamp = folder, space.spec, space.stamp
+    def __init__(
+        self, folder: Path, space: TuningSpace | MetaSpace, threads: int, emulated: bool = False
+    ) -> None:
+        self.folder, self.spec, self.stamp, self.emulated = folder, space.spec, space.stamp, emulated
         self.target: Target = _target(space.machine, threads)
         self.memory = ms.database.MemoryDatabase()
         self.workload = self.memory.commit_workload(space.module)
@@ -47,21 +51,26 @@ class Database:
         self._place: tuple[int, int] | None = None  # the workload's line, in the file of this inode
 
     def known(self) -> list[Known]:
-        """What the folder holds on the spec, in order."""
+        """What the folder holds on the spec, in order. Raises TuningError."""
         found = []
-        for _, (trace, run_secs, *_) in folders.read_lines(self.folder / folders.RECORDS)[0]:
+        with folders.locked(self.folder):  # so that what was interrupted is whole again
+            records = folders.read_records(self.folder)
+        for line, _, (trace, run_secs, *_) in records:
             try:
                 descriptor, choice, error = traces.read(trace)
             except (ValueError, KeyError, IndexError, TypeError):
-                continue
-            if descriptor == str(self.spec):
-                failed = error is not None or not run_secs or min(run_secs) >= FAILED
+                continue  # of another tool
+            if descriptor == str(self.spec) and traces.is_emulated(trace) == self.emulated:
+                check_choice(choice, f"{self.folder / folders.RECORDS}:{line}")
+                failed = error is not None or not run_secs or not 0 < min(run_secs) < FAILED
                 found.append(Known(choice, None if failed else statistics.median(run_secs)))
         return found
 
     def commit(self, sch: Schedule, seconds: Sequence[float], error: str = "") -> str:
         """Append a record to the folder, and wait until it is on disk; its name. A failure has no seconds."""
         notes = dict(self.stamp)
+        if self.emulated:
+            notes[traces.EMULATED] = "true"
         if error:
             notes[traces.ERROR] = error.replace('"', "'").replace("\\", "/")
         if notes:
@@ -76,7 +85,7 @@ class Database:
         facts = record.as_json()
         with folders.locked(self.folder):
             line = json.dumps([self._workload_line(), facts], separators=(",", ":"))
-            folders.append_line(self.folder / folders.RECORDS, line)
+            folders.append_lines(self.folder / folders.RECORDS, line)
         return folders.record_name(facts)
 
     def _workload_line(self) -> int:
@@ -84,9 +93,9 @@ class Database:
         path = self.folder / folders.WORKLOADS
         if self._place is None or not path.exists() or self._place[1] != path.stat().st_ino:
             mine = workload_json(self.workload)
-            known = [str(shash) for shash, _ in folders.read_lines(path)[0]]
+            known = [None if found is None else found[0] for found in folders.read_workloads(self.folder)]
             if mine[0] not in known:
-                folders.append_line(path, json.dumps(mine))
+                folders.append_lines(path, json.dumps(mine))
                 known.append(mine[0])
             self._place = known.index(mine[0]), path.stat().st_ino
         return self._place[0]

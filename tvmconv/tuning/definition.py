@@ -10,7 +10,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import meta_schedule as ms
 
-from tvmconv.codegen import quantised
+from tvmconv.codegen import quantised, traced
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops import conv, deform, integer, pool, transposed
 from tvmconv.ops.packing import Packing
@@ -48,6 +48,14 @@ def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
         p = transposed_problem_of(spec)
         return transposed.kernel_func(p, TransposedPacking(1), **extras, planes=False)
     return conv.kernel_func(problem_of(spec), Packing(1), **extras)
+
+
+def workload_of(spec: Spec, meta: bool) -> list[str]:
+    """The workload of ``spec``'s records, of meta_schedule's own space or of the strategies', as the log has
+    it."""
+    func = traced.function(spec).with_attr("global_symbol", "main") if meta else None
+    module = module_of(spec) if func is None else tvm.IRModule({"main": func})
+    return workload_json(ms.database.MemoryDatabase().commit_workload(module))
 
 
 def workload_json(workload: ms.database.Workload) -> list[str]:

@@ -1,18 +1,16 @@
-"""A folder of tuning logs: which files it has, whose they are, and how several processes share them.
+"""A folder of tuning logs: which files it has, and whose they are.
 
 ``database_workload.json`` and ``database_tuning_record.json`` are meta_schedule's own, a JSON line an entry;
-``index.json`` says which record is best for each descriptor, ``metadata.json`` what made them. No TVM here.
+``index.json`` says which record is best for each descriptor, ``metadata.json`` what made them. The workloads
+are for TVM's tools: nothing here takes more from that file than which line a workload has. No TVM here.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,13 +19,25 @@ from typing import Any
 from tvmconv.errors import TuningError
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.tuning.files import (
+    INDEX,
+    METADATA,
+    RECORDS,
+    WORKLOADS,
+    append_lines,
+    locked,
+    read_json,
+    read_lines,
+    replace_all,
+    write_json,
+)
 
-WORKLOADS = "database_workload.json"
-RECORDS = "database_tuning_record.json"
-INDEX = "index.json"
-METADATA = "metadata.json"
-_LOCK = ".lock"
-
+__all__ = [
+    "INDEX", "METADATA", "RECORDS", "WORKLOADS", "append_lines", "check_made", "check_version", "folder_of",
+    "folders_of", "locked", "note_run", "prepare", "read_json", "read_lines", "read_metadata", "read_records",
+    "read_workloads", "record_name", "replace_all", "shipped_root", "today", "tvm_version", "user_root",
+    "write_json",
+]  # fmt: skip
 
 def user_root() -> Path:
     """Where logs of the user's own go: they win over the shipped ones."""
@@ -56,17 +66,19 @@ def folder_of(root: str | os.PathLike[str], machine: Machine) -> Path:
     return root
 
 
-def folders_of(root: str | os.PathLike[str], machine: Machine | GpuMachine) -> list[tuple[Path, bool]]:
-    """The folders whose records count for ``machine``, each with whether for floats alone: its own, its
-    base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError as
-    ``folder_of``."""
+def folders_of(
+    root: str | os.PathLike[str], machine: Machine | GpuMachine
+) -> list[tuple[Path, Machine | GpuMachine, bool]]:
+    """The folders whose records count for ``machine``, each with whose it is and whether for floats alone:
+    its own, its base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError
+    as ``folder_of``."""
     root, bases = Path(root), [machine]
     while not isinstance(machine, GpuMachine) and bases[-1].base:
         bases.append(resolve(bases[-1].base))
     if (root / METADATA).exists():
         target = read_metadata(root).get("target")
         bases = [base for base in bases if base.name == target] or [machine]
-    return [(folder_of(root, base), base is not machine) for base in bases]
+    return [(folder_of(root, base), base, base is not machine) for base in bases]
 
 
 def tvm_version() -> str:
@@ -75,19 +87,6 @@ def tvm_version() -> str:
         return version("apache-tvm")
     except PackageNotFoundError:
         return "none"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file, {} if there is none. Raises TuningError."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise TuningError(f"tuning_logs: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict):
-        raise TuningError(f"tuning_logs: {path} holds {type(found).__name__}, expected a JSON object")
-    return found
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -102,93 +101,65 @@ def check_version(folder: Path) -> None:
         raise TuningError(f"tuning_logs: {folder} was made with TVM {made}, expected {here}, the one here")
 
 
-def prepare(folder: Path, machine: Machine) -> None:
-    """Make the folder ready for records of ``machine``. Raises TuningError where that cannot be."""
+def check_made(folder: Path, machine: Machine | GpuMachine, emulated: bool = False) -> None:
+    """Raise TuningError for logs of another target, that another TVM made, or that were measured under
+    emulation where others are wanted, or the other way round."""
+    metadata = read_metadata(folder)
+    target = metadata.get("target", machine.name)
+    if target != machine.name:
+        raise TuningError(f"tuning_logs: {folder} is of target {target}, expected {machine.name}")
+    check_version(folder)
+    if bool(metadata.get("emulated")) != emulated:
+        what = "on real CPUs" if emulated else "under emulation"
+        hint = "; times of the two are not to be mixed: give a run on emulated boards a --log of its own"
+        raise TuningError(f"tuning_logs: {folder} was measured {what}{hint}")
+
+
+def prepare(folder: Path, machine: Machine, emulated: bool = False) -> None:
+    """Make the folder ready for records of ``machine``, measured under emulation or not. Raises TuningError
+    where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
-        with locked(folder):
-            if not (folder / METADATA).exists():
-                write_json(folder / METADATA, {"target": machine.name, "tvm": tvm_version(), "runs": []})
     except OSError as error:
         raise TuningError(f"tuning_logs: {folder} cannot be written: {error.strerror or error}") from None
-    target = read_metadata(folder).get("target")
-    if target != machine.name:
-        raise TuningError(f"tuning_logs: {folder} is of target {target}, expected {machine.name}")
-    check_version(folder)
+    with locked(folder):
+        if not (folder / METADATA).exists():
+            mark = {"emulated": True} if emulated else {}
+            facts = {"target": machine.name, "tvm": tvm_version(), "runs": [], **mark}
+            write_json(folder / METADATA, facts)
+    if "target" not in read_metadata(folder):
+        raise TuningError(f"tuning_logs: {folder / METADATA} has no target, expected {machine.name}")
+    check_made(folder, machine, emulated)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes that write to it."""
-    with open(folder / _LOCK, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def read_records(folder: Path) -> list[tuple[int, int, list[Any]]]:
+    """(line, line of the workload from 0 on, what TVM calls the record) of each record that is not damaged.
+    Raises TuningError."""
+    lines, _ = read_lines(folder / RECORDS, _is_record)
+    return [(number, *line) for number, line in enumerate(lines, 1) if line is not None]
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def read_workloads(folder: Path) -> list[list[str] | None]:
+    """(hash, code) of each line; None for a damaged one. Raises TuningError."""
+    return read_lines(folder / WORKLOADS, _is_workload)[0]
 
 
-def append_line(path: Path, line: str) -> bool:
-    """Append a line and wait until it is on disk; the lock is the caller's. What a process that was killed
-    left of a last line is cut off first: True if there was such a rest."""
-    with open(path, "a+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        cut = end - _whole(file, end)
-        if cut:
-            file.truncate(end - cut)
-        file.write(line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return cut > 0
+def _is_record(line: Any) -> bool:
+    match line:
+        case [int(), [list(), list() | None as seconds, *_]]:
+            return line[0] >= 0 and all(type(s) in (int, float) for s in seconds or [])
+    return False
+
+
+def _is_workload(line: Any) -> bool:
+    return isinstance(line, list) and len(line) == 2 and all(isinstance(part, str) for part in line)
 
 
 def record_name(facts: list[Any]) -> str:
     """What the index and manifests call a record: a hash of it, the same in every folder."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _whole(file: Any, end: int) -> int:
-    """How many bytes up to ``end`` are whole lines."""
-    at, rest = end, b""
-    while at > 0:
-        start = max(0, at - 65536)
-        file.seek(start)
-        rest = file.read(at - start)
-        newline = rest.rfind(b"\n")
-        if newline >= 0:
-            return start + newline + 1
-        at = start
-    return 0
-
-
-def read_lines(path: Path) -> tuple[list[Any], bool]:
-    """(the JSON values of whole lines, whether the last line was cut short). Raises TuningError for a damaged
-    line that is not the last."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return [], False
-    except OSError as error:
-        raise TuningError(f"tuning_logs: {path} cannot be read: {error.strerror or error}") from None
-    lines = data.split(b"\n")
-    truncated = bool(lines.pop())
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(json.loads(line))
-        except ValueError:
-            raise TuningError(f"tuning_logs: {path}:{number} is damaged, expected a line of JSON") from None
-    return values, truncated
 
 
 def today() -> str:
@@ -197,10 +168,12 @@ def today() -> str:
 
 
 def note_run(folder: Path, facts: dict[str, Any]) -> None:
-    """Add to the folder's metadata what a run of the tuner was; equal ones once."""
+    """Add to the folder's metadata what a run of the tuner was; equal ones once. Raises TuningError."""
     with locked(folder):
         metadata = read_metadata(folder)
         runs = metadata.setdefault("runs", [])
+        if not isinstance(runs, list):
+            raise TuningError(f"tuning_logs: {folder / METADATA} has runs {runs!r}, expected a list")
         if facts not in runs:
             runs.append(facts)
             write_json(folder / METADATA, metadata)

@@ -26,7 +26,7 @@ class GpuRunner:
             gpu_round.check_gpu(machine.name)
         except Error as error:
             raise TuningError(f"{error}; expected a GPU of {machine.name}, or --offline-round") from None
-        self.machine, self.cpu = machine, gpu_round.gpu_name()
+        self.machine, self.cpu, self.emulated = machine, gpu_round.gpu_name(), False
 
     def measure(
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from tvmconv.dtypes import FLOATS
 from tvmconv.errors import TuningError
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice
 from tvmconv.specs import Spec
@@ -37,8 +39,8 @@ class Logs:
     """The logs that count for a machine: those given, else the user's own before the shipped ones; of floats
     those of its base too.
 
-    Raises TuningError for a given folder that is of another target or TVM, or that does not exist; other
-    folders that cannot be used are passed over with a warning.
+    Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
+    does not exist; other folders that cannot be used are passed over with a warning.
     """
 
     def __init__(self, machine: Machine, given: str | os.PathLike[str] | None = None) -> None:
@@ -46,14 +48,14 @@ class Logs:
         if given is not None:
             if not Path(given).is_dir():
                 raise TuningError(f"tuning_logs: {os.fspath(given)!r}, expected a folder of logs")
-            self._indexes = [("given", floats, _index(f)) for f, floats in folders.folders_of(given, machine)]
+            found = folders.folders_of(given, machine)
+            self._indexes = [("given", floats, _index(path, whose)) for path, whose, floats in found]
             return
         for name, root in (("user", folders.user_root()), ("shipped", folders.shipped_root())):
-            for path, floats in folders.folders_of(root, machine):
-                try:
-                    self._indexes.append((name, floats, _index(path)))
-                except TuningError as error:
-                    warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=4)
+            with _warned():
+                for path, whose, floats in folders.folders_of(root, machine):
+                    with _warned():
+                        self._indexes.append((name, floats, _index(path, whose)))
 
     def find(self, spec: Spec) -> Tuned | None:
         """The best schedule known for ``spec``: by a record of its own in any log, else by its nearest twin's
@@ -73,6 +75,15 @@ class Logs:
                     yield relative, whose, entry
 
 
+@contextmanager
+def _warned() -> Iterator[None]:
+    """What is wrong with a folder that nobody asked for is a warning."""
+    try:
+        yield
+    except TuningError as error:
+        warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=6)
+
+
 def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
     """What manifests say of an entry. Its times are the twin's where it is of one."""
     return {
@@ -82,16 +93,19 @@ def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _index(folder: Path) -> dict[str, Entry]:
-    """A folder's index, read again only when the file is another one."""
-    try:
-        facts = (folder / folders.INDEX).stat()
-    except OSError:
-        return {}
-    return _read(folder, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+def _index(folder: Path, machine: Machine | GpuMachine) -> dict[str, Entry]:
+    """A folder's index but for what was measured under emulation, read again only when a file is another."""
+    facts = []
+    for name in (folders.INDEX, folders.METADATA):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            continue
+        facts += [found.st_mtime_ns, found.st_size, found.st_ino]
+    return _read(folder, machine, *facts) if facts else {}
 
 
 @lru_cache(maxsize=16)
-def _read(folder: Path, *_: int) -> dict[str, Entry]:
-    folders.check_version(folder)
-    return read_index(folder)
+def _read(folder: Path, machine: Machine | GpuMachine, *_: int) -> dict[str, Entry]:
+    folders.check_made(folder, machine)
+    return {descriptor: entry for descriptor, entry in read_index(folder).items() if not entry.emulated}

@@ -49,6 +49,10 @@ class RPCRunner:
             self.stop()
             raise TuningError(f"threads: {threads}, expected at most {facts['cpus']}, the board's CPUs")
         self.cpu, self.threads = facts["cpu"], threads or facts["cpus"]
+        self.emulated = _is_emulated(facts)
+        if self.emulated and not facts.get("emulated"):
+            self.cpu = f"{facts['arch']}, emulated"  # what an older board says of itself is of the host
+        self.mixed = False  # whether a board is emulated where the first isn't, or the other way round
 
     def _describe(self) -> dict[str, Any]:
         try:
@@ -95,6 +99,9 @@ class RPCRunner:
             thread.start()
         for thread in threads:
             thread.join()
+        if self.mixed:
+            key = self.place["key"]
+            raise TuningError(f"key {key!r}: emulated boards and others, expected boards of one kind")
         if not todo.empty():
             raise TuningError(
                 f"key {self.place['key']!r}: no board for {_WITHOUT_BOARD:.0f} s; the same command goes on"
@@ -105,9 +112,11 @@ class RPCRunner:
         """Wait for a session of a board; whether there is one before no board at all was seen for long."""
         while time.monotonic() - self.last_seen < _WITHOUT_BOARD:
             try:
-                if "lost" not in process.ask({**self.place, "what": "describe"}, _CONNECT):
+                facts = process.ask({**self.place, "what": "describe"}, _CONNECT)
+                if "lost" not in facts:
                     self.last_seen = time.monotonic()
-                    return True
+                    self.mixed |= _is_emulated(facts) != self.emulated
+                    return not self.mixed
             except ProcessError:
                 pass
             time.sleep(1)
@@ -127,6 +136,12 @@ class RPCRunner:
         """Give the boards back."""
         for process in self.processes:
             process.stop()
+
+
+def _is_emulated(facts: dict[str, Any]) -> bool:
+    """Whether a board is, by its word, or by a CPU of x86 under another architecture (older boards)."""
+    x86 = facts["arch"] != "x86_64" and str(facts["cpu"]).startswith(("AMD ", "Intel"))
+    return bool(facts.get("emulated")) or x86
 
 
 def serve() -> None:

@@ -17,6 +17,7 @@ from tvmconv.artifact.library import Library
 from tvmconv.errors import ArtifactError, TuningError
 from tvmconv.runtime.cpu import host_arch, host_features
 from tvmconv.schedules.machines import Machine
+from tvmconv.tuning.emulation import emulator
 from tvmconv.tuning.process import Process, ProcessError
 
 BASELINE = "baseline"
@@ -53,10 +54,12 @@ class Measured:
 
 
 class Runner(Protocol):
-    """What a tuner asks of the machine that it tunes for: its name, how many threads it runs kernels with."""
+    """What a tuner asks of the machine that it tunes for: its name, how many threads it runs kernels with,
+    and whether its CPU is emulated."""
 
     cpu: str
     threads: int
+    emulated: bool
 
     def measure(
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
@@ -76,7 +79,7 @@ class LocalRunner:
         if threads > len(available):
             raise TuningError(f"threads: {threads}, expected at most {len(available)}, the CPUs there are")
         self.machine, self.timeout = machine, timeout
-        self.cpu, self.threads = cpu_model(), threads
+        self.cpu, self.threads, self.emulated = cpu_model(), threads, emulator() is not None
         self.cpus = available[:threads]
         self.process = Process("tvmconv.tuning.measure", {"TVMCONV_NUM_THREADS": str(threads)})
         self.linked: Linked | None = None  # the last library
@@ -168,7 +171,10 @@ def on_library(
 
 
 def cpu_model() -> str:
-    """This machine's CPU as the kernel names it; of a board, the board."""
+    """This machine's CPU as the kernel names it; of a board, the board; of none, what emulates it."""
+    emulates = emulator()
+    if emulates is not None:
+        return f"{host_arch()}, emulated by {emulates}"
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

@@ -30,7 +30,8 @@ _HOPELESS = 1.25  # times the best time so far: the search takes no closer look 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tuner works: the machine, the folder of logs, who builds and who measures, and who says so."""
+    """Where a tuner works: the machine, the folder of logs, who builds and who measures, and who says so;
+    ``emulated``: whether what measures is an emulated CPU."""
 
     machine: Machine
     folder: Path
@@ -38,6 +39,7 @@ class Place:
     runner: Runner
     threads: int
     cpu: str
+    emulated: bool = False
 
 
 class Task:
@@ -76,7 +78,8 @@ class Task:
         own = strategy == META
         if own not in self._homes:
             space = MetaSpace(self.spec, self.place.machine, self.whole.default) if own else self.whole
-            self._homes[own] = space, Database(self.place.folder, space, self.place.threads)
+            place = self.place
+            self._homes[own] = space, Database(place.folder, space, place.threads, place.emulated)
         return self._homes[own]
 
     def _holds(self, choice: Choice) -> bool:
@@ -95,7 +98,8 @@ class Task:
                 self.search.recall(known.choice, seconds)
                 if seconds < FAILED:
                     self.measured[freeze(known.choice)] = (known.choice, seconds)
-        self.entry = read_index(self.place.folder).get(str(self.spec))
+        entry = read_index(self.place.folder).get(str(self.spec))
+        self.entry = entry if entry and entry.emulated == self.place.emulated else None
 
     def start(self, ahead: int = 0) -> bool:
         """Build the default schedule, the baseline of the others, and time it; whether that gave a time. The
@@ -189,8 +193,11 @@ class Task:
         """The best few points that were measured, and those that a log holds for the spec or a twin: a record
         should not be slower than what compile would take without it."""
         choices = self._best()
-        for logs in (Logs(self.place.machine, self.place.folder), Logs(self.place.machine)):
-            for _, _, entry in logs.known(self.spec):
+        logs = [Logs(self.place.machine)]
+        if not self.place.emulated:  # whose folder no other run reads
+            logs.insert(0, Logs(self.place.machine, self.place.folder))
+        for one in logs:
+            for _, _, entry in one.known(self.spec):
                 choices += [entry.choice] * (entry.choice not in choices)
         return [c for c in choices if c != self.space.default and self._holds(c)]
 
@@ -221,6 +228,7 @@ class Task:
         self.entry = Entry(
             choice.strategy, choice.point, min(seconds), default_seconds, self.trials,
             self.place.threads, self.place.cpu, folders.tvm_version(), folders.today(), name,
+            self.place.emulated,
         )  # fmt: skip
         write_entry(self.place.folder, str(self.spec), self.entry)
 

@@ -14,6 +14,7 @@ from tvmconv.schedules.plan import TRACE, Choice
 
 SPEC = "tvmconv.spec"
 ERROR = "tvmconv.error"
+EMULATED = "tvmconv.emulated"
 STRATEGY = "strategy"
 _PREFIX = "tvmconv."
 
@@ -56,6 +57,11 @@ def read(trace: list[Any]) -> tuple[str, Choice, str | None]:
         if name.startswith(f"{strategy}.")
     }
     return descriptor, Choice(strategy, point), error
+
+
+def is_emulated(trace: list[Any]) -> bool:
+    """Whether a trace that ``read`` takes is stamped as measured under emulation."""
+    return any(kind == "Annotate" and attrs == [EMULATED] for kind, _, attrs, _ in trace[0])
 
 
 def text_of(trace: list[Any]) -> str:

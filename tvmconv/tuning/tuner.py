@@ -80,14 +80,16 @@ def run(
     machine = resolve(target)
     _check_tools()
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
-    folders.prepare(folder, machine)
     runner = runner or runner_here(machine, options.threads)
-    builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
     try:
+        if root is None and runner.emulated:
+            raise TuningError(f"tuning_logs: None, expected a folder for records of {runner.cpu} alone")
+        folders.prepare(folder, machine, runner.emulated)
+        builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
         with without_collecting():
             from tvmconv.tuning.task import Place, Task  # imports TVM, as the builder does meanwhile
 
-        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu)
+        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated)
         tasks = [
             Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
             for spec, weight in specs.items()
@@ -95,7 +97,8 @@ def run(
         _note(folder, place, options)
         return _Run(tasks, options, watch).run()
     finally:
-        builder.stop()
+        if builder is not None:
+            builder.stop()
         runner.stop()
 
 

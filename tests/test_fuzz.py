@@ -1,0 +1,88 @@
+"""The fuzzer, for a minute, and what it found before (``tests/reproducers``), each a case that has to end well.
+
+``pytest tests/test_fuzz.py --fuzz-seconds 3600 --fuzz-seed 1`` looks longer, and elsewhere. A failure prints a
+JSON object: put it, shortened, into a file of ``tests/reproducers``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import fuzzing
+import guard
+import pytest
+
+HERE = Path(__file__).parent
+REPRODUCERS = sorted((HERE / "reproducers").glob("*.json"))
+HANG = 120.0  # seconds that no case takes
+
+
+def test_random_cases(pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    """No crash, no hang, no error but tvmconv's own of one line."""
+    seconds, seed = pytestconfig.getoption("--fuzz-seconds"), pytestconfig.getoption("--fuzz-seed")
+    end, failures, made, start = time.monotonic() + seconds, [], 0, 0
+    while (left := end - time.monotonic()) > 0 and len(failures) < 40:
+        cases, found = child(seed, start, left, tmp_path / "notes")
+        failures += found
+        made += cases
+        start += 1_000_000  # a child that died is followed by one of other cases
+    texts = [json.dumps(failure["wrong"])[-600:] + "\n" + json.dumps(failure)[:2000] for failure in failures]
+    assert not failures, f"{len(failures)} of {made} cases:\n" + "\n".join(texts)
+    assert made >= 20, "hardly anything was run"
+
+
+def child(seed: int, first: int, seconds: float, notes: Path) -> tuple[int, list[dict]]:
+    """(cases, failures) of a child process. One that dies or hangs is a failure of the case at work."""
+    notes.unlink(missing_ok=True)
+    command = [sys.executable, HERE / "fuzzing.py", ",".join(fuzzing.DRAW), seed, first, seconds, notes]
+    cache = notes.parent / "cache"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
+        "TVMCONV_CACHE": str(cache),
+    }
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=environment, start_new_session=True) as process:  # fmt: skip
+        started = time.monotonic()
+        while process.poll() is None:
+            at = notes.stat().st_mtime if notes.exists() else None
+            idle = time.time() - at if at else 0
+            if idle > HANG or time.monotonic() - started > seconds + 4 * HANG:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            try:
+                out, err = process.communicate(timeout=2)
+            except subprocess.TimeoutExpired:
+                continue
+    found = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+    cases = sum(sum(line["cases"].values()) for line in found if "cases" in line)
+    failures = [line for line in found if "wrong" in line]
+    if process.returncode:
+        note = json.loads(notes.read_text()) if notes.exists() else {"target": "none", "case": None}
+        failures.append({**note, "wrong": f"ended with {process.returncode}: {err[-2000:]}"})
+    return cases, failures
+
+
+@pytest.mark.parametrize("path", REPRODUCERS, ids=lambda path: path.stem)
+def test_reproducer(path: Path) -> None:
+    guard.in_child(fuzzing.replay, [str(path)])
+
+
+def test_the_fuzzer_sees_what_it_is_for() -> None:
+    """An error of another kind, one of several lines, and a process that dies."""
+    for program, says in (
+        ("raise KeyError('x')", "KeyError"),
+        ("raise tvmconv.SpecError('a\\nb')", "not one line"),
+        ("raise AssertionError", "AssertionError"),
+    ):
+        code = f"import fuzzing, tvmconv\ndef run(_):\n    {program}\nfuzzing.RUN['descriptor'] = run\n" \
+               "print(fuzzing.judge('descriptor', 'x'))"  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True,
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])})  # fmt: skip
+        assert says in done.stdout
