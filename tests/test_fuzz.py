@@ -1,7 +1,7 @@
-"""The fuzzer, for a minute, and what it found before (``tests/reproducers``), each a case that has to end well.
+"""The fuzzer, for a minute, and what it found before (``tests/reproducers``), cases that have to end well.
 
-``pytest tests/test_fuzz.py --fuzz-seconds 3600 --fuzz-seed 1`` looks longer, and elsewhere. A failure prints a
-JSON object: put it, shortened, into a file of ``tests/reproducers``.
+``pytest tests/test_fuzz.py --fuzz-seconds 3600 --fuzz-seed 1`` looks longer, and elsewhere. A failure prints
+a JSON object: put it, shortened, into a file of ``tests/reproducers``.
 """
 
 from __future__ import annotations
@@ -47,8 +47,14 @@ def child(seed: int, first: int, seconds: float, notes: Path) -> tuple[int, list
         "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]),
         "TVMCONV_CACHE": str(cache),
     }
-    with subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=environment, start_new_session=True) as process:  # fmt: skip
+    with subprocess.Popen(
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    ) as process:
         started = time.monotonic()
         while process.poll() is None:
             at = notes.stat().st_mtime if notes.exists() else None
@@ -81,8 +87,16 @@ def test_the_fuzzer_sees_what_it_is_for() -> None:
         ("raise tvmconv.SpecError('a\\nb')", "not one line"),
         ("raise AssertionError", "AssertionError"),
     ):
-        code = f"import fuzzing, tvmconv\ndef run(_):\n    {program}\nfuzzing.RUN['descriptor'] = run\n" \
-               "print(fuzzing.judge('descriptor', 'x'))"  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True,
-                              env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])})  # fmt: skip
+        code = (
+            f"import fuzzing, tvmconv\ndef run(_):\n    {program}\nfuzzing.RUN['descriptor'] = run\n"
+            "print(fuzzing.judge('descriptor', 'x'))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
+        )
         assert says in done.stdout
