@@ -162,7 +162,10 @@ def draw_point(rng: Rng) -> Any:
 
     target = rng.choice(["native", "x86-64-v2", "cortex-a72", "cuda-sm_80"])
     descriptor = rng.choice([*_SMALL, random_spec(rng)])
-    spaces = codegen.spaces(parse_spec(descriptor), resolve(target))
+    try:
+        spaces = codegen.spaces(parse_spec(descriptor), resolve(target))
+    except Error:  # nothing that the target takes
+        spaces = {}
     if not spaces:
         return {"target": target, "descriptor": descriptor, "strategy": "none", "point": {}}
     strategy = rng.choice(sorted(spaces))
