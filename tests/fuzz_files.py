@@ -107,7 +107,7 @@ def draw_log(rng: Rng) -> Any:
     return {name: packed(data) for name, data in log.items()}
 
 
-def run_log(case: dict[str, str]) -> None:
+def run_log(case: dict[str, Any]) -> None:
     """Whatever is in a folder, each use of it works or says why not; records that are whole stay."""
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning import folder as folders
@@ -139,7 +139,7 @@ def run_log(case: dict[str, str]) -> None:
         folder = Path(root, "log")
         folder.mkdir()
         for name, data in case.items():
-            Path(folder, name).write_bytes(base64.b64decode(data))
+            Path(folder, name).write_bytes(_content(data))
         for use in uses:
             try:
                 use(folder)
@@ -147,6 +147,15 @@ def run_log(case: dict[str, str]) -> None:
                 wrong = error
     if wrong is not None:
         raise wrong
+
+
+def _content(data: Any) -> bytes:
+    """What a file of a case holds: base64; or text, in which $NATIVE is this machine's target."""
+    from tvmconv.schedules.machines import resolve
+
+    if isinstance(data, dict):
+        return data["text"].replace("$NATIVE", resolve("native").name).encode()
+    return base64.b64decode(data)
 
 
 def _fresh(folder: Path, machine: Any) -> Path:

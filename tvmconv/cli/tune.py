@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -220,7 +220,9 @@ def _roofline(
     found = folders.read_json(kept)
     limits = roofline.measure(machine, dtypes, count)
     if found.get("about") == about:
-        limits = limits.best_with(roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count))
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # damaged: this run's stand
+            before = roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count)
+            limits = limits.best_with(before)
     folders.write_json(kept, {"about": about, "peak": dict(limits.peak), "copies": limits.copies})
     return limits
 
