@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from functools import lru_cache
@@ -42,6 +43,10 @@ def run_library(case: str) -> None:
 
 
 _LAYER = "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32"
+
+
+# In memory where that can be: logs are written with fsync.
+_QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 @lru_cache(maxsize=1)
@@ -114,11 +119,9 @@ def run_log(case: dict[str, Any]) -> None:
     from tvmconv.tuning.database import Database
     from tvmconv.tuning.entries import Entry, write_entry
     from tvmconv.tuning.lookup import Logs
-    from tvmconv.tuning.space import TuningSpace
     from tvmconv.tuning.upkeep import merge, prune
 
-    machine, spec = resolve("native"), parse_spec(_LAYER)
-    space = TuningSpace(spec, machine)
+    machine, space = resolve("native"), _space()
 
     def commit(folder: Path) -> None:
         before = len(folders.read_records(folder))
@@ -135,7 +138,7 @@ def run_log(case: dict[str, Any]) -> None:
         prune,
     ]
     wrong = None
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=_QUICK) as root:
         folder = Path(root, "log")
         folder.mkdir()
         for name, data in case.items():
@@ -147,6 +150,14 @@ def run_log(case: dict[str, Any]) -> None:
                 wrong = error
     if wrong is not None:
         raise wrong
+
+
+@lru_cache(maxsize=1)
+def _space() -> Any:
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.space import TuningSpace
+
+    return TuningSpace(parse_spec(_LAYER), resolve("native"))
 
 
 def _content(data: Any) -> bytes:
