@@ -105,7 +105,7 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
     tune = [sys.executable, "-m", "tvmconv", "tune", "--rpc", tracker, "--key", KEY, "--target", CPU,
             "--log", str(tmp_path / "logs"), "--trials", "32", LAYER]  # fmt: skip
     try:
-        _wait(lambda: trackers.boards(place)[KEY] == 2, 120)
+        _wait(lambda: trackers.boards(place)[KEY] == 2, 300)
         refused = subprocess.run([*tune[:-5], *tune[-3:]], capture_output=True, text=True, check=False,
                                  env={**os.environ, "XDG_DATA_HOME": str(tmp_path / "home")})  # fmt: skip
         assert refused.returncode == 2 and refused.stderr.count("\n") == 1
