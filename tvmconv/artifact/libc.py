@@ -37,6 +37,7 @@ __attribute__((visibility("hidden"))) double __wrap_exp(double x);
 double __wrap_exp(double x) {{ return tcv_old_exp(x); }}
 """
 
+
 def older_symbols(command: Sequence[str], arch: str, source: str) -> tuple[str, list[str]]:
     """What to put before a C ``source``, and the linker's options, so that the library does not need
     as new a glibc as the compiler's own. Nothing where that is another C library."""
