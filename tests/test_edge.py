@@ -75,7 +75,7 @@ def test_needs_the_c_library_alone_and_an_old_one(built: Any) -> None:
     _, emulated, path = built
     text = edge.run("readelf", "--wide", "--dynamic", "--version-info", path).stdout
     needed = set(re.findall(r"\(NEEDED\).*\[(.*)\]", text))
-    assert needed <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-armhf.so.3",
+    assert needed <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-armhf.so.3",
                       "ld-linux-riscv64-lp64d.so.1"}  # fmt: skip
     newest = max(tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", text))
     assert newest == ((2, 27) if emulated.arch == "riscv64" else (2, 17))
