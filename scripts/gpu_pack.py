@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import tvmconv
@@ -77,9 +78,9 @@ def main() -> None:
 def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[str, str]]) -> None:
     """Make the folder, with the kinds to check and the layers to time."""
     folder.mkdir(parents=True)
-    tvmconv.compile(checked, target).export(folder / "kinds.so")
+    tvmconv.compile(checked, target, progress=show).export(folder / "kinds.so")
     named = {name: text for kind in timed.values() for name, text in kind.items()}
-    tvmconv.compile(named, target).export(folder / "layers.so")
+    tvmconv.compile(named, target, progress=show).export(folder / "layers.so")
     plain = {name: text for kind in _WITH_NAIVE for name, text in timed.get(kind, {}).items()}
     naive(plain, target).export(folder / "naive.so")
     (folder / "layers.json").write_text(json.dumps(timed, indent=1))
@@ -90,13 +91,19 @@ def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[st
     shutil.copytree(Path(tvmconv.__file__).parent, package, ignore=keep)
 
 
+def show(done: int, total: int, text: str) -> None:
+    """Progress, one line a kernel: there are hundreds, some of several seconds."""
+    print(f"[{done}/{total}] {text}", file=sys.stderr, flush=True)
+
+
 def naive(named: dict[str, str], target: str) -> Library:
     """One thread an output, nothing shared: what anybody writes first."""
     machine = resolve(target)
     choice = Choice("direct", {"channels": 1, "width": 1})
-    kernels = {
-        name: build_kernel(parse_spec(text), machine, choice, f"naive_{name}") for name, text in named.items()
-    }
+    kernels = {}
+    for name, text in named.items():
+        kernels[name] = build_kernel(parse_spec(text), machine, choice, f"naive_{name}")
+        show(len(kernels), len(named), f"{text}, naively")
     return Library(kernels, machine)
 
 

@@ -8,12 +8,15 @@ thrown away.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,6 +27,7 @@ import pytest
 from cli_tools import tool
 
 import tvmconv
+from tvmconv.cli import main
 from tvmconv.codegen import build_kernel
 from tvmconv.errors import TuningError
 from tvmconv.schedules.machines import native, resolve
@@ -172,7 +176,8 @@ def test_a_board_that_hangs_does_not_hold_up_the_others(
             with log.open("wb") as errors:
                 port = str(min(_free_port(), 65400))
                 boards.append(subprocess.Popen([*serve, port], stderr=errors, start_new_session=True))
-        _wait(lambda: trackers.boards(trackers.address(tracker))[key] == 2)
+        _wait(lambda: all("ready: server" in log.read_text() for log in logs))
+        assert trackers.boards(trackers.address(tracker))[key] == 2  # "ready" says so
         running = remote.RPCRunner(machine, tracker, key, threads=1)
         (stuck,), (other,) = _servers(logs[0]), _servers(logs[1])
         try:
@@ -191,10 +196,14 @@ def test_a_board_that_hangs_does_not_hold_up_the_others(
             _end(process)
 
 
-def test_what_is_not_there_is_an_error_in_seconds(tracker: str) -> None:
+def test_what_is_not_there_is_an_error_in_seconds(
+    tracker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = time.monotonic()
-    done = tool("tune", "--rpc", tracker, "--key", "rpi9", "-t", "cortex-a72", "--trials", "4", LAYER)
-    assert (done.returncode, "key 'rpi9'" in done.stderr) == (2, True)
+    monkeypatch.setattr(trackers, "_WAIT", 2.0)  # a minute, else
+    assert main(["tune", "--rpc", tracker, "--key", "rpi9", "-t", "cortex-a72", "--trials", "4", LAYER]) == 2
+    waiting, failed = capsys.readouterr().err.splitlines()
+    assert "waiting for a board of key 'rpi9'" in waiting and "key 'rpi9': no board of it" in failed
     nobody = f"127.0.0.1:{_free_port()}"
     done = tool("tune", "--rpc", nobody, "--key", KEY, "-t", "cortex-a72", "--trials", "4", LAYER)
     assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
@@ -205,6 +214,71 @@ def test_what_is_not_there_is_an_error_in_seconds(tracker: str) -> None:
     done = tool("tune", "-t", "cortex-a72", "--trials", "4", LAYER)
     assert (done.returncode, "; on boards: --rpc and --key" in done.stderr) == (2, True)
     assert time.monotonic() - start < 60
+
+
+@contextlib.contextmanager
+def _answering(*answers: bytes, drip: float = 0.0) -> Iterator[tuple[str, int]]:
+    """A service with the tracker's first word and these answers, the last one for ever."""
+    def serve() -> None:
+        for number in range(1000):
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            answer = answers[min(number, len(answers) - 1)]
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(struct.pack("<i", trackers._MAGIC))
+                for i in range(0, len(answer), 1 if drip else len(answer)):
+                    connection.sendall(answer[i : i + 1] if drip else answer)
+                    time.sleep(drip)
+                connection.recv(64)
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _answer(value: object) -> bytes:
+    text = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return struct.pack("<i", len(text)) + text
+
+
+@pytest.mark.parametrize("answer", [
+    _answer(None), _answer(3), _answer([0]), _answer([0, None]), _answer([0, {}]),
+    _answer([0, {"server_info": 1}]), _answer([0, {"server_info": [{}]}]), _answer([0, {"server_info": [{"key": "a", "addr": []}]}]),
+    _answer([0, {"server_info": [{"key": 1, "addr": ["h", 1]}]}]), _answer(b"no JSON"), _answer(b"\xff"),
+    _answer(b"[" * 100000), struct.pack("<i", -5), struct.pack("<i", 1 << 30), b"\0",
+])  # fmt: skip
+def test_a_tracker_that_answers_wrongly(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "_SECONDS", 1.0)
+    with _answering(answer) as place, pytest.raises(TuningError) as error:
+        trackers.boards(place)
+    text = str(error.value)
+    why = "another service answers|timed out|the connection was closed"
+    assert re.match(rf"tracker 127.0.0.1:\d+: ({why}); expected a running 'python -m ", text), text
+    assert text.endswith(f"--port {place[1]} --port-end {place[1] + 1}'")  # TVM's own ends at 9199
+
+
+def test_a_tracker_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "_SECONDS", 1.0)
+    with _answering(_answer([0, {"server_info": []}]), drip=0.3) as place:
+        start = time.monotonic()
+        with pytest.raises(TuningError, match="timed out"):
+            trackers.boards(place)
+        assert time.monotonic() - start < 30  # and not a second for each byte
+
+
+def test_waiting_for_the_first_board() -> None:
+    none = _answer([0, {"server_info": []}])
+    one = _answer([0, {"server_info": [{"key": "server:rpi4", "addr": ["127.0.0.1", 9090]}]}])
+    said: list[str] = []
+    with _answering(none, none, none, one) as place:
+        assert trackers.wait(place, "rpi4", said.append) == 1
+        assert trackers.servers(place) == [("rpi4", 9090)]
+    assert len(said) == 1 and "waiting for a board of key 'rpi4'" in said[0]
 
 
 def test_a_service_that_is_no_tracker() -> None:

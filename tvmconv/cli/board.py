@@ -14,12 +14,13 @@ SERVE_HELP = """Serve this machine to 'tvmconv tune --rpc', through TVM's RPC tr
 
 \b
 On the machine that tunes, the tracker ('rpc' extra):
-  python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port 9190
+  python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port 9190 --port-end 9191
 On the board:
   tvmconv board serve --tracker 127.0.0.1:9190 --key rpi4
 
-The server is started again when it dies, until SIGTERM or Ctrl-C. It needs tvmconv and TVM ('compile' extra;
-libtvm_compiler.so may be deleted) but no compiler: libraries come linked.
+It prints "ready" once the tracker knows it. The server is started again when it dies, until SIGTERM or
+Ctrl-C. It needs tvmconv and TVM ('compile' extra; libtvm_compiler.so may be deleted) but no compiler:
+libraries come linked.
 
 Whoever reaches the port of the server, or of the tracker, can run any code as you: TVM's RPC knows neither
 passwords nor encryption. Both listen on loopback unless told otherwise. Between machines go by SSH, or use

@@ -162,7 +162,7 @@ def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
 
     if target == "native" or target.startswith("cuda-"):
         raise TuningError(f"--target: {target}, expected the boards' target, a CPU, beside --rpc")
-    tracker.count(tracker.address(rpc), key)
+    tracker.boards(tracker.address(rpc))
 
 
 def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) -> Any:

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tvmconv.errors import TuningError
+from tvmconv.tuning import tracker as trackers
 from tvmconv.tuning.process import ended
 from tvmconv.workers import program
 
@@ -50,7 +52,7 @@ def supervise(server: Server, log: Callable[[str], None]) -> None:
                 [sys.executable, "-c", program(__name__), json.dumps(asdict(server))], stdin=subprocess.PIPE,
                 start_new_session=True,
             )  # fmt: skip
-            log(f"server {process.pid} for key {server.key!r} on {server.host}, "
+            log(f"server {process.pid} for key {server.key!r} on {server.host} is starting, "
                 f"tracker {server.tracker[0]}:{server.tracker[1]}")  # fmt: skip
             code = process.wait()
             _end(process)
@@ -83,8 +85,20 @@ def serve() -> None:
         facts["host"], facts["port"], facts["port"] + _PORTS, tracker_addr=tuple(facts["tracker"]),
         key=facts["key"], silent=True,
     )  # fmt: skip
+    threading.Thread(target=_say_when_known, args=(facts, state.port), daemon=True).start()
     state.thread.join()  # it ends when a session ended badly
     os._exit(1)
+
+
+def _say_when_known(facts: dict[str, Any], port: int) -> None:
+    """Print that the server is ready when the tracker has it, and not before."""
+    while True:
+        with contextlib.suppress(TuningError):
+            if (facts["key"], port) in trackers.servers(tuple(facts["tracker"])):
+                break
+        time.sleep(0.5)
+    text = f"tvmconv: ready: server {os.getpid()}, key {facts['key']!r}, port {port}\n"
+    os.write(2, text.encode())  # in one piece, whatever else is printing
 
 
 def _end_with_supervisor() -> None:

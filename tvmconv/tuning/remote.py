@@ -7,6 +7,7 @@ in any other way.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import threading
@@ -23,6 +24,8 @@ from tvmconv.tuning import tracker as trackers
 from tvmconv.tuning.process import Process, ProcessError, answer_lines
 from tvmconv.tuning.runner import BASELINE, Effort, Measured, on_library
 
+_log = logging.getLogger("tvmconv")
+
 _CONNECT = 30.0  # seconds for a session, the import of TVM included
 _WITHOUT_BOARD = 60.0  # seconds after which a run without any board gives up
 _SESSION = 1500  # seconds after which a session is begun anew
@@ -31,14 +34,15 @@ _UPLOAD = 30.0
 
 class RPCRunner:
     """Runs on the boards that ``tracker``, HOST:PORT, knows as ``key``. ``threads``: all CPUs of the board if
-    None. Raises TuningError where there is no board, or where it is no such ``machine``."""
+    None. Waits a minute for a board. Raises TuningError where there is none then, or it is no such
+    ``machine``."""
 
     def __init__(
         self, machine: Machine, tracker: str, key: str, threads: int | None = None, timeout: float = 60.0
     ) -> None:
         self.machine, self.timeout = machine, timeout
         self.place = {"tracker": trackers.address(tracker), "key": key}
-        boards = trackers.count(self.place["tracker"], key)
+        boards = trackers.wait(self.place["tracker"], key, _log.info)
         self.processes = [Process("tvmconv.tuning.remote") for _ in range(boards)]
         self.last_seen = time.monotonic()
         facts = self._describe()
