@@ -165,7 +165,8 @@ def test_a_board_that_hangs_does_not_hold_up_the_others(
     monkeypatch.setattr(remote, "_CONNECT", 10.0)
     monkeypatch.setattr(remote, "_WITHOUT_BOARD", 15.0)
     key, machine, logs = "hanging", native(), [tmp_path / "one", tmp_path / "two"]
-    serve = [sys.executable, "-m", "tvmconv", "board", "serve", "--tracker", tracker, "--key", key, "--port"]
+    serve = [sys.executable, "-m", "tvmconv", "board", "serve", "--tracker", tracker, "--key", key,
+             "--host", "127.0.0.1", "--port"]  # fmt: skip
     boards = []
     kernels = {
         name: build_kernel(parse_spec(LAYER), machine, None, f"kernel_{name}")
@@ -248,7 +249,8 @@ def _answer(value: object) -> bytes:
 
 @pytest.mark.parametrize("answer", [
     _answer(None), _answer(3), _answer([0]), _answer([0, None]), _answer([0, {}]),
-    _answer([0, {"server_info": 1}]), _answer([0, {"server_info": [{}]}]), _answer([0, {"server_info": [{"key": "a", "addr": []}]}]),
+    _answer([0, {"server_info": 1}]), _answer([0, {"server_info": [{}]}]),
+    _answer([0, {"server_info": [{"key": "a", "addr": []}]}]),
     _answer([0, {"server_info": [{"key": 1, "addr": ["h", 1]}]}]), _answer(b"no JSON"), _answer(b"\xff"),
     _answer(b"[" * 100000), struct.pack("<i", -5), struct.pack("<i", 1 << 30), b"\0",
 ])  # fmt: skip
