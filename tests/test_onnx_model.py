@@ -116,6 +116,29 @@ def test_a_wrong_kernel_is_found(small, x):
     assert [result.ok for result in results] == [False] + [True] * 8
 
 
+def _one_weight(activation, weight=1.0):
+    """A model that scales its numbers, and has an activation."""
+    net = Net((1, 1, 1, 4000))
+    y = net.op("Conv", "x", net.const(np.full((1, 1, 1, 1), weight)), net.const([0.0]))
+    net.op("Mul", y, net.op("Sigmoid", y)) if activation == "silu" else net.op(activation, y)
+    return net.model()
+
+
+@pytest.mark.parametrize("activation", ["Sigmoid", "silu"])
+def test_an_activation_near_zero_agrees_and_a_wrong_one_does_not(activation):
+    """The range of such results is as small as the errors that onnxruntime's own functions have there."""
+    model = _one_weight(activation)
+    module = compile_model(model, bake_weights=True).load()
+    for low, high in ((-12, -10), (-17, -15), (-200, -150), (-2, 2)):
+        x = np.linspace(low, high, 4000, dtype=np.float32).reshape(1, 1, 1, -1)
+        (result,) = verify_model(model, module, x)
+        assert result.ok, result
+    other = _one_weight(activation, 1.0003)
+    module.manifest["onnx"]["digest"] = extract(other).model.digest
+    (result,) = verify_model(other, module, x)
+    assert not result.ok and result.tolerance < 1.1e-5
+
+
 # ---- bad input ----
 
 

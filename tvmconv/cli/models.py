@@ -226,6 +226,6 @@ def _print_times(
     )
 
 
-def _badness(result: Agreement) -> tuple[bool, float]:
-    """Orders results; NaN is worst."""
-    return math.isnan(result.relative), result.relative
+def _badness(result: Agreement) -> tuple[bool, bool, float]:
+    """Orders results; NaN is worst, then come those that failed."""
+    return math.isnan(result.relative), not result.ok, result.relative

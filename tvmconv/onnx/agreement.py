@@ -14,7 +14,7 @@ from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.layers import Extraction, Layer, image_from, image_in, weights_in
 from tvmconv.onnx.model import Model, Source, load
 from tvmconv.onnx.session import element_type, observe
-from tvmconv.verify import operands
+from tvmconv.verify import ACTIVATION_ERRORS, exact_activation, operands
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Bound, Module
@@ -27,8 +27,9 @@ TOLERANCE = 1e-5
 class Agreement:
     """One layer, compared with onnxruntime.
 
-    max_abs: the largest error. range: largest minus smallest value of onnxruntime's result. relative: max_abs
-    over range (over the largest value where all are equal).
+    max_abs: the largest error. range: largest minus smallest value of onnxruntime's result. relative: the
+    error over range (over the largest value where all are equal), of the element that is nearest to failing, or
+    fails. tolerance: the largest that passes there: with what an activation may err by near 0.
     """
 
     node: str
@@ -56,7 +57,7 @@ def verify_model(
 
     module: a loaded library that was compiled from this model. inputs: the model's inputs by name, or the one
     array of a model with one input. tolerance: of the error over the range of a layer's output; None for what
-    rounding in the layer's type may cause. Raises ArtifactError for a library of another model, SpecError for
+    rounding in the layer's type and its activation may cause. Raises ArtifactError for a library of another model, SpecError for
     inputs that do not fit, Error where onnxruntime cannot run the model.
     """
     return verify_extraction(extraction_of(module, source), module, inputs, tolerance=tolerance)
@@ -73,7 +74,7 @@ def verify_extraction(
     feeds = feeds_of(found, inputs)
     values = arriving(found, feeds)
     return [
-        _compare(layer, bound, values[layer.y], bound(*inputs), tolerance)
+        _compare(layer, bound, values, bound(*inputs), tolerance)
         for layer, bound, inputs in bind(module, found, values)
     ]
 
@@ -121,7 +122,7 @@ def arriving(found: Extraction, feeds: Mapping[str, np.ndarray]) -> dict[str, np
     """The inputs and outputs of all layers in one run of onnxruntime, by the names of the graph's values."""
     names = []
     for layer in found.layers:
-        names += [*layer.inputs.values(), *layer.computed.values(), layer.y]
+        names += [*layer.inputs.values(), *layer.computed.values(), *filter(None, [layer.activated]), layer.y]
     values = observe(found.model, feeds, [name for name in names if _is_computed(found.model, name)])
     constants = {name: found.model.graph.constant(name) for name in names if name not in values}
     return {**values, **constants}
@@ -157,23 +158,38 @@ def _is_computed(model: Model, name: str) -> bool:
     return name in model.inputs or model.graph.producer(name) is not None
 
 
-def _compare(layer: Layer, bound: Bound, expected: np.ndarray, y: Any, tolerance: float | None) -> Agreement:
-    actual = image_from(layer.spec.layout, y)
-    max_abs, span, size = 0.0, 0.0, 0.0
-    unequal = 0
+def _compare(
+    layer: Layer, bound: Bound, values: Mapping[str, np.ndarray], y: Any, tolerance: float | None
+) -> Agreement:
+    actual, expected = image_from(layer.spec.layout, y), values[layer.y]
+    error = np.abs(actual.astype(np.float64) - expected)
+    span = size = 0.0
     if expected.size:
-        error = np.abs(actual.astype(np.float64) - expected)
-        max_abs = float(np.max(error))  # NaN if any is
         span = float(np.max(expected)) - float(np.min(expected))
         size = span or float(np.max(np.abs(expected)))
-        unequal = int(np.count_nonzero(error))
+    allowed = np.zeros(())
     if tolerance is None:
-        tolerance = _tolerance(expected.dtype, unequal / max(expected.size, 100), size)
-    relative = max_abs / size if size else (0.0 if max_abs == 0 else float("inf"))
+        tolerance = _tolerance(expected.dtype, np.count_nonzero(error) / max(expected.size, 100), size)
+        allowed = _activation_error(layer, values)
+    excess = error - allowed
+    worst = np.unravel_index(int(np.argmax(excess)), error.shape) if error.size else ()  # NaN if any is
+    largest, there = (float(np.broadcast_to(part, error.shape)[worst]) if error.size else 0.0
+                      for part in (error, allowed))  # fmt: skip
     return Agreement(
-        node=layer.name, function=bound.name, descriptor=bound.descriptor, max_abs=max_abs, range=span,
-        relative=relative, tolerance=tolerance,
+        node=layer.name, function=bound.name, descriptor=bound.descriptor,
+        max_abs=float(np.max(error, initial=0.0)), range=span,
+        relative=largest / size if size else (0.0 if largest <= there else float("inf")),
+        tolerance=tolerance + (there / size if size else 0.0),
     )  # fmt: skip
+
+
+def _activation_error(layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What each element may differ by for its activation's sake: either side errs."""
+    error = 2 * ACTIVATION_ERRORS.get(values[layer.y].dtype.name, 0.0)
+    if exact_activation(layer.spec) or not error:
+        return np.zeros(())
+    x = values[layer.activated] if layer.activated else np.zeros(())
+    return error * np.maximum(np.abs(x.astype(np.float64)), 1)
 
 
 def _tolerance(dtype: np.dtype, unequal: float, size: float) -> float:

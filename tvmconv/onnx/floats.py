@@ -34,7 +34,7 @@ def conv_layer(
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")
     value, nodes, rank = node.output[0], [node], len(x_shape)
-    inputs, activation, slopes, shuffle = {"x": x}, None, None, 1
+    inputs, activation, slopes, shuffle, activated = {"x": x}, None, None, 1, None
     constant = w is not None and (bias is not None or not bias_value)
     scale, shift = np.ones(spec.out_channels), np.zeros(spec.out_channels)
     if bias is not None:
@@ -43,6 +43,7 @@ def conv_layer(
     while True:
         found = match(graph, value, spec.out_channels, rank) if activation is None else None
         if found is not None:
+            activated = value
             nodes, value, activation = [*nodes, *found.nodes], found.value, found.activation
             slopes = None if found.slopes is None else _unshuffled(found.slopes, shuffle)
             continue
@@ -51,6 +52,7 @@ def conv_layer(
         mixed = shuffle_after(graph, value, spec.output_shape, known) if shuffle == 1 else None
         if mixed is not None and not spec.transposed:
             nodes, value, shuffle = [*nodes, *mixed.nodes], mixed.value, mixed.groups
+            activated = None  # its elements are in another order now
             continue
         if activation is not None:
             break
@@ -84,7 +86,7 @@ def conv_layer(
     if slopes is not None:
         weights["slopes"] = slopes
     names = tuple(node_name(part) for part in nodes)
-    return Layer(names[0], spec, names, inputs, value, weights, computed)
+    return Layer(names[0], spec, names, inputs, value, weights, computed, activated)
 
 
 def _unshuffled(values: np.ndarray, groups: int) -> np.ndarray:

@@ -27,6 +27,7 @@ class Layer:
     makes. All these are in ONNX's channels-first layout whatever ``spec.layout`` is. weights: what ``bind``
     takes, by argument in call order, in the shapes and types that ``spec`` has, everything folded in.
     computed: arguments of ``bind`` that the graph computes, and by which of its values (channels-first).
+    activated: the value that the activation is a function of, element by element of y; None without one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Layer:
     y: str
     weights: Mapping[str, np.ndarray]
     computed: Mapping[str, str]
+    activated: str | None = None
 
     @property
     def x(self) -> str:
