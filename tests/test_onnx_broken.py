@@ -104,12 +104,14 @@ def test_convolutions_that_are_skipped_are_told():
         [helper.make_node("Conv", ["x", net.random(6, 4, 3, 3)], ["inner_y"], "inner")], "body", [],
         [onnx.ValueInfoProto(name="inner_y")],
     )  # fmt: skip
-    net.op("If", net.const(True, "bool"), then_branch=body, else_branch=body, name="choice")
+    net.inputs.append(helper.make_tensor_value_info("which", onnx.TensorProto.BOOL, ()))
+    net.op("If", "which", then_branch=body, else_branch=body, name="choice")
     found = extract(net.model())
     assert {(item.name, item.op_type) for item in found.skipped} == {
         ("NhwcFusedConv_1", "NhwcFusedConv"), ("inner", "Conv"),
     }  # fmt: skip
     assert "choice" in found.skipped[-1].reason
+    assert [(item.name, item.op_type, item.inside) for item in found.rest] == [("choice", "If", {"Conv": 2})]
 
 
 def test_convolutions_inside_functions():

@@ -83,6 +83,7 @@ def compile_verb(
     ] = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
+    fixed: models.Fixed = None,
     layout: models.Layout = "NCHW",
     bake: models.Bake = False,
     target: Target = "native",
@@ -116,7 +117,7 @@ def compile_verb(
     """See HELP."""
     found = collect(descriptors or [], files or [], names or [])
     if onnx is None:
-        models.refuse_without_model(shapes or [], layout, bake)
+        models.refuse_without_model(shapes or [], layout, bake, fixed or [])
         if not found:
             raise Error("nothing to compile: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
     elif found:
@@ -125,7 +126,7 @@ def compile_verb(
     start = time.perf_counter()
     how = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
     if onnx is not None:
-        library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
+        library = models.compile_library(onnx, target, shapes or [], layout, bake, fixed=fixed or [], **how)
     else:
         library = build(found, target, **how)
     path = library.export(output, header=header)

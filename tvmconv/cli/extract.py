@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvmconv.cli import console
-from tvmconv.cli.models import Layout, Shapes, warn_skipped
+from tvmconv.cli.models import Fixed, Layout, Shapes, rest_lines, warn_skipped
 
 if TYPE_CHECKING:
     from tvmconv.onnx.layers import Extraction
@@ -23,12 +23,15 @@ Examples:
   tvmconv extract model.onnx --shape x=1x3x48x192
   tvmconv extract model.onnx --shape batch=4 --layout NHWC --json > layers.json
   tvmconv extract model.onnx --descriptors > layers.txt
+  tvmconv extract vad.onnx --shape input=1x576 --set sr=16000 -v
 
 A convolution's bias, a batch normalisation or other per-channel arithmetic with constants after it, then the
 sum with a value of the same shape, and an activation after that become part of it. A convolution between
 DequantizeLinear and QuantizeLinear is one of integers. FLOPs and bytes are of one run: bytes are those that
-have to move at least, each array once. --descriptors prints different ones once, for
-'tvmconv compile -f layers.txt'; 'tvmconv compile --onnx' takes the model itself.
+have to move at least, each array once. What is left over are the nodes that another program has to run; -v
+names them. --set makes a constant of an input; of an If that it decides, the branch is used. --descriptors
+prints different ones once, for 'tvmconv compile -f layers.txt'; 'tvmconv compile --onnx' takes the model
+itself.
 """
 
 
@@ -40,19 +43,24 @@ def register(app: typer.Typer) -> None:
 def extract_verb(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
     shapes: Shapes = None,
+    fixed: Fixed = None,
     layout: Layout = "NCHW",
     descriptors: Annotated[
         bool, typer.Option("--descriptors", help="Print the different descriptors alone, one a line.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Name the nodes that are left over.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
+    from tvmconv.onnx.branches import parse_fixed
     from tvmconv.onnx.extraction import extract
     from tvmconv.onnx.model import parse_shapes
     from tvmconv.onnx.report import as_json as report_json
     from tvmconv.onnx.report import by_spec
 
-    found = extract(model, parse_shapes(shapes or []), layout=layout)
+    found = extract(model, parse_shapes(shapes or []), fixed=parse_fixed(fixed or []), layout=layout)
     if as_json:
         console.print_json(report_json(found))
     elif descriptors:
@@ -60,6 +68,7 @@ def extract_verb(
             print(text)
     else:
         _print(found)
+        print("\n" + "\n".join(rest_lines(found, verbose)))
     warn_skipped(found)
 
 

@@ -36,6 +36,15 @@ Shapes = Annotated[
         help="Shape of an input (x=1x3x48x192), or size of a dynamic dimension (batch=1).",
     ),
 ]
+Fixed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="An input that will always have this value (sr=16000): it becomes a constant of the model.",
+    ),
+]
 Layout = Annotated[
     str, typer.Option("--layout", metavar="L", help="Layout of the kernels: NCHW, as the model, or NHWC.")
 ]
@@ -55,9 +64,11 @@ Time = Annotated[bool, typer.Option("--time", help="Time the layers of --onnx as
 
 
 def compile_library(
-    model: Path, target: str, shapes: Sequence[str], layout: str, bake: bool, verbose: bool, **options: Any
-) -> Library:
+    model: Path, target: str, shapes: Sequence[str], layout: str, bake: bool, verbose: bool,
+    fixed: Sequence[str] = (), **options: Any,
+) -> Library:  # fmt: skip
     """Compile a model's convolutions with a progress bar on stderr; `options` are compile's."""
+    from tvmconv.onnx.branches import parse_fixed
     from tvmconv.onnx.extraction import extract
     from tvmconv.onnx.library import compile_model
     from tvmconv.onnx.model import parse_shapes
@@ -67,8 +78,10 @@ def compile_library(
         from tvmconv.schedules.machines import resolve_all
 
         check_can_bake(resolve_all(target)[0])
-    found = extract(model, parse_shapes(shapes), layout=layout)
+    found = extract(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout)
     warn_skipped(found)
+    for line in rest_lines(found, verbose):
+        console.log(line)
     with console.progress("compiling", verbose=verbose) as step:
         return compile_model(found, target, bake_weights=bake, progress=step, **options)
 
@@ -100,9 +113,28 @@ def warn_skipped(found: Extraction) -> None:
         console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
 
 
-def refuse_without_model(shapes: Sequence[str], layout: str, bake: bool) -> None:
+def rest_lines(found: Extraction, names: bool) -> list[str]:
+    """What is left over of the model once its layers are compiled: counts of operators, and perhaps names."""
+    from tvmconv.onnx.rest import counts
+
+    if not found.rest:
+        return ["left over: nothing"]
+    inside = [item for item in found.rest if item.inside]
+    lines = [f"left over: {console.count(len(found.rest), 'node')}: {counts(found.rest)}"]
+    if names:
+        lines += [f"  {item.op_type} {item.name}" for item in found.rest]
+    for item in inside:
+        what = ", ".join(f"{count} {kind}" for kind, count in item.inside.items())
+        lines.append(f"inside {item.op_type} {item.name}, and not compiled: {what}")
+    return lines
+
+
+def refuse_without_model(
+    shapes: Sequence[str], layout: str, bake: bool, fixed: Sequence[str] = ()
+) -> None:
     """Raise Error for options that say nothing without --onnx."""
-    given = {"--shape": bool(shapes), "--layout": layout != "NCHW", "--bake-weights": bake}
+    given = {"--shape": bool(shapes), "--layout": layout != "NCHW", "--bake-weights": bake,
+             "--set": bool(fixed)}  # fmt: skip
     for option, is_given in given.items():
         if is_given:
             raise Error(f"{option}: needs --onnx MODEL")

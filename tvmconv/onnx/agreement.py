@@ -28,8 +28,8 @@ class Agreement:
     """One layer, compared with onnxruntime.
 
     max_abs: the largest error. range: largest minus smallest value of onnxruntime's result. relative: the
-    error over range (over the largest value where all are equal), of the element that is nearest to failing, or
-    fails. tolerance: the largest that passes there: with what an activation may err by near 0.
+    error over range (over the largest value where all are equal), of the element that is nearest to failing.
+    tolerance: the largest that passes there, with what its activation may err by.
     """
 
     node: str
@@ -57,8 +57,8 @@ def verify_model(
 
     module: a loaded library that was compiled from this model. inputs: the model's inputs by name, or the one
     array of a model with one input. tolerance: of the error over the range of a layer's output; None for what
-    rounding in the layer's type and its activation may cause. Raises ArtifactError for a library of another model, SpecError for
-    inputs that do not fit, Error where onnxruntime cannot run the model.
+    rounding in the layer's type and its activation may cause. Raises ArtifactError for a library of another
+    model, SpecError for inputs that do not fit, Error where onnxruntime cannot run the model.
     """
     return verify_extraction(extraction_of(module, source), module, inputs, tolerance=tolerance)
 
@@ -92,7 +92,7 @@ def extraction_of(module: Module, source: Source | Model) -> Extraction:
             f"library: {module.path} was compiled from another model ({about['model']}, SHA-256 "
             f"{about['digest'][:16]}...), expected {model.name} ({model.digest[:16]}...)"
         )
-    return extract(model, about["shapes"], layout=about["layout"])
+    return extract(model, about["shapes"], fixed=about.get("fixed"), layout=about["layout"])
 
 
 def feeds_of(found: Extraction, inputs: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -161,7 +161,8 @@ def _is_computed(model: Model, name: str) -> bool:
 def _compare(
     layer: Layer, bound: Bound, values: Mapping[str, np.ndarray], y: Any, tolerance: float | None
 ) -> Agreement:
-    actual, expected = image_from(layer.spec.layout, y), values[layer.y]
+    expected = values[layer.y]
+    actual = image_from(layer.spec.layout, y).reshape(expected.shape)
     error = np.abs(actual.astype(np.float64) - expected)
     span = size = 0.0
     if expected.size:

@@ -7,18 +7,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tvmconv.errors import Error, SpecError
+from tvmconv.onnx.branches import Fixed, specialised
 from tvmconv.onnx.deform import deform_layer
 from tvmconv.onnx.dequantised import dequantised_layer
 from tvmconv.onnx.floats import conv_layer
-from tvmconv.onnx.graph import Value, node_name, subgraphs
+from tvmconv.onnx.graph import Value, is_standard, node_name
 from tvmconv.onnx.integers import conv_integer_layer, qlinear_conv_layer
 from tvmconv.onnx.layers import Extraction, Layer, Skipped
 from tvmconv.onnx.model import Model, Shapes, Source, damage_told, load
-from tvmconv.onnx.pooling import pool_layer
-from tvmconv.onnx.shapes import infer_values, input_shapes
+from tvmconv.onnx.pooling import REDUCTIONS, pool_layer, reduces_image, reduction_layer
+from tvmconv.onnx.rest import counts, left_over, nested
+from tvmconv.onnx.shapes import Dims, infer_values
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import NodeProto
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -33,36 +35,45 @@ _RELATED = ("FusedConv", "NhwcFusedConv")
 """Operators that a user would look for in the result: told as skipped."""
 
 
-def extract(source: Source | Model, shapes: Shapes | None = None, *, layout: str = "NCHW") -> Extraction:
+def extract(
+    source: Source | Model, shapes: Shapes | None = None, *, fixed: Fixed | None = None, layout: str = "NCHW"
+) -> Extraction:
     """Every convolution and pooling of a model (a path, a file's bytes, or a ModelProto) as a layer.
 
-    shapes: of inputs with dynamic dimensions, by the input's name; or sizes by the dimension's name. layout:
-    "NCHW", or "NHWC" for kernels and weights that are channels-last (deformable ones have no such kernels).
-    Raises Error for a model that cannot be used or has no layer, SpecError for shapes that do not fit.
+    shapes: of inputs with dynamic dimensions, by the input's name; or sizes by the dimension's name. fixed:
+    values of inputs that will always be the same, by name: the branch that an If takes for them replaces it.
+    layout: "NCHW", or "NHWC" for kernels and weights that are channels-last (deformable ones have no such
+    kernels). Raises Error for a model that cannot be used or has no layer, SpecError for shapes and values
+    that do not fit.
     """
     if layout not in ("NCHW", "NHWC"):
         raise SpecError(f"layout: {layout!r}, expected 'NCHW' or 'NHWC'")
     model = load(source)
     with damage_told(model):
-        return _extract(model, shapes, layout)
+        special, inputs = specialised(model, shapes, fixed)
+        return _extract(special, inputs, fixed or {}, layout)
 
 
-def _extract(model: Model, shapes: Shapes | None, layout: str) -> Extraction:
+def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -> Extraction:
     graph = model.graph
-    skipped = [*_related(graph.nodes), *_nested(graph.nodes)]
+    skipped = [
+        *(item for item in map(_related, graph.nodes) if item),
+        *nested(graph.nodes, {*_ARGUMENTS, *_RELATED}),
+    ]
     nodes = [node for node in graph.nodes if _is_layer(node)]
-    if not nodes:
-        others = f" that can be compiled (it has {_counts(skipped)})" if skipped else ""
-        raise Error(f"{model.name}: a model without convolutions{others}")
+    reductions = [node for node in graph.nodes if is_standard(node) and node.op_type in REDUCTIONS]
+    if not nodes and not reductions:
+        raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
     _require_values(model, nodes)
-    inputs = input_shapes(model, shapes)
     wanted = [name for node in nodes for name in node.input[:2] if name and graph.constant(name) is None]
     known = infer_values(model, inputs, wanted)
+    pooled = {id(node) for node in reductions if reduces_image(graph, node, known)}
+    chosen = {id(node) for node in nodes} | pooled
     layers: list[Layer] = []
     taken: set[int] = set()
     # From the end, so that of two convolutions whose results are added the later one takes the sum: the other
     # one's result is there when it runs.
-    for node in reversed(nodes):
+    for node in reversed([node for node in graph.nodes if id(node) in chosen]):
         try:
             layers.append(_layer(model, node, known, layout, taken))
         except SpecError as error:
@@ -71,12 +82,34 @@ def _extract(model: Model, shapes: Shapes | None, layout: str) -> Extraction:
             name = node_name(node)
             skipped.append(Skipped(name, node.op_type, str(error).removeprefix(f"node {name}: ")))
     if not layers:
-        raise Error(f"{model.name}: a model without convolutions that can be compiled ({skipped[0].reason})")
-    return Extraction(model, tuple(_unique(layers[::-1])), tuple(skipped), inputs, layout)
+        raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
+    layers = _unique(layers[::-1])
+    rest = left_over(graph, layers, {*_ARGUMENTS, *_RELATED})
+    return Extraction(model, tuple(layers), tuple(skipped), inputs, layout, dict(fixed), tuple(rest))
 
 
 def _is_layer(node: NodeProto) -> bool:
-    return node.op_type in _ARGUMENTS and node.domain in ("", "ai.onnx")
+    return node.op_type in _ARGUMENTS and is_standard(node)
+
+
+def _related(node: NodeProto) -> Skipped | None:
+    if node.op_type in _RELATED or (node.op_type in _ARGUMENTS and not is_standard(node)):
+        return Skipped(node_name(node), node.op_type, "this operator cannot be compiled")
+    return None
+
+
+def _why(skipped: list[Skipped], model: Model) -> str:
+    """What a model has instead of layers, and what can be done about it."""
+    if not skipped:
+        return ""
+    inside = [item for item in skipped if item.inside]
+    if not inside:
+        return f" that can be compiled (it has {counts(skipped)}: {skipped[0].reason})"
+    where = f"it has {counts(inside)} inside {inside[0].inside}"
+    way = ""
+    if inside[0].inside.startswith("If "):
+        way = f"; its branch is used where the condition is constant: fix one of {', '.join(model.inputs)}"
+    return f" outside of graphs inside its nodes ({where}{way})"
 
 
 def _layer(model: Model, node: NodeProto, known: Mapping[str, Value], layout: str, taken: set[int]) -> Layer:
@@ -87,6 +120,7 @@ def _layer(model: Model, node: NodeProto, known: Mapping[str, Value], layout: st
         return quantised or conv_layer(graph, node, known, layout, taken)
     describe = {
         "ConvInteger": conv_integer_layer, "QLinearConv": qlinear_conv_layer, "DeformConv": deform_layer,
+        **dict.fromkeys(REDUCTIONS, reduction_layer),
     }.get(node.op_type, pool_layer)  # fmt: skip
     return describe(graph, node, known, layout)
 
@@ -117,31 +151,3 @@ def _require_values(model: Model, nodes: list[NodeProto]) -> None:
         for name in node.input:
             if name and name not in made and graph.producer(name) is None:
                 raise Error(f"{model.name}: node {node_name(node)}: nothing makes its input {name!r}")
-
-
-def _related(nodes: list[NodeProto]) -> list[Skipped]:
-    return [
-        Skipped(node_name(node), node.op_type, "this operator cannot be compiled")
-        for node in nodes
-        if node.op_type in _RELATED or (node.op_type in _ARGUMENTS and not _is_layer(node))
-    ]
-
-
-def _nested(nodes: list[NodeProto]) -> list[Skipped]:
-    """Convolutions in the branches of If and the bodies of loops, which may run any number of times."""
-
-    def inside(graph: GraphProto, outer: str) -> list[Skipped]:
-        found = []
-        for node in graph.node:
-            if node.op_type in (*_ARGUMENTS, *_RELATED):
-                found.append(Skipped(node_name(node), node.op_type, f"inside a graph of node {outer}"))
-            for deeper in subgraphs(node):
-                found += inside(deeper, outer)
-        return found
-
-    return [item for node in nodes for graph in subgraphs(node) for item in inside(graph, node_name(node))]
-
-
-def _counts(skipped: list[Skipped]) -> str:
-    kinds = [item.op_type for item in skipped]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))

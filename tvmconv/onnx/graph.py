@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tvmconv.dtypes import name_of
+from tvmconv.errors import Error
+from tvmconv.onnx.constants import Constants
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
-
-# Nodes whose result is a constant where their inputs are: what exporters put between weights and their use.
-_FOLDABLE = {
-    "Add", "Cast", "Concat", "ConstantOfShape", "DequantizeLinear", "Div", "Dropout", "Expand", "Flatten",
-    "Gather", "Identity", "Mul", "Neg", "Pow", "QuantizeLinear", "Reciprocal", "Reshape", "Shape", "Slice",
-    "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
-}  # fmt: skip
-
 
 class Value(NamedTuple):
     """Shape, and name of the type, of a value of a graph."""
@@ -35,70 +29,61 @@ class Graph:
         self.opset = opset
         self.nodes: list[NodeProto] = list(proto.graph.node)
         self.outputs = {value.name for value in proto.graph.output}
-        self._opsets = list(proto.opset_import)
-        self._ir_version = proto.ir_version
         self._producers = {name: node for node in self.nodes for name in node.output if name}
         self._consumers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys([*node.input, *_captured(node)]):
-                if name:
-                    self._consumers.setdefault(name, []).append(node)
-        self._initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
-        self._constants: dict[str, np.ndarray | None] = {}
+            for name in self.reads(node):
+                self._consumers.setdefault(name, []).append(node)
+        self._shapes: dict[str, Value] = {}
+        self._constants = Constants(self, proto)
 
     def producer(self, value: str) -> NodeProto | None:
         """The node that makes a value; None for inputs and initialisers."""
         return self._producers.get(value)
 
+    def reads(self, node: NodeProto) -> list[str]:
+        """The values that a node reads, inside its graphs as well."""
+        return [name for name in dict.fromkeys([*node.input, *_captured(node)]) if name]
+
     def consumers(self, value: str) -> list[NodeProto]:
         """The nodes that read a value, each once, those that read it inside a subgraph as well."""
         return self._consumers.get(value, [])
+
+    def learn(self, shapes: Mapping[str, Value]) -> None:
+        """Take over shapes that are known: what is computed from them is constant then."""
+        self._shapes = dict(shapes)
+        self._constants.forget_unknown()
 
     def constant(self, value: str) -> np.ndarray | None:
         """The array of a value that no input can change; None where one can.
 
         An initialiser that is listed among the inputs as well (as old models have to) counts as a constant.
         """
-        if value not in self._constants:
-            self._constants[value] = None  # also what a damaged graph with a cycle gets
-            self._constants[value] = self._evaluate(value)
-        return self._constants[value]
+        return self._constants.of(value)
 
-    def _evaluate(self, value: str) -> np.ndarray | None:
-        from onnx import numpy_helper
+    def short_constants(self, most: int) -> dict[str, np.ndarray]:
+        """Results of nodes that have at most so many elements and are computed from such constants alone."""
+        return self._constants.short(self.nodes, most)
 
-        if value in self._initializers:
-            return numpy_helper.to_array(self._initializers[value])
-        node = self.producer(value)
-        if node is None or node.domain not in ("", "ai.onnx"):
-            return None
-        if node.op_type == "Constant":
-            return _constant_node(node)
-        if node.op_type not in _FOLDABLE or not any(node.input):
-            return None
-        arrays = {name: self.constant(name) for name in node.input if name}
-        if any(array is None for array in arrays.values()):
-            return None
-        return self._run(node, arrays, value)
-
-    def _run(self, node: NodeProto, arrays: dict[str, Any], value: str) -> np.ndarray | None:
-        from onnx import helper, numpy_helper
-        from onnx.reference import ReferenceEvaluator
-
-        result = helper.make_empty_tensor_value_info(value)
-        weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-        graph = helper.make_graph([node], "constant", [], [result], weights)
-        model = helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
-        try:
-            return np.asarray(ReferenceEvaluator(model).run([value], {})[0])
-        except Exception:  # the evaluator raises what it likes; then the value is simply not known
-            return None
+    def shape(self, value: str) -> tuple[int, ...] | None:
+        """The shape of a value that was learnt; None where it is not known."""
+        known = self._shapes.get(value)
+        return None if known is None else known.shape
 
 
 def value_of(graph: Graph, known: Mapping[str, Value], name: str) -> Value:
-    """Shape and type of a value that is known, or constant."""
+    """Shape and type of a value that is known, or constant; raises Error for any other."""
     array = graph.constant(name)
-    return known[name] if array is None else Value(array.shape, name_of(array))
+    if array is not None:
+        return Value(array.shape, name_of(array))
+    if name not in known:
+        raise Error(f"shape of {name!r}: not known")
+    return known[name]
+
+
+def is_standard(node: NodeProto) -> bool:
+    """Whether a node's operator is one of ONNX's own, not of another domain."""
+    return node.domain in ("", "ai.onnx")
 
 
 def node_name(node: NodeProto) -> str:
@@ -134,13 +119,3 @@ def _captured(node: NodeProto) -> Iterator[str]:
             yield from inner.input
             yield from _captured(inner)
         yield from (value.name for value in graph.output)
-
-
-def _constant_node(node: NodeProto) -> np.ndarray | None:
-    from onnx import numpy_helper
-
-    (name, value), *_ = attributes(node).items()
-    if name == "value":
-        return numpy_helper.to_array(value)
-    kinds = {"value_float": "float32", "value_floats": "float32", "value_int": "int64", "value_ints": "int64"}
-    return np.asarray(value, kinds[name]) if name in kinds else None

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,18 +76,31 @@ class Layer:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A node that is not among the layers, and why."""
+    """A node that is not among the layers, and why. inside: operator and name of the node that has it in a
+    graph of its own, "" for one of the main graph."""
 
     name: str
     op_type: str
     reason: str
+    inside: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOver:
+    """A node that somebody else has to run. inside: convolutions and poolings in its graphs, by operator."""
+
+    name: str
+    op_type: str
+    inside: Mapping[str, int]
 
 
 @dataclass(frozen=True, eq=False)
 class Extraction:
     """The layers of a model for given input shapes.
 
-    layers: in the graph's order. shapes: of all inputs. layout: of the specs that can have either.
+    model: with what was fixed put in; the layers speak of its graph. layers: in the graph's order. shapes: of
+    all inputs that are left. layout: of the specs that can have either. fixed: values of inputs that were
+    given. rest: the nodes that are needed beside the layers, in the graph's order.
     """
 
     model: Model
@@ -95,6 +108,8 @@ class Extraction:
     skipped: tuple[Skipped, ...]
     shapes: dict[str, Dims]
     layout: str
+    fixed: Mapping[str, Any]
+    rest: tuple[LeftOver, ...]
 
 
 def weights_in(spec: Spec, w: np.ndarray) -> np.ndarray:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tvmconv.errors import SpecError
+from tvmconv.onnx.branches import Fixed
 from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.layers import Extraction, Layer
 from tvmconv.onnx.model import Shapes, Source
@@ -24,6 +27,7 @@ def compile_model(
     tuning_logs: str | os.PathLike[str] | None = None,
     *,
     shapes: Shapes | None = None,
+    fixed: Fixed | None = None,
     layout: str = "NCHW",
     bake_weights: bool = False,
     jobs: int | None = None,
@@ -34,12 +38,12 @@ def compile_model(
     """Every convolution and pooling of a model, compiled for a target into one library; equal ones are one
     function.
 
-    ``source``, ``shapes`` and ``layout`` as for ``extract``, or what it returned. ``bake_weights``: the
-    library holds the weights, prepacked, and its functions need none (those whose weights the graph computes
-    still do). The others as for ``tvmconv.compile``.
+    ``source``, ``shapes``, ``fixed`` and ``layout`` as for ``extract``, or what it returned.
+    ``bake_weights``: the library holds the weights, prepacked, and its functions need none (those whose
+    weights the graph computes still do). The others as for ``tvmconv.compile``.
 
-    In the manifest, "onnx" says of which model (its SHA-256), for which input shapes and layout; each
-    function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
+    In the manifest, "onnx" says of which model (its SHA-256), for which input shapes, fixed inputs and
+    layout; each function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
     """
     from tvmconv.artifact.baking import packed_weights
     from tvmconv.artifact.library import Library, check_can_bake
@@ -49,7 +53,7 @@ def compile_model(
 
     if bake_weights:
         check_can_bake(resolve_all(target)[0])
-    found = source if isinstance(source, Extraction) else extract(source, shapes, layout=layout)
+    found = source if isinstance(source, Extraction) else extract(source, shapes, fixed=fixed, layout=layout)
     for layer in found.layers:
         try:
             check_supported(layer.spec)
@@ -99,5 +103,7 @@ def _about(found: Extraction) -> Mapping[str, Any]:
             "digest": found.model.digest,
             "shapes": {name: list(shape) for name, shape in found.shapes.items()},
             "layout": found.layout,
+            **({"fixed": {name: np.asarray(value).tolist() for name, value in found.fixed.items()}}
+               if found.fixed else {}),
         }
     }

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
 from tvmconv.errors import Error, SpecError
+from tvmconv.onnx.external import load_external
 from tvmconv.onnx.graph import Graph
+from tvmconv.onnx.soundness import check_functions, check_graph, check_texts
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
@@ -19,6 +21,7 @@ Source = Union[str, Path, bytes, "ModelProto"]
 Shapes = Mapping[str, "int | Sequence[int]"]
 
 _OLDEST_OPSET = 1
+_MOST_BYTES = (1 << 31) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,7 @@ def load(source: Source) -> Model:
     """The model of a file, of a file's bytes, or of a ModelProto (not changed).
 
     Raises Error where it cannot be read: not a model, an operator set that is unknown or too new, external
-    weights that are missing or too short.
+    weights that are missing or do not fit, tensors or nodes that are damaged.
     """
     onnx = require_onnx()
     if isinstance(source, Model):
@@ -59,36 +62,37 @@ def load(source: Source) -> Model:
         name, folder, data = "model", None, source
     else:
         path = Path(source)
-        name, folder, data = str(path), path.parent, path.read_bytes()
+        name, folder, data = str(path), path.parent, _read(path)
     proto = _parse(name, data)
     digest = hashlib.sha256(data)
-    opset = _check_opset(name, proto)
-    _load_external(name, proto, folder, digest)
-    if len(proto.functions):
-        from onnx.inliner import inline_local_functions
-
-        proto = inline_local_functions(proto)
+    try:
+        check_texts(proto)
+        opset = _check_opset(proto)
+        load_external(proto, folder, digest)
+        proto = _without_functions(proto)
+        check_graph(proto, opset)
+    except Error as error:
+        raise Error(f"{name}: {error}") from None
     return Model(name, proto, digest.hexdigest(), opset, Graph(proto, opset), folder)
 
 
 @contextmanager
 def damage_told(model: Model) -> Iterator[None]:
-    """Turn what a malformed graph raises, somewhere inside, into an Error with the onnx checker's reason.
-
-    An exception over a graph in which the checker finds nothing wrong passes through.
-    """
+    """Turn what a malformed graph raises, somewhere inside, into an Error: with the onnx checker's reason, or
+    else with what was raised, which is its cause then."""
     try:
         yield
     except Error:
         raise
-    except Exception:
+    except Exception as error:
         from onnx import checker
 
         try:
             checker.check_model(model.proto)
         except Exception as reason:
             raise Error(f"{model.name}: not a valid ONNX model: {_line(reason)}") from None
-        raise
+        said = f"{type(error).__name__}: {_line(error)}"
+        raise Error(f"{model.name}: damaged, or not understood ({said})") from error
 
 
 def require_onnx():
@@ -116,7 +120,29 @@ def _parse(name: str, data: bytes) -> ModelProto:
     return proto
 
 
-def _check_opset(name: str, proto: ModelProto) -> int:
+def _read(path: Path) -> bytes:
+    """The bytes of a model's file, which cannot be longer than protobuf's limit."""
+    if path.exists() and not path.is_file():
+        raise Error(f"{path}: not a file")
+    if path.stat().st_size > _MOST_BYTES:
+        raise Error(f"{path}: {path.stat().st_size} bytes, and a model has at most {_MOST_BYTES}")
+    return path.read_bytes()
+
+
+def _without_functions(proto: ModelProto) -> ModelProto:
+    """The model with its own functions written out where they are called."""
+    if not len(proto.functions):
+        return proto
+    from onnx.inliner import inline_local_functions
+
+    check_functions(proto)
+    try:
+        return inline_local_functions(proto)
+    except Exception as error:
+        raise Error(f"its functions: {_line(error)}") from None
+
+
+def _check_opset(proto: ModelProto) -> int:
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
@@ -124,48 +150,14 @@ def _check_opset(name: str, proto: ModelProto) -> int:
     opset = versions.get("", versions.get("ai.onnx"))
     if opset is None:
         stated = ", ".join(f"{domain} {version}" for domain, version in versions.items()) or "none"
-        raise Error(f"{name}: no version of the standard ONNX operators stated (stated: {stated})")
+        raise Error(f"no version of the standard ONNX operators stated (stated: {stated})")
     if opset < _OLDEST_OPSET:
-        raise Error(f"{name}: opset {opset} is unknown; expected {_OLDEST_OPSET} to {newest}")
+        raise Error(f"opset {opset} is unknown; expected {_OLDEST_OPSET} to {newest}")
     if opset > newest:
         raise Error(
-            f"{name}: opset {opset} is too new: the installed onnx {onnx.__version__} knows up to {newest}"
+            f"opset {opset} is too new: the installed onnx {onnx.__version__} knows up to {newest}"
         )
     return opset
-
-
-def _load_external(name: str, proto: ModelProto, folder: Path | None, digest: hashlib._Hash) -> None:
-    """Read weights that lie in files of their own, and add these files to the digest."""
-    from onnx import TensorProto
-    from onnx.external_data_helper import _get_all_tensors, load_external_data_for_tensor
-
-    files: dict[str, int] = {}
-    for tensor in _get_all_tensors(proto):
-        if tensor.data_location != TensorProto.EXTERNAL:
-            continue
-        entry = {item.key: item.value for item in tensor.external_data}
-        location, what = entry.get("location", ""), f"{name}: weights {tensor.name!r}"
-        if folder is None:
-            raise Error(f"{what} lie in {location!r}; expected a model that is read from a file")
-        path = folder / location
-        if location not in files:
-            if not path.is_file():
-                raise Error(f"{what} lie in {path}, which is missing")
-            files[location] = path.stat().st_size
-        try:
-            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
-            if end > files[location]:
-                raise ValueError(f"they end at byte {end} of a file of {files[location]}")
-            load_external_data_for_tensor(tensor, str(folder))
-        except Exception as error:  # also what onnx has against a path that leads out of the folder
-            raise Error(f"{what} in {path}: {_line(error)}") from None
-        tensor.data_location = TensorProto.DEFAULT
-        del tensor.external_data[:]
-    for location in sorted(files):
-        digest.update(location.encode())
-        with (folder / location).open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, int | tuple[int, ...]]:

@@ -15,7 +15,7 @@ from tvmconv.onnx.deform import run_deform
 from tvmconv.onnx.graph import Value, node_name
 from tvmconv.onnx.integers import INTEGER_INPUTS, QLINEAR_INPUTS, integer_spec
 from tvmconv.onnx.model import require_onnx
-from tvmconv.onnx.pooling import run_pool
+from tvmconv.onnx.pooling import REDUCTIONS, run_pool, run_reduction
 from tvmconv.onnx.transposed import transposed_spec
 from tvmconv.runtime.arrays import check_unmasked
 
@@ -112,4 +112,5 @@ _OPERATORS: dict[str, Callable[[Any, list[Array | None], str], list[Array]]] = {
     "Conv": _conv, "ConvInteger": _conv_integer, "ConvTranspose": _conv, "QLinearConv": _qlinear_conv,
     "AveragePool": run_pool, "DeformConv": run_deform,
     "GlobalAveragePool": run_pool, "GlobalMaxPool": run_pool, "MaxPool": run_pool,
+    **dict.fromkeys(REDUCTIONS, run_reduction),
 }  # fmt: skip

@@ -1,12 +1,15 @@
-"""ONNX's poolings: as specs, as layers of models, and run as single nodes."""
+"""ONNX's poolings: as specs, as layers of models, and run as single nodes; the mean or the largest value over
+an image (ReduceMean, ReduceMax) among them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.onnx.attributes import padding, per_dim
 from tvmconv.onnx.graph import Graph, Value, attributes, node_name, value_of
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 Array = np.ndarray[Any, Any]
+
+REDUCTIONS = {"ReduceMean": "avg", "ReduceMax": "max"}
 
 
 def pool_spec(
@@ -54,6 +59,59 @@ def pool_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout
     name = node_name(node)
     spec = pool_spec(node, x.shape, x.dtype, layout)
     return Layer(name, spec, (name,), {"x": node.input[0]}, node.output[0], {}, {})
+
+
+def reduces_image(graph: Graph, node: NodeProto, known: Mapping[str, Value]) -> bool:
+    """Whether a ReduceMean or ReduceMax is over all dims of an image, (N, C, *spatial), and these alone."""
+    x = known.get(node.input[0])
+    if x is None or not 3 <= len(x.shape) <= 5:
+        return False
+    axes = _axes(node, graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None)
+    rank = len(x.shape)
+    return sorted(axis % rank for axis in axes if -rank <= axis < rank) == list(range(2, rank))
+
+
+def reduction_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer:
+    """A reduction over an image as a global pooling. With ``keepdims=0`` its y is (N, C): the same numbers,
+    without the dims of size 1 that the kernel's result has. Raises SpecError for one that cannot be."""
+    shape, dtype = known[node.input[0]]
+    spec = PoolSpec(
+        shape_in(layout, shape), shape[2:], operation=REDUCTIONS[node.op_type], dtype=dtype, layout=layout
+    )
+    name = node_name(node)
+    return Layer(name, spec, (name,), {"x": node.input[0]}, node.output[0], {}, {})
+
+
+def run_reduction(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
+    """The output of ReduceMean or ReduceMax over any axes, as a global pooling of lines. Raises SpecError."""
+    from tvmconv.api import function
+
+    name, found = node_name(node), attributes(node)
+    if len(arrays) not in (1, 2) or arrays[0] is None:
+        raise SpecError(f"node {name}: inputs: {len(arrays)} of them, expected x and maybe axes")
+    x = arrays[0]
+    axes = _axes(node, arrays[1] if len(arrays) > 1 else None)
+    if any(not -x.ndim <= axis < x.ndim for axis in axes):
+        raise SpecError(f"node {name}: axes: {axes}, expected dims of x {x.shape}")
+    over = sorted({axis % x.ndim for axis in axes})
+    if not over and found.get("noop_with_empty_axes", 0):
+        return [x.copy()]
+    over = over or list(range(x.ndim))
+    length = math.prod(x.shape[axis] for axis in over)
+    lines = np.moveaxis(x, over, range(-len(over), 0)).reshape(1, x.size // max(length, 1), length)
+    try:
+        spec = PoolSpec(lines.shape, lines.shape[2:], operation=REDUCTIONS[node.op_type], dtype=name_of(x))
+        y = function(spec, target)(np.ascontiguousarray(lines))
+    except SpecError as error:
+        raise SpecError(f"node {name}: {error}") from None
+    shape = np.array([1 if axis in over else size for axis, size in enumerate(x.shape)], int)
+    return [y.reshape(shape if found.get("keepdims", 1) else np.delete(shape, over))]
+
+
+def _axes(node: NodeProto, given: Array | None) -> list[int]:
+    """The axes that a reduction states, by its second input or (before opset 18) its attribute; none: all."""
+    stated = attributes(node).get("axes", ()) if given is None else given.reshape(-1)
+    return [int(axis) for axis in stated]
 
 
 def run_pool(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:

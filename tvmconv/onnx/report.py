@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from tvmconv.onnx.layers import Extraction, Layer
 
 KINDS = ("dense", "pointwise", "depthwise", "grouped")
@@ -48,6 +50,8 @@ def as_json(found: Extraction) -> dict[str, Any]:
         "layers": [_layer(layer) for layer in found.layers],
         "kinds": [asdict(kind) for kind in by_kind(found.layers)],
         "skipped": [asdict(item) for item in found.skipped],
+        "left_over": [asdict(item) for item in found.rest],
+        "fixed": {name: np.asarray(value).tolist() for name, value in found.fixed.items()},
     }
 
 

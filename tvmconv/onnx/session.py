@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -12,9 +13,13 @@ import numpy as np
 from tvmconv.errors import Error, SpecError
 from tvmconv.onnx.exact import without_saturation
 from tvmconv.onnx.model import Model
+from tvmconv.onnx.tensors import type_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+
+_MOST_FEED_BYTES = 1 << 31
 
 
 def observe(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
@@ -23,16 +28,19 @@ def observe(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str])
     Raises Error where onnxruntime is missing or cannot run the model, SpecError where `feeds` do not fit.
     """
     check_feeds(model, feeds)
+    return run(replace(model, proto=without_saturation(model.proto, model.graph)), feeds, names)
+
+
+def run(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """As `observe`, of the model as it is, on feeds that are right."""
     names = list(dict.fromkeys(names))
     found = {name: feeds[name] for name in names if name in feeds}
     rest = [name for name in names if name not in feeds]
     runtime = require_runtime()
-    options = (
-        runtime.SessionOptions()
-    )  # node by node, as the model says: optimised graphs fuse roundings away
+    options = runtime.SessionOptions()
+    # Node by node, as the model says: optimised graphs fuse roundings away.
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    exact = replace(model, proto=without_saturation(model.proto, model.graph))
-    session = open_session(exact, rest, options=options)
+    session = open_session(model, rest, options=options)
     try:
         found.update(zip(rest, session.run(rest, dict(feeds)), strict=True))
     except Exception as error:
@@ -85,21 +93,26 @@ def check_feeds(model: Model, feeds: Mapping[str, np.ndarray]) -> None:
 
 def element_type(model: Model, name: str) -> np.dtype:
     """The NumPy type of an input of the model."""
-    from onnx import helper
-
-    try:
-        return np.dtype(helper.tensor_dtype_to_np_dtype(model.inputs[name].type.tensor_type.elem_type))
-    except KeyError:
-        raise Error(f"{model.name}: input {name!r} is not a tensor of numbers") from None
+    dtype = type_of(model.inputs[name].type.tensor_type.elem_type)
+    if dtype is None:
+        raise Error(f"{model.name}: input {name!r} is not a tensor of numbers")
+    return dtype
 
 
 def random_feeds(model: Model, shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[str, np.ndarray]:
     """One array an input: standard normal numbers for floating point, any value for integers of 8 bits, which
-    are images, ones for other integers and flags, which may be sizes."""
+    are images, ones for other integers and flags, which may be sizes. Raises SpecError beyond 2 GiB."""
+    dtypes = {name: element_type(model, name) for name in model.inputs}
+    size = sum(math.prod(shapes[name]) * dtype.itemsize for name, dtype in dtypes.items())
+    if size > _MOST_FEED_BYTES:
+        shown = ", ".join(f"{name} {'x'.join(map(str, shapes[name]))}" for name in dtypes)
+        raise SpecError(
+            f"{model.name}: random numbers for {shown}: {size} bytes, expected at most {_MOST_FEED_BYTES}"
+        )
     rng = np.random.default_rng(seed)
     feeds = {}
     for name in model.inputs:
-        dtype, shape = element_type(model, name), tuple(shapes[name])
+        dtype, shape = dtypes[name], tuple(shapes[name])
         if dtype.kind == "f":
             feeds[name] = rng.standard_normal(shape).astype(dtype)
         elif dtype.kind in "iu" and dtype.itemsize == 1:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+import math
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tvmconv.dtypes import name_of
 from tvmconv.errors import SpecError
 from tvmconv.onnx.graph import Value
 from tvmconv.onnx.model import Model, Shapes
-from tvmconv.onnx.session import observe, random_feeds
+from tvmconv.onnx.tensors import type_of
+from tvmconv.onnx.trial import shapes_by_running
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto, ValueInfoProto
@@ -24,6 +24,8 @@ Declared = "list[int | str | None] | None"
 
 # Longer constants say nothing about shapes, and inference need not carry them along.
 _SHAPE_CONSTANT_ELEMENTS = 1024
+_MOST_ROUNDS = 8
+_MOST_DIMS = 1 << 16  # of a shape that the graph computes, for inference to follow it
 
 
 def input_shapes(model: Model, shapes: Shapes | None = None) -> dict[str, Dims]:
@@ -39,13 +41,36 @@ def input_shapes(model: Model, shapes: Shapes | None = None) -> dict[str, Dims]:
     given: dict[str, Dims] = {}
     for name, value in (shapes or {}).items():
         if name in inputs:
-            given[name] = (value,) if isinstance(value, int) else tuple(int(dim) for dim in value)
-        elif name in dimensions and isinstance(value, int):
-            sizes[name] = value
+            given[name] = _sizes(name, value)
+        elif name in dimensions:
+            (sizes[name],) = _sizes(name, value, most=1)
         else:
             what = ", ".join(f"{n} ({_text(dims)})" for n, dims in declared.items()) or "none"
             raise SpecError(f"shape of {name!r}: {model.name} has no such input; its inputs: {what}")
     return {name: _fill(model, name, declared[name], given.get(name), sizes) for name in inputs}
+
+
+def declared_shape(model: Model, name: str, shapes: Shapes) -> Dims | None:
+    """The shape of one input, as it is given or declared; None where it is left open."""
+    declared = _declared(model.inputs[name].type)
+    if name in shapes:
+        return _fill(model, name, declared, _sizes(name, shapes[name]), {})
+    fixed = declared is not None and all(isinstance(dim, int) for dim in declared)
+    return tuple(declared) if fixed else None
+
+
+def _sizes(name: str, value: object, most: int | None = None) -> Dims:
+    """The dims that a caller states. Raises SpecError for what is no whole number, or below 0."""
+    try:
+        dims = tuple(operator.index(dim) for dim in (value if isinstance(value, Iterable) else (value,)))
+        if any(not 0 <= dim < 1 << 63 for dim in dims) or isinstance(value, str):
+            raise TypeError
+        if most is not None and len(dims) != most:
+            raise TypeError
+    except TypeError:
+        what = "whole numbers, none below 0" if most is None else "one whole number, not below 0"
+        raise SpecError(f"shape of {name!r}: {value!r}, expected {what}") from None
+    return dims
 
 
 def infer_values(model: Model, inputs: Mapping[str, Dims], wanted: Collection[str]) -> dict[str, Value]:
@@ -54,11 +79,15 @@ def infer_values(model: Model, inputs: Mapping[str, Dims], wanted: Collection[st
     By ONNX's inference; where it leaves one of `wanted` open, by running the model once in onnxruntime, on
     random numbers. Raises Error where that fails as well.
     """
-    found = _inferred(model, inputs)
+    found: dict[str, Value] = {}
+    for _ in range(_MOST_ROUNDS):  # what is computed from shapes that were found shows others
+        before, found = found, inferred(model, inputs)
+        model.graph.learn(found)
+        if len(found) == len(before) or all(name in found for name in wanted):
+            break
     missing = [name for name in wanted if name not in found]
     if missing:
-        arrays = observe(model, random_feeds(model, inputs), missing)
-        found.update((name, Value(array.shape, name_of(array))) for name, array in arrays.items())
+        found.update(shapes_by_running(model, inputs, missing))
     return found
 
 
@@ -115,33 +144,56 @@ def _example(dims: Sequence[int | str | None]) -> str:
     return "x".join(str(dim) if isinstance(dim, int) else fill[i] for i, dim in enumerate(dims))
 
 
-def _inferred(model: Model, inputs: Mapping[str, Dims]) -> dict[str, Value]:
+def inferred(model: Model, inputs: Mapping[str, Dims]) -> dict[str, Value]:
+    """Shape and type of all values of which ONNX's inference finds them."""
     import onnx
 
-    lean = _lean(model.proto, inputs)
+    lean = _lean(model, inputs)
     # A node that it cannot do must not keep us from the others.
     with contextlib.suppress(Exception):
-        lean = onnx.shape_inference.infer_shapes(lean, data_prop=True)
+        lean = onnx.shape_inference.infer_shapes(lean, data_prop=_is_modest(lean))
     found = {}
     for value in (*lean.graph.input, *lean.graph.value_info, *lean.graph.output):
-        dims, kind = _declared(value.type), value.type.tensor_type.elem_type
-        if dims is not None and all(isinstance(dim, int) for dim in dims) and kind:
-            found[value.name] = Value(tuple(dims), np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name)
+        dims, dtype = _declared(value.type), type_of(value.type.tensor_type.elem_type)
+        if dims is not None and all(isinstance(dim, int) for dim in dims) and dtype:
+            found[value.name] = Value(tuple(dims), dtype.name)
     return found
 
 
-def _lean(proto: ModelProto, inputs: Mapping[str, Dims]) -> ModelProto:
-    """The model with the inputs' shapes set, other shapes forgotten, and long weights replaced by inputs."""
-    import math
+def _is_modest(proto: ModelProto) -> bool:
+    """Whether inference may follow the values of shapes: a chain of Concats would double them without end."""
+    lengths = {tensor.name: math.prod(tensor.dims) for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        given = [lengths.get(name, 64) for name in node.input]  # of what is no constant: dims
+        length = sum(given) if node.op_type == "Concat" else max(given, default=0)
+        if node.op_type == "Constant":
+            length = max((math.prod(attribute.t.dims) for attribute in node.attribute), default=0)
+        if length > _MOST_DIMS:
+            return False
+        lengths.update(dict.fromkeys(node.output, length))
+    return True
 
+
+def _lean(model: Model, inputs: Mapping[str, Dims]) -> ModelProto:
+    """The model with the inputs' shapes set, other shapes forgotten, long weights replaced by inputs, and
+    nodes by their results where these are short constants."""
     import onnx
 
-    copy = onnx.ModelProto()
+    proto, copy = model.proto, onnx.ModelProto()
     copy.ir_version = max(proto.ir_version, 4)  # before, every initialiser had to be an input
     copy.opset_import.extend(proto.opset_import)
     graph = copy.graph
     graph.name = proto.graph.name or "graph"
-    graph.node.extend(proto.graph.node)
+    short = model.graph.short_constants(_SHAPE_CONSTANT_ELEMENTS)
+    for node in model.graph.nodes:
+        if not all(name in short for name in node.output):
+            graph.node.append(node)
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(short[name], name)
+        for node in model.graph.nodes
+        if all(name in short for name in node.output)
+        for name in node.output
+    )
     for tensor in proto.graph.initializer:
         if math.prod(tensor.dims) <= _SHAPE_CONSTANT_ELEMENTS:
             graph.initializer.append(tensor)
