@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tvmconv.onnx.graph import Graph
 
-MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 27
 """Of one folded value, and (beside eight times the model's weights) of all of them together."""
 
 # Nodes whose result is a constant where their inputs are: what exporters put between weights and their use,
@@ -107,6 +107,8 @@ class Constants:
         arrays = {other: self._found.get(other) for other in before}
         if any(array is None or array.dtype.kind not in "biufcV" for array in arrays.values()):
             return None
+        if node.op_type == "Identity":
+            return arrays[before[0]]
         size = 8 * _elements(node, [arrays[other] for other in node.input if other])
         if size > self._left:
             return None

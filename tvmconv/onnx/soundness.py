@@ -59,8 +59,14 @@ def check_functions(proto: ModelProto) -> None:
 
 def check_graph(proto: ModelProto, opset: int) -> None:
     """Raise Error for a graph with damaged tensors or nodes, or with two values of one name."""
+    from onnx import TensorProto
+
     graph = proto.graph
     _check_tensors(graph)
+    for value in graph.input:
+        kind = value.type.tensor_type.elem_type
+        if value.type.HasField("tensor_type") and kind not in TensorProto.DataType.values():
+            raise Error(f"input {value.name!r}: element type {kind}, which is none of ONNX's")
     made = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     for node in graph.node:
         for name in node.output:

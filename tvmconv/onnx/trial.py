@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 SECONDS = 60
-BYTES = 8 << 30
+BYTES = 4 << 30
 MOST_ITERATIONS = 10_000
 """Limits of such a run. A Loop that makes more iterations, or nobody knows how many, is not begun."""
 
@@ -48,7 +48,8 @@ def shapes_by_running(
     try:
         answer = json.loads(done.stdout)
     except ValueError:
-        raise Error(f"{what} ended with status {done.returncode}") from None
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
+        raise Error(f"{what} ended with status {done.returncode} ({said[0]})") from None
     if "error" in answer:
         raise Error(answer["error"])
     return {name: Value(tuple(shape), dtype) for name, (shape, dtype) in answer["values"].items()}
@@ -61,7 +62,9 @@ def serve() -> None:
     from tvmconv.dtypes import name_of
     from tvmconv.onnx.session import random_feeds, run
 
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = BYTES if most == resource.RLIM_INFINITY else min(BYTES, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     head, _, data = sys.stdin.buffer.read().partition(b"\n")
     asked = json.loads(head)
     try:
