@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Fixed = Mapping[str, "Any"]
 
-_MOST_ROUNDS = 64  # of inferring shapes because a branch was chosen: conditions that depend on one another
+_MOST_ROUNDS = 64  # of choosing branches, and of inferring shapes for it: conditions that depend on others
 
 
 def parse_fixed(texts: Iterable[str]) -> dict[str, Any]:
@@ -62,8 +62,9 @@ def specialised(model: Model, shapes: Shapes | None, fixed: Fixed | None) -> tup
     inputs = input_shapes(model, shapes)
     known = 0
     for _ in range(_MOST_ROUNDS):
-        while chosen := _chosen(model.graph):  # among the branches' nodes there may be more
+        if chosen := _chosen(model.graph):  # among the branches' nodes there may be more
             model, known = _inlined(model, chosen), 0
+            continue
         if not any(_is_if(node) for node in model.graph.nodes):
             break
         before, shapes_found = known, inferred(model, inputs)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from tvmconv.onnx.graph import Graph
 
-MOST_BYTES = 1 << 27
-"""Of one folded value, and (beside eight times the model's weights) of all of them together."""
+MOST_BYTES = 1 << 28
+"""Of all folded values together, beside sixteen times the model's weights."""
 
 # Nodes whose result is a constant where their inputs are: what exporters put between weights and their use,
 # and between shapes and theirs, conditions among them. Each does work in proportion to its inputs and result.
@@ -42,7 +42,7 @@ class Constants:
         self._initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._found: dict[str, np.ndarray | None] = {}
         weights = sum(tensor.ByteSize() for tensor in proto.graph.initializer)
-        self._left = MOST_BYTES + 8 * weights
+        self._left = MOST_BYTES + 16 * weights
 
     def forget_unknown(self) -> None:
         """Look again, when asked, at values that were found not to be constant."""
@@ -76,13 +76,21 @@ class Constants:
             if node.op_type == "Constant" or not _is_foldable(node):
                 ready = node.op_type == "Constant" and sum(a.ByteSize() for a in node.attribute) <= 16 * most
             else:
-                ready = node.output[0] and all(name in names for name in self._before(node.output[0]))
+                ready = node.output[0] and self._is_short(node, names, most)
             for name in node.output if ready else ():
                 array = self.of(name) if name else None
                 if array is not None and array.size <= most:
                     names.add(name)
                     found[name] = array
         return found
+
+    def _is_short(self, node: NodeProto, names: set[str], most: int) -> bool:
+        before = self._before(node.output[0])
+        if not all(name in names for name in before):
+            return False
+        arrays = [self.of(name) for name in before]
+        given = [array for array in arrays if array is not None]
+        return len(given) == len(arrays) and (not given or _elements(node, given) <= most)
 
     def _before(self, name: str) -> list[str]:
         """The values that one is computed from, if it can be constant."""
@@ -109,7 +117,7 @@ class Constants:
             return None
         if node.op_type == "Identity":
             return arrays[before[0]]
-        size = 8 * _elements(node, [arrays[other] for other in node.input if other])
+        size = _bytes(node, [arrays[other] for other in node.input if other])
         if size > self._left:
             return None
         self._left -= size
@@ -133,6 +141,18 @@ class Constants:
 def _is_foldable(node: NodeProto) -> bool:
     known = node.op_type in _ELEMENTWISE or node.op_type in _OTHERS or node.op_type in _OF_SHAPES
     return node.domain in ("", "ai.onnx") and (node.op_type == "Constant" or (known and any(node.input)))
+
+
+def _bytes(node: NodeProto, arrays: Sequence[np.ndarray]) -> float:
+    """At most so many bytes have a node's results."""
+    item = max(array.itemsize for array in arrays)
+    if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        item = 4
+    elif node.op_type == "Cast":
+        item = 8
+    elif node.op_type == "ConstantOfShape":
+        item = max((array_of(attribute.t).itemsize for attribute in node.attribute), default=4)
+    return item * _elements(node, arrays)
 
 
 def _elements(node: NodeProto, arrays: Sequence[np.ndarray]) -> float:

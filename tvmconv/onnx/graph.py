@@ -32,7 +32,7 @@ class Graph:
         self._producers = {name: node for node in self.nodes for name in node.output if name}
         self._consumers: dict[str, list[NodeProto]] = {}
         for node in self.nodes:
-            for name in self.reads(node):
+            for name in reads(node):
                 self._consumers.setdefault(name, []).append(node)
         self._shapes: dict[str, Value] = {}
         self._constants = Constants(self, proto)
@@ -40,10 +40,6 @@ class Graph:
     def producer(self, value: str) -> NodeProto | None:
         """The node that makes a value; None for inputs and initialisers."""
         return self._producers.get(value)
-
-    def reads(self, node: NodeProto) -> list[str]:
-        """The values that a node reads, inside its graphs as well."""
-        return [name for name in dict.fromkeys([*node.input, *_captured(node)]) if name]
 
     def consumers(self, value: str) -> list[NodeProto]:
         """The nodes that read a value, each once, those that read it inside a subgraph as well."""
@@ -102,6 +98,11 @@ def attributes(node: NodeProto) -> dict[str, Any]:
         return got.decode("utf-8", "replace") if isinstance(got, bytes) else got
 
     return {attribute.name: value(attribute) for attribute in node.attribute}
+
+
+def reads(node: NodeProto) -> list[str]:
+    """The values that a node reads, inside its graphs as well."""
+    return [name for name in dict.fromkeys([*node.input, *_captured(node)]) if name]
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:

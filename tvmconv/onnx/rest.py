@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tvmconv.onnx.graph import Graph, node_name, subgraphs
+from tvmconv.onnx.graph import Graph, node_name, reads, subgraphs
 from tvmconv.onnx.layers import Layer, LeftOver, Skipped
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def left_over(graph: Graph, layers: Sequence[Layer], operators: Collection[str])
             todo += [*layer.inputs.values(), *layer.computed.values()]
         elif node is not None and graph.constant(name) is None:
             needed.add(id(node))
-            todo += graph.reads(node)
+            todo += reads(node)
     return [
         LeftOver(node_name(node), node.op_type, _inside(node, operators))
         for node in graph.nodes

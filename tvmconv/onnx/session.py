@@ -12,10 +12,12 @@ import numpy as np
 
 from tvmconv.errors import Error, SpecError
 from tvmconv.onnx.exact import without_saturation
+from tvmconv.onnx.graph import reads
 from tvmconv.onnx.model import Model
 from tvmconv.onnx.tensors import type_of
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
 
@@ -36,16 +38,48 @@ def run(model: Model, feeds: Mapping[str, np.ndarray], names: Iterable[str]) -> 
     names = list(dict.fromkeys(names))
     found = {name: feeds[name] for name in names if name in feeds}
     rest = [name for name in names if name not in feeds]
+    if not rest:
+        return found
     runtime = require_runtime()
     options = runtime.SessionOptions()
     # Node by node, as the model says: optimised graphs fuse roundings away.
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(model, rest, options=options)
+    session = open_session(replace(model, proto=part_of(model.proto, rest)), options=options)
     try:
         found.update(zip(rest, session.run(rest, dict(feeds)), strict=True))
     except Exception as error:
         raise Error(f"{model.name}: onnxruntime cannot run it: {_first_line(error)}") from None
     return found
+
+
+def part_of(proto: ModelProto, names: Iterable[str]) -> ModelProto:
+    """The part of a model that makes these values, which are its outputs; with all inputs of the model."""
+    import onnx
+
+    source, nodes = proto.graph, list(proto.graph.node)
+    producers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    wanted: set[str] = set()
+    kept: set[int] = set()
+    names = list(dict.fromkeys(names))
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        number = producers.get(name)
+        if name not in wanted and number is not None and number not in kept:
+            kept.add(number)
+            todo += reads(nodes[number])
+        wanted.add(name)
+    part = onnx.ModelProto(ir_version=max(proto.ir_version, 4))
+    part.opset_import.extend(proto.opset_import)
+    part.graph.name = "part"
+    part.graph.node.extend(nodes[number] for number in sorted(kept))
+    # An initialiser that is an input as well, as in old models, would be one without a value here.
+    weights = {tensor.name for tensor in source.initializer} - wanted
+    part.graph.input.extend(value for value in source.input if value.name not in weights)
+    part.graph.initializer.extend(tensor for tensor in source.initializer if tensor.name in wanted)
+    part.graph.sparse_initializer.extend(t for t in source.sparse_initializer if t.values.name in wanted)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return part
 
 
 def open_session(model: Model, expose: Sequence[str] = (), *, options: Any = None) -> InferenceSession:

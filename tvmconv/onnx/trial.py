@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from tvmconv.errors import Error
 from tvmconv.onnx.graph import Graph, Value, is_standard, node_name, subgraphs
 from tvmconv.onnx.model import Model
-from tvmconv.onnx.session import require_runtime
+from tvmconv.onnx.session import part_of, require_runtime
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
 SECONDS = 60
 BYTES = 4 << 30
@@ -34,7 +34,9 @@ def shapes_by_running(
     from tvmconv.workers import program
 
     require_runtime()
-    part = _part(model, names)
+    part = part_of(model.proto, names)
+    for node in part.graph.node:
+        _check_loops(model, node)
     shown = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
     what = f"{model.name}: the shape of {shown} is seen only in a run, and onnxruntime"
     head = json.dumps({"shapes": inputs, "names": list(names), "name": model.name}).encode()
@@ -77,34 +79,6 @@ def serve() -> None:
     except MemoryError:
         answer = {"error": f"{asked['name']}: running it takes more than {BYTES >> 30} GiB"}
     print(json.dumps(answer))
-
-
-def _part(model: Model, names: Sequence[str]) -> ModelProto:
-    """The part of a model that makes these values. Raises Error for one with a loop that may never end."""
-    import onnx
-
-    graph, wanted, todo = model.graph, set(), list(names)
-    kept: set[int] = set()
-    while todo:
-        name = todo.pop()
-        node = graph.producer(name)
-        if name in wanted:
-            continue
-        wanted.add(name)
-        if node is not None and id(node) not in kept:
-            kept.add(id(node))
-            _check_loops(model, node)
-            todo += graph.reads(node)
-    proto = onnx.ModelProto(ir_version=max(model.proto.ir_version, 4))
-    proto.opset_import.extend(model.proto.opset_import)
-    source, part = model.proto.graph, proto.graph
-    part.name = "part"
-    part.node.extend(node for node in graph.nodes if id(node) in kept)
-    part.input.extend(value for value in source.input if value.name in model.inputs)
-    part.initializer.extend(tensor for tensor in source.initializer if tensor.name in wanted)
-    part.sparse_initializer.extend(t for t in source.sparse_initializer if t.values.name in wanted)
-    part.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return proto
 
 
 def _check_loops(model: Model, node: NodeProto) -> None:
