@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tvmconv.errors import printable
+from tvmconv.errors import one_line
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what comes now)."""
@@ -24,7 +24,7 @@ def print_json(value: Any) -> None:
 
 def log(message: str) -> None:
     """One line on stderr."""
-    print(f"tvmconv: {printable(message)}", file=sys.stderr, flush=True)
+    print(f"tvmconv: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def print_table(
     if sys.stdout.isatty():
         _rich_table(columns, rows, right)
         return
-    cells = [list(columns), *([printable(str(cell)) for cell in row] for row in rows)]
+    cells = [list(columns), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
     for row in cells:
         line = "  ".join(
@@ -77,7 +77,7 @@ def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right:
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
+        table.add_row(*(Text(one_line(str(cell))) for cell in row))
     Console().print(table)
 
 
