@@ -213,12 +213,14 @@ _SMALL = (
 
 def run_point(case: Any) -> None:
     from tvmconv import codegen
+    from tvmconv.ops.support import check_supported
     from tvmconv.schedules.machines import resolve
     from tvmconv.schedules.plan import Choice
 
     if not isinstance(case["point"], dict):
         return  # entries.py lets no such point pass
     machine = resolve(case["target"])
+    check_supported(parse_spec(case["descriptor"]))
     try:
         made = codegen.scheduled(
             parse_spec(case["descriptor"]), machine, Choice(case["strategy"], case["point"])
