@@ -22,7 +22,8 @@ class Guarded:
     def bind(self, *weights):
         if not self.entry["packed_bytes"]:
             return lambda *inputs, out: self.call(self.entry["name"], inputs, out)
-        packed = guarded((self.entry["packed_bytes"],), np.uint8, at=self.at)
+        size = -(-self.entry["packed_bytes"] // 64) * 64  # so that the start is aligned where the end is flush
+        packed = guarded((size,), np.uint8, at=self.at)
         given = [None if w is None else guarded_copy(w, at=self.at) for w in (*weights, None)[:2]]
         self.run(f"{self.entry['name']}_prepack", *given, packed)
         assert outside_untouched(packed), f"{self.entry['descriptor']}: written outside of the packed weights"
