@@ -22,7 +22,7 @@ class Guarded:
     def bind(self, *weights):
         if not self.entry["packed_bytes"]:
             return lambda *inputs, out: self.call(self.entry["name"], inputs, out)
-        size = -(-self.entry["packed_bytes"] // 64) * 64  # so that the start is aligned where the end is flush
+        size = -(-self.entry["packed_bytes"] // 64) * 64  # aligned at both ends
         packed = guarded((size,), np.uint8, at=self.at)
         given = [None if w is None else guarded_copy(w, at=self.at) for w in (*weights, None)[:2]]
         self.run(f"{self.entry['name']}_prepack", *given, packed)
