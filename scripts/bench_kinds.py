@@ -132,7 +132,80 @@ def half() -> Layers:
     return typed("float16", "bfloat16")
 
 
+def _fixed(text: str) -> Layers:
+    for line in text.split():
+        yield Fixed(f"{line}:float32" if line.endswith(("NCHW", "NHWC")) else line)
+
+
+def channels_first() -> Layers:
+    """Where planes are awkward for vectors: strides, deep channels on small planes, planes far apart, large
+    dilations, one and three dimensions, patches, first layers; NCHW."""
+    return _fixed("""
+        tconv1d:1x1026x224:o1:k1024:s256:NCHW
+        conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW
+        conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW
+        conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW
+        conv2d:1x64x1000x15:o128:k1x1:NCHW
+        conv2d:1x3x224x224:o768:k16x16:s16:NCHW
+        conv2d:1x64x56x56:o64:k7x7:p3:NCHW
+        conv1d:1x64x16000:o128:k2:d256:p256+0:NCHW
+        conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW
+        conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW
+        conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW
+        conv2d:1x256x56x56:o512:k1x1:s2:NCHW
+        conv1d:1x512x3000:o512:k3:s2:p1:NCHW
+        conv1d:1x512x3000:o512:k2:s2:NCHW
+        conv1d:1x1x16000:o64:k16:s8:NCHW
+        conv1d:1x1x32000:o80:k80:s4:NCHW
+        conv2d:1x3x224x224:o96:k4x4:s4:NCHW
+        conv2d:1x2048x7x7:o512:k1x1:NCHW
+        conv2d:1x1152x7x7:o320:k1x1:NCHW
+        conv2d:1x1024x14x14:o512:k1x1:NCHW
+        conv2d:1x512x7x7:o512:k3x3:p1:NCHW
+        conv2d:1x64x256x256:o32:k1x1:NCHW
+        conv2d:1x64x56x56:o256:k1x1:NCHW
+        conv2d:1x256x56x56:o64:k1x1:NCHW
+        conv2d:1x512x28x28:o128:k1x1:NCHW
+        conv2d:1x24x56x56:o144:k1x1:NCHW
+        conv2d:1x1280x1x1:o1000:k1x1:NCHW
+        conv2d:1x96x1x1:o24:k1x1:NCHW
+        conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW
+        conv2d:1x256x56x56:o256:k3x3:s2:p1:g32:NCHW
+        conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW
+        conv3d:1x64x16x28x28:o144:k1x3x3:p0x1x1:NCHW
+        conv3d:1x3x16x112x112:o64:k3x7x7:s1x2x2:p1x3x3:NCHW
+        conv3d:1x64x8x28x28:o128:k3x3x3:s2:p1:NCHW
+    """)
+
+
+def single_rules() -> Layers:
+    """Shapes that need a rule of their own: unit dimensions, stride 1 transposed, tiles that spill, large
+    images and powers of two of depthwise layers."""
+    return _fixed("""
+        conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC
+        conv2d:1x640x640x3:o48:k6x6:s2:p2:NHWC
+        tconv2d:1x28x28x64:o64:k3x3:p1:NHWC
+        tconv2d:1x64x28x28:o64:k3x3:p1:NCHW
+        conv3d:1x16x56x56x64:o144:k1x3x3:p0x1x1:NHWC
+        conv3d:1x16x56x56x144:o64:k3x1x1:p1x0x0:NHWC
+        conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC
+        conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC
+        conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC
+        conv3d:1x128x16x28x28:o128:k5x1x1:p2x0x0:g128:NCHW
+        conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8
+        conv2d:1x128x56x56:o128:k3x3:p1:g32:NCHW:int8
+        conv2d:1x56x56x112:o112:k7x7:p3:g112:NHWC
+        conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC
+        conv2d:1x56x56x144:o144:k7x7:p3:g144:NHWC
+        conv2d:1x28x28x240:o240:k7x7:p3:g240:NHWC
+        conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC
+        conv2d:1x28x28x272:o272:k7x7:p3:g272:NHWC
+        conv2d:1x28x28x512:o512:k5x5:p2:g512:NHWC
+    """)
+
+
 KINDS: dict[str, Callable[[], Layers]] = {
     "te_workload": te_workload, "odd": odd, "depthwise": depthwise, "dense": dense, "grouped": grouped,
     "transposed": transposed, "deformable": deformable, "pooling": pooling, "int8": int8, "half": half,
+    "channels_first": channels_first, "single_rules": single_rules,
 }  # fmt: skip

@@ -48,6 +48,12 @@ CORNERS = [
     ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
     ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),
     ConvSpec((1, 6, 3, 4, 5), 7, 3, padding="SAME", bias=True),
+    # Dims that the kernel does not reach along: next to the batch, to one another, and between others.
+    ConvSpec((2, 3, 7, 6, 5), 8, (1, 3, 2), padding=(0, 1, 1), layout="NDHWC", bias=True, residual=True),
+    ConvSpec((2, 7, 3, 6, 5), 20, (3, 1, 1), padding=(1, 0, 0), layout="NDHWC", activation="prelu"),
+    ConvSpec((2, 5, 7, 3, 6), 20, (3, 1, 1), padding=(1, 0, 0), residual=True),
+    ConvSpec((1, 5, 3, 7, 6), 9, (1, 1, 3), padding=(0, 0, 1), bias=True),
+    ConvSpec((1, 5, 3, 7, 6), 9, (3, 1, 3), groups=1, padding=(1, 0, 1), layout="NDHWC"),
     ConvSpec((1, 2, 3, 4), 6, (2, 3), padding=((10, 0), (0, 9)), layout="NHWC", groups=2, bias=True),
     # A residual and slopes, beside tiles of every kind.
     pointwise((1, 7, 5, 97), 89, layout="NHWC", bias=True, residual=True, activation="relu"),

@@ -189,11 +189,12 @@ def test_command_line_from_model_to_verified_library(tmp_path, x):
     shape = ("--shape", "x=1x3x17x12")
     shown = tool("extract", model, *shape)
     assert shown.returncode == 0 and "9 layers, 8 different; opset 17, x 1x3x17x12" in shown.stdout
-    facts = json.loads(tool("extract", model, *shape, "--json", "--layout", "NHWC").stdout)
+    facts = json.loads(tool("extract", model, *shape, "--json", "--layout", "nhwc").stdout)
     assert facts["layers"][0]["descriptor"].startswith("conv2d:1x17x12x3:o8:k3x3:s2")
     assert facts["kinds"][-1]["kind"] == "total" and facts["kinds"][-1]["layers"] == 9
     listed = tool("extract", model, *shape, "--descriptors").stdout.split()
     assert len(listed) == 8 and all(str(parse_spec(text)) == text for text in listed)
+    assert listed[0].startswith("conv2d:1x3x17x12:o8:k3x3:s2") and ":NCHW:" in listed[0]  # the model's own
 
     made = tool("compile", "--onnx", model, *shape, "--bake-weights", "-o", library, "--json")
     assert made.returncode == 0, made.stderr

@@ -18,7 +18,13 @@ from strategies import specs
 from test_conv_property import check_all, compiled
 
 import tvmconv
+from tvmconv import codegen
+from tvmconv.artifact.baking import packed_weights
+from tvmconv.artifact.library import Library
+from tvmconv.ops.transposed_problem import TRANSPOSED
 from tvmconv.reference import conv_reference
+from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.plan import Choice
 from tvmconv.spec import ConvSpec
 
 # What random drawing would meet too seldom.
@@ -51,6 +57,10 @@ CORNERS = (
     "tconv1d:1x16x40:o16:k16:s8:p4:NCHW:float32:bias:leaky_relu=0.1",
     "tconv1d:3x5x67:o4:k25:s2:p12:NCHW:float32",
     "tconv1d:1x23x4:o3:k11:s1:p5:NHWC:float32",
+    "tconv2d:1x14x13x20:o24:k3x2:d1x2:p1+0x0+1:op0x1:g2:NHWC:float32:bias",  # stride 1, each its own way
+    "tconv2d:2x20x13x14:o24:k3x2:d1x2:p1+0x0+1:op0x1:g2:NCHW:float32:residual",
+    "tconv2d:1x12x13x16:o16:k3x3:p1:g16:NHWC:float32:bias",
+    "tconv2d:1x9x5x5:o7:k3x3:p3:NCHW:float32",  # more is cropped than one tap reaches
     "tconv3d:1x3x4x5x8:o6:k3x2x3:s2x1x2:p1x0x1:NHWC:float32:bias",
     "tconv3d:1x8x3x4x17:o6:k3x2x3:s2x1x2:p1x0x1:NCHW:float32:bias",
     "tconv3d:1x4x3x4x5:o4:k2x2x2:s2:g4:NCHW:float32",
@@ -76,6 +86,26 @@ def test_corner(index, corners):
 def test_random_specs(descriptors):
     module, pairs = compiled(map(ConvSpec.parse, descriptors))
     check_all(module, [function for _, function in pairs])
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_stride_one_is_an_ordinary_convolution(layout):
+    """By its strategies, with baked weights too; going phase by phase gives the same."""
+    shape = (1, 9, 10, 20) if layout == "NHWC" else (1, 20, 9, 10)
+    spec = ConvSpec(shape, 33, (3, 2), layout=layout, padding=(1, 0), transposed=True)
+    machine = resolve("native")
+    kernels = {"plain": codegen.build_kernel(spec, machine, symbol="k_plain")}
+    phases = [name for name in codegen.spaces(spec, machine) if name.startswith(TRANSPOSED)]
+    assert phases and not kernels["plain"].schedule["strategy"].startswith(TRANSPOSED)
+    for name in phases:
+        kernels[name] = codegen.build_kernel(spec, machine, Choice(name, {}), f"k_{name}")
+    x, w, _ = random_arrays(spec, "integer")
+    baked = {name: packed_weights(kernel, {"w": w}) for name, kernel in kernels.items()}
+    module, held = Library(kernels, machine).load(), Library(kernels, machine, baked=baked).load()
+    for name in kernels:
+        y = module[name](x, w)
+        np.testing.assert_allclose(y, conv_reference(spec, x, w), rtol=0, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(held[name](x), y, rtol=0, atol=1e-4, err_msg=name)
 
 
 def test_residual_and_slopes():

@@ -9,10 +9,12 @@ from types import ModuleType
 
 from tvmconv.ops.problem import Problem
 from tvmconv.schedules.cpu import (
+    crossed,
     deform,
     direct_last,
     groups_last,
     im2col,
+    panels,
     planes,
     pool,
     winograd_rows,
@@ -26,17 +28,17 @@ from tvmconv.schedules.plan import Choice, Plan, Space, chosen
 __all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
            "transposed_spaces"]  # fmt: skip
 
-DIRECT = (groups_last.rule, direct_last.rule, planes.rule)
+DIRECT = (groups_last.rule, direct_last.rule, crossed.rule, planes.rule)
 RULES = {
-    None: (winograd_tiles.rule, groups_last.rule, im2col.rule, *DIRECT),
+    None: (winograd_tiles.rule, groups_last.rule, panels.rule, *DIRECT),
     "direct": DIRECT,
-    "im2col": (im2col.plan_of,),
+    "im2col": (panels.columns_rule, im2col.plan_of),
     "winograd": (winograd_tiles.plan_of,),
 }
 _RIVALS = {
-    None: (direct_last, planes, im2col, winograd_tiles),
-    "direct": (direct_last, planes),
-    "im2col": (im2col,),
+    None: (direct_last, planes, crossed, panels, im2col, winograd_tiles),
+    "direct": (direct_last, planes, crossed),
+    "im2col": (panels, im2col),
     "winograd": (winograd_tiles,),
 }
 

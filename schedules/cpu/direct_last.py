@@ -75,7 +75,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     width, vectors = tile_of(p, machine)
     default = {"width": width, "block": min(vectors * lanes, p.out_group),
                "strip": _strip(p, width, vectors * lanes), "order": _ORDERS[1],
-               "taps": int(p.kernel[-1] * width * vectors <= _WRITTEN_OUT * machine.vector_registers),
+               "taps": taps_of(p, machine, width * vectors),
                "deep": 1}
     point = settled(point, default)
     block, width = point["block"], point["width"]
@@ -116,6 +116,11 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
             if score > best_score * 1.001:
                 best, best_score = (pixels, vectors), score
     return best
+
+
+def taps_of(p: Problem, machine: Machine, sums: int) -> int:
+    """Innermost dims of taps to write out, for so many vectors of sums."""
+    return int(p.kernel[-1] * sums <= _WRITTEN_OUT * machine.vector_registers)
 
 
 def _strip(p: Problem, width: int, block: int) -> int:

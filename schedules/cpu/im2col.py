@@ -17,7 +17,6 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
 STRATEGY = "im2col"
-_LEAST_FILLED = 0.7
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -30,18 +29,6 @@ def _bounded(p: Problem) -> bool:
     columns = pixels * p.groups * p.in_group * prod(len(p.live_taps(d)) for d in range(len(p.kernel)))
     arrays = prod(p.x_shape()) + prod(p.y_shape) + prod(p.weight_shape)
     return columns <= MOST_ELEMENTS and p.acc_bytes * columns <= most_workspace(p.acc_bytes * arrays)
-
-
-def rule(p: Problem, machine: Machine) -> Plan | None:
-    """Where vectors along the rows of a plane would be mostly empty, and outputs enough share a column."""
-    lanes = machine.lanes()
-    width = p.out_spatial[-1]
-    filled = width / (-(-width // lanes) * lanes)
-    if p.channels_last or p.widened or p.taps == 1 or p.out_group < 2 * lanes or filled >= _LEAST_FILLED:
-        return None
-    if not _bounded(p):
-        return None
-    return plan_of(p, machine)
 
 
 def space(p: Problem, machine: Machine) -> Space:

@@ -40,6 +40,8 @@ from tvmconv.schedules.plan import (
 STRATEGY = "planes"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _MOST_TAPS = 441  # written out: code of more takes long to compile, and leaves the nearest cache
+_FEW, _SOME = 8, 64  # planes of x that are as good where the cache has no room for them, or just room
+_LEAST_FILLED = 0.9  # of vectors along rows, where those of output channels are full
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -48,6 +50,24 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def rule(p: Problem, machine: Machine) -> Plan | None:
     return plan_of(p, machine) if fits(p, machine) else None
+
+
+def suits(p: Problem, machine: Machine) -> bool:
+    """Whether rows of a plane make full vectors, with no stride between their elements, and a core's cache
+    has room for the planes that a tile goes through, far apart as these are."""
+    lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
+    if p.stride[-1] > 1 or prod(p.out_spatial) == 1:
+        return False
+    size = p.acc_bytes * p.in_group * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+    near = size <= machine.l2 // 2 or p.in_group <= _FEW
+    if p.taps == 1:
+        return near or (size <= machine.l2 and p.in_group <= _SOME)
+    return near and _filled(width, lanes) >= _LEAST_FILLED * _filled(p.out_group, lanes)
+
+
+def _filled(extent: int, lanes: int) -> float:
+    """The part of vectors along ``extent`` elements that they fill."""
+    return extent / (-(-extent // lanes) * lanes)
 
 
 def space(p: Problem, machine: Machine) -> Space:

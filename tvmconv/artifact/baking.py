@@ -11,8 +11,15 @@ from tvmconv.artifact.kernel import Kernel, Param
 from tvmconv.dtypes import FLOATS, name_of, widened
 from tvmconv.errors import SpecError
 from tvmconv.ops.packing import Packing
+from tvmconv.ops.panels import PanelsPacking
 from tvmconv.ops.problem import problem_of
-from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
+from tvmconv.ops.transposed_problem import (
+    TRANSPOSED,
+    TransposedPacking,
+    flipped_problem_of,
+    ordinary_array,
+    transposed_problem_of,
+)
 from tvmconv.ops.winograd import WinogradPacking
 from tvmconv.ops.winograd_rows import RowsPacking
 from tvmconv.runtime import quantisation
@@ -20,7 +27,8 @@ from tvmconv.runtime.arrays import Argument
 from tvmconv.spec import ConvSpec
 from tvmconv.specs import parse_spec
 
-_PACKINGS = {"winograd": WinogradPacking, "winograd_rows": RowsPacking}  # by algorithm, where it has its own
+# By algorithm, where it has its own.
+_PACKINGS = {"winograd": WinogradPacking, "winograd_rows": RowsPacking, "panels": PanelsPacking}
 
 
 def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
@@ -50,12 +58,15 @@ def _packed_floats(
     kernel: Kernel, spec: ConvSpec, weights: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What is packed, by name, of a convolution of floats: in NumPy, which compiles nothing."""
-    if spec.transposed:
+    w, kind = weights["w"], _PACKINGS.get(kernel.schedule["algorithm"], Packing)
+    if not spec.transposed:
+        problem = problem_of(spec)
+    elif kernel.schedule["strategy"].startswith(TRANSPOSED):
         kind, problem = TransposedPacking, transposed_problem_of(spec)
     else:
-        kind = _PACKINGS.get(kernel.schedule["algorithm"], Packing)
-        problem = problem_of(spec)
-    w = kind(**kernel.schedule["packing"]).pack_array(problem, weights["w"])
+        problem = flipped_problem_of(spec)
+        w = ordinary_array(problem, w)
+    w = kind(**kernel.schedule["packing"]).pack_array(problem, w)
     order = problem.own_channel(np.arange(spec.out_channels))
     return {"packed_w": w, **{f"packed_{name}": a[order] for name, a in weights.items() if name != "w"}}
 

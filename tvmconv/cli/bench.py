@@ -71,7 +71,7 @@ def bench(
     ] = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "NCHW",
+    layout: models.Layout = "auto",
     target: OneTarget = "native",
     threads: Annotated[
         int | None, Number("--threads", metavar="N", min=1, help="Default: all CPUs.", show_default=False)

@@ -84,7 +84,7 @@ def compile_verb(
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     fixed: models.Fixed = None,
-    layout: models.Layout = "NCHW",
+    layout: models.Layout = "auto",
     bake: models.Bake = False,
     target: Target = "native",
     prefix: Annotated[

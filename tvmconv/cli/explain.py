@@ -52,7 +52,7 @@ def explain_verb(
     ] = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "NCHW",
+    layout: models.Layout = "auto",
     stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
     ridge: Annotated[
         float, typer.Option("--ridge", metavar="R", help="flop/B at which a machine is balanced.")

@@ -44,7 +44,7 @@ def extract_verb(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
     shapes: Shapes = None,
     fixed: Fixed = None,
-    layout: Layout = "NCHW",
+    layout: Layout = "auto",
     descriptors: Annotated[
         bool, typer.Option("--descriptors", help="Print the different descriptors alone, one a line.")
     ] = False,

@@ -89,7 +89,7 @@ def missing_verb(
     ] = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "NCHW",
+    layout: models.Layout = "auto",
     log: Log = None,
     target: Target = "native",
     strict: Annotated[

@@ -46,7 +46,12 @@ Fixed = Annotated[
     ),
 ]
 Layout = Annotated[
-    str, typer.Option("--layout", metavar="L", help="Layout of the kernels: NCHW, as the model, or NHWC.")
+    str,
+    typer.Option(
+        "--layout",
+        metavar="L",
+        help="Layout of what functions take: auto, as the model's, which is NCHW; nchw; or nhwc.",
+    ),
 ]
 Bake = Annotated[
     bool, typer.Option("--bake-weights", help="Put the model's weights, prepacked, into the library.")
@@ -133,7 +138,7 @@ def refuse_without_model(
     shapes: Sequence[str], layout: str, bake: bool, fixed: Sequence[str] = ()
 ) -> None:
     """Raise Error for options that say nothing without --onnx."""
-    given = {"--shape": bool(shapes), "--layout": layout != "NCHW", "--bake-weights": bake,
+    given = {"--shape": bool(shapes), "--layout": layout != "auto", "--bake-weights": bake,
              "--set": bool(fixed)}  # fmt: skip
     for option, is_given in given.items():
         if is_given:

@@ -65,7 +65,7 @@ def tune_verb(
     ] = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "NCHW",
+    layout: models.Layout = "auto",
     target: OneTarget = "native",
     trials: Annotated[
         int | None, typer.Option("--trials", metavar="N", help="Schedules to measure for each descriptor.",

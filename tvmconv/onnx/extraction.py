@@ -34,24 +34,27 @@ _ARGUMENTS = {
 _RELATED = ("FusedConv", "NhwcFusedConv")
 """Operators that a user would look for in the result: told as skipped."""
 
+_LAYOUTS = {"AUTO": "NCHW", "NCHW": "NCHW", "NHWC": "NHWC"}
 
 def extract(
-    source: Source | Model, shapes: Shapes | None = None, *, fixed: Fixed | None = None, layout: str = "NCHW"
+    source: Source | Model, shapes: Shapes | None = None, *, fixed: Fixed | None = None, layout: str = "auto"
 ) -> Extraction:
     """Every convolution and pooling of a model (a path, a file's bytes, or a ModelProto) as a layer.
 
     shapes: of inputs with dynamic dimensions, by the input's name; or sizes by the dimension's name. fixed:
     values of inputs that will always be the same, by name: the branch that an If takes for them replaces it.
-    layout: "NCHW", or "NHWC" for kernels and weights that are channels-last (deformable ones have no such
+    layout: of what kernels take and give. "auto" is the model's own, "NCHW": kernels change it inside where
+    that pays. "NHWC" is for kernels and weights that are channels-last (deformable ones have no such
     kernels). Raises Error for a model that cannot be used or has no layer, SpecError for shapes and values
     that do not fit.
     """
-    if layout not in ("NCHW", "NHWC"):
-        raise SpecError(f"layout: {layout!r}, expected 'NCHW' or 'NHWC'")
+    own = _LAYOUTS.get(str(layout).upper())
+    if own is None:
+        raise SpecError(f"layout: {layout!r}, expected 'auto', 'NCHW' or 'NHWC'")
     model = load(source)
     with damage_told(model):
         special, inputs = specialised(model, shapes, fixed)
-        return _extract(special, inputs, fixed or {}, layout)
+        return _extract(special, inputs, fixed or {}, own)
 
 
 def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -> Extraction:

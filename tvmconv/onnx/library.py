@@ -28,7 +28,7 @@ def compile_model(
     *,
     shapes: Shapes | None = None,
     fixed: Fixed | None = None,
-    layout: str = "NCHW",
+    layout: str = "auto",
     bake_weights: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,

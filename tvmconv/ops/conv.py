@@ -7,18 +7,20 @@ from functools import lru_cache
 
 from tvm import te, tirx
 
-from tvmconv.ops import im2col, implicit_gemm, tensor_gemm, winograd, winograd_rows
+from tvmconv.ops import crossed, im2col, implicit_gemm, panels, tensor_gemm, winograd, winograd_rows
 from tvmconv.ops.casts import narrowed, widened
 from tvmconv.ops.epilogue import finished
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.placing import with_placed_result
 from tvmconv.ops.problem import Problem, join, reach_of, result_index, split
+from tvmconv.ops.transposed_problem import ordinary_weights
 from tvmconv.ops.winograd import WinogradPacking
 from tvmconv.ops.winograd_rows import RowsPacking
 
 WINOGRADS = {"winograd": winograd, winograd_rows.ALGORITHM: winograd_rows}
 # Algorithms whose sums have the pixels in one dimension, as ``im2col.flat`` says.
-FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None}
+FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None,
+        panels.ALGORITHM: None}
 
 
 @lru_cache(maxsize=16)  # what is tuned differs in its schedule for the most part
@@ -52,6 +54,10 @@ def kernel_func(
         shape, place = own.y_shape(p, packing), lambda at: own.place(p, packing, at)
         inside = _padded(p, x, own.patch_reach(p, packing), dtype)
         acc = own.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
+    elif algorithm == panels.ALGORITHM:
+        shape, place = panels.y_shape(p, packing), lambda at: panels.place(p, packing, at)
+        reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
+        acc = panels.sums(p, packing, _padded(p, x, reach, dtype), w)
     else:
         reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
         padded = padded_copy(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
@@ -59,7 +65,8 @@ def kernel_func(
             shape, place = packing.sums_shape(p), lambda at: packing.place(p, at)
             acc = tensor_gemm.products(p, packing, lambda n, g, i, at: padded(*join(p, n, g, i, at)), w)
         else:
-            acc = FLAT.get(algorithm, _sums)(p, packing, padded, w)
+            own = crossed.sums if algorithm == crossed.ALGORITHM else FLAT.get(algorithm, _sums)
+            acc = own(p, packing, padded, w)
 
     def stored(at):
         (n, g, o, spatial), inside = place(at)
@@ -86,7 +93,7 @@ def prepack_func(
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
     w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
-    packed = packing.pack(p, w)
+    packed = packing.pack(p, ordinary_weights(p, w) if p.flipped else w)
     given = [channel_array(p, name, p.dtype) for name in channel_arrays]
     copies = [packed_channels(p, a) for a in given]
     return te.create_prim_func([w, *given, packed, *copies])
@@ -124,9 +131,10 @@ def padded_copy(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) ->
 
 
 def _padded(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> Callable[..., tirx.Expr]:
-    """A function of (n, g, c, place among the ``reach`` padded positions): x as a ``dtype``, or zero."""
-    def value(n, g, c, spatial):
-        inside = conditions_inside(p, spatial, reach)
+    """A function of (n, g, c, place among the ``reach`` padded positions): x as a ``dtype``, or zero; that
+    also where further conditions don't hold."""
+    def value(n, g, c, spatial, conditions=()):
+        inside = [*conditions_inside(p, spatial, reach), *conditions]
         source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
         source = source.astype(dtype)
         return te.if_then_else(te.all(*inside), source, tirx.const(0, dtype)) if inside else source

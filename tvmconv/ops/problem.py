@@ -27,6 +27,9 @@ class Problem:
     Where output channels are shuffled (in ``shuffle`` groups), a kernel computes those of each group in the
     order in which they lie in the result: ``own_channel`` says which ones they are. Of one group that is all;
     of several, ``placed`` says where each is stored.
+
+    ``flipped``: the weights are those of a transposed convolution of stride 1, (in, out/groups, *kernel) or
+    channels-last (*kernel, in, out/groups), of which the last tap meets what is first.
     """
 
     batch: int
@@ -42,6 +45,7 @@ class Problem:
     channels_last: bool
     dtype: str
     shuffle: int = 1
+    flipped: bool = False
 
     @property
     def acc_dtype(self) -> str:
@@ -103,7 +107,10 @@ class Problem:
     @property
     def given_weight_shape(self) -> tuple[int, ...]:
         """The user's array as it lies in memory."""
-        return self.weight_shape
+        if not self.flipped:
+            return self.weight_shape
+        pair = (self.groups * self.in_group, self.out_group)
+        return (*self.kernel, *pair) if self.channels_last else (*pair, *self.kernel)
 
     @property
     def runs(self) -> int:
@@ -163,7 +170,8 @@ def canonical(spec: ConvSpec) -> dict[str, Any]:
         dims = [(pixels, pixels, 1, 1, (0, 0), 1)]
     else:
         kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
-        dims = kept or dims[-1:]
+        dims, merged = _merged(kept or dims[-1:], spec.channels_last)
+        batch *= merged
     names = ("spatial", "out_spatial", "kernel", "stride", "pad", "dilation")
     columns = (tuple(column) for column in zip(*dims, strict=True))
     return dict(
@@ -171,6 +179,23 @@ def canonical(spec: ConvSpec) -> dict[str, Any]:
         in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
         channels_last=spec.channels_last, dtype=spec.dtype, shuffle=spec.shuffle,
     )  # fmt: skip
+
+
+def _merged(dims: list[tuple], channels_last: bool) -> tuple[list[tuple], int]:
+    """``dims``, where there are more than two, with those that the kernel does not reach along merged: with
+    one another, and the leading ones with the batch, which they lie next to channels-last; and what
+    multiplies that."""
+    def still(d: tuple) -> bool:
+        return d[0] == d[1] and d[2] == d[3] == 1 and d[4] == (0, 0)
+
+    times = 1
+    while channels_last and len(dims) > 2 and still(dims[0]):
+        times, dims = times * dims[0][0], dims[1:]
+    for at in range(len(dims) - 2, -1, -1):
+        if len(dims) > 2 and still(dims[at]) and still(dims[at + 1]):
+            pixels = dims[at][0] * dims[at + 1][0]
+            dims = [*dims[:at], (pixels, pixels, *dims[at][2:]), *dims[at + 2 :]]
+    return dims, times
 
 
 def split(p: Problem, at: tuple) -> tuple:

@@ -24,6 +24,8 @@ from tvmconv.spec import ConvSpec
 if TYPE_CHECKING:
     from tvm import te
 
+TRANSPOSED = "transposed_"  # how the names of strategies begin that go phase by phase
+
 
 @dataclass(frozen=True)
 class TransposedProblem(Problem):
@@ -112,6 +114,22 @@ def transposed_problem_of(spec: ConvSpec) -> TransposedProblem:
     return TransposedProblem(**canonical(spec))
 
 
+def flipped_problem_of(spec: ConvSpec) -> Problem | None:
+    """The ordinary convolution that a transposed ``spec`` of stride 1 is, by the same taps in reverse; None
+    for others, and where more is cropped than padding can make up for."""
+    if not spec.transposed or any(s > 1 for s in spec.stride):
+        return None
+    fields = canonical(spec)
+    pad = []
+    columns = ("spatial", "out_spatial", "kernel", "dilation", "pad")
+    for size, out, k, dilation, (lo, _) in zip(*(fields[name] for name in columns), strict=True):
+        reach = dilation * (k - 1)
+        pad.append((reach - lo, out - size + lo))
+    if any(side < 0 for sides in pad for side in sides):
+        return None
+    return Problem(**{**fields, "pad": tuple(pad)}, flipped=True)
+
+
 class _AsConvolution:
     """A transposed convolution's weights, read by the index of an ordinary one's."""
 
@@ -124,13 +142,27 @@ class _AsConvolution:
             *taps, i, out = at
         else:
             out, i, *taps = at
+        if p.flipped:
+            taps = [size - 1 - k for k, size in zip(taps, p.kernel, strict=True)]
         pair = (out // p.out_group * p.in_group + i, out % p.out_group)
         return self.w(*taps, *pair) if p.channels_last else self.w(*pair, *taps)
 
 
 def ordinary_weights(p: Problem, w: te.Tensor) -> Any:
     """The user's weights of ``p``, transposed or not, read by the index of an ordinary convolution's."""
-    return _AsConvolution(p, w) if isinstance(p, TransposedProblem) else w
+    return _AsConvolution(p, w) if p.flipped or isinstance(p, TransposedProblem) else w
+
+
+def ordinary_array(p: Problem, w: np.ndarray) -> np.ndarray:
+    """What ``ordinary_weights`` reads, in NumPy, of ``p.weight_shape``."""
+    w = w.reshape(p.given_weight_shape)
+    if p.flipped:
+        w = np.flip(w, tuple(range(len(p.kernel)) if p.channels_last else range(2, w.ndim)))
+    if p.channels_last:
+        plain = np.moveaxis(w.reshape(*p.kernel, p.groups, p.in_group, p.out_group), -2, -3)
+    else:
+        plain = np.swapaxes(w.reshape(p.groups, p.in_group, p.out_group, *p.kernel), 1, 2)
+    return np.ascontiguousarray(plain).reshape(p.weight_shape)
 
 
 class TransposedPacking(Packing):
@@ -140,11 +172,4 @@ class TransposedPacking(Packing):
         return super().pack(p, ordinary_weights(p, w))
 
     def pack_array(self, p: TransposedProblem, w: np.ndarray) -> np.ndarray:
-        w = w.reshape(p.given_weight_shape)
-        if p.channels_last:
-            split = w.reshape(*p.kernel, p.groups, p.in_group, p.out_group)
-            plain = np.moveaxis(split, -2, -3)
-        else:
-            split = w.reshape(p.groups, p.in_group, p.out_group, *p.kernel)
-            plain = np.swapaxes(split, 1, 2)
-        return super().pack_array(p, np.ascontiguousarray(plain).reshape(p.weight_shape))
+        return super().pack_array(p, ordinary_array(p, w))

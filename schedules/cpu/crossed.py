@@ -1,0 +1,112 @@
+"""Channels-first convolution by vectors of output channels: each input value is broadcast against weights,
+whatever its stride or dilation, and the sums of a tile are transposed in registers into planes.
+
+Borders are tiles of their own, as in ``direct_last``; there is no copy of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.ops import crossed
+from tvmconv.ops.packing import Packing
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu import direct_last, planes
+from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile, write_out
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    require,
+    require_block,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "crossed"
+_ORDERS = ("rows", "channels")  # which of them tasks go through last
+_FEW = 4  # output channels a group, of which a part of a vector still pays where rows have strides
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return not p.channels_last and p.out_group > 1 and not p.is_depthwise
+
+
+def rule(p: Problem, machine: Machine) -> Plan | None:
+    """Where rows of planes are no good vectors: strides, short rows, a single pixel."""
+    if not fits(p, machine) or planes.suits(p, machine):
+        return None
+    if (p.stride[-1] > 1 and p.out_group >= _FEW) or prod(p.out_spatial) == 1:
+        return plan_of(p, machine)
+    return None if p.taps == 1 or 2 * p.out_group < machine.lanes(p.acc_bytes) else plan_of(p, machine)
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes(p.acc_bytes)
+    vectors = range(1, min(4, -(-p.out_group // lanes)) + 1)
+    return {
+        "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
+        "block": sorted({min(v * lanes, p.out_group) for v in vectors}),
+        "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
+        "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
+        "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: pixels and channels of the register tile; order of tasks; innermost dims of
+    taps written out; input channels written out. Raises ValueError where it does not fit."""
+    lanes = machine.lanes(p.acc_bytes)
+    width, vectors = direct_last.tile_of(p, machine)
+    default = {"width": width, "block": min(vectors * lanes, p.out_group), "order": _ORDERS[0],
+               "taps": direct_last.taps_of(p, machine, width * vectors), "deep": 1}
+    point = settled(point, default)
+    block, width = point["block"], point["width"]
+    require_within(point, width=p.out_spatial[-1])
+    require_block(point, lanes, p.out_group)
+    require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
+    require_divides(point, deep=p.in_group)
+    require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point,
+                algorithm=crossed.ALGORITHM)
+
+
+def schedule(
+    sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, order: str, taps: int, deep: int
+) -> None:
+    y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
+    if p.padded or p.widened:
+        sch.compute_inline(sch.get_sblock("pad"))
+    rank = len(p.spatial)
+    n, g, o, *outer, x = sch.get_loops(y)
+    xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
+    oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
+    tasks = [n, g, *outer, oo] if order == "channels" else [n, g, oo, *outer]
+    sch.reorder(*tasks, xo, oi, xi)
+    peel_borders(sch, xo, p, rank - 1, width)
+    peel_tail(sch, oo, p.out_group, block)
+    if width == 1:
+        sch.reorder(xi, oi)
+        vector_tile(sch, oi, lanes, block)
+    else:
+        sch.unroll(oi)
+        sch.vectorize(xi)
+    run_parallel(sch, p, tasks if rank > 1 else [*tasks, xo])
+    sch.compute_at(conv, xo, preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    own = sch.get_loops(conv)[-(2 * rank + 4):]
+    pixel, channel = own[rank], own[rank + 2]
+    offsets, i = own[rank + 3 : -1], own[-1]
+    vec, lane = vector_tile(sch, channel, lanes, block)
+    summed = [*offsets, *write_out(sch, i, deep)]
+    sch.reorder(*summed, pixel, vec, lane)
+    for loop in (pixel, *offsets[len(offsets) - taps :]):
+        sch.unroll(loop)
+    sch.decompose_reduction(conv, summed[0])

@@ -1,0 +1,197 @@
+"""Channels-first convolution over columns in strips (``ops.panels``): a register tile of output channels by
+vectors of pixels, over columns that one core has just copied and still has in its cache.
+
+Where there are too few strips to share out among threads, all columns are copied first, and threads share the
+blocks of output channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.lower.loops import VECTORS
+from tvmconv.ops import panels
+from tvmconv.ops.panels import PanelsPacking
+from tvmconv.ops.problem import Problem
+from tvmconv.schedules.cpu import planes
+from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
+    border_tiles,
+    peel_at,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+    write_out,
+)
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import (
+    Plan,
+    Space,
+    at_most,
+    require,
+    require_divides,
+    require_registers,
+    require_within,
+    settled,
+)
+
+STRATEGY = "panels"
+_ORDERS = ("pixels", "channels")  # which of them the tiles of a strip go through last
+_LONGEST = 32  # vectors of a strip's pixels
+_VECTORS = 3  # of a register tile, that parts of a row are made for
+_ENOUGH = 8  # vectors of pixels
+_FEW = 4  # planes
+_WEIGHTS = 0.25  # cycles that a weight takes to come from a core's cache
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return not p.channels_last and p.out_group > 1 and not p.is_depthwise
+
+
+def rule(p: Problem, machine: Machine) -> Plan | None:
+    """Where planes are large or their rows no good vectors, and a strip has pixels enough to go through all
+    weights for. A few planes are as well read in place, and of many groups each has little to go through."""
+    if not fits(p, machine) or p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
+        return None
+    if p.taps > 1:
+        enough = min(prod(p.out_spatial), _ENOUGH * machine.lanes(p.acc_bytes))
+        if p.in_group <= _FEW or most_pixels(p, machine) < enough:
+            return None
+    return plan_of(p, machine)
+
+
+def columns_rule(p: Problem, machine: Machine) -> Plan | None:
+    """Wherever it fits."""
+    return plan_of(p, machine) if fits(p, machine) else None
+
+def space(p: Problem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes(p.acc_bytes)
+    parts, width = default["long"] < p.out_spatial[-1], p.out_spatial[-1]
+    lengths = {v * lanes for v in (3, 4, 6, 8, 12, 16, 24, 32) if v * lanes < width}
+    vectors = -(-default["tall"] * default["long"] // lanes)
+    return {
+        "tall": [1] if parts else at_most(min(_rows(p), max(_LONGEST * lanes // width, 1)), default["tall"]),
+        "long": sorted({*lengths, default["long"]}) if parts else [width],
+        "channels": sorted({*range(1, min(p.out_group, machine.vector_registers - 2) + 1)}),
+        "vectors": list(range(1, min(vectors, 4) + 1)),
+        "order": list(_ORDERS),
+        "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
+    }
+
+
+def _rows(p: Problem) -> int:
+    return prod(p.out_spatial[:-1])
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: rows of a strip, and pixels of a row in it; output channels and vectors of the
+    register tile; which of these a strip goes through last; input channels written out. Raises ValueError
+    where it does not fit."""
+    lanes = machine.lanes(p.acc_bytes)
+    (tall, long), width = strip_of(p, machine), p.out_spatial[-1]
+    chosen = {"tall": tall, "long": long, **(point or {})}
+    require_within(chosen, tall=_rows(p), long=width)
+    require(chosen["tall"] == 1 or chosen["long"] == width, chosen, "tall", "1 where rows have parts")
+    pixels = chosen["tall"] * chosen["long"]
+    channels, vectors = tile_of(p, machine, pixels)
+    default = {"tall": tall, "long": long, "channels": channels, "vectors": vectors, "order": _ORDERS[0],
+               "deep": 1}
+    point = settled(point, default)
+    require_divides(point, deep=p.in_group)
+    require_within(point, channels=p.out_group, vectors=-(-pixels // lanes))
+    require_registers(point, "channels", point["channels"] * point["vectors"], machine.vector_registers)
+    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
+    packing = PanelsPacking(point["channels"], tall=point["tall"], long=point["long"])
+    shared = shares_columns(p, machine, packing)
+    return Plan(STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, shared, **point), point,
+                algorithm=panels.ALGORITHM)
+
+
+def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
+    """(rows, pixels of each): those whose columns a core's cache holds, that take the fewest vectors and go
+    through the weights seldom."""
+    lanes, width, rows = machine.lanes(p.acc_bytes), p.out_spatial[-1], _rows(p)
+    most = min(most_pixels(p, machine), _LONGEST * lanes)
+    if width > most or rows == 1:
+        step = _VECTORS * lanes
+        tasks = max(1, FEWEST_TASKS // (p.batch * p.groups * rows))
+        long = min(most, max(-(-width // tasks), step))
+        return 1, min(width, long // step * step or long)
+
+    def cost(tall: int) -> float:
+        strips, left = divmod(rows, tall)
+        vectors = strips * -(-tall * width // lanes) + -(-left * width // lanes)
+        return vectors / machine.fma_ports + (strips + (left > 0)) * _WEIGHTS
+
+    return min(range(1, min(rows, most // width) + 1), key=lambda tall: (cost(tall), tall)), width
+
+
+def most_pixels(p: Problem, machine: Machine) -> int:
+    """Of a strip: as many as a core's cache holds the columns of."""
+    return max(machine.l2 // (p.in_group * p.taps * p.acc_bytes), 1)
+
+
+def shares_columns(p: Problem, machine: Machine, packing: PanelsPacking) -> bool:
+    """Whether threads share all columns, where there are few strips, for they would not share those well."""
+    tasks = p.batch * p.groups * prod(packing.strips(p))
+    size = p.batch * prod(p.out_spatial) * p.groups * p.in_group * p.taps * p.acc_bytes
+    return tasks < FEWEST_TASKS and (size <= machine.l2 or 2 * tasks < FEWEST_TASKS)
+
+
+def tile_of(p: Problem, machine: Machine, pixels: int) -> tuple[int, int]:
+    """(output channels, vectors of pixels) of the register tile."""
+    channels, _, vectors = planes.tile_of(replace(p, out_spatial=(pixels,)), machine)
+    return channels, vectors
+
+
+def schedule(
+    sch: Schedule, p: Problem, packing: PanelsPacking, lanes: int, shared: bool, *, tall: int, long: int,
+    channels: int, vectors: int, order: str, deep: int,
+) -> None:
+    y, conv, columns = (sch.get_sblock(name) for name in ("y", "conv", "columns"))
+    down, along = packing.strips(p)
+    pixels = tall * long
+    span = min(lanes * vectors, pixels)
+    n, g, o, high, wide, x = sch.get_loops(y)
+    oo, oi = sch.split(o, [None, channels], preserve_unit_iters=True)
+    xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
+    inner = [oo, xo] if order == "pixels" else [xo, oo]
+    sch.reorder(n, g, high, wide, *inner, oi, xi)
+    last = _rows(p) % tall * long if long == p.out_spatial[-1] else p.out_spatial[-1] % long
+    if last:
+        peel_at(sch, high if down > 1 else wide, down if down > 1 else along, [max(down, along) - 1])
+    cuts = [pixels // span, last // span, -(-last // span)]
+    peel_at(sch, xo, -(-pixels // span), cuts)
+    peel_tail(sch, oo, p.out_group, channels)
+    vector_tile(sch, xi, lanes, span)
+    sch.unroll(oi)
+    sch.compute_at(conv, inner[-1], preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    _copy(sch, p, columns, tall, long, lanes, wide if not shared else None)
+    run_parallel(sch, p, [n, g, high, wide, *inner] if shared else [n, g, high, wide])
+    rank = len(p.spatial)
+    own = sch.get_loops(conv)[-(rank + 7):]
+    channel, pixel = own[2], own[5]
+    taps, i = own[6:-1], own[-1]
+    vec, lane = vector_tile(sch, pixel, lanes, span)
+    sch.reorder(*taps, *write_out(sch, i, deep), channel, vec, lane)
+    sch.unroll(channel)
+    sch.decompose_reduction(conv, taps[0])
+
+def _copy(sch: Schedule, p: Problem, columns, tall: int, long: int, lanes: int, place) -> None:
+    """Copy the columns of a strip in ``place``, or all of them before."""
+    rank = len(p.spatial)
+    if place is not None:
+        sch.compute_at(columns, place, preserve_unit_loops=True)
+    *before, i, row, at = sch.get_loops(columns)
+    taps = before[-rank:]
+    sch.reorder(i, *taps, row, at)
+    if place is None:
+        run_parallel(sch, p, [*before[:-rank], i])
+    sch.annotate(at, VECTORS, lanes)
+    if long == p.out_spatial[-1]:
+        first, last = border_tiles(p, rank - 1, 1)
+        peel_at(sch, at, long, [first, last])
