@@ -58,6 +58,9 @@ def specs(
     if activations is ACTIVATIONS:
         activations = WITH_SLOPES
     shuffle = draw(st.sampled_from([1, 1, 1, *(k for k in range(2, outputs) if outputs % k == 0)]))
+    mode = "zeros" if flipped else draw(st.sampled_from(["zeros"] * 3 + ["reflect", "replicate", "circular"]))
+    if any(max(pair) > size - (mode == "reflect") for pair, size in zip(padding, spatial, strict=True)):
+        mode = "zeros"
     try:
         spec = ConvSpec(
             (batch, *spatial, inputs) if layout == "NHWC" else (batch, inputs, *spatial), outputs, kernel,
@@ -65,6 +68,7 @@ def specs(
             transposed=flipped, output_padding=extra, bias=draw(st.booleans()),
             activation=draw(st.none() | st.sampled_from(activations)), dtype=draw(st.sampled_from(dtypes)),
             residual=draw(st.sampled_from([False, False, True])), shuffle=shuffle,
+            padding_mode=mode,
         )  # fmt: skip
     except SpecError as error:
         # The one thing that is not excluded above: a transposed result that is cropped away.

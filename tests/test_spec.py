@@ -23,7 +23,7 @@ def test_stored_form_is_canonical():
         "padding": ((0, 1), (2, 2)), "dilation": (1, 1), "groups": 2, "layout": "NHWC",
         "dtype": "float32", "out_dtype": "float32", "weight_dtype": "float32", "transposed": False,
         "output_padding": (0, 0), "bias": True, "residual": False, "activation": "clip=0,6",
-        "algorithm": None, "shuffle": 1,
+        "algorithm": None, "shuffle": 1, "padding_mode": "zeros",
     }  # fmt: skip
     assert spec.output_shape == (2, 4, 7, 6) and spec.weight_shape == (3, 1, 2, 6)
     assert all(type(size) is int for size in spec.input_shape)

@@ -27,6 +27,7 @@ def conv(
     residual: Any = None,
     slopes: Any = None,
     shuffle: int = 1,
+    padding_mode: str = "zeros",
     target: str = "native",
 ) -> Any:
     """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
@@ -44,7 +45,8 @@ def conv(
     if slopes is not None and activation is None:
         activation = "prelu"
     spec = spec_of(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
-                   layout=layout, activation=activation, residual=residual is not None, shuffle=shuffle)
+                   layout=layout, activation=activation, residual=residual is not None, shuffle=shuffle,
+                   padding_mode=padding_mode)
     others = [array for array in (residual, slopes) if array is not None]
     return function(spec, target)(x, w, bias, *others)
 

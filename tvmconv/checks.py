@@ -151,6 +151,19 @@ def window_padding(spec: Any, value: Any) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
+def check_padding_mode(spec: ConvSpec, mode: str) -> None:
+    """Raises SpecError for a mode that does not go with a finished spec's padding: elements that x lacks."""
+    if mode == "zeros":
+        return
+    if spec.transposed:
+        raise SpecError(f"padding_mode: {mode!r}, expected 'zeros' for a transposed convolution")
+    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border has to be
+    for dim, (size, pair) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
+        if over is not None and max(pair) > size - over:
+            most = f"{size - over} in spatial dim {dim}, whose input is {size} wide, for {mode!r}"
+            raise SpecError(f"padding: {spec.padding}, expected at most {most}")
+
+
 def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
     """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
     name = _padding_name(value)

@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, tuple[float | None, ...]] = {
 FLAGS = ("bias", "residual")
 ALGORITHMS = ("direct", "im2col", "winograd")
 NAMED_PADDINGS = ("SAME", "VALID", "FULL")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 _NUMBER = r"\d{1,12}"
 _DIMS = rf"{_NUMBER}(?:x{_NUMBER})*"
@@ -145,6 +146,8 @@ def format_spec(spec: ConvSpec) -> str:
         tokens.append("s" + _dims_text(spec.stride))
     if set(spec.padding) != {(0, 0)}:
         tokens.append("p" + _padding_text(spec.padding))
+    if spec.padding_mode != "zeros":
+        tokens.append(spec.padding_mode)
     if set(spec.dilation) != {1}:
         tokens.append("d" + _dims_text(spec.dilation))
     if spec.groups != 1:
@@ -221,6 +224,8 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {"weight_dtype": token[1:]}
     if token in LAYOUT_NAMES:
         return {"layout": token}
+    if token in PADDING_MODES:
+        return {"padding_mode": token}
     dtype, slash, out_dtype = token.partition("/")
     if dtype in OUT_DTYPES and (not slash or out_dtype in OUT_DTYPES):
         return {"dtype": dtype, **({"out_dtype": out_dtype} if slash else {})}
@@ -228,10 +233,10 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
         return {"activation": canonical_activation(token)}
     if token in ALGORITHMS:
         return {"algorithm": token}
-    names = (*LAYOUT_NAMES, *OUT_DTYPES, *FLAGS, *ACTIVATIONS, *ALGORITHMS)
+    names = (*LAYOUT_NAMES, *OUT_DTYPES, *FLAGS, *ACTIVATIONS, *ALGORITHMS, *PADDING_MODES)
     raise SpecError(
         f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op, sh with sizes, "
-        f"a layout, a dtype, bias, residual, an activation or an algorithm{_hint(token, names)}"
+        f"a layout, a dtype, bias, residual, an activation, an algorithm or a padding mode{_hint(token, names)}"
     )
 
 

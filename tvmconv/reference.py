@@ -74,9 +74,12 @@ def activate(activation: str, v: Float64) -> Float64:
         return _ACTIVATIONS[name](v, *params)
 
 
+_NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
 def _forward(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
     """x (N, C, *spatial), w (O, C/groups, *kernel) -> (N, O, *out)."""
-    padded = np.pad(x, [(0, 0), (0, 0), *spec.padding])
+    padded = np.pad(x, [(0, 0), (0, 0), *spec.padding], mode=_NUMPY_MODES[spec.padding_mode])
     y = np.zeros((spec.batch, spec.out_channels, *spec.out_spatial))
     inputs, outputs = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     for group in range(spec.groups):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tvmconv.checks import (
     MOST_ELEMENTS,
+    check_padding_mode,
     forward_padding,
     read_algorithm,
     read_dtype,
@@ -24,10 +25,12 @@ from tvmconv.descriptor import (
     ACTIVATIONS,
     DTYPES,
     OUT_DTYPES,
+    PADDING_MODES,
     canonical_activation,
     format_spec,
     parse_activation,
     parse_descriptor,
+    unknown,
 )
 from tvmconv.dtypes import ITEMSIZE
 from tvmconv.errors import SpecError
@@ -49,6 +52,9 @@ class ConvSpec(WindowSpec):
     ``input_shape``: (N, C, *spatial) or (N, *spatial, C), 1 to 3 spatial dims; N may be 0.
     ``kernel``, ``stride``, ``dilation``, ``output_padding``: an int, or one per spatial dim.
     ``padding``: "SAME" (as TensorFlow), "VALID", "FULL", an int, one int or (lo, hi) per spatial dim.
+    ``padding_mode``: what is there, by torch's names: "zeros", "reflect" (x mirrored at its outermost elements,
+    each border narrower than x), "replicate" (the nearest element), "circular" (x again; no border wider than
+    x). It costs a copy of x; not for transposed convolutions, nor on GPUs.
     ``layout``: NCHW or NHWC at any rank, or the rank's own name (NCW, NWC, NCDHW, NDHWC).
     ``out_dtype``: None for ``dtype``; for 8-bit x, int32 gives the sums, an 8-bit type quantises them.
     ``weight_dtype``: that of x; beside 8-bit x int8 (None) or uint8.
@@ -84,6 +90,7 @@ class ConvSpec(WindowSpec):
     activation: str | None
     algorithm: str | None
     shuffle: int
+    padding_mode: str
 
     def __init__(
         self,
@@ -106,6 +113,7 @@ class ConvSpec(WindowSpec):
         activation: str | tuple[Any, ...] | None = None,
         algorithm: str | None = None,
         shuffle: int = 1,
+        padding_mode: str = "zeros",
     ) -> None:
         shape = read_shape(input_shape)
         rank = len(shape) - 2
@@ -154,6 +162,11 @@ class ConvSpec(WindowSpec):
         resolved, grown = resolve(self, padding)
         store("padding", resolved)
         store("output_padding", grown)
+        if padding_mode not in PADDING_MODES:
+            raise unknown("padding_mode", padding_mode, PADDING_MODES)
+        check_padding_mode(self, padding_mode)
+        padded = any(lo or hi for lo, hi in resolved)
+        store("padding_mode", padding_mode if padded else "zeros")  # one spec for what makes no difference
         store("algorithm", read_algorithm(self, algorithm))
         _check_sizes(self)
 
@@ -235,6 +248,17 @@ class ConvSpec(WindowSpec):
     def is_dilated(self) -> bool:
         """Whether any dilation is over 1."""
         return max(self.dilation) > 1
+
+
+def without_borders(spec: ConvSpec) -> ConvSpec:
+    """The convolution that is left of ``spec`` once x has its borders: of a ``padding_mode`` other than zeros
+    one of the padded x, without padding. Other specs are their own."""
+    if spec.padding_mode == "zeros":
+        return spec
+    spatial = [size + lo + hi for size, (lo, hi) in zip(spec.in_spatial, spec.padding, strict=True)]
+    channels = spec.in_channels
+    shape = (spec.batch, *spatial, channels) if spec.channels_last else (spec.batch, channels, *spatial)
+    return replace(spec, input_shape=shape, padding=0, padding_mode="zeros")
 
 
 def depthwise(input_shape: Sequence[int], kernel: Ints, *, multiplier: int = 1, **options: Any) -> ConvSpec:

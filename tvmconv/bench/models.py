@@ -112,12 +112,14 @@ class Layer:
 
 
 def comparable(spec: Spec) -> bool:
-    """Whether engines can be given such a layer: none has slopes or a shuffle in its convolutions, and the
-    8-bit operators that they are given here are neither transposed nor sums with a residual."""
+    """Whether engines can be given such a layer: none has slopes, a shuffle or borders other than zeros in
+    its convolutions, and the 8-bit operators that they are given here are neither transposed nor sums with a residual."""
     integers = isinstance(spec, ConvSpec) and spec.dtype in BYTES
     if integers and (spec.transposed or spec.residual):
         return False
-    return bool(spec.batch) and not getattr(spec, "slopes", False) and getattr(spec, "shuffle", 1) == 1
+    if isinstance(spec, ConvSpec) and (spec.slopes or spec.shuffle != 1 or spec.padding_mode != "zeros"):
+        return False
+    return bool(spec.batch)
 
 
 def example(spec: Spec) -> Layer:

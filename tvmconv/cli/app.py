@@ -27,6 +27,7 @@ A convolution is described on one line, tokens joined by ":":
   k3x3          kernel
   s2            stride              (default 1; s1x2 per dimension)
   p1            padding             (default 0; p1x2, p0+1x0+1 low+high, pSAME, pVALID, pFULL)
+  reflect       what padding holds  (default zeros; reflect, replicate, circular)
   d2            dilation            (default 1)
   g32           groups              (default 1; depthwise: as many as input channels)
   NHWC          layout: NHWC or NCHW

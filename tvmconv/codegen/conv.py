@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvmconv.codegen import quantised, traced, transposed
+from tvmconv.codegen import bordered, quantised, traced, transposed
 from tvmconv.codegen.family import Scheduled, apply, rules_for
 from tvmconv.codegen.params import described
 from tvmconv.ops import conv, im2col
@@ -11,11 +11,13 @@ from tvmconv.ops.transposed_problem import TRANSPOSED, flipped_problem_of, trans
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import META, Choice, Space
-from tvmconv.spec import ConvSpec
+from tvmconv.spec import ConvSpec, without_borders
 
 
 def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
     """The scheduled kernel of ``spec``, one that ``check_supported`` lets pass."""
+    if spec.padding_mode != "zeros":
+        return bordered.scheduled(spec, machine, lambda inner: scheduled(inner, machine, choice))
     if spec.dtype in ("int8", "uint8"):
         return quantised.scheduled(spec, machine, choice)
     problem = _ordinary(spec, machine, choice)
@@ -45,6 +47,7 @@ def _ordinary(spec: ConvSpec, machine: Machine | GpuMachine, choice: Choice | No
 
 def check(spec: ConvSpec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit."""
+    spec = without_borders(spec)
     if choice.strategy == META:
         traced.check(spec, machine, choice)
         return
@@ -60,6 +63,7 @@ def check(spec: ConvSpec, machine: Machine, choice: Choice) -> None:
 
 def spaces(spec: ConvSpec, machine: Machine) -> dict[str, Space]:
     """The space of each strategy for ``spec``, by name."""
+    spec = without_borders(spec)
     if spec.dtype in ("int8", "uint8"):
         return quantised.spaces(spec, machine)
     rules, problem = rules_for(machine), _ordinary(spec, machine, None)

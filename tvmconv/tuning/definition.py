@@ -17,7 +17,7 @@ from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.transposed_problem import TransposedPacking, transposed_problem_of
 from tvmconv.pool_spec import PoolSpec
-from tvmconv.spec import ConvSpec
+from tvmconv.spec import ConvSpec, without_borders
 from tvmconv.specs import Spec
 from tvmconv.tuning.traces import SPEC
 
@@ -37,6 +37,7 @@ def _function(spec: Spec) -> tirx.PrimFunc:
 
 
 def _convolution(spec: ConvSpec) -> tirx.PrimFunc:
+    spec = without_borders(spec)
     if spec.dtype in ("int8", "uint8"):
         p, does = quantised.integer_problem_of(spec), quantised.quantised_of(spec)
         if spec.transposed:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tvmconv.deform_spec import DeformSpec
-from tvmconv.spec import ConvSpec
+from tvmconv.spec import ConvSpec, without_borders
 from tvmconv.specs import Spec
 
 
 def twins(spec: Spec) -> list[Spec]:
-    """What ``spec`` is without residual and activation, then without the bias as well; the nearest first.
+    """What ``spec`` is once x has its borders, where they are not zeros; then without residual and activation,
+    then without the bias as well: the nearest first.
 
     Every strategy lays out the sums and lets the epilogue follow them, so that a point that is good for one
     is mostly good for the other. Not so the other way: who has no epilogue asks for no spec that has one.
     """
     if isinstance(spec, ConvSpec):
-        plain = replace(spec, residual=False, activation=None)
-        found = [plain, replace(plain, bias=False)]
+        zeros = without_borders(spec)
+        plain = replace(zeros, residual=False, activation=None)
+        found = [zeros, plain, replace(plain, bias=False)]
     else:
         found = [replace(spec, bias=False)] if isinstance(spec, DeformSpec) else []
     return [twin for twin in dict.fromkeys(found) if twin != spec]
