@@ -80,7 +80,7 @@ def test_text_and_canonical_form() -> None:
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"padding_mode": "mirror"}, "padding_mode: 'mirror', expected one of zeros, reflect, replicate, circular"),
+    ({"padding_mode": "mirror"}, "padding_mode: 'mirror', expected one of zeros, reflect, replicate, circul"),
     ({"padding_mode": None}, "padding_mode: None, expected one of"),
     ({"padding_mode": "reflect", "padding": (0, 5)},
      "padding: ((0, 0), (5, 5)), expected at most 4 in spatial dim 1, whose input is 5 wide, for 'reflect'"),

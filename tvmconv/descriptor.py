@@ -236,7 +236,7 @@ def _read_token(token: str, text: str, rank: int) -> dict[str, Any]:
     names = (*LAYOUT_NAMES, *OUT_DTYPES, *FLAGS, *ACTIVATIONS, *ALGORITHMS, *PADDING_MODES)
     raise SpecError(
         f"descriptor's token: {shown(token)} in {shown(text)}, expected o, k, s, p, d, g, op, sh with sizes, "
-        f"a layout, a dtype, bias, residual, an activation, an algorithm or a padding mode{_hint(token, names)}"
+        f"a layout, a dtype, bias, residual, an activation, an algorithm, a padding mode{_hint(token, names)}"
     )
 
 

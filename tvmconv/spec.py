@@ -52,9 +52,9 @@ class ConvSpec(WindowSpec):
     ``input_shape``: (N, C, *spatial) or (N, *spatial, C), 1 to 3 spatial dims; N may be 0.
     ``kernel``, ``stride``, ``dilation``, ``output_padding``: an int, or one per spatial dim.
     ``padding``: "SAME" (as TensorFlow), "VALID", "FULL", an int, one int or (lo, hi) per spatial dim.
-    ``padding_mode``: what is there, by torch's names: "zeros", "reflect" (x mirrored at its outermost elements,
-    each border narrower than x), "replicate" (the nearest element), "circular" (x again; no border wider than
-    x). It costs a copy of x; not for transposed convolutions, nor on GPUs.
+    ``padding_mode``: what is there, by torch's names: "zeros", "reflect" (x mirrored at its outermost
+    elements, each border narrower than x), "replicate" (the nearest element), "circular" (x again; no border
+    wider than x). It costs a copy of x; not for transposed convolutions, nor on GPUs.
     ``layout``: NCHW or NHWC at any rank, or the rank's own name (NCW, NWC, NCDHW, NDHWC).
     ``out_dtype``: None for ``dtype``; for 8-bit x, int32 gives the sums, an 8-bit type quantises them.
     ``weight_dtype``: that of x; beside 8-bit x int8 (None) or uint8.

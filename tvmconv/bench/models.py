@@ -113,7 +113,8 @@ class Layer:
 
 def comparable(spec: Spec) -> bool:
     """Whether engines can be given such a layer: none has slopes, a shuffle or borders other than zeros in
-    its convolutions, and the 8-bit operators that they are given here are neither transposed nor sums with a residual."""
+    its convolutions, and the 8-bit operators that they are given here are neither transposed nor sums with a
+    residual."""
     integers = isinstance(spec, ConvSpec) and spec.dtype in BYTES
     if integers and (spec.transposed or spec.residual):
         return False

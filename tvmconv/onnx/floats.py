@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tvmconv.onnx.attributes import conv_spec
 from tvmconv.onnx.folding import affine_after, residual_after, shuffle_after
 from tvmconv.onnx.graph import Graph, Value, node_name, value_of
 from tvmconv.onnx.layers import Layer, weights_in
+from tvmconv.onnx.padding import pad_before
 from tvmconv.onnx.transposed import transposed_spec
 from tvmconv.spec import ConvSpec
 
@@ -29,8 +30,17 @@ def conv_layer(
     w, bias = graph.constant(w_value), graph.constant(bias_value) if bias_value else None
     x_shape, dtype = value_of(graph, known, x)
     w_shape = value_of(graph, known, w_value).shape
-    describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
-    spec = describe(node, x_shape, w_shape, bias=bool(bias_value), dtype=dtype)
+    before = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
+    spec = before(node, x_shape, w_shape, bias=bool(bias_value), dtype=dtype)
+    pad = pad_before(graph, x, known)
+    if pad is not None and pad.into(spec) is None:
+        pad = None
+    x = x if pad is None else pad.x
+
+    def describe(*args: Any, **options: Any) -> ConvSpec:
+        found = before(*args, **options)
+        return found if pad is None else pad.into(found) or found
+
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")
     value, nodes, rank = node.output[0], [node], len(x_shape)
@@ -85,8 +95,8 @@ def conv_layer(
                 computed[name] = source
     if slopes is not None:
         weights["slopes"] = slopes
-    names = tuple(node_name(part) for part in nodes)
-    return Layer(names[0], spec, names, inputs, value, weights, computed, activated)
+    names = tuple(node_name(part) for part in (*(() if pad is None else pad.nodes), *nodes))
+    return Layer(node_name(node), spec, names, inputs, value, weights, computed, activated)
 
 
 def _unshuffled(values: np.ndarray, groups: int) -> np.ndarray:

@@ -15,8 +15,7 @@ from tvmconv.spec import ConvSpec, without_borders
 
 
 def bordered_func(spec: ConvSpec, shape: Sequence[int]) -> tirx.PrimFunc:
-    """``(x, bordered)``: x as ``spec`` has it; ``bordered`` of ``shape``, any that the padded x can be seen in
-    (a batch of 0 as 1).
+    """``(x, bordered)``: x as ``spec`` has it; ``bordered`` of ``shape``, any that the padded x has room in.
 
     One stage, ``border``. Along a row what is x itself is told from its borders by a condition.
     """

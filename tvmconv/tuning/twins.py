@@ -10,8 +10,8 @@ from tvmconv.specs import Spec
 
 
 def twins(spec: Spec) -> list[Spec]:
-    """What ``spec`` is once x has its borders, where they are not zeros; then without residual and activation,
-    then without the bias as well: the nearest first.
+    """What ``spec`` is once x has its borders, where they are not zeros; without residual and activation; and
+    without the bias as well: the nearest first.
 
     Every strategy lays out the sums and lets the epilogue follow them, so that a point that is good for one
     is mostly good for the other. Not so the other way: who has no epilogue asks for no spec that has one.
