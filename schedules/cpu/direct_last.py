@@ -39,6 +39,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "direct_last"
 _WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
+_WITH_CHANNELS = 8  # so too, of few input channels, which LLVM then writes out as well
 _FEW = 8  # input channels; LLVM writes a loop of fewer out, loads too much ahead and spills
 _LINE = 64  # bytes of a cache line
 _STRIPS = (0, 1, 2, 4, 8, 16)
@@ -120,7 +121,11 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     """Innermost dims of taps to write out, for so many vectors of sums."""
-    return int(p.kernel[-1] * sums <= _WRITTEN_OUT * machine.vector_registers)
+    row = p.kernel[-1] * sums
+    most = _WITH_CHANNELS * machine.vector_registers
+    if p.in_group <= _FEW and row * p.in_group > most:
+        return 0
+    return int(row <= _WRITTEN_OUT * machine.vector_registers)
 
 
 def _strip(p: Problem, width: int, block: int) -> int:

@@ -41,6 +41,8 @@ from tvmconv.schedules.plan import (
 STRATEGY = "groups_last"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
+_LARGE = 5  # taps of a kernel's side
+_LARGER = 4  # times as large as the cache
 _VECTORS = 4  # of a tile that is worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps written out, likewise
 _MOST_TAPS = 128  # of a row with all taps written out
@@ -81,7 +83,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     rows, width, vectors = tile_of(p, machine, lanes)
     default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels),
                "taps": int(p.kernel[-1] * p.in_group <= _MOST_TAPS),
-               "order": _ORDERS[1], "walk": _walk(p)}
+               "order": _ORDERS[1], "walk": _walk(p, machine)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, rows=_height(p), width=p.out_spatial[-1])
@@ -113,10 +115,25 @@ def _height(p: Problem) -> int:
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
-def _walk(p: Problem) -> str:
+def _walk(p: Problem, machine: Machine) -> str:
     """Down, where each input row is in the nearest cache for all its taps; or across long rows, which
-    prefetching keeps up with, if a stride does not leave too little to do for what is read."""
-    return "across" if p.out_spatial[-1] >= _LONG_ROW and p.stride[-1] == 1 else "down"
+    prefetching keeps up with, if neither a stride leaves too little to do for what is read, nor more rows
+    are read than it can follow, or than the cache has room for."""
+    if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
+        return "down"
+    return "down" if _is_wide(p, machine) or _is_large(p, machine) else "across"
+
+
+def _is_large(p: Problem, machine: Machine) -> bool:
+    """Whether an image is far larger than a core's cache: strips are then of few rows, each gone down at once
+    so that what one row of taps loads is there for the next."""
+    size = prod(p.spatial) * p.groups * p.in_group * p.acc_bytes
+    return len(p.spatial) > 1 and size > _LARGER * machine.l2
+
+
+def _is_wide(p: Problem, machine: Machine) -> bool:
+    """Whether tiles are wide: of a large kernel, where registers have room for sums and what is loaded."""
+    return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
 
 
 def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
@@ -129,6 +146,15 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     channels = p.groups * p.out_group
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
+    if _is_wide(p, machine):
+        # What is loaded serves more taps. Few cache lines are then loaded twice: of channels by powers of two
+        # those of one pixel and the next are in each other's way.
+        vectors = min(2, -(-channels // lanes))
+        width = evenly(p.out_spatial[-1], 8)
+    if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
+        # Nothing is shared along a row: as many channels as lie side by side.
+        vectors = min(8, -(-channels // lanes))
+        width = min(max(1, sums // (2 * vectors)), p.out_spatial[-1])
     if p.in_group > 1 and machine.memory_operands:
         # What is loaded and shuffled serves as many pixels as possible, and LLVM keeps it in registers.
         vectors, width = 1, evenly(p.out_spatial[-1], min(10, sums - 1))
@@ -138,7 +164,10 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     height = _height(p)
     others = p.batch * prod(p.out_spatial[:-2]) * -(-channels // (vectors * lanes))
     strips = min(height, -(-FEWEST_TASKS // others))
-    return -(-height // strips), width, vectors
+    rows = -(-height // strips)
+    if _is_large(p, machine) and p.kernel[-1] > 1:
+        rows = min(rows, 4 if p.stride[-1] == 1 else 2)
+    return rows, width, vectors
 
 
 def schedule(
