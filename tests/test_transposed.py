@@ -61,6 +61,9 @@ CORNERS = (
     "tconv2d:2x20x13x14:o24:k3x2:d1x2:p1+0x0+1:op0x1:g2:NCHW:float32:residual",
     "tconv2d:1x12x13x16:o16:k3x3:p1:g16:NHWC:float32:bias",
     "tconv2d:1x9x5x5:o7:k3x3:p3:NCHW:float32",  # more is cropped than one tap reaches
+    "tconv1d:1x18x23:o1:k32:s16:NCHW:float32:bias:relu",  # one channel of many phases: an inverse STFT
+    "tconv1d:2x20x37:o4:k24:s8:p8:g4:NCHW:float32:residual",
+    "tconv1d:1x3x5:o1:k16:s16:NCHW:float32",
     "tconv3d:1x3x4x5x8:o6:k3x2x3:s2x1x2:p1x0x1:NHWC:float32:bias",
     "tconv3d:1x8x3x4x17:o6:k3x2x3:s2x1x2:p1x0x1:NCHW:float32:bias",
     "tconv3d:1x4x3x4x5:o4:k2x2x2:s2:g4:NCHW:float32",

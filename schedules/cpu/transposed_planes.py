@@ -12,12 +12,13 @@ from tvm.s_tir import Schedule
 
 from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
     Space,
     at_most,
+    require,
     require_divides,
     require_registers,
     require_within,
@@ -39,24 +40,40 @@ def space(p: TransposedProblem, machine: Machine) -> Space:
         "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0],
         "channels": list(range(1, min(p.out_group, machine.vector_registers - 2) + 1)),
         "vectors": list(range(1, min(width, 4, _most_vectors(p)) + 1)),
+        "phases": [n for n in (1, 2, 4, 8) if n == 1 or _alike(p, n)],
     }
 
 
 def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: planes that are padded at a time; output channels and vectors of the register
-    tile. Raises ValueError where it does not fit."""
+    """The plan for ``point``: planes that are padded at a time; output channels, vectors and, of a single
+    channel, phases of the register tile. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
-    point = settled(point, {
-        "planes": planes.planes_of(p.phase(), machine), "channels": channels,
-        "vectors": min(vectors, _most_vectors(p)),
+    phases = 8 if p.out_group == 1 and _alike(p, 8) else 1
+    vectors = min(vectors, _most_vectors(p))
+    if phases > 1:
+        width = -(-p.positions[-1] // lanes)
+        vectors = evenly(width, min(4, width, max(1, (machine.vector_registers - 4) // phases)))
+    point = settled(None if point is None else {"phases": 1, **point}, {
+        "planes": planes.planes_of(p.phase(), machine), "channels": channels, "vectors": vectors,
+        "phases": phases,
     })  # fmt: skip
     channels, vectors = point["channels"], point["vectors"]
     require_divides(point, planes=p.groups)
     require_within(point, channels=p.out_group, vectors=min(-(-p.positions[-1] // lanes), _most_vectors(p)))
-    require_registers(point, "channels", channels * vectors, machine.vector_registers)
+    phases = point["phases"]
+    require(phases == 1 or (phases > 1 and _alike(p, phases) and channels == 1), point, "phases",
+            "1 where phases see x at different places, or there are channels beside them")
+    require_registers(point, "channels", channels * vectors * phases, machine.vector_registers)
     return Plan(STRATEGY, TransposedPacking(channels),
-                lambda sch: schedule(sch, p, lanes, point["planes"], channels, vectors), point)
+                lambda sch: schedule(sch, p, lanes, point["planes"], channels, vectors, phases), point)
+
+
+def _alike(p: TransposedProblem, phases: int) -> bool:
+    """Whether so many phases, of a single dim, have the same positions and taps, and see the same of x."""
+    if len(p.spatial) > 1 or p.stride[0] % phases or p.stride[0] <= _MOST_JOINED or p.dilation[0] > 1:
+        return False
+    return not (p.kernel[0] % p.stride[0] or p.out_spatial[0] % p.stride[0] or p.pad[0][0] % p.stride[0])
 
 
 def _most_vectors(p: TransposedProblem) -> int:
@@ -72,7 +89,7 @@ def write_out_dilated(sch: Schedule, p: TransposedProblem, phases: list) -> None
 
 
 def schedule(
-    sch: Schedule, p: TransposedProblem, lanes: int, ahead: int, channels: int, vectors: int
+    sch: Schedule, p: TransposedProblem, lanes: int, ahead: int, channels: int, vectors: int, phases: int
 ) -> None:
     y, phase, conv = sch.get_sblock("y"), sch.get_sblock("phase"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.phase().padded or p.widened else None
@@ -91,10 +108,16 @@ def schedule(
     if joined:
         sch.reorder(n, go, gi, oo, *rows, xo, oi, xi, r[-1])
         vector_tile(sch, sch.fuse(xi, r[-1]), lanes, span * p.stride[-1])
+    elif phases > 1:
+        # Neighbours in y are of different phases: a tile of some is transposed as it is stored.
+        ro, ri = sch.split(r[-1], [None, phases], preserve_unit_iters=True)
+        sch.reorder(n, go, gi, oo, *rows, ro, xo, oi, xi, ri)
+        sch.unroll(xi)
+        sch.vectorize(ri)
     else:
         sch.reorder(n, go, gi, oo, *rows, r[-1], xo, oi, xi)
         vector_tile(sch, xi, lanes, span)
-    write_out_dilated(sch, p, r[:-1] if joined else r)
+    write_out_dilated(sch, p, r[:-1] if joined or phases > 1 else r)
     peel_tail(sch, oo, p.out_group, channels)
     partial = width % span or p.out_spatial[-1] % p.stride[-1]
     peel_at(sch, xo, -(-width // span), [p.out_spatial[-1] // (span * p.stride[-1])] if partial else [])
@@ -116,15 +139,17 @@ def schedule(
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
     else:
-        run_parallel(sch, p, [n, go, gi, oo, *rows])
+        run_parallel(sch, p, [n, go, gi, oo, *rows, *([ro] if phases > 1 else [])])
         if copy is not None:
             run_parallel(sch, p, sch.get_loops(copy)[:3])
     own = sch.get_loops(conv)[-(3 * rank + 4):]
-    channel, pixel = own[2], own[2 * rank + 2]
+    channel, turn, pixel = own[2], own[2 * rank + 1], own[2 * rank + 2]
     taps, i = own[2 * rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, pixel, lanes, span)
-    sch.reorder(*taps, i, channel, vec, lane)
+    sch.reorder(*taps, i, *([turn] if phases > 1 else []), channel, vec, lane)
     sch.unroll(channel)
+    if phases > 1:
+        sch.unroll(turn)
     if p.is_depthwise and prod(p.steps) <= 16:
         for tap in taps[-2:]:
             sch.unroll(tap)
