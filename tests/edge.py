@@ -27,10 +27,13 @@ SPECS = {
     "pw_first": "conv2d:2x16x5x7:o12:k1x1:NCHW:float32",
     "grouped": "conv2d:1x6x8x24:o16:k3x3:pSAME:g2:NHWC:float32",
     "groups_of_4": "conv2d:1x7x9x16:o16:k3x3:p1:g4:NHWC:float32:bias",
+    "strided_first": "conv2d:1x20x9x9:o21:k1x1:s2:NCHW:float32:bias",  # columns in strips
+    "crossed_first": "conv2d:1x3x11x9:o19:k3x3:s2:p1:NCHW:float32:relu",  # tiles transposed in registers
     "dilated": "conv2d:1x10x13x13:o8:k3x3:p2:d2:NCHW:float32:silu",
     "winograd": "conv2d:1x12x12x32:o32:k3x3:p1:NHWC:float32:winograd",
     "transposed": "tconv2d:1x5x6x12:o10:k4x4:s2:p1:NHWC:float32:bias",
     "transposed_first": "tconv2d:1x6x5x5:o4:k3x3:s2:p1:op1:NCHW:float32",
+    "phases": "tconv1d:1x18x23:o1:k32:s16:NCHW:float32",
     "half_dw": "conv2d:1x8x9x16:o16:k3x3:p1:g16:NHWC:float16:bias:relu",
     "half_pw": "conv2d:1x6x6x24:o17:k1x1:NHWC:float16",
     "wide": "conv1d:1x20x6:o7:k5:NWC:float64:gelu",

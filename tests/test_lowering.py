@@ -11,6 +11,7 @@ from tvm.script import tirx as T
 
 from tvmconv.lower import lower_cpu
 from tvmconv.lower.choices import WriteOutChoices
+from tvmconv.lower.crossed import CrossTiles
 from tvmconv.lower.dots import DOTS, LowerDots
 from tvmconv.lower.guards import GuardSums, MoveGuards
 from tvmconv.lower.loops import ShapeLoops
@@ -298,6 +299,48 @@ def test_a_dot_product_written_out_is_right() -> None:
     built["f"](*tensors)
     expected = 7 + int(a[:1].view("uint8").astype(int) @ b[:1].view("int8").astype(int))
     assert tensors[2].numpy()[0] == expected
+
+
+# ---- tiles transposed in registers ----
+
+
+def _across(height: int, width: int, dtype: str) -> tirx.PrimFunc:
+    size = height * width
+
+    @T.prim_func
+    def func(x: T.Buffer((size,), dtype), y: T.Buffer((size,), dtype)):
+        for o in T.unroll(width):
+            y[T.Ramp(o * height, 1, height)] = x[T.Ramp(o, width, height)]
+
+    return func
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("height", "width"), [(14, 32), (16, 16), (7, 24), (3, 5), (2, 2), (28, 16)])
+def test_a_tile_is_loaded_by_rows_and_stored_by_columns(height: int, width: int, dtype: str) -> None:
+    func = _across(height, width, dtype)
+    body = after(CrossTiles, func)
+    vectors = [load.indices[0] for load in nodes(body, tvm.ir.TensorLoad) if str(load.source.name) == "x"]
+    assert all(not isinstance(at, tirx.Ramp) or int(at.stride) == 1 for at in vectors)
+    lanes = [int(at.lanes) if isinstance(at, tirx.Ramp) else 1 for at in vectors]
+    assert sum(lanes) == height * width and max(lanes) <= 16  # each element once
+    built = lower_cpu(
+        tvm.IRModule({"f": func.with_attr("global_symbol", "f")}),
+        tvm.target.Target({**AVX512, "mcpu": "x86-64"}),
+    )
+    x = np.arange(height * width).astype(dtype)
+    tensors = [tvm.runtime.tensor(v) for v in (x, np.zeros_like(x))]
+    built["f"](*tensors)
+    np.testing.assert_array_equal(tensors[1].numpy(), x.reshape(height, width).T.ravel())
+
+
+def test_a_serial_loop_is_not_transposed() -> None:
+    @T.prim_func
+    def before(x: T.Buffer((64,), "float32"), y: T.Buffer((64,), "float32")):
+        for o in range(8):
+            y[T.Ramp(o * 8, 1, 8)] = x[T.Ramp(o, 8, 8)]
+
+    check(CrossTiles, before, before)
 
 
 # ---- choices, masks, tiles ----
