@@ -49,7 +49,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     channel, phases of the register tile. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
-    phases = 8 if p.out_group == 1 and _alike(p, 8) else 1
+    phases = 8 if p.out_group == 1 and _alike(p, 8) and machine.vector_registers >= 16 else 1
     vectors = min(vectors, _most_vectors(p))
     if phases > 1:
         width = -(-p.positions[-1] // lanes)
