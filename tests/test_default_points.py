@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tvmconv import codegen
-from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.machines import presets, resolve
 from tvmconv.spec import ConvSpec
 
 POINTS = {
@@ -22,6 +22,14 @@ POINTS = {
     ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
     ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},
 }
+
+
+def test_every_machine_has_registers_enough() -> None:
+    """What is a default for one is made of what another has: 8 registers on RISC-V without vectors."""
+    specs = [*(text for _, text in POINTS), "tconv1d:1x18x23:o1:k32:s16:NCHW:float32"]
+    for machine in presets():
+        for text in specs:
+            codegen.scheduled(ConvSpec.parse(text), machine)
 
 
 @pytest.mark.parametrize(("target", "descriptor"), POINTS)

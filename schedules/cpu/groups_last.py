@@ -153,7 +153,7 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
         width = evenly(p.out_spatial[-1], 8)
     if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
         # Nothing is shared along a row: as many channels as lie side by side.
-        vectors = min(8, -(-channels // lanes))
+        vectors = min(8, sums, -(-channels // lanes))
         width = min(max(1, sums // (2 * vectors)), p.out_spatial[-1])
     if p.in_group > 1 and machine.memory_operands:
         # What is loaded and shuffled serves as many pixels as possible, and LLVM keeps it in registers.
