@@ -25,7 +25,8 @@ Space = dict[str, list[Any]]
 @dataclass(frozen=True)
 class Plan:
     """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs;
-    ``exact``: whether sums of small integers are."""
+    ``exact``: whether sums of small integers are; ``pack``: the schedule of the function that packs weights,
+    where that has one."""
 
     strategy: str
     packing: Packing | WinogradPacking | RowsPacking
@@ -33,6 +34,7 @@ class Plan:
     point: dict[str, Any] = field(default_factory=dict)
     algorithm: str = "direct"
     exact: bool = True
+    pack: Callable[[Schedule], None] | None = None
 
 
 META, TRACE = "meta", "trace"

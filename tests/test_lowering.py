@@ -11,6 +11,7 @@ from tvm.script import tirx as T
 
 from tvmconv.lower import lower_cpu
 from tvmconv.lower.choices import WriteOutChoices
+from tvmconv.lower.copies import CopyInVectors
 from tvmconv.lower.crossed import CrossTiles
 from tvmconv.lower.dots import DOTS, LowerDots
 from tvmconv.lower.guards import GuardSums, MoveGuards
@@ -33,6 +34,12 @@ def after(transform, before: tirx.PrimFunc, target: dict = AVX512) -> tirx.Stmt:
 def check(transform, before: tirx.PrimFunc, expected: tirx.PrimFunc) -> None:
     """The pass makes ``expected`` of ``before``, whatever the variables are called."""
     tvm.ir.assert_structural_equal(after(transform, before), expected.body, map_free_vars=True)
+
+
+def simple(body: tirx.Stmt) -> tirx.Stmt:
+    """``body`` with its sums of indices in one form."""
+    func = tirx.PrimFunc([], body)
+    return tirx.transform.StmtSimplify()(tvm.IRModule({"f": func}))["f"].body
 
 
 def nodes(body: tirx.Stmt, kind: type) -> list:
@@ -137,6 +144,44 @@ def test_for_threads_a_masked_sum_becomes_a_branch_where_it_is() -> None:
                 y[0] = y[0] + x[i]
 
     check(GuardSums, before, expected)
+
+
+# ---- copies ----
+
+
+def test_a_short_copy_is_made_of_vectors() -> None:
+    @T.prim_func
+    def before(x: T.Buffer((80,), "float32"), y: T.Buffer((70,), "float32")):
+        for i, j in T.grid(7, 10):
+            y[i * 10 + j] = x[i * 11 + j + 1]
+
+    @T.prim_func
+    def expected(x: T.Buffer((80,), "float32"), y: T.Buffer((70,), "float32")):
+        for i in range(7):
+            for j in T.vectorized(4):
+                y[i * 10 + j] = x[i * 11 + j + 1]
+            for j in T.vectorized(4):
+                y[i * 10 + (j + 4)] = x[i * 11 + (j + 4) + 1]
+            for j in T.vectorized(2):
+                y[i * 10 + (j + 8)] = x[i * 11 + (j + 8) + 1]
+
+    made = after(CopyInVectors, before)
+    tvm.ir.assert_structural_equal(simple(made), simple(expected.body), map_free_vars=True)
+
+
+def test_copies_that_stay() -> None:
+    @T.prim_func
+    def before(x: T.Buffer((200,), "float32"), y: T.Buffer((400,), "float32")):
+        for j in range(65):  # long enough for a loop of its own
+            y[j] = x[j]
+        for j in range(8):  # not of neighbours
+            y[j] = x[j * 2]
+        for j in range(8):
+            y[j * 2] = x[j]
+        for j in range(8):  # no copy
+            y[j] = x[j] + T.float32(1)
+
+    check(CopyInVectors, before, before)
 
 
 # ---- loops ----

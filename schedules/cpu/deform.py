@@ -12,7 +12,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.deform_spec import DeformSpec
 from tvmconv.ops.deform import BEFORE, DeformProblem
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Choice,
@@ -123,7 +123,7 @@ def schedule(sch: Schedule, p: DeformProblem, machine: Machine, point: dict[str,
     an_offset_group = p.spec.in_channels // p.spec.offset_groups
     t, channel = sch.get_loops(columns)[-2:]
     part, channel = sch.split(channel, [None, an_offset_group], preserve_unit_iters=True)
-    vector_tile(sch, channel, lanes, an_offset_group)
+    vector_run(sch, channel, lanes, an_offset_group)
     for block in map(sch.get_sblock, ("past1", "past0", "place1", "place0")):
         sch.compute_at(block, part, preserve_unit_loops=True)
         sch.set_scope(block, 0, "local")

@@ -10,6 +10,7 @@ from tvmconv.schedules.machines import Machine
 
 # Below this many multiply-adds waking the other threads costs more than they save.
 PARALLEL_MACS = 40_000
+_MOST_IN_LINE = 4  # vectors of a copy or a transform
 FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
 
 
@@ -95,7 +96,7 @@ def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:
     """Copy a channels-last x in the type of the sums, with its zeros: once, not for every tile."""
     *pixels, g, i = sch.get_loops(copy)
     extent = p.groups * int(sch.get(i).extent)  # more channels than p has where these are words
-    vector_tile(sch, sch.fuse(g, i), lanes, extent)
+    vector_run(sch, sch.fuse(g, i), lanes, extent)
     run_parallel(sch, p, pixels)
 
 
@@ -107,4 +108,15 @@ def vector_tile(sch: Schedule, loop, lanes: int, extent: int):
     if lanes > 1:
         sch.vectorize(inner)
     sch.unroll(outer)
+    return outer, inner
+
+
+def vector_run(sch: Schedule, loop, lanes: int, extent: int):
+    """As ``vector_tile``, but the vectors are a loop where they are many: nothing of one is of use to the
+    next, and all channels of a pixel, written out, take LLVM long."""
+    if extent <= _MOST_IN_LINE * lanes:
+        return vector_tile(sch, loop, lanes, extent)
+    outer, inner = sch.split(loop, [None, lanes], preserve_unit_iters=True)
+    peel_tail(sch, outer, extent, lanes)
+    sch.vectorize(inner)
     return outer, inner

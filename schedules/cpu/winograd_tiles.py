@@ -19,7 +19,15 @@ from tvm.s_tir import Schedule
 from tvmconv.ops import winograd
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.winograd import WinogradPacking
-from tvmconv.schedules.cpu.tiles import across_groups, evenly, peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import (
+    across_groups,
+    evenly,
+    peel_at,
+    peel_tail,
+    run_parallel,
+    vector_run,
+    vector_tile,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -41,6 +49,7 @@ _TRANSFORMED = {True: 0.6, False: 1.2}
 _NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
 _ALONE = 8  # of shares of the shared cache that a core has where the others need little
 _SHUFFLED = 1.4  # of a product where x has to be shuffled for several groups to a vector
+_PACKED = 4  # lanes that all machines have
 _LEAST_GAIN = 1.1  # over the definition, by these costs
 
 
@@ -166,7 +175,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     packing = WinogradPacking(block, packing.tile, together)
     return Plan(
         STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, point), point, algorithm="winograd",
-        exact=all(t.exact for t in packing.transforms(p)),
+        exact=all(t.exact for t in packing.transforms(p)), pack=pack_schedule,
     )  # fmt: skip
 
 
@@ -208,6 +217,21 @@ def schedule(
     _products(sch, products, lanes, packing.together * packing.block)
 
 
+def pack_schedule(sch: Schedule) -> None:
+    """Weights are transformed a vector at a time, columns first, each row of the matrices written out."""
+    transformed, columns = sch.get_sblock("transformed"), sch.get_sblock("columns")
+    a, b, at, block, i, lane = sch.get_loops(transformed)
+    vec, lane = vector_run(sch, lane, _PACKED, int(sch.get(lane).extent))
+    sch.reorder(at, block, i, vec, a, b, lane)
+    sch.unroll(b)
+    sch.compute_at(columns, vec, preserve_unit_loops=True)
+    sch.set_scope(columns, 0, "local")
+    a, c, *_, lane = sch.get_loops(columns)[-6:]
+    sch.reorder(c, a, lane)
+    sch.unroll(a)
+    sch.vectorize(lane)
+
+
 def _folded(sch: Schedule, folded, at) -> None:
     """The products of one column after the other, transformed in registers."""
     sch.compute_at(folded, at, preserve_unit_loops=True)
@@ -221,14 +245,14 @@ def _folded(sch: Schedule, folded, at) -> None:
 
 def _rows(sch: Schedule, rows, lanes: int, channels: int) -> None:
     a, *at, c = sch.get_loops(rows)[-8:]
-    vec, lane = vector_tile(sch, c, lanes, channels)
+    vec, lane = vector_run(sch, c, lanes, channels)
     sch.reorder(*at, vec, a, lane)
     sch.unroll(a)
 
 
 def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
     a, b, *at, i, t = sch.get_loops(patches)[-10:]
-    vec, lane = vector_tile(sch, sch.fuse(i, t), lanes, channels)
+    vec, lane = vector_run(sch, sch.fuse(i, t), lanes, channels)
     sch.reorder(*at, a, vec, b, lane)
     sch.unroll(b)
 

@@ -13,7 +13,7 @@ from tvmconv.lower.dots import DOTS, Dot
 from tvmconv.ops.packing import Packing
 from tvmconv.ops.problem import Problem
 from tvmconv.ops.words import copied, in_words, shifts
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -141,5 +141,5 @@ def _copy(sch: Schedule, p: Problem, dot: Dot, machine: Machine) -> None:
     for loop, size, (lo, _) in zip(pixels, p.spatial, p.pad, strict=True):
         peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])
     size = int(sch.get(i).extent)
-    vector_tile(sch, sch.fuse(g, i), machine.lanes(4 // dot.size), p.groups * size)
+    vector_run(sch, sch.fuse(g, i), machine.lanes(4 // dot.size), p.groups * size)
     run_parallel(sch, p, [n, *pixels[:-1]] if len(pixels) > 1 else [n, *pixels])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import lru_cache
 
 from tvm import tirx
+from tvm.s_tir import Schedule
 
 from tvmconv.artifact.kernel import Param
 from tvmconv.codegen.family import Scheduled
@@ -42,8 +45,21 @@ def described(
     if spec.residual:
         inputs.append(replace(output, name="residual"))
     return Scheduled(
-        kernel=kernel, prepack=prepack_func(problem, plan.packing, channel_arrays=channel_arrays(spec)),
+        kernel=kernel, prepack=_prepack(problem, plan.packing, channel_arrays(spec), plan.pack),
         inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
                   "algorithm": plan.algorithm, "exact": plan.exact, "packing": asdict(plan.packing)},
     )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _prepack(
+    problem: Problem, packing, arrays: tuple[str, ...], schedule: Callable[[Schedule], None] | None
+) -> tirx.PrimFunc:
+    """The function that packs weights. Candidates for one spec mostly have it in common."""
+    func = prepack_func(problem, packing, channel_arrays=arrays)
+    if schedule is None:
+        return func
+    sch = Schedule(func)
+    schedule(sch)
+    return sch.mod["main"]

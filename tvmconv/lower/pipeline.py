@@ -7,6 +7,7 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from tvmconv.lower.choices import WriteOutChoices
+from tvmconv.lower.copies import CopyInVectors
 from tvmconv.lower.crossed import CrossTiles
 from tvmconv.lower.dots import LowerDots
 from tvmconv.lower.guards import MoveGuards
@@ -69,7 +70,8 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        WriteOut, t.VectorizeLoop(True), KeepNaN, CrossTiles, LoadWords, LoadWindows, LowerDots,
+        WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
+        CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
         t.UnrollLoop(), t.StmtSimplify(),  # the second has little left to do in what is then long
         BlankPadding, t.VerifyMemory(),

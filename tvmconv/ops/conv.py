@@ -86,7 +86,6 @@ def kernel_func(
     return with_placed_result(func, done.result_shape, stored) if shape != done.result_shape else func
 
 
-@lru_cache(maxsize=16)
 def prepack_func(
     p: Problem, packing: Packing | WinogradPacking | RowsPacking, *, channel_arrays: tuple[str, ...] = ()
 ) -> tirx.PrimFunc:

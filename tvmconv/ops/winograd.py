@@ -70,21 +70,24 @@ class WinogradPacking:
         return (down.products, across.products, rows // self.together, blocks, i, block * self.together)
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
-        """The packed weights from ``w``, the user's OIHW or HWIO array."""
+        """The packed weights from ``w``, the user's OIHW or HWIO array, as stages ``packed`` (as in
+        ``Packing``), ``columns``, ``transformed``."""
         from tvm import te
 
         plain, together = Packing(self.block).pack(p, w), self.together
         down, across = self.transforms(p)
 
-        def value(a, b, at, block, i, lane):
+        def column(a, c, at, block, i, lane):
             g, o = at * together + te.indexmod(lane, together), te.indexdiv(lane, together)
+            return down.of_weight(a, lambda r: plain(g, block, r, c, i, o))
 
-            def column(c: int):
-                return down.of_weight(a, lambda r: plain(g, block, r, c, i, o))
+        shape = self.shape(p)
+        columns = te.compute((shape[0], p.kernel[1], *shape[2:]), column, name="columns")
 
-            return across.of_weight(b, column)
+        def value(a, b, *at):
+            return across.of_weight(b, lambda c: columns(a, c, *at))
 
-        return te.compute(self.shape(p), value, name="transformed")
+        return te.compute(shape, value, name="transformed")
 
     def pack_array(self, p: Problem, w: np.ndarray) -> np.ndarray:
         """What ``pack`` computes, in NumPy."""
