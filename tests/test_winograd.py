@@ -18,6 +18,8 @@ from tvmconv.artifact.library import Library
 from tvmconv.errors import ArtifactError
 from tvmconv.ops.problem import problem_of
 from tvmconv.ops.toom_cook import transform
+from tvmconv.ops.winograd import sides
+from tvmconv.reference import conv_reference
 from tvmconv.schedules.cpu import winograd_rows, winograd_tiles
 from tvmconv.schedules.machines import resolve
 from tvmconv.schedules.plan import Choice
@@ -105,6 +107,28 @@ def test_few_multiplications_give_the_correlation(outputs: int, taps: int, strid
     if found.exact:
         single = [m.astype(np.float32) for m in (a, g, w, b, d)]
         np.testing.assert_array_equal(single[0] @ ((single[1] @ single[2]) * (single[3] @ single[4])), y)
+
+
+def test_small_integers_are_as_near_as_stated() -> None:
+    """Exact by tiles that say so, else within 2e-6 of the largest sum of |x * w|: so says the README."""
+    machine, kernels = resolve("native"), {}
+    for taps, stride in ((2, 1), (3, 1), (5, 1), (3, 2), (5, 2), (7, 2)):
+        for side in sides(taps, stride):
+            spec = ConvSpec.parse(f"conv2d:1x15x15x16:o8:k{taps}x{taps}:s{stride}:NHWC:float32:winograd")
+            choice = Choice(winograd_tiles.STRATEGY, {"tall": side, "wide": side})
+            name = f"f{len(kernels)}"
+            kernels[name] = codegen.build_kernel(spec, machine, choice, f"k_{name}")
+    library, rng, inexact = Library(kernels, machine).load(), np.random.default_rng(0), 0
+    for name, kernel in kernels.items():
+        spec, exact = ConvSpec.parse(kernel.descriptor), kernel.schedule["exact"]
+        for least, most in ((-8, 8), (0, 3), (-1, 1), (-128, 127)):
+            x, w = (rng.integers(least, most + 1, s).astype(np.float32) for s in
+                    (spec.input_shape, spec.weight_shape))  # fmt: skip
+            error = np.abs(library[name](x, w) - conv_reference(spec, x, w)).max()
+            size = conv_reference(spec, np.abs(x), np.abs(w)).max()
+            assert error <= (0 if exact else 2e-6 * size), f"{spec}: {kernel.schedule['point']}"
+            inexact += error > 0
+    assert inexact  # or the README could say that all are exact
 
 
 def test_how_many_multiplications() -> None:
