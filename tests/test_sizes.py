@@ -34,6 +34,8 @@ OTHERWISE = [
     "conv2d:1024x256x9x9:o32:k11x11:p5:NCHW:float32",
     "conv2d:54x64x10000x5:o16:k5x5:p2:NCHW:float32",
     "conv2d:1x8x12000x5:o16:k201x5:p100x2:NCHW:float32",
+    "conv2d:1x8x107000x5:o16:k201x5:p100x2:NCHW:float32:im2col",  # in strips
+    "conv2d:54x64x10000x5:o16:k5x5:p2:NCHW:float32:im2col",
 ]
 LARGEST = [
     f"maxpool1d:1x{MOST_ELEMENTS - 4}x1:k3:s1:p1:NHWC:int8",
