@@ -28,6 +28,11 @@ _OPTIONS = [
     # takes up to a sixth of its time.
     "-unroll-max-iteration-count-to-analyze:uint=0",
 ]
+_OPTIONS_OF = {
+    # On 32-bit ARM, LLVM 22 (see llvm-project#223630) merges loads and stores by adding to a base
+    # register that later ones still use, which then reach other elements.
+    "armv7": ["-arm-load-store-opt:bool=0"],
+}
 _ABI = {"armv7": {"mfloat-abi": "hard"}, "riscv64": {"mabi": "lp64d"}}
 
 
@@ -51,7 +56,7 @@ def llvm_target(machine: Machine) -> Target:
     for name in machine.features:
         check_feature(name.lstrip("-"), arch)
     description = {"kind": "llvm", "mtriple": machine.triple, "mcpu": machine.cpu,
-                   "cl-opt": _OPTIONS, **_ABI.get(arch, {})}
+                   "cl-opt": [*_OPTIONS, *_OPTIONS_OF.get(arch, ())], **_ABI.get(arch, {})}
     if machine.features:
         description["mattr"] = [f if f.startswith("-") else f"+{f}" for f in machine.features]
     return Target(description)

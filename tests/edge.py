@@ -33,7 +33,7 @@ SPECS = {
     "winograd": "conv2d:1x12x12x32:o32:k3x3:p1:NHWC:float32:winograd",
     "transposed": "tconv2d:1x5x6x12:o10:k4x4:s2:p1:NHWC:float32:bias",
     "transposed_first": "tconv2d:1x6x5x5:o4:k3x3:s2:p1:op1:NCHW:float32",
-    "phases": "tconv1d:1x1x23:o1:k32:s16:NCHW:float32",
+    "phases": "tconv1d:1x18x23:o1:k32:s16:NCHW:float32",
     "half_dw": "conv2d:1x8x9x16:o16:k3x3:p1:g16:NHWC:float16:bias:relu",
     "half_pw": "conv2d:1x6x6x24:o17:k1x1:NHWC:float16",
     "wide": "conv1d:1x20x6:o7:k5:NWC:float64:gelu",

@@ -83,7 +83,7 @@ def test_riscv_vectors_are_used(name: str) -> None:
 
 def test_a_cortex_a9_that_is_asked_for_by_name(tmp_path: Path) -> None:
     """It has no division, and a compiler may know the ABI's name of that alone."""
-    specs = {name: edge.SPECS[name] for name in ("dw", "transposed", "half_dw")}
+    specs = {name: edge.SPECS[name] for name in ("dw", "transposed", "half_dw", "phases")}
     library = tvmconv.compile(specs, "triple=armv7a-linux-gnueabihf,cpu=cortex-a9")
     assert library.machine.requires == ("neon", "vfpv3")
     for suffix in (".so", ".a"):
