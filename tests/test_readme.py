@@ -80,13 +80,25 @@ def test_console_blocks_name_what_exists() -> None:
                 assert command[:2] == ["pip", "install"]
 
 
+GUIDES = [ROOT / "README.md", *sorted((ROOT / "tvmconv" / "docs").glob("*.md"))]
+
+
 @pytest.mark.parametrize("folder", ["tvmconv", "schedules", "tuning_logs", "scripts", "tests"])
 def test_layout_table_names_every_folder(folder: str) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "tvmconv" / "docs" / "house.md").read_text(encoding="utf-8")
     assert f"`{folder}/" in text
 
 
-def test_named_paths_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
+def test_named_paths_and_links_exist(guide: Path) -> None:
+    text = guide.read_text(encoding="utf-8")
     for name in re.findall(r"`((?:tvmconv|schedules|tuning_logs|scripts|tests)/[\w/.]*)`", text):
         assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (guide.parent / link).exists(), link
+
+
+def test_readme_is_short_and_leads_to_every_guide() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 150
+    assert all(f"(tvmconv/docs/{guide.name})" in text for guide in GUIDES[1:])

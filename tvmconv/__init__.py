@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
     from tvmconv.runtime.arrays import aligned
     from tvmconv.spec import ConvSpec, depthwise, pointwise
+    from tvmconv.specs import parse_spec
     from tvmconv.tf import depthwise_conv2d, separable_conv2d
     from tvmconv.tuning.api import tune
 
@@ -27,7 +28,7 @@ __all__ = [
     "ArtifactError", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "GpuArray", "Library", "Module",
     "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "aligned", "avg_pool",
     "channel_shuffle", "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "depthwise_conv2d",
-    "global_avg_pool", "global_max_pool", "load", "max_pool", "pointwise", "separable_conv2d",
+    "global_avg_pool", "global_max_pool", "load", "max_pool", "parse_spec", "pointwise", "separable_conv2d",
     "set_num_threads", "to_gpu", "tune",
 ]  # fmt: skip
 
@@ -43,21 +44,23 @@ _NAMES = {
     "tvmconv.runtime.arrays": ("aligned",),
     "tvmconv.runtime": ("Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"),
     "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
+    "tvmconv.specs": ("parse_spec",),
     "tvmconv.tuning.api": ("tune",),
     "tvmconv.tf": ("depthwise_conv2d", "separable_conv2d"),
 }
+_MODULES = ("arithmetic", "onnx", "verify")
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name == "__version__":
         value: Any = _version()
     elif name in _HOME:
-        from importlib import import_module
-
         value = getattr(import_module(_HOME[name]), name)
-    elif name == "onnx":
-        import tvmconv.onnx as value
+    elif name in _MODULES:
+        value = import_module(f"tvmconv.{name}")
     else:
         raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
     globals()[name] = value  # found directly from now on
