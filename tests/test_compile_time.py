@@ -7,6 +7,7 @@ import resource
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from machine import slowness
 from strategies import specs
 
 from tvmconv.codegen.kernel import build_kernel
@@ -59,7 +60,8 @@ def _check(spec, target: str, choice: Choice | None = None) -> None:
         return
     before = _busy()
     build_kernel(spec, resolve(target), choice)
-    assert _busy() - before < MOST, f"{spec} for {target}: {_busy() - before:.1f} s"
+    used = _busy() - before
+    assert used < MOST or used < MOST * slowness(), f"{spec} for {target}: {used:.1f} s"
 
 
 @pytest.mark.parametrize(("text", "target", "choice"), SLOW)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import pytest
 from cli_tools import tool
+from machine import slowness
 from onnx_models import Net, small_network
 
 import tvmconv
@@ -282,7 +283,8 @@ def test_classifier_agrees_with_onnxruntime(classifier, photo, layout):
 
 
 def test_classifier_compiles_within_its_time(classifier, tmp_path):
-    """At most 30 s on 2 CPUs, 2 s with all kernels cached; as CPU time, for others may use the machine."""
+    """At most 30 s on 2 CPUs, 2 s with all kernels cached; as CPU time of a machine that has its usual speed,
+    for others may use it."""
     command = [sys.executable, "-m", "tvmconv", "compile", "--onnx", classifier, "-o", tmp_path / "c.so",
                "--shape", "x=1x3x48x192", "-j", "2"]  # fmt: skip
     environment = {**os.environ, "TVMCONV_CACHE": str(tmp_path / "cache")}
@@ -291,7 +293,7 @@ def test_classifier_compiles_within_its_time(classifier, tmp_path):
         subprocess.run(command, env=environment, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        assert used <= allowed
+        assert used <= allowed * slowness()
 
 
 def test_quickstart_on_the_classifier(classifier, tmp_path):
