@@ -1,4 +1,4 @@
-"""How slow this machine is just now, for tests that watch seconds of CPU: a core that is shared with others, or
+"""How slow this machine is just now, for tests that watch seconds of CPU: a core that others share, or that is
 throttled, takes several times as many for the same work."""
 
 from __future__ import annotations
