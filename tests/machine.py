@@ -1,5 +1,5 @@
-"""How slow this machine is just now, for tests that watch seconds of CPU: a core that others share, or that is
-throttled, takes several times as many for the same work."""
+"""How slow this machine is just now, for tests that watch seconds of CPU: a core that others share, or one
+that is throttled, takes several times as many for the same work."""
 
 from __future__ import annotations
 
