@@ -14,6 +14,7 @@ from strategies import specs
 
 import tvmconv
 from tvmconv.bench.models import weight_axes
+from tvmconv.descriptor import PADDING_MODES
 from tvmconv.onnx import compile_model, verify_model
 from tvmconv.onnx.extraction import extract
 from tvmconv.onnx.layers import image_from, image_in
@@ -114,7 +115,8 @@ def onnxruntime_takes(spec):
 def quantised_specs(draw):
     spec = draw(specs(activations=["relu", "tanh"], max_elements=20_000).filter(onnxruntime_takes))
     types, _, weights = draw(st.sampled_from(["int8", "uint8", "uint8/int8", "uint8:wuint8"])).partition(":")
-    parts = [part for part in str(spec).split(":") if not part.startswith("sh")]
+    # A Conv node has no shuffle, and zeros for padding.
+    parts = [p for p in str(spec).split(":") if not p.startswith("sh") and p not in PADDING_MODES]
     text = ":".join(parts).replace("float32", types)
     return ConvSpec.parse(f"{text}:{weights}" if weights else text)
 

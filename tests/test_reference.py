@@ -18,7 +18,7 @@ from strategies import specs
 
 from tvmconv.errors import SpecError
 from tvmconv.reference import activate, conv_reference
-from tvmconv.spec import ConvSpec
+from tvmconv.spec import ConvSpec, without_borders
 
 
 def integer_arrays(spec, seed=0):
@@ -42,14 +42,19 @@ def layout_of(spec, y):
     return np.moveaxis(y, 1, -1) if spec.channels_last else y
 
 
+def bordered(spec, x):
+    """x as (N, C, *spatial) with its padding, by torch."""
+    pads = list(itertools.chain.from_iterable(reversed(spec.padding)))  # last dim first
+    return F.pad(x, pads, mode="constant" if spec.padding_mode == "zeros" else spec.padding_mode)
+
+
 def torch_conv(spec, x, w, bias):
     """Through conv1d/2d/3d or conv_transpose1d/2d/3d, padded and cropped outside of them."""
     x, w = (torch.from_numpy(np.ascontiguousarray(a)) for a in channels_first(spec, x, w))
     bias = None if bias is None else torch.from_numpy(bias)
     if not spec.transposed:
-        pads = list(itertools.chain.from_iterable(reversed(spec.padding)))  # last dim first
         y = getattr(F, f"conv{spec.rank}d")(
-            F.pad(x, pads), w, bias, stride=spec.stride, dilation=spec.dilation, groups=spec.groups
+            bordered(spec, x), w, bias, stride=spec.stride, dilation=spec.dilation, groups=spec.groups
         )
         return layout_of(spec, y.numpy())
     y = getattr(F, f"conv_transpose{spec.rank}d")(
@@ -68,7 +73,10 @@ def onnx_run(op, inputs, **attributes):
 
 
 def onnx_conv(spec, x, w, bias):
-    """Through Conv or ConvTranspose with explicit pads."""
+    """Through Conv or ConvTranspose with explicit pads; borders that are not zeros are x's beforehand."""
+    if spec.padding_mode != "zeros":
+        x = layout_of(spec, bordered(spec, torch.from_numpy(channels_first(spec, x, w)[0].copy())).numpy())
+        spec = without_borders(spec)
     attributes = {
         "kernel_shape": spec.kernel, "strides": spec.stride, "dilations": spec.dilation, "group": spec.groups,
         "pads": [lo for lo, _ in spec.padding] + [hi for _, hi in spec.padding],
