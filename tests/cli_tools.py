@@ -13,7 +13,7 @@ PW = "conv2d:1x9x9x8:o16:k1x1:NHWC:float32"
 def tool(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command; no terminal anywhere."""
     command = [sys.executable, "-m", "tvmconv", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
 
 
 def build_library(folder: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:

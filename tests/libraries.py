@@ -91,7 +91,7 @@ def machine() -> Machine:
 
 def run(*command: Any, **options: Any) -> subprocess.CompletedProcess[str]:
     words = [str(word) for part in command for word in (part if isinstance(part, list) else [part])]
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(words, capture_output=True, text=True, timeout=900, **options)
 
 
 def strided(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
