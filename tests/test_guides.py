@@ -19,7 +19,9 @@ SHORTER = (
     (r"--rounds \d+", "--rounds 1"), (r"logs merge DIR", "logs merge other"),
 )  # fmt: skip
 # What needs a GPU, or its results: where there is none, each says so in one line.
-NEEDS_GPU = re.compile(r"^(round/run\.sh|build-gpu/|tvmconv tune .*(--target cuda-sm_90 --trials|# here again))")
+NEEDS_GPU = re.compile(
+    r"^(round/run\.sh|build-gpu/|tvmconv tune .*(--target cuda-sm_90 --trials|# here again))"
+)
 # Elsewhere in the tests, for it compiles a hundred layers: test_gpu_check.py.
 ELSEWHERE = re.compile(r"^python scripts/gpu_pack\.py")
 
