@@ -92,7 +92,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     (tall, long), width = strip_of(p, machine), p.out_spatial[-1]
-    chosen = {"tall": tall, "long": long, **(point or {})}
+    size = {"tall": tall, "long": long}
+    chosen = settled({k: v for k, v in (point or {}).items() if k in size}, size)
     require_within(chosen, tall=_rows(p), long=width)
     require(chosen["tall"] == 1 or chosen["long"] == width, chosen, "tall", "1 where rows have parts")
     pixels = chosen["tall"] * chosen["long"]
