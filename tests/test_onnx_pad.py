@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from onnx_models import Net, check_layers
 
+from tvmconv.errors import Error
 from tvmconv.onnx import compile_model, verify_model
 from tvmconv.onnx.extraction import extract
 
@@ -80,10 +82,8 @@ def test_pads_of_old_opsets_are_attributes() -> None:
 
 def test_pads_that_are_computed_stay() -> None:
     net = Net(opset=13)
-    net.inputs.append(__import__("onnx").helper.make_tensor_value_info("pads", 7, (8,)))
+    net.inputs.append(helper.make_tensor_value_info("pads", TensorProto.INT64, (8,)))
     out = net.op("Pad", "x", "pads")
     net.conv(out, 4, 6)
-    from tvmconv.errors import Error
-
     with pytest.raises(Error):  # its size is not known
         extract(net.model())

@@ -39,7 +39,7 @@ def conv_layer(
 
     def describe(*args: Any, **options: Any) -> ConvSpec:
         found = before(*args, **options)
-        return found if pad is None else pad.into(found) or found
+        return found if pad is None else pad.into(found)
 
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")

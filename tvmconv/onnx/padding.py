@@ -10,6 +10,7 @@ import numpy as np
 
 from tvmconv.errors import SpecError
 from tvmconv.onnx.graph import Graph, Value, attributes, is_standard, value_of
+from tvmconv.onnx.layers import shape_in
 from tvmconv.spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -32,8 +33,7 @@ class Pad(NamedTuple):
         """``spec``, of the widened image, as one of the image itself; None where there is no such."""
         if spec.transposed or (self.mode != "zeros" and any(map(any, spec.padding))):
             return None
-        last = spec.channels_last
-        shape = (self.x_shape[0], *self.x_shape[2:], self.x_shape[1]) if last else self.x_shape
+        shape = shape_in(spec.layout, self.x_shape)
         both = tuple(
             (lo + own_lo, hi + own_hi)
             for (lo, hi), (own_lo, own_hi) in zip(self.pairs, spec.padding, strict=True)
