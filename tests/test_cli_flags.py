@@ -36,6 +36,8 @@ RUNS = {
     "inspect a.so dw --json": '"runs_here": true',
     "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
     "extract m.onnx --shape n=1 --json": '"layers"',
+    "extract m.onnx --shape n=1 --verbose": "left over",
+    "extract m.onnx --shape n=1 -v": "left over",
     "explain --file layers.txt --ridge 3 --json": '"ridge": 3',
     f"explain {DW} {PW} --stack": "field",
     "explain --onnx m.onnx --shape n=1 --layout NHWC -f pw.txt": "Conv_0",
@@ -57,6 +59,8 @@ RUNS = {
 SLOW = ("tune", "bench")  # in processes of their own: they set affinity, or fork
 
 ELSEWHERE = {
+    ("compile", "--set"): "test_onnx_branches.py",
+    ("extract", "--set"): "test_onnx_branches.py",
     ("tune", "--strategy"): "test_tuning.py",
     ("tune", "--rpc"): "test_boards.py",
     ("tune", "--key"): "test_boards.py",
