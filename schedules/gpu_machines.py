@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass, replace
 from functools import cache
 
-from tvmconv.errors import TargetError
+from tvmconv.base.errors import TargetError
 
 PREFIX = "cuda-"
 
@@ -42,7 +42,7 @@ class GpuMachine:
 
 
 def _row(sm: int, multiprocessors: int, fma_lanes: int, threads: int, bandwidth: int) -> GpuMachine:
-    from tvmconv.runtime.cpu import host_arch  # needs numpy, which a table does not
+    from tvmconv.formats.cpu_features import host_arch  # needs numpy, which a table does not
 
     arch = host_arch()
     return GpuMachine(f"{PREFIX}sm_{sm}", (sm,), multiprocessors, fma_lanes, threads, bandwidth, arch,

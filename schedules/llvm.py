@@ -12,7 +12,7 @@ from functools import lru_cache
 import tvm
 from tvm.target import Target
 
-from tvmconv.errors import TargetError
+from tvmconv.base.errors import TargetError
 from tvmconv.schedules.machines import Machine, near
 
 _TRIPLES = {

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tvmconv.descriptor import shown
-from tvmconv.errors import TargetError
+from tvmconv.base.errors import TargetError
 from tvmconv.schedules import gpu_machines
 from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.specs.descriptor import shown
 
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
@@ -30,12 +30,12 @@ class Machine:
     """One target: how LLVM is told of it, what a CPU needs to run its code, and what schedules read.
 
     ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
-    ``requires`` are the names of the run-time check (``tvmconv.runtime.cpu``). ``fma_ports``: multiply-adds
-    of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
+    ``requires`` are the names of the run-time check (``tvmconv.formats.cpu_features``). ``fma_ports``:
+    multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes in bytes a
     core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``: associativity.
-    ``part``: which CPU this is, where its features do not tell (``tvmconv.runtime.cpu.host_part``).
-    ``int8_dots``: names of ``tvmconv.lower.dots.DOTS``. ``base``: the target whose tuned records for floats
-    serve where this one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that
+    ``part``: which CPU this is, where its features do not tell (``tvmconv.formats.cpu_features.host_part``).
+    ``int8_dots``: names of ``tvmconv.compiler.lower.dots.DOTS``. ``base``: the target whose tuned records for
+    floats serve where this one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that
     was measured.
     """
 
@@ -153,7 +153,7 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
     if isinstance(name, str) and name in _PRESETS:
         return _PRESETS[name]
     if isinstance(name, str) and "=" in name:
-        from tvmconv.schedules import custom
+        from tvmconv.schedules import custom_targets as custom
 
         return custom.machine(name)
     if isinstance(name, str) and "," in name and all(part in names() for part in name.split(",")):
@@ -199,7 +199,7 @@ def near(name: object, known: list[str]) -> str:
 
 def native() -> Machine:
     """The best preset that this CPU runs."""
-    from tvmconv.runtime.cpu import host_arch, host_features, host_part
+    from tvmconv.formats.cpu_features import host_arch, host_features, host_part
 
     arch, features, part = host_arch(), host_features(), host_part()
     able = [m for m in _PRESETS.values() if m.arch == arch and features.issuperset(m.requires)]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tvm.s_tir import Schedule
 
-    from tvmconv.ops.packing import Packing
-    from tvmconv.ops.winograd import WinogradPacking
-    from tvmconv.ops.winograd_rows import RowsPacking
+    from tvmconv.compiler.ops.packing import Packing
+    from tvmconv.compiler.ops.winograd import WinogradPacking
+    from tvmconv.compiler.ops.winograd_rows import RowsPacking
 
 Space = dict[str, list[Any]]
 """The values of each knob."""

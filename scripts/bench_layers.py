@@ -16,7 +16,7 @@ from collections import Counter
 from bench_kinds import KINDS
 from bench_networks import EPILOGUES, NETWORKS
 
-from tvmconv.specs import Spec
+from tvmconv.specs.kinds import Spec
 
 PADDINGS = ("network", "symmetric")
 SETS = {**NETWORKS, **KINDS}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tvmconv.pool_spec import PoolSpec
-from tvmconv.spec import ConvSpec
-from tvmconv.specs import Spec, parse_spec
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.kinds import Spec, parse_spec
+from tvmconv.specs.pooling import PoolSpec
 
 EPILOGUES = {"none": (False, False), "bias": (True, False), "full": (True, True)}
 

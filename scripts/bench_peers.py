@@ -72,18 +72,18 @@ from bench_layers import EPILOGUES, PADDINGS, SETS, network
 from bench_scaling import curves, show_curves
 
 import tvmconv
+from tvmconv.base.errors import Error
 from tvmconv.bench import limits
 from tvmconv.bench.against import PEERS as PRODUCTS
-from tvmconv.bench.engines import ENGINES, missing
+from tvmconv.bench.engines.layer_data import comparable
+from tvmconv.bench.engines.names import ENGINES, missing
+from tvmconv.bench.engines.session import log
+from tvmconv.bench.engines.worker import EngineError
 from tvmconv.bench.goals import Verdict
-from tvmconv.bench.models import comparable
 from tvmconv.bench.ratios import OURS, kind_of
-from tvmconv.bench.session import log
 from tvmconv.bench.table import Table
-from tvmconv.bench.worker import EngineError
-from tvmconv.errors import Error
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs import Spec, parse_spec
+from tvmconv.specs.kinds import Spec, parse_spec
 
 PEERS = [name for name in ENGINES if name != OURS]
 NOTHING = "conv2d:1x1x1x16:o16:k1x1:NHWC:float32"  # its time is what a call costs

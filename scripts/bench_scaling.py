@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvmconv.bench.ratios import OURS
-from tvmconv.spec import ConvSpec
+from tvmconv.specs.conv import ConvSpec
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 
 import tvmconv
-from tvmconv.codegen import build_kernel
-from tvmconv.lower import pipeline
-from tvmconv.lower.rewrite import func_pass
+from tvmconv.compiler.codegen import build_kernel
+from tvmconv.compiler.lower import pipeline
+from tvmconv.compiler.lower.rewrite import func_pass
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs import parse_spec
+from tvmconv.specs.kinds import parse_spec
 
 SPECS = [
     "conv2d:1x56x56x144:o144:k5x5:p2:g144:NHWC:float32",

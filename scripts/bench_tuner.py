@@ -34,13 +34,13 @@ def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     import tvm
     from tvm.s_tir import meta_schedule as ms
 
-    from tvmconv.ops import conv
-    from tvmconv.ops.packing import Packing
-    from tvmconv.ops.problem import problem_of
+    from tvmconv.compiler.ops import conv
+    from tvmconv.compiler.ops.packing import Packing
+    from tvmconv.compiler.ops.problem import problem_of
     from tvmconv.schedules.llvm import llvm_target
     from tvmconv.schedules.machines import resolve
-    from tvmconv.specs import parse_spec
-    from tvmconv.tuning.database import with_cores
+    from tvmconv.specs.kinds import parse_spec
+    from tvmconv.tuning.search.database import with_cores
 
     p = problem_of(parse_spec(descriptor))
     packing = Packing(p.groups * p.out_group, across_groups=True) if p.groups > 1 else Packing(p.out_group)
@@ -63,9 +63,9 @@ def ours(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     """Our tuner; the library by its record, and the one by default, are exported to `folder`."""
     start = time.perf_counter()
     import tvmconv
-    from tvmconv.tuning import folder as folders
-    from tvmconv.tuning.traces import read
-    from tvmconv.workers import without_torch
+    from tvmconv.compiler.workers import without_torch
+    from tvmconv.formats.logs import folder as folders
+    from tvmconv.formats.logs.traces import read
 
     logs = folder / "ours"
     with without_torch():  # as the command line has it
@@ -87,7 +87,7 @@ def race(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     import tvm
 
     import tvmconv
-    from tvmconv.specs import parse_spec
+    from tvmconv.specs.kinds import parse_spec
 
     spec = parse_spec(descriptor)
     rng = np.random.default_rng(0)
@@ -117,9 +117,9 @@ def race(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
 
 def _seen_shapes(descriptor: str) -> list[tuple[int, ...]]:
     """The shapes that the stock winner's arguments have: x, w, y."""
-    from tvmconv.ops.packing import Packing
-    from tvmconv.ops.problem import problem_of
-    from tvmconv.specs import parse_spec
+    from tvmconv.compiler.ops.packing import Packing
+    from tvmconv.compiler.ops.problem import problem_of
+    from tvmconv.specs.kinds import parse_spec
 
     p = problem_of(parse_spec(descriptor))
     packing = Packing(p.groups * p.out_group, across_groups=True) if p.groups > 1 else Packing(p.out_group)

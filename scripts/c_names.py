@@ -1,6 +1,6 @@
-"""Print the names that C, POSIX and C++ have taken: tvmconv/artifact/c_names.txt, of tvmconv.artifact.names.
+"""Print the names that C, POSIX and C++ have taken: c_names.txt, of tvmconv.compiler.artifact.names.
 
-Usage: python scripts/c_names.py >tvmconv/artifact/c_names.txt      (Linux with glibc, gcc, g++ and nm)
+Usage: python scripts/c_names.py >tvmconv/compiler/artifact/c_names.txt   (Linux with glibc, gcc, g++ and nm)
 
 A function of a library may not be called like a function or variable of the C and maths libraries, nor like
 what a header of C, POSIX or C++ declares or defines: a program's own calls would reach it, or its header

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 import tvmconv
-from tvmconv.dtypes import numpy_dtype
-from tvmconv.runtime.gpu_clock import Clock
-from tvmconv.runtime.gpu_driver import driver
-from tvmconv.specs import parse_spec
-from tvmconv.verify import operands, random_arrays, verify
+from tvmconv.base.dtypes import numpy_dtype
+from tvmconv.frontends.verify import operands, random_arrays, verify
+from tvmconv.runtime.gpu.driver import driver
+from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.measuring.gpu_clock import Clock
 
 HERE = Path(__file__).parent
 _COPIED = 512 << 20  # bytes, to measure the memory's bandwidth

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 import tvmconv
-from tvmconv.artifact.library import Library
-from tvmconv.codegen.kernel import build_kernel
-from tvmconv.compiler import default_name
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.codegen.kernel import build_kernel
+from tvmconv.compiler.compile import default_name
 from tvmconv.schedules.machines import resolve
 from tvmconv.schedules.plan import Choice
-from tvmconv.specs import parse_spec
+from tvmconv.specs.kinds import parse_spec
 
 HERE = Path(__file__).parent
 TARGET = "cuda-sm_75,cuda-sm_80,cuda-sm_86,cuda-sm_89,cuda-sm_90"

@@ -23,7 +23,7 @@ from pathlib import Path
 from bench_layers import SETS, network
 
 import tvmconv
-from tvmconv.errors import Error
+from tvmconv.base.errors import Error
 
 TARGETS = ("x86-64-v3", "znver5", "cortex-a76", "cuda-sm_90")
 LOGS = Path(__file__).resolve().parent.parent / "tuning_logs"

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 import tvmconv
-from tvmconv.errors import Error
-from tvmconv.runtime.cpu import host_arch, host_features
+from tvmconv.base.errors import Error
+from tvmconv.formats.cpu_features import host_arch, host_features
+from tvmconv.formats.logs import folder as folders
+from tvmconv.formats.logs.entries import read_index
+from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.tuning import folder as folders
-from tvmconv.tuning.entries import read_index
-from tvmconv.verify import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 

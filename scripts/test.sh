@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All checks, from a bare machine: a fresh virtual environment, ruff, pytest.
-# Usage: scripts/test.sh [PYTEST ARGUMENTS]      e.g. scripts/test.sh tests/test_spec.py -x
+# Usage: scripts/test.sh [PYTEST ARGUMENTS]      e.g. scripts/test.sh tests/specs/test_spec.py -x
 # PYTHON names the interpreter to use; 3.10 or newer.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

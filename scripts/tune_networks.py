@@ -19,13 +19,13 @@ from pathlib import Path
 
 from bench_layers import network
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import main as tvmconv
-from tvmconv.errors import Error
+from tvmconv.formats.logs import folder as folders
+from tvmconv.formats.logs.entries import read_index
+from tvmconv.formats.logs.upkeep import merge, prune
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.specs import Spec
-from tvmconv.tuning import folder as folders
-from tvmconv.tuning.entries import read_index
-from tvmconv.tuning.upkeep import merge, prune
+from tvmconv.specs.kinds import Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -23,7 +23,7 @@ settings.load_profile("repeatable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long tests/test_fuzz.py looks")
+    parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long test_fuzz.py looks")
     parser.addoption("--fuzz-seed", type=int, default=0, help="what it draws")
 
 

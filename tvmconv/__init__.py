@@ -9,19 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tvmconv.api import conv, conv_transpose
-    from tvmconv.artifact.library import Library
-    from tvmconv.compiler import compile
-    from tvmconv.deform import deform_conv
-    from tvmconv.deform_spec import DeformSpec
-    from tvmconv.errors import ArtifactError, Error, SpecError, TargetError, TuningError
-    from tvmconv.pool_spec import PoolSpec
-    from tvmconv.pooling import avg_pool, channel_shuffle, global_avg_pool, global_max_pool, max_pool
+    from tvmconv.base.errors import ArtifactError, Error, SpecError, TargetError, TuningError
+    from tvmconv.compiler.artifact.library import Library
+    from tvmconv.compiler.compile import compile
+    from tvmconv.frontends.api import conv, conv_transpose
+    from tvmconv.frontends.deform import deform_conv
+    from tvmconv.frontends.pooling import (
+        avg_pool,
+        channel_shuffle,
+        global_avg_pool,
+        global_max_pool,
+        max_pool,
+    )
+    from tvmconv.frontends.tf import depthwise_conv2d, separable_conv2d
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
     from tvmconv.runtime.arrays import aligned
-    from tvmconv.spec import ConvSpec, depthwise, pointwise
-    from tvmconv.specs import parse_spec
-    from tvmconv.tf import depthwise_conv2d, separable_conv2d
+    from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
+    from tvmconv.specs.deformable import DeformSpec
+    from tvmconv.specs.kinds import parse_spec
+    from tvmconv.specs.pooling import PoolSpec
     from tvmconv.tuning.api import tune
 
 __all__ = [
@@ -33,22 +39,28 @@ __all__ = [
 ]  # fmt: skip
 
 _NAMES = {
-    "tvmconv.api": ("conv", "conv_transpose"),
-    "tvmconv.artifact.library": ("Library",),
-    "tvmconv.compiler": ("compile",),
-    "tvmconv.deform": ("deform_conv",),
-    "tvmconv.deform_spec": ("DeformSpec",),
-    "tvmconv.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
-    "tvmconv.pool_spec": ("PoolSpec",),
-    "tvmconv.pooling": ("avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool"),
+    "tvmconv.frontends.api": ("conv", "conv_transpose"),
+    "tvmconv.compiler.artifact.library": ("Library",),
+    "tvmconv.compiler.compile": ("compile",),
+    "tvmconv.frontends.deform": ("deform_conv",),
+    "tvmconv.specs.deformable": ("DeformSpec",),
+    "tvmconv.base.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
+    "tvmconv.specs.pooling": ("PoolSpec",),
+    "tvmconv.frontends.pooling": (
+        "avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool",
+    ),  # fmt: skip
     "tvmconv.runtime.arrays": ("aligned",),
     "tvmconv.runtime": ("Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"),
-    "tvmconv.spec": ("ConvSpec", "depthwise", "pointwise"),
-    "tvmconv.specs": ("parse_spec",),
+    "tvmconv.specs.conv": ("ConvSpec", "depthwise", "pointwise"),
+    "tvmconv.specs.kinds": ("parse_spec",),
     "tvmconv.tuning.api": ("tune",),
-    "tvmconv.tf": ("depthwise_conv2d", "separable_conv2d"),
+    "tvmconv.frontends.tf": ("depthwise_conv2d", "separable_conv2d"),
 }
-_MODULES = ("arithmetic", "onnx", "verify")
+_MODULES = {
+    "arithmetic": "tvmconv.specs.arithmetic",
+    "onnx": "tvmconv.onnx",
+    "verify": "tvmconv.frontends.verify",
+}
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 
@@ -60,7 +72,7 @@ def __getattr__(name: str) -> Any:
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
-        value = import_module(f"tvmconv.{name}")
+        value = import_module(_MODULES[name])
     else:
         raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
     globals()[name] = value  # found directly from now on

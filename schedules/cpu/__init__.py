@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import (
     crossed,
     deform,
@@ -16,10 +16,10 @@ from tvmconv.schedules.cpu import (
     im2col,
     panels,
     planes,
-    pool,
     winograd_rows,
     winograd_tiles,
 )
+from tvmconv.schedules.cpu import pooling as pool
 from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
 from tvmconv.schedules.cpu.phases import transposed_plan, transposed_spaces
 from tvmconv.schedules.machines import Machine

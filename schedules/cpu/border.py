@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tvm.s_tir import Schedule
 
-from tvmconv.lower.loops import VECTORS
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.lower.loops import VECTORS
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import peel_at, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 

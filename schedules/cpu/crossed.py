@@ -12,9 +12,9 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops import crossed
-from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops import crossed
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
 from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile, write_out
 from tvmconv.schedules.machines import Machine

@@ -10,8 +10,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.deform_spec import DeformSpec
-from tvmconv.ops.deform import BEFORE, DeformProblem
+from tvmconv.compiler.ops.deform import BEFORE, DeformProblem
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
@@ -24,6 +23,7 @@ from tvmconv.schedules.plan import (
     require_within,
     settled,
 )
+from tvmconv.specs.deformable import DeformSpec
 
 STRATEGY = "deform_columns"
 _FEWEST_TASKS = 4  # each of them reads all the weights

@@ -13,8 +13,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     peel_borders,

@@ -8,13 +8,13 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.checks import MOST_ELEMENTS, most_workspace
-from tvmconv.ops import im2col
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops import im2col
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
 from tvmconv.schedules.cpu.tiles import run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
+from tvmconv.specs.checks import MOST_ELEMENTS, most_workspace
 
 STRATEGY = "im2col"
 

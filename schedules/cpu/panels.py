@@ -14,10 +14,10 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.lower.loops import VECTORS
-from tvmconv.ops import panels
-from tvmconv.ops.panels import PanelsPacking
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.lower.loops import VECTORS
+from tvmconv.compiler.ops import panels
+from tvmconv.compiler.ops.panels import PanelsPacking
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.ops.transposed_problem import TransposedProblem
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cpu import transposed, transposed_planes
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tvm.s_tir import Schedule
 
-from tvmconv.lower.loops import PARALLEL, PEEL
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.lower.loops import PARALLEL, PEEL
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 
 # Below this many multiply-adds waking the other threads costs more than they save.

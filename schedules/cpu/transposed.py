@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last
 from tvmconv.schedules.cpu.tiles import across_groups, peel_at, peel_tail, run_parallel, vector_tile, widen
 from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated

@@ -10,7 +10,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import planes
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine

@@ -11,8 +11,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops import winograd_rows
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops import winograd_rows
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_borders, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled

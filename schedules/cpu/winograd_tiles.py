@@ -16,9 +16,9 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops import winograd
-from tvmconv.ops.problem import Problem
-from tvmconv.ops.winograd import WinogradPacking
+from tvmconv.compiler.ops import winograd
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.winograd import WinogradPacking
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     evenly,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.errors import TargetError
-from tvmconv.ops.problem import Problem
-from tvmconv.ops.transposed_problem import TransposedProblem
+from tvmconv.base.errors import TargetError
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.cuda import (
     deform,
     depthwise_first,
@@ -14,9 +14,9 @@ from tvmconv.schedules.cuda import (
     direct,
     gemm,
     gemm_tensor,
-    pool,
     transposed,
 )
+from tvmconv.schedules.cuda import pooling as pool
 from tvmconv.schedules.cuda.integers import integer_plan, integer_spaces
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Plan, Space, chosen

@@ -8,11 +8,11 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.deform_spec import DeformSpec
-from tvmconv.ops.deform import DeformProblem
+from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.schedules.cuda.tiles import divisor, divisors, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Space, require, require_divides, require_within, settled
+from tvmconv.specs.deformable import DeformSpec
 
 STRATEGY = "deform_sampled"
 _CHANNELS = 8  # a thread: each of its samples is used so often

@@ -9,8 +9,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.packing import Packing
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cuda.tiles import THREADS, WARP, divisor, written_out
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, settled

@@ -10,8 +10,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.implicit_gemm import ALGORITHM, GemmPacking
-from tvmconv.ops.problem import Problem
+from tvmconv.compiler.ops.implicit_gemm import ALGORITHM, GemmPacking
+from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cuda.tiles import WARP, divisors, inline_pad, operand, written_out
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled

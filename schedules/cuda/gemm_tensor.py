@@ -12,10 +12,10 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.dtypes import FLOATS, ITEMSIZE
-from tvmconv.lower.mma import BYTES, MMA
-from tvmconv.ops.problem import Problem
-from tvmconv.ops.tensor_gemm import ALGORITHM, COLUMNS, ROWS, TensorPacking
+from tvmconv.base.dtypes import FLOATS, ITEMSIZE
+from tvmconv.compiler.lower.mma import BYTES, MMA
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.tensor_gemm import ALGORITHM, COLUMNS, ROWS, TensorPacking
 from tvmconv.schedules.cuda.tiles import (
     VECTOR_BYTES,
     WARP,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.lower.dots import DOTS, GPU, Dot
-from tvmconv.ops.problem import Problem
-from tvmconv.ops.transposed_problem import TransposedProblem
-from tvmconv.ops.words import in_words
+from tvmconv.compiler.lower.dots import DOTS, GPU, Dot
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem
+from tvmconv.compiler.ops.words import in_words
 from tvmconv.schedules.cuda import depthwise_first, depthwise_last, direct, gemm_tensor, transposed
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Choice, Plan, Space

@@ -7,7 +7,7 @@ from math import prod
 from tvm.s_tir import Schedule
 from tvm.tirx import IterVar
 
-from tvmconv.lower.threads import SPREAD
+from tvmconv.compiler.lower.gpu_threads import SPREAD
 
 THREADS = 256  # of a block, where nothing else asks for another number
 WARP = 32

@@ -6,7 +6,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, vectorized
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled

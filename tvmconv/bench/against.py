@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tvmconv.bench.engines import missing
+from tvmconv.base.errors import Error
+from tvmconv.bench.engines.names import missing
+from tvmconv.bench.engines.session import Session
 from tvmconv.bench.ratios import OURS
-from tvmconv.bench.session import Session
-from tvmconv.errors import Error
 
 PEERS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "torch-cl", "onednn"), "onnxruntime": ("ort", "ort-nchwc"),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvmconv.bench.ratios import OURS, XNNPACK, Row, geometric_mean, kind_of
-from tvmconv.specs import Spec
+from tvmconv.specs.kinds import Spec
 
 
 @dataclass(frozen=True)

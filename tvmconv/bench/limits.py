@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from tvmconv.base.dtypes import ACCUMULATORS
 from tvmconv.bench.clock import Clock
 from tvmconv.bench.roofline import clock_of
-from tvmconv.dtypes import ACCUMULATORS
 from tvmconv.schedules.machines import Machine
-from tvmconv.specs import Spec
+from tvmconv.specs.kinds import Spec
 
 
 def probe_names(spec: Spec) -> dict[str, str]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tvmconv.base.dtypes import FLOATS, rounded
 from tvmconv.bench.clock import Clock, Flush, statistic
 from tvmconv.bench.ratios import geometric_mean
 from tvmconv.bench.roofline import Roofline
-from tvmconv.dtypes import FLOATS, rounded
+from tvmconv.frontends.verify import operands
 from tvmconv.runtime import arrays
-from tvmconv.verify import operands
 
 
 @dataclass

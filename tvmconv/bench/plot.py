@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from tvmconv.base.dtypes import ACCUMULATORS
+from tvmconv.base.errors import Error
 from tvmconv.bench.own import Line
-from tvmconv.dtypes import ACCUMULATORS
-from tvmconv.errors import Error
 
 
 def check() -> None:

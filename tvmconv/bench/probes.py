@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvmconv.artifact.kernel import Kernel, Param
-from tvmconv.artifact.library import Library
-from tvmconv.dtypes import ITEMSIZE
+from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.machines import Machine
 
 TASKS = 16
@@ -45,7 +45,7 @@ def _copy(machine: Machine, size: int) -> Kernel:
 
 
 def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: int) -> Kernel:
-    from tvmconv.codegen.kernel import object_of
+    from tvmconv.compiler.codegen.kernel import object_of
 
     symbol = f"k_{name}"  # the library's own function has the name
     code = object_of({symbol: func}, machine)
@@ -54,7 +54,7 @@ def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: i
 
 def dot_of(machine: Machine) -> Any:
     """The dot product of 8-bit integers that does most at a time."""
-    from tvmconv.lower.dots import DOTS
+    from tvmconv.compiler.lower.dots import DOTS
 
     return max((DOTS[name] for name in (*machine.int8_dots, "pmaddwd")), key=lambda dot: dot.size)
 

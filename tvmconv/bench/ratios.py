@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tvmconv.specs import Spec
+from tvmconv.specs.kinds import Spec
 
 OURS = "ours"
 XNNPACK = "litert"  # the engine that stands for XNNPACK

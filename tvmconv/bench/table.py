@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tvmconv.bench import goals
 from tvmconv.bench.clock import FEWEST_CLEAN
+from tvmconv.bench.engines.session import Session
 from tvmconv.bench.ratios import OURS, Row, kind_of, summarise
-from tvmconv.bench.session import Session
-from tvmconv.specs import Spec
+from tvmconv.specs.kinds import Spec
 
 
 class Table:

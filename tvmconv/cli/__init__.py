@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(run_app, argv: list[str]) -> int:
+    from tvmconv.base.errors import Error
     from tvmconv.cli.app import usage_message
-    from tvmconv.errors import Error
 
     try:
         status = run_app(argv)

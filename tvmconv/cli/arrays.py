@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tvmconv.base.dtypes import BFLOAT16, numpy_dtype
+from tvmconv.base.errors import SpecError
 from tvmconv.cli import console
-from tvmconv.dtypes import BFLOAT16, numpy_dtype
-from tvmconv.errors import SpecError
 from tvmconv.runtime.quantisation import is_quantisation
 
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import console, models
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.static import report as static_report
 from tvmconv.cli.targets import OneTarget, check_here
-from tvmconv.errors import Error
 
 if TYPE_CHECKING:
     from tvmconv.bench.own import Line
@@ -167,10 +167,10 @@ def measured(
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
     from tvmconv.bench.clock import Flush
-    from tvmconv.bench.models import comparable
+    from tvmconv.bench.engines.layer_data import comparable
     from tvmconv.bench.ratios import OURS
     from tvmconv.schedules.machines import resolve
-    from tvmconv.specs import parse_spec
+    from tvmconv.specs.kinds import parse_spec
 
     module = tvmconv.load(library)
     if "sms" in module.manifest["target"]:
@@ -229,8 +229,8 @@ def report(lines: list[Line], roofline: Roofline, peers: list[str], as_json: boo
 
 
 def _cells(line: Line, peers: Sequence[str]) -> Iterator[str]:
-    from tvmconv.compiler import default_name
-    from tvmconv.specs import parse_spec
+    from tvmconv.compiler.compile import default_name
+    from tvmconv.specs.kinds import parse_spec
 
     roof, bound = line.roof
     name, descriptor = line.entry["name"], line.entry["descriptor"]

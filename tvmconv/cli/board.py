@@ -57,9 +57,9 @@ def serve(
     """See SERVE_HELP."""
     from importlib.util import find_spec
 
-    from tvmconv.errors import TuningError
-    from tvmconv.tuning import board
-    from tvmconv.tuning import tracker as trackers
+    from tvmconv.base.errors import TuningError
+    from tvmconv.tuning.measuring import board
+    from tvmconv.tuning.measuring import tracker as trackers
 
     if find_spec("tvm") is None:
         raise TuningError("serving needs TVM's RPC: pip install 'tvmconv[compile]'")

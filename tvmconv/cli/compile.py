@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import console, models
 from tvmconv.cli.specs import Named, collect
-from tvmconv.errors import Error
 
 if TYPE_CHECKING:
-    from tvmconv.artifact.library import Library
+    from tvmconv.compiler.artifact.library import Library
 
 HELP = """Compile descriptors, or an ONNX model's convolutions, into one shared library with a C header.
 
@@ -147,7 +147,7 @@ def build(
     verbose: bool = False,
 ) -> Library:
     """Compile named specs with a progress bar on stderr."""
-    from tvmconv.compiler import compile as compile_specs
+    from tvmconv.compiler.compile import compile as compile_specs
 
     with console.progress("compiling", verbose=verbose) as step:
         return compile_specs(_request(found), target, jobs=jobs, progress=step, prefix=prefix, cc=cc)
@@ -156,15 +156,15 @@ def build(
 def _request(found: Sequence[Named]) -> Any:
     if all(name is None for name, _ in found):
         return [spec for _, spec in found]
-    from tvmconv.compiler import default_name
+    from tvmconv.compiler.compile import default_name
 
     return {name or default_name(spec): spec for name, spec in found}
 
 
 def check_output(output: Path, target: str, header: bool, cc: str | None) -> None:
     """Find out before a long compile that the result cannot be made or written."""
-    from tvmconv.artifact.compilers import find_cc
-    from tvmconv.artifact.linker import kind_of
+    from tvmconv.compiler.artifact.compilers import find_cc
+    from tvmconv.compiler.artifact.linker import kind_of
     from tvmconv.schedules.machines import resolve_all
 
     if output.is_dir():

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tvmconv.errors import one_line
+from tvmconv.base.errors import one_line
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, what comes now)."""

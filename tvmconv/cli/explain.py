@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from tvmconv import arithmetic, tokens
+from tvmconv.base.errors import SpecError
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Descriptors
-from tvmconv.errors import SpecError
-from tvmconv.spec import ConvSpec
+from tvmconv.specs import arithmetic, grammar
+from tvmconv.specs.conv import ConvSpec
 
 HELP = """Explain layers: sizes, padding, parameters, multiply-adds, bytes, what bounds their speed.
 
@@ -135,7 +135,7 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
         rows.append([
             fact["name"], fact["kind"],
             console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
-            tokens.pads(tuple(map(tuple, fact["padding"]))), _count(fact["parameters"]), _count(fact["macs"]),
+            grammar.pads(tuple(map(tuple, fact["padding"]))), _count(fact["parameters"]), _count(fact["macs"]),
             console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
             "-" if saving is None else f"{saving['ratio']:.3f}",
         ])  # fmt: skip

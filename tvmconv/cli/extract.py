@@ -12,8 +12,8 @@ from tvmconv.cli import console
 from tvmconv.cli.models import Fixed, Layout, Shapes, rest_lines, warn_skipped
 
 if TYPE_CHECKING:
-    from tvmconv.onnx.layers import Extraction
-    from tvmconv.onnx.report import Kind
+    from tvmconv.onnx.recognising.layers import Extraction
+    from tvmconv.onnx.using.report import Kind
 
 HELP = """List a model's convolutions and poolings as descriptors, and where its time will go.
 
@@ -54,11 +54,11 @@ def extract_verb(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.onnx.branches import parse_fixed
-    from tvmconv.onnx.extraction import extract
-    from tvmconv.onnx.model import parse_shapes
-    from tvmconv.onnx.report import as_json as report_json
-    from tvmconv.onnx.report import by_spec
+    from tvmconv.onnx.reading.branches import parse_fixed
+    from tvmconv.onnx.reading.model import parse_shapes
+    from tvmconv.onnx.recognising.extraction import extract
+    from tvmconv.onnx.using.report import as_json as report_json
+    from tvmconv.onnx.using.report import by_spec
 
     found = extract(model, parse_shapes(shapes or []), fixed=parse_fixed(fixed or []), layout=layout)
     if as_json:
@@ -73,7 +73,7 @@ def extract_verb(
 
 
 def _print(found: Extraction) -> None:
-    from tvmconv.onnx.report import by_kind, by_spec
+    from tvmconv.onnx.using.report import by_kind, by_spec
 
     shapes = ", ".join(f"{name} {console.shape(dims)}" for name, dims in found.shapes.items())
     layers, groups = found.layers, by_spec(found.layers)

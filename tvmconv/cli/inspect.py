@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import console
 from tvmconv.cli.compile import AsJson, schedule_text
-from tvmconv.errors import Error
 
 HELP = """Show a library's manifest: functions, arguments, target, and whether this machine can run it.
 
@@ -41,7 +41,7 @@ def inspect_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.artifact import manifest as reader
+    from tvmconv.formats import manifest as reader
     from tvmconv.runtime import libc
 
     manifest = reader.read(library)
@@ -63,7 +63,7 @@ def inspect_verb(
 
 
 def _print_source(library: Path, names: list[str]) -> None:
-    from tvmconv.artifact import sources
+    from tvmconv.formats import cuda_source as sources
 
     found = sources.read(library)
     if not found:
@@ -73,12 +73,12 @@ def _print_source(library: Path, names: list[str]) -> None:
 
 def _missing(target: dict[str, Any]) -> str | None:
     """Why this machine cannot run a library for `target`; None if it can."""
-    from tvmconv.runtime.cpu import host_arch, host_features
+    from tvmconv.formats.cpu_features import host_arch, host_features
 
     if target["arch"] != host_arch():
         return f"it is for {target['arch']}, this machine is {host_arch()}"
     if "sms" in target:
-        from tvmconv.runtime.gpu_driver import why_not
+        from tvmconv.runtime.gpu.driver import why_not
 
         return why_not(target["sms"])
     lacking = sorted(set(target["requires"]) - host_features())
@@ -86,7 +86,7 @@ def _missing(target: dict[str, Any]) -> str | None:
 
 
 def _print_library(library: Path, manifest: dict[str, Any], missing: str | None) -> None:
-    from tvmconv.artifact.manifest import WORKSPACE, libc_text
+    from tvmconv.formats.manifest import WORKSPACE, libc_text
 
     target, functions = manifest["target"], manifest["functions"]
     facts = (
@@ -133,7 +133,7 @@ def _print_function(function: dict[str, Any]) -> None:
     print(
         f"{function['flops']} flops, {function['bytes']} bytes moved, {function['packed_bytes']} bytes packed"
     )
-    from tvmconv.artifact.manifest import workspace_text
+    from tvmconv.formats.manifest import workspace_text
 
     print(workspace_text(function).rstrip(",") or "workspace not stated")
     print(f"schedule: {' '.join(f'{key}={value}' for key, value in function['schedule'].items())}\n")

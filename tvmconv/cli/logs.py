@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tvmconv.base.errors import SpecError, TuningError
 from tvmconv.cli import console, models
 from tvmconv.cli.targets import OneTarget as Target
-from tvmconv.errors import SpecError, TuningError
 
 HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
 
@@ -48,9 +48,9 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
     """The verdicts of a folder, or of the user's own and the shipped one."""
     from dataclasses import asdict
 
+    from tvmconv.formats.logs.entries import read_index
     from tvmconv.schedules.machines import resolve
-    from tvmconv.specs import parse_spec
-    from tvmconv.tuning.entries import read_index
+    from tvmconv.specs.kinds import parse_spec
 
     found = []
     for folder in _folders(log, target):
@@ -97,8 +97,8 @@ def missing_verb(
     ] = False,
 ) -> None:
     """Descriptors without a record, one a line; those with a twin's, on stderr."""
+    from tvmconv.formats.logs.lookup import Logs
     from tvmconv.schedules.machines import resolve
-    from tvmconv.tuning.lookup import Logs
 
     layers = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "look for")
     found = [spec for _, spec in layers]
@@ -115,7 +115,7 @@ def missing_verb(
 
 def prune_verb(log: Log = None, target: Target = "native") -> None:
     """Keep the best record of each descriptor."""
-    from tvmconv.tuning.upkeep import prune
+    from tvmconv.formats.logs.upkeep import prune
 
     folder = _own(log, target)
     kept, dropped = prune(folder)
@@ -128,9 +128,9 @@ def merge_verb(
     target: Target = "native",
 ) -> None:
     """Take over the best records of other folders."""
+    from tvmconv.formats.logs import folder as folders
+    from tvmconv.formats.logs.upkeep import merge
     from tvmconv.schedules.machines import resolve
-    from tvmconv.tuning import folder as folders
-    from tvmconv.tuning.upkeep import merge
 
     machine = resolve(target)
     into = folders.folder_of(folders.user_root() if log is None else log, machine)
@@ -143,8 +143,8 @@ def merge_verb(
 
 
 def _folders(log: Path | None, target: str) -> list[Path]:
+    from tvmconv.formats.logs import folder as folders
     from tvmconv.schedules.machines import resolve
-    from tvmconv.tuning import folder as folders
 
     machine = resolve(target)
     if log is not None:
@@ -154,8 +154,8 @@ def _folders(log: Path | None, target: str) -> list[Path]:
 
 
 def _own(log: Path | None, target: str) -> Path:
+    from tvmconv.formats.logs import folder as folders
     from tvmconv.schedules.machines import resolve
-    from tvmconv.tuning import folder as folders
 
     machine = resolve(target)
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error, SpecError
 from tvmconv.cli import console
 from tvmconv.cli.specs import Named, collect
-from tvmconv.errors import Error, SpecError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tvmconv.artifact.library import Library
-    from tvmconv.onnx.agreement import Agreement
-    from tvmconv.onnx.layers import Extraction
-    from tvmconv.onnx.timing import RuntimeTimes
+    from tvmconv.compiler.artifact.library import Library
+    from tvmconv.onnx.recognising.layers import Extraction
+    from tvmconv.onnx.using.agreement import Agreement
+    from tvmconv.onnx.using.timing import RuntimeTimes
 
     Times = tuple[dict[str, float], RuntimeTimes]
 
@@ -73,13 +73,13 @@ def compile_library(
     fixed: Sequence[str] = (), **options: Any,
 ) -> Library:  # fmt: skip
     """Compile a model's convolutions with a progress bar on stderr; `options` are compile's."""
-    from tvmconv.onnx.branches import parse_fixed
-    from tvmconv.onnx.extraction import extract
-    from tvmconv.onnx.library import compile_model
-    from tvmconv.onnx.model import parse_shapes
+    from tvmconv.onnx.reading.branches import parse_fixed
+    from tvmconv.onnx.reading.model import parse_shapes
+    from tvmconv.onnx.recognising.extraction import extract
+    from tvmconv.onnx.using.library import compile_model
 
     if bake:
-        from tvmconv.artifact.library import check_can_bake
+        from tvmconv.compiler.artifact.library import check_can_bake
         from tvmconv.schedules.machines import resolve_all
 
         check_can_bake(resolve_all(target)[0])
@@ -101,8 +101,8 @@ def requested(
     if onnx is None:
         refuse_without_model(shapes, layout, False)
     else:
-        from tvmconv.onnx.extraction import extract
-        from tvmconv.onnx.model import parse_shapes
+        from tvmconv.onnx.reading.model import parse_shapes
+        from tvmconv.onnx.recognising.extraction import extract
 
         extraction = extract(onnx, parse_shapes(shapes), layout=layout)
         warn_skipped(extraction)
@@ -120,7 +120,7 @@ def warn_skipped(found: Extraction) -> None:
 
 def rest_lines(found: Extraction, names: bool) -> list[str]:
     """What is left over of the model once its layers are compiled: counts of operators, and perhaps names."""
-    from tvmconv.onnx.rest import counts
+    from tvmconv.onnx.recognising.rest import counts
 
     if not found.rest:
         return ["left over: nothing"]
@@ -156,9 +156,9 @@ def verify_library(
 ) -> bool:
     """Compare every layer with onnxruntime and print the result; whether all agree."""
     from tvmconv import load
-    from tvmconv.onnx.agreement import extraction_of, verify_extraction
-    from tvmconv.onnx.session import random_feeds
-    from tvmconv.onnx.timing import library_times, runtime_times
+    from tvmconv.onnx.reading.session import random_feeds
+    from tvmconv.onnx.using.agreement import extraction_of, verify_extraction
+    from tvmconv.onnx.using.timing import library_times, runtime_times
 
     module = load(library)
     found = extraction_of(module, model)
@@ -188,7 +188,7 @@ def verify_library(
 def _read(texts: Sequence[str], found: Extraction) -> dict[str, np.ndarray]:
     """Arrays of `NAME=FILE`, or of one FILE for a model with one input."""
     from tvmconv.cli import arrays
-    from tvmconv.onnx.session import element_type
+    from tvmconv.onnx.reading.session import element_type
 
     names = list(found.shapes)
     for text in texts:
@@ -233,7 +233,7 @@ def _print_times(
     found: Extraction, results: Sequence[Agreement], ours: dict[str, float], theirs: RuntimeTimes
 ) -> None:
     """A row for each different layer: its time, and onnxruntime's, are of one of the equal ones."""
-    from tvmconv.onnx.report import by_spec
+    from tvmconv.onnx.using.report import by_spec
 
     errors = {result.node: result for result in results}
     columns = ("count", "µs", "GFLOP/s", "onnxruntime µs", "error", "result", "descriptor")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import console
-from tvmconv.errors import Error
 
 if TYPE_CHECKING:
     import numpy as np
@@ -116,9 +116,9 @@ def _run_one(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     import numpy as np
 
-    from tvmconv.dtypes import numpy_dtype
+    from tvmconv.base.dtypes import numpy_dtype
+    from tvmconv.frontends.verify import operands
     from tvmconv.runtime.arrays import aligned
-    from tvmconv.verify import operands
 
     *arguments, output = entry["arguments"]
     arrays, invented = _arrays(entry, texts, seed)
@@ -149,9 +149,9 @@ def _on_gpu(
     repeat: int | None,
 ) -> tuple[np.ndarray, Sequence[float]]:  # fmt: skip
     """The result, and seconds of each call by the GPU's own clock."""
-    from tvmconv.runtime.gpu_clock import Clock
-    from tvmconv.runtime.gpu_driver import driver
-    from tvmconv.verify import operands
+    from tvmconv.frontends.verify import operands
+    from tvmconv.runtime.gpu.driver import driver
+    from tvmconv.tuning.measuring.gpu_clock import Clock
 
     placed = function.placed(arrays)
     weights, inputs = operands(arguments, placed)
@@ -184,8 +184,8 @@ def _arrays(
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Arrays by argument, and the names of those that were neither given nor are in the library."""
     from tvmconv.cli import arrays
-    from tvmconv.specs import parse_spec
-    from tvmconv.verify import random_arrays
+    from tvmconv.frontends.verify import random_arrays
+    from tvmconv.specs.kinds import parse_spec
 
     wanted = {argument["name"]: argument for argument in entry["arguments"][:-1]}
     texts_of = arrays.named(texts, "x", list(wanted), f"function {entry['name']}: --input")

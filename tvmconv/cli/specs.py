@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvmconv.errors import Error, SpecError
+from tvmconv.base.errors import Error, SpecError
 
 if TYPE_CHECKING:
-    from tvmconv.specs import Spec
+    from tvmconv.specs.kinds import Spec
 
 Named = tuple["str | None", "Spec"]
 
@@ -44,7 +44,7 @@ def parse_argument(text: str) -> Named:
 
 def parse_one(text: str) -> Named:
     """(name or None, spec); raises SpecError."""
-    from tvmconv.specs import parse_spec
+    from tvmconv.specs.kinds import parse_spec
 
     name, descriptor = split_name(text)
     if name is not None and not (name.isascii() and name.isidentifier()):

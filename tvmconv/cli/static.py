@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from tvmconv.base.errors import TargetError
 from tvmconv.cli import console
-from tvmconv.errors import TargetError
 
 if TYPE_CHECKING:
-    from tvmconv.bench.static import LoopCost
+    from tvmconv.bench.static_cost.cost import LoopCost
     from tvmconv.cli.specs import Named
 
 _COLUMNS = ("layer", "loop", "depth", "cycles", "bound", "ports", "FMA", "loads", "stores", "spills",
@@ -18,9 +18,9 @@ _COLUMNS = ("layer", "loop", "depth", "cycles", "bound", "ports", "FMA", "loads"
 
 def report(layers: Sequence[Named], target: str, as_json: bool) -> None:
     """Print the hot loops of each layer's kernel for ``target``, or JSON. Raises Error and TargetError."""
-    from tvmconv.bench import mca
-    from tvmconv.bench.static import cost
-    from tvmconv.ops.support import check_supported
+    from tvmconv.bench.static_cost import mca
+    from tvmconv.bench.static_cost.cost import cost
+    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
 

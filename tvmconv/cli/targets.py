@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import TargetError
 from tvmconv.cli import console
 from tvmconv.cli.compile import AsJson
-from tvmconv.errors import TargetError
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def check_one(target: str) -> None:
 
 def check_here(target: str) -> None:
     """Raise TargetError, before anything is compiled, where this machine does not run code for ``target``."""
-    from tvmconv.runtime.cpu import host_arch, host_features
-    from tvmconv.runtime.gpu_driver import why_not
+    from tvmconv.formats.cpu_features import host_arch, host_features
+    from tvmconv.runtime.gpu.driver import why_not
     from tvmconv.schedules.machines import resolve_all
 
     for machine in resolve_all(target):
@@ -164,7 +164,7 @@ def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
 
 def _has_logs(machine: Machine | GpuMachine) -> bool:
     """Whether records ship that were measured on such a machine."""
-    from tvmconv.tuning.entries import read_index
-    from tvmconv.tuning.folder import folders_of, shipped_root
+    from tvmconv.formats.logs.entries import read_index
+    from tvmconv.formats.logs.folder import folders_of, shipped_root
 
     return any(read_index(folder) for folder, _, _ in folders_of(shipped_root(), machine))

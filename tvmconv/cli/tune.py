@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import TuningError
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import Descriptors
 from tvmconv.cli.targets import OneTarget, check_one
-from tvmconv.errors import TuningError
-from tvmconv.workers import without_torch
+from tvmconv.compiler.workers import without_torch
 
 if TYPE_CHECKING:
     from tvmconv.bench.roofline import Roofline
-    from tvmconv.specs import Spec
-    from tvmconv.tuning.entries import Entry
-    from tvmconv.tuning.tuner import Status
+    from tvmconv.formats.logs.entries import Entry
+    from tvmconv.specs.kinds import Spec
+    from tvmconv.tuning.search.tuner import Status
 
 HELP = """Search for faster schedules on this machine; 'compile' then uses the best of them.
 
@@ -112,7 +112,7 @@ def tune_verb(
     """See HELP."""
     check_one(target)
     _check_boards(target, rpc, key)
-    from tvmconv.tuning.tuner import Options, check, run
+    from tvmconv.tuning.search.tuner import Options, check, run
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
     if offline is not None:
@@ -139,8 +139,8 @@ def _offline(
     specs: dict[Spec, int], target: str, log: Path | None, folder: Path, trials: int | None, seed: int,
     space: str, as_json: bool,
 ) -> None:  # fmt: skip
-    from tvmconv.tuning.builder import BATCH
-    from tvmconv.tuning.offline import offline_round
+    from tvmconv.tuning.measuring.builder import BATCH
+    from tvmconv.tuning.measuring.offline import offline_round
 
     made = offline_round(specs, target, log, folder, trials or BATCH, seed, space)
     if as_json:
@@ -158,7 +158,7 @@ def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
         raise TuningError(f"--{'key' if rpc is None else 'rpc'}: expected --rpc and --key together")
     if rpc is None:
         return
-    from tvmconv.tuning import tracker
+    from tvmconv.tuning.measuring import tracker
 
     if target == "native" or target.startswith("cuda-"):
         raise TuningError(f"--target: {target}, expected the boards' target, a CPU, beside --rpc")
@@ -172,15 +172,15 @@ def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) 
 
     machine = resolve(target)
     if isinstance(machine, GpuMachine) and rpc is None:
-        from tvmconv.tuning.tuner import runner_here
+        from tvmconv.tuning.search.tuner import runner_here
 
         return runner_here(machine, threads)
     if rpc is None:
-        from tvmconv.tuning.runner import check_here
+        from tvmconv.tuning.measuring.runner import check_here
 
         check_here(machine)
         return None
-    from tvmconv.tuning.remote import RPCRunner
+    from tvmconv.tuning.measuring.remote import RPCRunner
 
     return RPCRunner(machine, rpc, key, threads)
 
@@ -189,7 +189,7 @@ def _specs(
     descriptors: list[str], files: list[str], onnx: Path | None, shapes: list[str], layout: str
 ) -> dict[Spec, int]:
     """What to tune, and how often each counts."""
-    from tvmconv.ops.support import check_supported
+    from tvmconv.compiler.ops.support import check_supported
 
     counts: dict[Spec, int] = {}
     for _, spec in models.requested(descriptors, files, onnx, shapes, layout, "tune"):
@@ -206,10 +206,10 @@ def _roofline(
     import os
 
     from tvmconv.bench import roofline
+    from tvmconv.formats.logs import folder as folders
+    from tvmconv.formats.logs.emulation import emulator
     from tvmconv.schedules.machines import resolve
-    from tvmconv.tuning import folder as folders
-    from tvmconv.tuning.emulation import emulator
-    from tvmconv.tuning.runner import cpu_model
+    from tvmconv.tuning.measuring.runner import cpu_model
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs}
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvmconv.base.errors import Error
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Target, build
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.targets import check_here
-from tvmconv.errors import Error
 
 if TYPE_CHECKING:
+    from tvmconv.frontends.verify import Check
     from tvmconv.runtime import Module
-    from tvmconv.verify import Check
 
 HELP = """Check a library's functions, or descriptors compiled on the spot, against a float64 reference.
 
@@ -69,7 +69,7 @@ def verify_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.verify import FILLS, verify
+    from tvmconv.frontends.verify import FILLS, verify
 
     if onnx is not None:
         if len(what) != 1 or names:

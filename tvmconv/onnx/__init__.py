@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tvmconv.onnx.agreement import Agreement, verify_model
-    from tvmconv.onnx.extraction import extract
-    from tvmconv.onnx.layers import Extraction, Layer
-    from tvmconv.onnx.library import compile_model
-    from tvmconv.onnx.model import Model, load, parse_shapes
-    from tvmconv.onnx.nodes import run_node
+    from tvmconv.onnx.reading.model import Model, load, parse_shapes
+    from tvmconv.onnx.recognising.extraction import extract
+    from tvmconv.onnx.recognising.layers import Extraction, Layer
+    from tvmconv.onnx.using.agreement import Agreement, verify_model
+    from tvmconv.onnx.using.library import compile_model
+    from tvmconv.onnx.using.run_node import run_node
 
 __all__ = [
     "Agreement", "Extraction", "Layer", "Model", "compile_model", "extract", "load", "parse_shapes",
@@ -18,12 +18,12 @@ __all__ = [
 ]  # fmt: skip
 
 _NAMES = {
-    "tvmconv.onnx.agreement": ("Agreement", "verify_model"),
-    "tvmconv.onnx.extraction": ("extract",),
-    "tvmconv.onnx.layers": ("Extraction", "Layer"),
-    "tvmconv.onnx.library": ("compile_model",),
-    "tvmconv.onnx.model": ("Model", "load", "parse_shapes"),
-    "tvmconv.onnx.nodes": ("run_node",),
+    "tvmconv.onnx.using.agreement": ("Agreement", "verify_model"),
+    "tvmconv.onnx.recognising.extraction": ("extract",),
+    "tvmconv.onnx.recognising.layers": ("Extraction", "Layer"),
+    "tvmconv.onnx.using.library": ("compile_model",),
+    "tvmconv.onnx.reading.model": ("Model", "load", "parse_shapes"),
+    "tvmconv.onnx.using.run_node": ("run_node",),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -1,7 +1,7 @@
 """Load a library and call its functions, with numpy and nothing else."""
 
 from tvmconv.runtime.function import Bound, Function
-from tvmconv.runtime.gpu_arrays import GpuArray, to_gpu
+from tvmconv.runtime.gpu.arrays import GpuArray, to_gpu
 from tvmconv.runtime.library import Module, load, set_num_threads
 
 __all__ = ["Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"]

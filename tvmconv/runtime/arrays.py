@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tvmconv.dtypes import BFLOAT16, name_of, numpy_dtype
-from tvmconv.errors import SpecError
+from tvmconv.base.dtypes import BFLOAT16, name_of, numpy_dtype
+from tvmconv.base.errors import SpecError
 
 ALIGNMENT = 64  # of what the runtime allocates
 _PAGE = 4096

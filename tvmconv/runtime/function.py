@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.errors import ArtifactError, Error, SpecError
+from tvmconv.base.errors import ArtifactError, Error, SpecError
 from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tvmconv.artifact import files
-from tvmconv.artifact import manifest as manifests
-from tvmconv.errors import ArtifactError, SpecError
-from tvmconv.runtime import claims, cpu, libc, mapping
+from tvmconv.base.errors import ArtifactError, SpecError
+from tvmconv.formats import cpu_features as cpu
+from tvmconv.formats import library_file as files
+from tvmconv.formats import manifest as manifests
+from tvmconv.runtime import claims, libc, mapping
 from tvmconv.runtime.function import Function
 from tvmconv.runtime.threads import check_environment
 
@@ -155,7 +156,7 @@ def _functions(
             raise ArtifactError(f"library: {file} is not what its manifest states: {why}")
     kind, variant = Function, manifest["target"]["name"]
     if gpu:
-        from tvmconv.runtime.gpu_function import GpuFunction as kind
+        from tvmconv.runtime.gpu.function import GpuFunction as kind
 
         if library[f"{prefix}_check_device"](-1):
             why = last_error().decode("utf-8", "replace")

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.dtypes import numpy_dtype
-from tvmconv.errors import SpecError
+from tvmconv.base.dtypes import numpy_dtype
+from tvmconv.base.errors import SpecError
 from tvmconv.runtime.arrays import Argument, view
 
 

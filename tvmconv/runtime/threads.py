@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tvmconv.errors import Error
+from tvmconv.base.errors import Error
 
 MOST_THREADS = 256  # TCV_MAX_THREADS
 _VARIABLES = ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")  # the first that is set counts

@@ -6,12 +6,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from tvmconv.compiler import Specs, named_specs
+from tvmconv.compiler.compile import Specs, named_specs
 from tvmconv.schedules.machines import Machine
 
 if TYPE_CHECKING:
-    from tvmconv.specs import Spec
-    from tvmconv.tuning.entries import Entry
+    from tvmconv.formats.logs.entries import Entry
+    from tvmconv.specs.kinds import Spec
 
 
 def tune(
@@ -42,8 +42,8 @@ def tune(
     spec's verdict, with seconds a call of the chosen and of the default schedule. Raises SpecError,
     TargetError, TuningError.
     """
-    from tvmconv.ops.support import check_supported
-    from tvmconv.tuning.tuner import Options, run
+    from tvmconv.compiler.ops.support import check_supported
+    from tvmconv.tuning.search.tuner import Options, run
 
     named = named_specs(specs)
     counts: dict[Spec, int] = {}

@@ -1,0 +1,135 @@
+"""Every flag of every verb runs: the verbs' own list of flags is compared with the runs below."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from cli_tools import DW, PW, tool
+from onnx_models import Net
+from places import TESTS
+
+import tvmconv
+from tvmconv.cli import main
+from tvmconv.cli.app import build
+
+GPU = "conv2d:1x9x9x8:o8:k3x3:p1:g8:NHWC:float32"
+
+# In this order, each with what has to be in its output: later ones use what earlier ones have made.
+RUNS = {
+    "--version": "tvmconv ",
+    "--help": "Usage",
+    "compile -f layers.txt -o a.so -t native --cc cc --jobs 1 --header --verbose --json": '"a.h"',
+    f"compile {PW} --name first --prefix mine --no-header --target native --output b.a": "b.a",
+    "compile --onnx m.onnx --shape n=1 --layout NHWC --bake-weights -o m.so": "m.so",
+    "compile --file pw.txt -o c.so -j 2 -v": "schedule",
+    "run a.so dw --input x.npy --weights w.npy --bias b.npy --out y.npy": "dw",
+    "run a.so dw --repeat 2 --threads 1 --json": '"random": [',
+    "run a.so dw --seed 2 -n 1": "random numbers stood in for: dw x, w, bias",
+    "verify a.so --name pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
+    f"verify {PW} --target native -t native": "0 failed",
+    "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
+    "inspect a.so dw --json": '"runs_here": true',
+    "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
+    "extract m.onnx --shape n=1 --json": '"layers"',
+    "extract m.onnx --shape n=1 --verbose": "left over",
+    "extract m.onnx --shape n=1 -v": "left over",
+    "explain --file layers.txt --ridge 3 --json": '"ridge": 3',
+    f"explain {DW} {PW} --stack": "field",
+    "explain --onnx m.onnx --shape n=1 --layout NHWC -f pw.txt": "Conv_0",
+    "targets --json": '"native"',
+    "bench a.so --threads 1 --rounds 1 --sample-ms 1 --cold --csv c.csv --plot p.png --json": '"cold": true',
+    "bench --onnx m.onnx --shape n=1 --layout NHWC --target native --rounds 1 --sample-ms 1": "roof",
+    "bench --static --onnx m.onnx --shape n=1 -t cortex-a72": "llvm-mca for cortex-a72",
+    "bench --file pw.txt -f pw.txt -t native --rounds 1 --sample-ms 1 --against onnxruntime": "onnxruntime",
+    "tune --onnx m.onnx --shape n=1 --layout NHWC --trials 1 --log log --seed 1 --json": '"descriptor"',
+    "tune -f pw.txt --file pw.txt --minutes 0.02 --space strategies --log log --target native": "strategy",
+    "tune --onnx m.onnx --shape n=1 --layout NHWC --threads 1 --replay --log log": "strategy",
+    f"tune {GPU} -t cuda-sm_80 --trials 1 --offline-round round --log log": "run its run.sh",
+    "logs list --log log --target native -t native --json": '"records"',
+    f"logs missing {PW} -f layers.txt --file pw.txt --exact -t native": "",
+    "logs missing --onnx m.onnx --shape n=1 --layout NHWC --log log --target native": "",
+    "logs prune --log log -t native --target native": "kept",
+    "logs merge log --log other -t native --target native": "took",
+}
+SLOW = ("tune", "bench")  # in processes of their own: they set affinity, or fork
+
+ELSEWHERE = {
+    ("compile", "--set"): "test_onnx_branches.py",
+    ("extract", "--set"): "test_onnx_branches.py",
+    ("tune", "--strategy"): "test_tuning.py",
+    ("tune", "--rpc"): "test_boards.py",
+    ("tune", "--key"): "test_boards.py",
+    ("board serve", "--tracker"): "test_boards.py",
+    ("board serve", "--key"): "test_boards.py",
+    ("board serve", "--host"): "test_boards.py",
+    ("board serve", "--port"): "test_boards.py",
+    ("inspect", "--source"): "test_cuda_library.py",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("flags")
+    (path / "layers.txt").write_text(f"dw={DW}\npw={PW}\n")
+    (path / "pw.txt").write_text(f"{PW}\n")
+    net = Net(("n", 4, 9, 8))
+    net.conv("x", 4, 8, bias=True)
+    onnx.save(net.model(), path / "m.onnx")
+    spec = tvmconv.ConvSpec.parse(DW)
+    shapes = {"x": spec.input_shape, "w": spec.weight_shape, "b": spec.bias_shape, "m": (1, 4, 9, 8)}
+    for name, shape in shapes.items():
+        np.save(path / f"{name}.npy", np.ones(shape, np.float32))
+    return path
+
+
+@pytest.mark.parametrize("line", RUNS)
+def test_runs(
+    line: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    if line.startswith(SLOW):
+        done = tool(*shlex.split(line))
+        status, output, errors = done.returncode, done.stdout, done.stderr
+    else:
+        status = main(shlex.split(line))
+        output, errors = capsys.readouterr()
+    assert status == 0, errors
+    assert RUNS[line] in output
+    if "--json" in line:
+        json.loads(output)
+
+
+def _flags() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each verb and the spellings of one of its flags; of --a/--no-a both."""
+    import typer
+
+    def walk(command: object, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+        for parameter in command.params:
+            if parameter.param_type_name == "option" and "--help" not in parameter.opts:
+                for spellings in filter(None, (parameter.opts, parameter.secondary_opts)):
+                    yield name, tuple(spellings)
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from walk(inner, f"{name} {word}".strip())
+
+    yield from walk(typer.main.get_command(build()), "")
+
+
+def test_every_flag_is_in_a_run() -> None:
+    found = list(_flags())
+    assert len(found) > 90
+    missing: list[str] = []
+    for verb, spellings in found:
+        if (verb, spellings[0]) in ELSEWHERE:
+            text = next(TESTS.glob(f"*/{ELSEWHERE[verb, spellings[0]]}")).read_text()
+            assert f'"{spellings[0]}"' in text, (verb, spellings)
+            continue
+        lines = [line.split() for line in RUNS if line.startswith(verb)]
+        missing += [f"{verb} {spelling}" for spelling in spellings
+                    if not any(spelling in words for words in lines)]  # fmt: skip
+    assert not missing

@@ -1,0 +1,39 @@
+"""Default points that were measured against others: what was slower, some three times, is not taken again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tvmconv.compiler import codegen
+from tvmconv.schedules.machines import presets, resolve
+from tvmconv.specs.conv import ConvSpec
+
+POINTS = {
+    # Images far larger than the cache: strips of few rows, gone down at once.
+    ("x86-64-v3", "conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC:float32"): {"rows": 4, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 2, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32"): {"width": 4, "walk": "across"},
+    # Kernels along one dim: channels side by side, for there is nothing to share with the next pixel.
+    ("x86-64-v4", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"width": 1, "block": 128},
+    # Large kernels: wide tiles, that load each cache line seldom.
+    ("x86-64-v4", "conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC:float32"): {"width": 7, "block": 32},
+    ("x86-64-v4", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 8, "walk": "down"},
+    # Rows of taps that would be written out with all channels, and spill.
+    ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
+    ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},
+}
+
+
+def test_every_machine_has_registers_enough() -> None:
+    """What is a default for one is made of what another has: 8 registers on RISC-V without vectors."""
+    specs = [*(text for _, text in POINTS), "tconv1d:1x18x23:o1:k32:s16:NCHW:float32"]
+    for machine in presets():
+        for text in specs:
+            codegen.scheduled(ConvSpec.parse(text), machine)
+
+
+@pytest.mark.parametrize(("target", "descriptor"), POINTS)
+def test_default(target: str, descriptor: str) -> None:
+    point = codegen.scheduled(ConvSpec.parse(descriptor), resolve(target)).schedule["point"]
+    wanted = POINTS[target, descriptor]
+    assert {name: point[name] for name in wanted} == wanted

@@ -1,0 +1,133 @@
+"""Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from math import prod
+
+import guard
+import numpy as np
+import pytest
+from kernel_checks import check_kernels, check_values_and_memory
+
+from tvmconv.base.errors import ArtifactError
+from tvmconv.compiler import codegen
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.baking import packed_weights
+from tvmconv.compiler.ops.problem import problem_of
+from tvmconv.schedules.cpu import crossed, panels
+from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs.conv import ConvSpec
+
+SPECS = (
+    "conv2d:1x20x14x14:o40:k1x1:s2:NCHW:float32:bias:relu6",
+    "conv2d:2x17x13x11:o33:k3x3:s2:p1:NCHW:float32:bias:residual:prelu",
+    "conv2d:1x9x33x33:o37:k3x3:d12:p12:NCHW:float32",
+    "conv2d:1x3x37x35:o19:k7x7:s2:p3:NCHW:float32:bias:silu",
+    "conv2d:1x24x9x9:o48:k3x3:s2x1:p1x0:g3:NCHW:float32:residual",
+    "conv2d:1x16x7x7:o10:k1x1:NCHW:float32:bias",
+    "conv2d:3x16x1x1:o40:k1x1:NCHW:float32:bias:hard_swish",
+    "conv2d:1x7x5x5:o21:k5x5:NCHW:float32",  # one pixel of y
+    "conv2d:1x12x40x3:o5:k1x1:s1:NCHW:float32:residual:relu",
+    "conv2d:1x16x12x11:o32:k1x1:g2:NCHW:float32:sh4:bias:residual",
+    "conv2d:1x4x3x4:o6:k2x3:p10+0x0+9:g2:NCHW:float32:bias",  # padding wider than the image
+    "conv1d:1x5x300:o7:k65:s3:d2:NCHW:float32",
+    "conv1d:2x6x100:o18:k2:d16:p16+0:NCHW:float32:gelu",
+    "conv3d:1x6x3x8x9:o16:k3x1x1:p1x0x0:NCHW:float32:bias",
+    "conv3d:1x3x5x8x9:o11:k3x3x2:s1x2x2:p1:NCHW:float32",
+)
+OTHER_TYPES = (
+    "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float64:bias:residual:relu",
+    "conv2d:1x20x13x13:o17:k1x1:NCHW:float64", "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float16:bias:relu",
+    "conv2d:1x20x13x13:o17:k3x3:NCHW:float16",
+)  # fmt: skip
+STRATEGIES = {module.STRATEGY: module for module in (crossed, panels)}
+
+
+def choices(strategy: str, spec: ConvSpec, machine: Machine, count: int) -> Iterator[Choice]:
+    """The default point and, where there are others, random ones."""
+    space = STRATEGIES[strategy].space(problem_of(spec), machine)
+    yield Choice(strategy, {})
+    rng = random.Random(f"{strategy} {spec}")
+    for _ in range(min(count, prod(map(len, space.values()))) - 1):
+        yield Choice(strategy, {knob: rng.choice(values) for knob, values in space.items()})
+
+
+def built(strategy: str, descriptors: tuple[str, ...], target: str, count: int) -> Library:
+    machine, kernels = resolve(target), {}
+    for text in descriptors:
+        spec = ConvSpec.parse(text)
+        for choice in choices(strategy, spec, machine, count):
+            name = f"f{len(kernels)}"
+            try:
+                kernels[name] = codegen.build_kernel(spec, machine, choice, f"k_{name}")
+            except ValueError:  # a tile of more registers than there are
+                assert choice.point
+    return Library(kernels, machine)
+
+
+@pytest.mark.parametrize("target", ["native", "x86-64-v3"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_right_and_within_bounds(strategy: str, target: str) -> None:
+    library = built(strategy, SPECS, target, 2 if target == "native" else 1)
+    try:
+        module = library.load()
+    except ArtifactError as error:
+        pytest.skip(str(error))
+    guard.in_child(check_kernels, str(module.path), {f.name: f.descriptor for f in module.functions.values()})
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_other_types(strategy: str) -> None:
+    module = built(strategy, OTHER_TYPES, "native", 2).load()
+    named = {f.name: f.descriptor for f in module.functions.values()}
+    guard.in_child(check_values_and_memory, str(module.path), named)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_weights_baked_are_those_packed(strategy: str) -> None:
+    spec, machine = ConvSpec.parse(SPECS[1]), resolve("native")
+    kernel = codegen.build_kernel(spec, machine, Choice(strategy, {}), "k_f")
+    rng = np.random.default_rng(0)
+    weights = {p.name: rng.standard_normal(p.shape).astype(np.float32) for p in kernel.weights}
+    inputs = [rng.standard_normal(p.shape).astype(np.float32) for p in kernel.inputs]
+    expected = Library({"f": kernel}, machine).load()["f"].bind(*weights.values())(*inputs)
+    baked = Library({"f": kernel}, machine, baked={"f": packed_weights(kernel, weights)}).load()["f"]
+    np.testing.assert_array_equal(baked.bind()(*inputs), expected)
+
+
+# Kinds of layers by what decides: each was slower, some three times, by the strategies that it does not name.
+BY_RULE = {
+    "conv2d:1x64x56x56:o256:k1x1:NCHW:float32": "planes",  # planes that a core's cache holds
+    "conv2d:1x24x56x56:o144:k1x1:NCHW:float32": "planes",
+    "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "panels",  # planes far apart
+    "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "panels",
+    "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",
+    "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "panels",
+    "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "crossed",  # few planes with a stride
+    "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
+    "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
+    "conv2d:1x1280x1x1:o1000:k1x1:NCHW:float32": "crossed",  # vectors along a single pixel
+    "conv2d:1x256x28x28:o256:k3x3:p1:g32:NCHW:float32:direct": "planes",
+    "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:float32": "winograd_tiles",
+    "conv2d:1x64x28x28:o64:k3x3:s2:p1:NCHW:float32:im2col": "panels",
+}
+
+
+def test_rules() -> None:
+    machine = resolve("x86-64-v4")
+    found = {text: codegen.scheduled(ConvSpec.parse(text), machine).schedule["strategy"] for text in BY_RULE}
+    assert found == BY_RULE
+
+
+@pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "cortex-a72", "cortex-a53"])
+def test_strips_fit_the_cache(target: str) -> None:
+    """Columns of a strip, the workspace of a task, are no larger than the cache."""
+    machine = resolve(target)
+    for text in BY_RULE:
+        p = problem_of(ConvSpec.parse(text))
+        tall, long = panels.strip_of(p, machine)
+        size = tall * long * p.in_group * p.taps * p.acc_bytes
+        assert size <= machine.l2

@@ -1,0 +1,1 @@
+"""What every room uses and that uses none: errors and element types."""

@@ -1,0 +1,152 @@
+"""A layer as an ONNX model of one node, and of what follows it in a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.bench.engines.layer_data import F32, Array, Layer, Unsupported
+from tvmconv.onnx.recognising.integer_layers import INTEGER_INPUTS, QLINEAR_INPUTS
+from tvmconv.specs.deformable import DeformSpec
+from tvmconv.specs.kinds import Spec
+from tvmconv.specs.pooling import PoolSpec
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+_PLAIN = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hard_swish": "HardSwish"}
+
+
+def onnx_model(layer: Layer, *, channels_last: bool = False, dequantised: bool = False) -> bytes:
+    """The layer as a model; weights are initialisers. Of a quantised layer: ``channels_last`` as onnxruntime
+    has it inside, ``dequantised`` as a convolution between DequantizeLinear and QuantizeLinear."""
+    from onnx import helper, numpy_helper
+
+    spec = layer.spec
+    if "bfloat16" in (spec.dtype, layer.out_dtype):
+        raise Unsupported("bfloat16: no engine that reads ONNX has such a convolution")
+    if isinstance(spec, PoolSpec):
+        nodes, held = [_pool(spec)], {}
+    elif isinstance(spec, DeformSpec):
+        nodes, held = [_deform(layer)], {}
+    elif layer.quantised and dequantised and layer.out_dtype != "int32":
+        nodes, held = _dequantised(layer)
+    elif layer.quantised:
+        nodes, held = [_integers(layer, channels_last)], {}
+    else:
+        nodes, held = _convolution(layer)
+    nodes[-1].output[0] = "y"
+    held |= {name: array for name, array in layer.arrays.items() if name not in layer.inputs}
+    read = {name for node in nodes for name in node.input}
+
+    def ends(name: str, shape: tuple[int, ...], dtype: Any):
+        shape = (shape[0], *shape[2:], shape[1]) if channels_last else shape
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+
+    inputs = [ends(name, array.shape, array.dtype) for name, array in layer.inputs.items()]
+    outputs = [ends("y", layer.expected.shape, layer.out_dtype)]
+    weights = [numpy_helper.from_array(_scalar(n, a), n) for n, a in held.items() if n in read]
+    graph = helper.make_graph(nodes, "layer", inputs, outputs, weights)
+    opsets = [helper.make_opsetid("", 19 if isinstance(spec, DeformSpec) else 17)]
+    opsets += [helper.make_opsetid("com.microsoft", 1)] * channels_last
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+
+
+def _scalar(name: str, array: Array) -> Array:
+    """Scales and zero points of x and y as ONNX has them; zero points of w are equal, hence one number."""
+    single = name[:2] in ("x_", "y_") or name == "w_zero_point"
+    return array.reshape(-1)[0].reshape(()) if single else np.asarray(array)
+
+
+def _geometry(spec: Spec) -> dict[str, Any]:
+    pads = [lo for lo, _ in spec.padding] + [hi for _, hi in spec.padding]
+    return {"kernel_shape": spec.kernel, "pads": pads, "strides": spec.stride, "dilations": spec.dilation}
+
+
+def _pool(spec: PoolSpec) -> NodeProto:
+    from onnx import helper
+
+    kind = "MaxPool" if spec.operation == "max" else "AveragePool"
+    if spec.is_global:
+        return helper.make_node(f"Global{kind}", ["x"], ["y"])
+    options = {**_geometry(spec), "ceil_mode": int(spec.ceil_mode)}
+    if spec.operation == "avg":
+        if set(options.pop("dilations")) != {1}:
+            raise Unsupported("a mean with dilation")
+        options["count_include_pad"] = int(spec.count_include_pad)
+    return helper.make_node(kind, ["x"], ["y"], **options)
+
+
+def _deform(layer: Layer) -> NodeProto:
+    from onnx import helper
+
+    names = ("x", "w", "offset", "bias", "mask")
+    spec = layer.spec
+    options = {**_geometry(spec), "group": spec.groups, "offset_group": spec.offset_groups}
+    return helper.make_node("DeformConv", [n if n in layer.arrays else "" for n in names], ["y"], **options)
+
+
+def _integers(layer: Layer, channels_last: bool) -> NodeProto:
+    from onnx import helper
+
+    spec = layer.spec
+    kind, names = (
+        ("ConvInteger", INTEGER_INPUTS) if spec.out_dtype == "int32" else ("QLinearConv", QLINEAR_INPUTS)
+    )
+    options = {**_geometry(spec), "group": spec.groups}
+    if channels_last:
+        options |= {"domain": "com.microsoft", "channels_last": 1}
+    return helper.make_node(kind, [name for name in names if name in layer.arrays], ["y"], **options)
+
+
+def _dequantised(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
+    from onnx import helper
+
+    def node(kind: str, inputs: list[str], output: str, **options: Any) -> NodeProto:
+        return helper.make_node(kind, inputs, [output], **options)
+
+    arrays = layer.arrays
+    held = {"zeros": np.zeros(layer.spec.bias_shape, layer.spec.weight_dtype) + arrays["w_zero_point"]}
+    nodes = [
+        node("DequantizeLinear", ["x", "x_scale", "x_zero_point"], "xf"),
+        node("DequantizeLinear", ["w", "w_scale", "zeros"], "wf", axis=0),
+    ]
+    if layer.bias is not None:
+        held["b_scale"] = arrays["x_scale"] * arrays["w_scale"]
+        nodes.append(node("DequantizeLinear", ["bias", "b_scale"], "bf", axis=0))
+    inputs = ["xf", "wf", "bf"][: len(nodes)]
+    nodes.append(node("Conv", inputs, "c", **_geometry(layer.spec), group=layer.spec.groups))
+    nodes.append(node("QuantizeLinear", ["c", "y_scale", "y_zero_point"], "y"))
+    return nodes, held
+
+
+def _convolution(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
+    """(nodes, constants of theirs beside the layer's arrays)."""
+    from onnx import helper
+
+    spec, options = layer.spec, {**_geometry(layer.spec), "group": layer.spec.groups}
+    if spec.transposed:
+        options["output_padding"] = spec.output_padding
+    names = ["x", "w"] if layer.bias is None else ["x", "w", "bias"]
+    nodes = [helper.make_node("ConvTranspose" if spec.transposed else "Conv", names, ["c"], **options)]
+    if spec.residual:
+        nodes.append(helper.make_node("Add", ["c", "residual"], ["s"]))
+    before = nodes[-1].output[0]
+    name, params = layer.activation or ("none", ())
+    held = {}
+    if name in _PLAIN:
+        nodes.append(helper.make_node(_PLAIN[name], [before], ["y"]))
+    elif name == "clip":
+        held = {"lo": F32(params[0]), "hi": F32(params[1])}
+        nodes.append(helper.make_node("Clip", [before, *held], ["y"]))
+    elif name == "leaky_relu":
+        nodes.append(helper.make_node("LeakyRelu", [before], ["y"], alpha=params[0]))
+    elif name == "hard_sigmoid":
+        nodes.append(helper.make_node("HardSigmoid", [before], ["y"], alpha=params[0], beta=params[1]))
+    elif name == "silu":
+        nodes.append(helper.make_node("Sigmoid", [before], ["g"]))
+        nodes.append(helper.make_node("Mul", [before, "g"], ["y"]))
+    elif name != "none":
+        raise Unsupported(f"activation {name}")
+    return nodes, {key: value.astype(spec.dtype) for key, value in held.items()}

@@ -1,0 +1,52 @@
+"""How an engine runs a layer; and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvmconv.base.dtypes import numpy_dtype, widened
+from tvmconv.bench.engines.layer_data import Layer, first, laid_out
+from tvmconv.runtime.arrays import aligned
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to run a layer: `call` does all that is timed, `result` fetches y channels-first afterwards."""
+
+    name: str
+    call: Callable[[], object]
+    result: Callable[[], np.ndarray]
+    keep: tuple = ()  # memory that the engine uses without owning it
+
+
+class Ours:
+    """tvmconv: a library that the parent compiled and exported; weights bound, hence prepacked, once."""
+
+    modules = ("tvmconv",)
+
+    def __init__(self, threads: int, options: dict):
+        import tvmconv
+        from tvmconv.runtime import set_num_threads
+
+        self.version = f"tvmconv {getattr(tvmconv, '__version__', '?')}"
+        self.module = tvmconv.load(options["library"])
+        set_num_threads(threads)
+        self.entries = {entry["descriptor"]: entry for entry in self.module.manifest["functions"]}
+
+    def ways(self, layer: Layer) -> Iterator[Way]:
+        from tvmconv.frontends.verify import operands
+
+        spec, entry = layer.spec, self.entries[str(layer.spec)]
+        arrays = {name: laid_out(spec, name, array) for name, array in layer.arrays.items()}
+        weights, inputs = operands(entry["arguments"], arrays)
+        function = self.module[entry["name"]].bind(*weights)
+        inputs = [aligned(array) for array in inputs]  # as the other engines' own allocators do
+        y = aligned(np.zeros(spec.output_shape, numpy_dtype(layer.out_dtype)))
+
+        def result() -> np.ndarray:
+            return widened(first(y) if spec.channels_last else y)
+
+        yield Way(spec.layout, function.on(*inputs, out=y), result)

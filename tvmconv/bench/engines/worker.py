@@ -1,0 +1,185 @@
+"""A process that runs one engine, and the parent's handle on it.
+
+The parent sends one request at a time down a pipe and waits for the answer, so only one engine ever runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from tvmconv.bench.clock import Clock, Flush, timed
+from tvmconv.bench.engines.layer_data import Layer, Unsupported
+from tvmconv.bench.engines.names import ENGINES
+from tvmconv.bench.engines.ways import Way
+from tvmconv.bench.limits import Limits
+from tvmconv.bench.ratios import OURS
+
+PICK_SAMPLES = 3
+
+
+class EngineError(Exception):
+    """An engine died, or could not start."""
+
+
+def error_of(y: np.ndarray, expected: np.ndarray) -> float:
+    """Largest absolute error over the largest expected value; infinite for a wrong shape or a NaN."""
+    if y.shape != expected.shape:
+        return float("inf")
+    error = float(np.abs(y - expected).max() / max(np.abs(expected).max(), 1e-30))
+    return error if error == error else float("inf")
+
+
+class Bench:
+    """The worker's side: one engine, the layer that it now holds, and the requests about it.
+
+    ``cold``: flush the caches before each call that is timed. ``probes``: the library of this machine's
+    limits, of our engine alone."""
+
+    def __init__(self, engine, seconds: float, cold: bool = False, probes: str | None = None):
+        self.engine, self.seconds = engine, seconds
+        self.probes = None if probes is None else Limits(probes, seconds)
+        self.flush = Flush() if cold else None
+        self.way: Way | None = None
+        self.clock: Clock | None = None
+
+    def layer(self, layer: Layer) -> dict:
+        """Set the layer up in each of the engine's ways, check each result, keep the fastest."""
+        self.way, best, errors, failed = None, float("inf"), {}, ""
+        ways = iter(self.engine.ways(layer))
+        while True:
+            try:
+                way = next(ways, None)
+                if way is None:
+                    break
+                way.call()
+                error = errors[way.name] = error_of(way.result(), layer.expected)
+            except Exception as problem:  # one way that an engine refuses does not spoil the others
+                known = isinstance(problem, Unsupported)
+                text = str(problem) if known else f"{type(problem).__name__}: {problem}"
+                failed = failed or " ".join(text.split())[:200]
+                continue
+            if error > layer.tolerance:
+                return {"wrong": way.name, "error": error}
+            clock = Clock(way.call, self.seconds, self.flush)
+            spent = min(clock.time() for _ in range(PICK_SAMPLES))
+            if spent < best:
+                best, self.way, self.clock = spent, way, clock
+        if self.way is None:
+            return {"unsupported": failed or "the engine offers no way"}
+        return {"way": self.way.name, "error": errors[self.way.name], "failed": failed}
+
+    def sample(self) -> dict:
+        """One sample of the layer, as `Clock` takes it."""
+        return self.clock.sample()
+
+    def limits(self, names: Sequence[str]) -> list[dict]:
+        """One sample of each of these probes."""
+        return self.probes.sample(names)
+
+    def probe(self) -> dict:
+        """How many threads of this process worked while the layer ran, and how many cores they filled."""
+        before, start = thread_times(), perf_counter()
+        while perf_counter() - start < 0.1:
+            timed(self.way.call, self.clock.calls)
+        wall, after = perf_counter() - start, thread_times()
+        shares = [(after[t] - before.get(t, 0.0)) / wall for t in after]
+        return {"threads": sum(share > 0.1 for share in shares), "cores": sum(shares)}
+
+
+def thread_times() -> dict[str, float]:
+    """Seconds on a CPU so far by thread of this process."""
+    tasks = Path("/proc/self/task")
+    return {t.name: int((t / "schedstat").read_text().split()[0]) / 1e9 for t in tasks.iterdir()}
+
+
+def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, log: str) -> None:
+    """The worker process: answer requests until a None or the end of the pipe."""
+    os.sched_setaffinity(0, cpus)  # before any library counts cores or starts threads
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVMCONV_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    try:
+        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), options["seconds"],
+                      options.get("cold", False), options.get("probes") if engine == OURS else None)
+    except Exception as problem:
+        pipe.send(problem if isinstance(problem, EngineError) else EngineError(f"{engine}: {problem}"))
+        return
+    pipe.send({"version": bench.engine.version})
+    gc.disable()
+    try:
+        while (request := pipe.recv()) is not None:
+            name, *arguments = request
+            pipe.send(getattr(bench, name)(*arguments))
+            if name == "layer":
+                gc.collect()
+    except (EOFError, KeyboardInterrupt):
+        pass
+    os._exit(0)  # some engines' threads do not like an orderly end
+
+
+class Worker:
+    """The parent's handle: `worker.ask("sample")`. Raises EngineError if the engine dies."""
+
+    def __init__(self, engine: str, threads: int, cpus: Sequence[int], options: dict):
+        self.engine = engine
+        self.log = tempfile.NamedTemporaryFile(prefix=f"bench-{engine}-", suffix=".log")  # noqa: SIM115
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        arguments = (theirs, engine, threads, cpus, options, self.log.name)
+        self.process = context.Process(target=serve, args=arguments, daemon=True)
+        self.process.start()
+        theirs.close()
+        self.version = self.receive()["version"]
+
+    def ask(self, *request):
+        self.pipe.send(request)
+        return self.receive()
+
+    def receive(self):
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            tail = " / ".join(Path(self.log.name).read_text(errors="replace").splitlines()[-3:])
+            raise EngineError(f"{self.engine}: died ({self.process.exitcode}); last words: {tail}") from None
+        if isinstance(answer, EngineError):
+            raise answer
+        self.settle()
+        return answer
+
+    def settle(self, limit: float = 0.5) -> None:
+        """Wait until the engine's threads have stopped spinning, lest they take time from the next one."""
+        end = time.monotonic() + limit
+        while time.monotonic() < end and self.running():
+            time.sleep(0.001)
+        if time.monotonic() >= end:
+            print(f"warning: threads of {self.engine} keep running between samples", file=sys.stderr)
+
+    def running(self) -> bool:
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                    return True
+            except OSError:  # that thread has ended
+                continue
+        return False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(2)
+        self.process.kill()
+        self.log.close()

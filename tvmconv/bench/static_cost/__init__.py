@@ -1,0 +1,1 @@
+"""What a kernel costs by its machine code alone, by llvm-mca."""

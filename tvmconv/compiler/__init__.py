@@ -1,0 +1,1 @@
+"""From specs to kernels: TE definitions, lowering, code generation, the cache."""

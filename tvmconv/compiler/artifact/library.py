@@ -1,0 +1,246 @@
+"""Library: compiled kernels under their names, ready to be linked into one shared library."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import ArtifactError, SpecError, TargetError
+from tvmconv.compiler.artifact import c_source as glue
+from tvmconv.compiler.artifact import cuda_c_source as cuda_glue
+from tvmconv.compiler.artifact import header as c_header
+from tvmconv.compiler.artifact import linker, names
+from tvmconv.formats import manifest
+from tvmconv.formats.kernel import Kernel, Variant, renamed
+from tvmconv.schedules.gpu_machines import GpuMachine
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Module
+    from tvmconv.schedules.machines import Machine
+
+# Parts of TVM's runtime that the support code stands in for. A kernel that wants another would crash.
+_PROVIDED = {name.encode() for name in glue.TVM_VARIABLES}
+
+
+class Library:
+    """Compiled functions for one or more targets: ``export`` makes the file, ``load`` runs them here.
+
+    ``functions``: kernels by the names that they get in Python and, after ``prefix`` where that is not the
+    default, in C. ``prefix``: of the C functions; the default one is of the library's own alone. ``cc``: the
+    C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to hold in the library, by
+    function (``baking.packed_weights`` makes them); these functions can be called without weights.
+    ``others``: the same functions for more targets of one architecture; of these the CPU chooses when the
+    library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
+    function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers, that C has
+    taken or that collide, TargetError for targets that do not go together, ArtifactError for a kernel that
+    the support code cannot serve.
+
+    ``variants``: kernels by target, the most demanding first; ``functions`` and ``machine`` are of the first.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Kernel],
+        machine: Machine,
+        *,
+        prefix: str = "tvmconv",
+        cc: str | None = None,
+        baked: Mapping[str, bytes] | None = None,
+        about: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
+        others: Sequence[Variant] = (),
+    ) -> None:
+        if not functions:
+            raise SpecError("functions: none, expected at least one")
+        given = [Variant(machine, dict(functions), dict(baked or {})), *others]
+        self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
+        check_request({name: bool(kernel.packed) for name, kernel in functions.items()},
+                      [variant.machine for variant in self.variants], prefix)
+        self.functions: Mapping[str, Kernel] = MappingProxyType(dict(self.variants[0].functions))
+        self.machine = self.variants[0].machine
+        self.prefix = prefix
+        self._cc = cc
+        self._gpu = isinstance(self.machine, GpuMachine)
+        if baked:
+            check_can_bake(self.machine)
+        for variant in self.variants:
+            _check_kernels(variant)
+        self._manifest = manifest.build(self.variants, prefix, _versions(), about=about, facts=facts)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What the exported file will say of itself; "sha256" is zeros here, the file's own once exported."""
+        return self._manifest
+
+    def export(
+        self, path: str | os.PathLike[str], *, header: bool = True, level: str = "-O2"
+    ) -> Path:  # fmt: skip
+        """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
+
+        A name that ends in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
+        one in ``.so`` (``.so.1``) a shared library. ``level``: how well to compile what is around the
+        kernels. Files appear whole or not at all. Returns the library's path. Raises ArtifactError for
+        another name, if there is no C compiler, linking fails, or a file cannot be written.
+        """
+        path = Path(path)
+        kind = linker.kind_of(path, self.machine)
+        files = {path: (self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)}
+        if header:
+            files[path.with_suffix(".h")] = self.header(path.stem).encode("ascii"), 0o666
+        _write(files)
+        return path
+
+    def header(self, title: str = "conv") -> str:
+        """The text of the C header. ``title`` names it in its include guard."""
+        return c_header.generate(self.variants, self.prefix, self._manifest, title)
+
+    def load(self) -> Module:
+        """Link the library and load it, without a file of it that stays."""
+        from tvmconv.runtime.library import load_bytes
+
+        name = f"{self.prefix}.so"
+        return load_bytes(self._link(name), Path(name), temporary=True)
+
+    def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
+        about = {**self._manifest, "kind": kind}
+        if self._gpu:
+            source = cuda_glue.generate(self._by_symbol(self.functions), self.machine, self.prefix, about)
+            objects, data = [], cuda_glue.data(self.functions)
+            exports = cuda_glue.exported_symbols(self._by_symbol(self.functions), self.prefix)
+        else:
+            source, objects, data = self._parts(kind, about)
+            exports = glue.exported_symbols(self._by_symbol(self.functions), self.prefix, kind)
+        soname = re.sub(r"[^\w.+-]", "_", soname)
+        linked, needs = linker.link(
+            source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc,
+            level=level,
+        )  # fmt: skip
+        sealed, digest = manifest.seal(linked, needs)
+        self._manifest = {**about, "libc": needs, "sha256": digest}
+        return sealed
+
+    def _by_symbol(self, functions: Mapping[str, Any]) -> dict[str, Any]:
+        """``functions`` by their names in C."""
+        return {names.symbol_of(name, self.prefix): value for name, value in functions.items()}
+
+    def _parts(self, kind: str, about: dict[str, Any]) -> tuple[str, list[bytes], dict[str, bytes]]:
+        """Source, objects and data of a library for CPUs."""
+        variants = self.variants
+        if kind != "shared" or len(variants) > 1:  # where other kernels of the same specs may be about
+            variants = tuple(
+                replace(v, functions={n: renamed(k, f"{self.prefix} {i}") for n, k in v.functions.items()})
+                for i, v in enumerate(variants)
+            )
+        kernels: dict[str, Kernel] = {}
+        for name, kernel in (item for variant in variants for item in variant.functions.items()):
+            if kernels.setdefault(kernel.symbol, kernel) != kernel:
+                raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
+        objects = [code for kernel in kernels.values() for code in kernel.objects]
+        if kind != "shared":
+            objects = [_localised(code, glue.local_names(self.prefix)) for code in objects]
+        symbols: dict[bytes, str] = {}  # equal weights are held once
+        for data in (data for variant in variants for data in variant.baked.values()):
+            symbols.setdefault(data, f"tcv_baked_{self.prefix}_{len(symbols)}")
+        held = [self._by_symbol({name: symbols[data] for name, data in v.baked.items()}) for v in variants]
+        seen = [replace(v, functions=self._by_symbol(v.functions)) for v in variants]
+        source = glue.generate(seen, self.prefix, about, held, kind)
+        return source, objects, {symbol: data for data, symbol in symbols.items()}
+
+
+def check_request(functions: Mapping[str, bool], machines: Sequence[Machine], prefix: str) -> None:
+    """What can be said of a library before anything is compiled. ``functions``: names, and whether each has
+    weights. Raises SpecError and TargetError as ``Library`` does."""
+    _check_targets(machines)
+    gpu = isinstance(machines[0], GpuMachine)
+    own = cuda_glue.LIBRARY_FUNCTIONS if gpu else glue.LIBRARY_FUNCTIONS
+    names.check_names(functions, prefix, own)
+
+
+def check_can_bake(machine: Machine) -> None:
+    """Raise SpecError where a library for ``machine`` cannot hold weights."""
+    if isinstance(machine, GpuMachine):
+        raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
+
+
+def _check_targets(machines: Sequence[Machine]) -> None:
+    names = ", ".join(machine.name for machine in machines)
+    if len(machines) == 1:
+        return
+    gpus = [isinstance(machine, GpuMachine) for machine in machines]
+    if any(gpus):
+        what = "one name for all GPUs, as cuda-sm_80,cuda-sm_90" if all(gpus) else "either CPUs or GPUs"
+        raise TargetError(f"target: {names}, expected {what} for one library")
+    if len({machine.arch for machine in machines}) > 1:
+        raise TargetError(f"target: {names}, expected targets of one architecture for one library")
+    told_by = [(frozenset(machine.requires), machine.part) for machine in machines]
+    if len(set(told_by)) < len(told_by):
+        raise TargetError(f"target: {names}, expected targets that a CPU's features tell apart")
+
+
+def _check_kernels(variant: Variant) -> None:
+    for name, kernel in variant.functions.items():
+        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", b"".join(kernel.objects))) - _PROVIDED
+        if wanted:
+            what = ", ".join(sorted(symbol.decode() for symbol in wanted))
+            raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
+    for name, data in variant.baked.items():
+        if len(data) != (wanted_bytes := variant.functions[name].packed_bytes):
+            raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted_bytes}")
+
+
+def _localised(code: bytes, names: Mapping[str, str]) -> bytes:
+    """An object with symbols renamed to others of the same length."""
+    for old, new in names.items():
+        code = code.replace(old.encode(), new.encode())
+    return code
+
+
+def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Write files, each its content and mode, then rename them, so that nobody ever sees half a file and a
+    full disk leaves all as they were. Raises ArtifactError."""
+    partial: dict[Path, Path] = {}
+    path = next(iter(files))
+    try:
+        try:
+            for path, (data, mode) in files.items():
+                if path.is_dir():  # the one thing that a file cannot be renamed to where it could be written
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                # Random, for a process that was killed may have had our number and left its own.
+                partial[path] = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
+                with open(partial[path], "xb", opener=_opener(mode)) as file:
+                    file.write(data)
+            for path, written in partial.items():
+                written.replace(path)
+        except BaseException:
+            for written in partial.values():
+                written.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise ArtifactError(f"path: {path} cannot be written: {_reason(error)}") from None
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda name, flags: os.open(name, flags, mode)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    import tvmconv
+
+    try:
+        tvm = version("apache-tvm")
+    except PackageNotFoundError:
+        tvm = "unknown"
+    return {"tvmconv": tvmconv.__version__, "tvm": tvm}

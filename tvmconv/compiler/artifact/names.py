@@ -1,0 +1,63 @@
+"""Names of a library's C functions: how the prefix makes them, and which ones cannot be had."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tvmconv.base.errors import SpecError
+
+DEFAULT_PREFIX = "tvmconv"
+
+# Keywords of C23 and C++26, with GNU's; what compilers define of themselves on some architecture; main; std.
+_KEYWORDS = """
+    alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor bool break
+    case catch char char16_t char32_t char8_t class co_await co_return co_yield compl concept const
+    const_cast consteval constexpr constinit continue contract_assert decltype default delete do double
+    dynamic_cast else enum explicit export extern false float for friend goto if inline int long mutable
+    namespace new noexcept not not_eq nullptr operator or or_eq private protected public reflexpr register
+    reinterpret_cast requires restrict return short signed sizeof static static_assert static_cast struct
+    switch synchronized template this thread_local throw true try typedef typeid typename typeof
+    typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq i386 linux riscv unix
+    main std
+"""
+
+
+def symbol_of(name: str, prefix: str) -> str:
+    """The C function of the function ``name``: with a prefix of one's own, that covers everything."""
+    return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
+
+
+def check_names(functions: Mapping[str, bool], prefix: str, library_functions: Sequence[str]) -> None:
+    """Raises SpecError for names that are no C identifiers, that C has taken, or that collide.
+
+    ``functions``: names, and whether each has weights. ``library_functions``: the library's own, without the
+    prefix.
+    """
+    _check_identifier("prefix", prefix, _KEYWORDS.split())
+    taken = {f"{prefix}_{name}".upper(): "the library" for name in library_functions}
+    for name, has_weights in functions.items():
+        _check_identifier("function name", name, ())
+        symbol = symbol_of(name, prefix)
+        if symbol in _taken():
+            raise SpecError(f"function name: {symbol!r}, expected a C identifier that C has not taken itself")
+        for own in [symbol, *([f"{symbol}_prepack", f"{symbol}_packed_bytes"] if has_weights else [])]:
+            owner = taken.setdefault(own.upper(), name)  # the header's macros are in capitals
+            if owner != name:
+                raise SpecError(f"function name: {name!r}, expected one that does not collide with {owner!r}")
+
+
+def _check_identifier(what: str, name: Any, reserved: Sequence[str]) -> None:
+    good = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
+    if not good or name in reserved or name.startswith(("tcv_", "TVM")):
+        raise SpecError(f"{what}: {name!r}, expected a C identifier that is no keyword")
+
+
+@cache
+def _taken() -> frozenset[str]:
+    """Keywords, and what the C library and its headers have (by scripts/c_names.py)."""
+    names = Path(__file__).with_name("c_names.txt").read_text(encoding="ascii")
+    return frozenset((_KEYWORDS + names).split())

@@ -1,0 +1,83 @@
+"""Weights packed while compiling, for a library to hold: what a function's own prepack would make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tvmconv.base.dtypes import FLOATS, name_of, widened
+from tvmconv.base.errors import SpecError
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.panels import PanelsPacking
+from tvmconv.compiler.ops.problem import problem_of
+from tvmconv.compiler.ops.transposed_problem import (
+    TRANSPOSED,
+    TransposedPacking,
+    flipped_problem_of,
+    ordinary_array,
+    transposed_problem_of,
+)
+from tvmconv.compiler.ops.winograd import WinogradPacking
+from tvmconv.compiler.ops.winograd_rows import RowsPacking
+from tvmconv.formats.kernel import Kernel, Param
+from tvmconv.runtime import quantisation
+from tvmconv.runtime.arrays import Argument
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.kinds import parse_spec
+
+# By algorithm, where it has its own.
+_PACKINGS = {"winograd": WinogradPacking, "winograd_rows": RowsPacking, "panels": PanelsPacking}
+
+
+def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
+    """The packed blob of ``kernel`` for ``weights``: what ``bind`` takes, as NumPy arrays by name.
+
+    For any target, on any machine. Raises SpecError for arrays that do not fit.
+    """
+    given = {param.name: _fitting(param, weights.get(param.name)) for param in kernel.weights}
+    spec = parse_spec(kernel.descriptor)
+    if isinstance(spec, ConvSpec) and spec.dtype in FLOATS:
+        parts = _packed_floats(kernel, spec, given)
+    else:
+        from tvmconv.compiler.codegen.prepack import packed_here
+
+        parts = packed_here(kernel, given)
+    blob = bytearray(kernel.packed_bytes)
+    for param, offset in zip(kernel.packed, kernel.packed_offsets(), strict=True):
+        # Every machine of the table is little-endian.
+        little = np.ascontiguousarray(widened(parts[param.name]), np.dtype(param.dtype).newbyteorder("<"))
+        if little.nbytes != param.nbytes:
+            raise SpecError(f"{param.name} of {kernel.descriptor}: expected {param.elements} elements")
+        blob[offset : offset + param.nbytes] = little.tobytes()
+    return bytes(blob)
+
+
+def _packed_floats(
+    kernel: Kernel, spec: ConvSpec, weights: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What is packed, by name, of a convolution of floats: in NumPy, which compiles nothing."""
+    w, kind = weights["w"], _PACKINGS.get(kernel.schedule["algorithm"], Packing)
+    if not spec.transposed:
+        problem = problem_of(spec)
+    elif kernel.schedule["strategy"].startswith(TRANSPOSED):
+        kind, problem = TransposedPacking, transposed_problem_of(spec)
+    else:
+        problem = flipped_problem_of(spec)
+        w = ordinary_array(problem, w)
+    w = kind(**kernel.schedule["packing"]).pack_array(problem, w)
+    order = problem.own_channel(np.arange(spec.out_channels))
+    return {"packed_w": w, **{f"packed_{name}": a[order] for name, a in weights.items() if name != "w"}}
+
+
+def _fitting(param: Param, array: Any) -> np.ndarray:
+    if quantisation.is_quantisation(param.name):
+        want = Argument(param.name, param.shape, param.dtype, param.layout, "weight")
+        return quantisation.read(want, array)
+    if array is None:
+        raise SpecError(f"{param.name}: None, expected an array of shape {param.shape}")
+    if array.shape != param.shape or name_of(array) != param.dtype:
+        found = f"{name_of(array)} {array.shape}"
+        raise SpecError(f"{param.name}: {found}, expected {param.dtype} {param.shape}")
+    return array

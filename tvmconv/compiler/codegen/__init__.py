@@ -1,0 +1,13 @@
+"""From a spec and a machine to a compiled kernel: one module a family of specs, and what they share."""
+
+from tvmconv.compiler.codegen.kernel import (
+    Packers,
+    build_kernel,
+    check_choice,
+    llvm_target,
+    scheduled,
+    spaces,
+    symbol_of,
+)
+
+__all__ = ["Packers", "build_kernel", "check_choice", "llvm_target", "scheduled", "spaces", "symbol_of"]

@@ -1,0 +1,47 @@
+"""Deformable convolutions: offsets and masks are inputs of a call, weights and bias are packed."""
+
+from __future__ import annotations
+
+from tvm.s_tir import Schedule
+
+from tvmconv.compiler.codegen.family import Scheduled, rules_for
+from tvmconv.compiler.ops import deform
+from tvmconv.formats.kernel import Param
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice, Space
+from tvmconv.specs.deformable import DeformSpec
+
+
+def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) -> Scheduled:
+    """The scheduled kernel of ``spec``."""
+    rules = rules_for(machine).deform
+    p, point = rules.plan_of(spec, machine, choice)
+    sch = Schedule(deform.kernel_func(p))
+    rules.schedule(sch, p, machine, point)
+    inputs = [Param("x", spec.input_shape, spec.dtype, "NCHW"),
+              Param("offset", spec.offset_shape, spec.dtype, "", p.offset_shape)]
+    if spec.mask:
+        inputs.append(Param("mask", spec.mask_shape, spec.dtype, "", p.mask_shape))
+    weights = [Param("w", spec.weight_shape, spec.dtype, "OIHW", p.weight_shape)]
+    packed = [Param("packed_w", p.packed_shape, spec.dtype)]
+    if spec.bias:
+        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O", p.bias_shape))
+        packed.append(Param("packed_bias", spec.bias_shape, spec.dtype, "", p.bias_shape))
+    return Scheduled(
+        kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=tuple(inputs),
+        weights=tuple(weights), packed=tuple(packed),
+        output=Param("y", spec.output_shape, spec.dtype, "NCHW", p.y_shape),
+        schedule={"source": "default", "strategy": rules.STRATEGY, "point": point,
+                  "packing": {"block": p.block, "across_groups": p.across_groups}},
+    )  # fmt: skip
+
+
+def check(spec: DeformSpec, machine: Machine, choice: Choice) -> None:
+    """Raise ValueError where ``choice`` does not fit."""
+    rules_for(machine).deform.plan_of(spec, machine, choice)
+
+
+def spaces(spec: DeformSpec, machine: Machine) -> dict[str, Space]:
+    """The space of each strategy for ``spec``, by name."""
+    rules = rules_for(machine).deform
+    return {rules.STRATEGY: rules.space(spec, machine)}

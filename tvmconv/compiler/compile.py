@@ -1,0 +1,127 @@
+"""compile: specs into a Library, several at a time, each kernel once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
+
+from tvmconv.base.errors import SpecError, TargetError
+from tvmconv.compiler import cache
+from tvmconv.compiler.artifact.compilers import find_cc
+from tvmconv.compiler.artifact.library import Library, check_request
+from tvmconv.compiler.workers import Job, build, build_all
+from tvmconv.formats.kernel import Kernel, Variant
+from tvmconv.formats.logs.lookup import Logs
+from tvmconv.schedules.machines import Machine, Target, resolve_all
+from tvmconv.specs.kinds import SPEC_TYPES, Spec, parse_spec
+
+Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
+Progress = Callable[[int, int, str], None]
+
+
+def compile(
+    specs: Specs,
+    target: Target | Sequence[Target] = "native",
+    tuning_logs: str | os.PathLike[str] | None = None,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    prefix: str = "tvmconv",
+    cc: str | None = None,
+) -> Library:
+    """Compile convolutions for a target.
+
+    ``specs``: a ConvSpec or its descriptor, several of them, or ``{name: spec}``; without a name a function
+    is called by its kind and a hash of its descriptor. ``target``: a name that ``tvmconv targets`` lists, or
+    any other as triple=T,cpu=C,features=+F; several, apart by commas or in a sequence, make one library that
+    chooses among them by the CPU that it runs on.
+    ``jobs``: kernels to compile at a time, the number of CPUs if None. ``progress(done, total, descriptor)``
+    is called as kernels become ready. ``prefix`` and ``cc``: see ``Library``.
+
+    A spec that a tuning log knows for the target is scheduled as its record says: a log in ``tuning_logs`` if
+    given, else the user's own, else the shipped one; the manifest says which.
+
+    Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError, and
+    ArtifactError for a ``cc`` that makes no code for the target.
+    """
+    machines, named = resolve_all(target), named_specs(specs)
+    check_request({name: hasattr(spec, "weight_shape") for name, spec in named.items()}, machines, prefix)
+    if cc is not None:
+        find_cc(machines[0], cc)
+    wanted = list(dict.fromkeys(named.values()))
+    variants = []
+    for i, machine in enumerate(machines):
+        logs = Logs(machine, tuning_logs)
+        kernels = _kernels(wanted, machine, logs, jobs, _part(progress, i, len(machines)))
+        variants.append(Variant(machine, {name: kernels[spec] for name, spec in named.items()}))
+    first, *others = variants
+    return Library(first.functions, first.machine, prefix=prefix, cc=cc, others=others)
+
+
+def _part(progress: Progress | None, i: int, parts: int) -> Progress | None:
+    """What reports the i-th of so many equal parts of the work."""
+    if progress is None or parts == 1:
+        return progress
+    return lambda done, total, text: progress(i * total + done, parts * total, text)
+
+
+def named_specs(specs: Specs) -> dict[str, Spec]:
+    """``specs``, in any form that ``compile`` takes, by name. Raises SpecError."""
+    if isinstance(specs, Mapping):
+        return {name: _spec(spec) for name, spec in specs.items()}
+    if isinstance(specs, (*SPEC_TYPES, str)):
+        specs = [specs]
+    return {default_name(spec): spec for spec in map(_spec, specs)}
+
+
+def default_name(spec: Spec) -> str:
+    """The C identifier of a function that nobody named: its kind and a hash of its descriptor."""
+    return f"{spec.kind}_{hashlib.sha256(str(spec).encode()).hexdigest()[:12]}"
+
+
+def _spec(value: Spec | str) -> Spec:
+    if isinstance(value, SPEC_TYPES):
+        return value
+    if isinstance(value, str):
+        return parse_spec(value)
+    raise SpecError(f"specs: {value!r}, expected specs or descriptors")
+
+
+def _kernels(
+    specs: list[Spec], machine: Machine, logs: Logs, jobs: int | None, progress: Progress | None
+) -> dict[Spec, Kernel]:
+    from tvmconv.compiler.ops.support import check_supported
+
+    for spec in specs:
+        check_supported(spec)
+    done: dict[Spec, Kernel] = {}
+
+    def finish(spec: Spec, kernel: Kernel) -> None:
+        done[spec] = kernel
+        if progress is not None:
+            progress(len(done), len(specs), str(spec))
+
+    missing = []
+    for spec in specs:
+        tuned = logs.find(spec)
+        kernel = cache.read_kernel(cache.kernel_path(spec, machine, tuned))
+        if kernel is None:
+            missing.append(Job(spec, machine, tuned))
+        else:
+            finish(spec, kernel)
+    if missing and find_spec("tvm") is None:
+        raise TargetError(
+            f"{missing[0].spec}: not in the cache, and compiling it needs TVM: pip install 'tvmconv[compile]'"
+        )
+    jobs = min(jobs or len(os.sched_getaffinity(0)), len(missing) // _FEWEST_A_WORKER)
+    if jobs > 1:
+        build_all(missing, jobs, finish)
+    else:
+        for job in missing:
+            finish(job.spec, build(job))
+    return done
+
+
+_FEWEST_A_WORKER = 6  # a worker imports TVM first, which takes as long as a few kernels

@@ -1,0 +1,166 @@
+"""Dot products of words (``lower.words``): the sum of the products of their two or four elements, exact.
+
+They vectorise as any operator of words does. Where the target has the instruction they become it, filled up
+to its length if they are shorter, a single one too; else the products are written out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.target import Target
+
+from tvmconv.compiler.lower.rewrite import func_pass
+from tvmconv.compiler.lower.words import lanes_of, pure_op
+
+GPU = "dp4a_"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A dot product by the name of its instruction: ``size`` elements a word, of type ``x`` in the first and
+    ``w`` in the second operand. ``adds``: the instruction adds to a sum. ``vectors``: for an architecture and
+    a number of lanes, LLVM's features of which one is enough, and its intrinsic."""
+
+    name: str
+    size: int
+    x: str
+    w: str
+    adds: bool
+    vectors: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(hash=False)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a function of the CUDA prelude's."""
+        return self.name.startswith(GPU)
+
+    @property
+    def mirrored(self) -> Dot:
+        """The same with its operands exchanged, of those ``on_gpu``."""
+        a, b = self.name[-4:-2], self.name[-2:]
+        return DOTS[f"{GPU}{b}{a}"]
+
+    def of(self, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+        """``a`` and ``b`` are int32 words; so is the result."""
+        return tvm.ir.Call(pure_op(f"tvmconv.{self.name}"), [a, b], ret_ty="int32")
+
+
+DOTS = {
+    dot.name: dot
+    for dot in (
+        Dot("pmaddwd", 2, "int16", "int16", False, {
+            ("x86_64", 16): (("avx512bw",), "llvm.x86.avx512.pmaddw.d.512"),
+            ("x86_64", 8): (("avx2",), "llvm.x86.avx2.pmadd.wd"),
+            ("x86_64", 4): (("sse2",), "llvm.x86.sse2.pmadd.wd"),
+        }),
+        Dot("vpdpbusd", 4, "uint8", "int8", True, {
+            ("x86_64", 16): (("avx512vnni",), "llvm.x86.avx512.vpdpbusd.512"),
+            ("x86_64", 8): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpbusd.256"),
+            ("x86_64", 4): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpbusd.128"),
+        }),
+        Dot("sdot", 4, "int8", "int8", True, {
+            ("aarch64", 4): (("dotprod",), "llvm.aarch64.neon.sdot.v4i32.v16i8"),
+            ("aarch64", 2): (("dotprod",), "llvm.aarch64.neon.sdot.v2i32.v8i8"),
+            ("armv7", 4): (("dotprod",), "llvm.arm.neon.sdot.v4i32.v16i8"),
+            ("armv7", 2): (("dotprod",), "llvm.arm.neon.sdot.v2i32.v8i8"),
+        }),
+        # A GPU's, of one thread or as the products of tensor cores.
+        Dot("dp4a_s8s8", 4, "int8", "int8", True, {}),
+        Dot("dp4a_u8s8", 4, "uint8", "int8", True, {}),
+        Dot("dp4a_s8u8", 4, "int8", "uint8", True, {}),
+    )
+}  # fmt: skip
+_BY_OP = {f"tvmconv.{name}": dot for name, dot in DOTS.items()}
+
+
+def _lowered(total: tirx.Expr | None, call: tvm.ir.Call) -> tirx.Expr:
+    """``total``, or nothing, plus the dot product."""
+    dot, lanes, target = _BY_OP[call.op.name], lanes_of(call), Target.current()
+    if target.kind.name == "cuda":
+        onto = tirx.const(0, call.ty.dtype) if total is None else total
+        return tirx.call_pure_extern(call.ty.dtype, f"tcv_{dot.name}", *call.args, onto)
+    arch = _arch(target)
+    # Scalars too: LLVM 22's SLP vectoriser gets the written-out products of several words wrong.
+    able = [
+        (wide, name)
+        for (of, wide), (features, name) in sorted(dot.vectors.items())
+        if of == arch and wide >= lanes and any(_has(target, feature) for feature in features)
+    ]
+    if not able:
+        found = _written_out(dot, *call.args)
+        return found if total is None else total + found
+    wide, name = able[0]
+    word = f"int32x{wide}"
+    a, b = (_filled(v, wide) for v in call.args)
+    a = tirx.reinterpret(f"{dot.x}x{wide * dot.size}", a)
+    b = tirx.reinterpret(f"{dot.w}x{wide * dot.size}", b)
+    if not dot.adds:
+        found = _cut(tirx.call_llvm_pure_intrin(word, name, a, b), lanes)
+        return found if total is None else total + found
+    onto = tirx.const(0, word) if total is None else _filled(total, wide)
+    return _cut(tirx.call_llvm_pure_intrin(word, name, onto, a, b), lanes)
+
+
+def _arch(target: Target) -> str:
+    name = str(target.attrs.get("mtriple", "")).partition("-")[0]
+    return "armv7" if name.startswith("armv7") else name
+
+
+def _has(target: Target, feature: str) -> bool:
+    return tvm.target.codegen.target_has_features(feature, target)
+
+
+def _filled(v: tirx.Expr, lanes: int) -> tirx.Expr:
+    """``v`` with lanes after its own, whose values do not matter."""
+    have = lanes_of(v)
+    if have == lanes:
+        return v
+    if have == 1:
+        return tirx.Broadcast(v, lanes)
+    if isinstance(v, tirx.Broadcast):
+        return tirx.Broadcast(v.value, lanes)
+    return tirx.Shuffle([v] * -(-lanes // have), [tirx.const(i, "int32") for i in range(lanes)])
+
+
+def _cut(v: tirx.Expr, lanes: int) -> tirx.Expr:
+    if lanes_of(v) == lanes:
+        return v
+    return tirx.Shuffle([v], [tirx.const(i, "int32") for i in range(lanes)])
+
+
+def _written_out(dot: Dot, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+    bits, dtype = 32 // dot.size, str(a.ty.dtype)
+
+    def element(v: tirx.Expr, at: int, kind: str) -> tirx.Expr:
+        low = (v >> tirx.const(bits * at, dtype)) & tirx.const((1 << bits) - 1, dtype)
+        sign = tirx.const(1 << (bits - 1), dtype)
+        return low if kind.startswith("u") else (low ^ sign) - sign
+
+    total = None
+    for at in range(dot.size):
+        product = element(a, at, dot.x) * element(b, at, dot.w)
+        total = product if total is None else total + product
+    return total
+
+
+def _is_dot(expr: tirx.Expr) -> bool:
+    return isinstance(expr, tvm.ir.Call) and isinstance(expr.op, tvm.ir.Op) and expr.op.name in _BY_OP
+
+
+def _sum(add: tirx.Add) -> tirx.Expr:
+    if _is_dot(add.b):
+        return _lowered(add.a, add.b)
+    return _lowered(add.b, add.a) if _is_dot(add.a) else add
+
+
+def _lower(body: tirx.Stmt) -> tirx.Stmt:
+    body = tvm_ffi.structural_map(body, [(tirx.Add, _sum)])
+    return tvm_ffi.structural_map(
+        body, [(tvm.ir.Call, lambda call: _lowered(None, call) if _is_dot(call) else call)]
+    )
+
+
+LowerDots = func_pass("tvmconv.LowerDots", _lower)

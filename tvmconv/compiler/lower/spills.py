@@ -1,0 +1,57 @@
+"""What compiled code keeps on the stack: register tiles, and the registers that LLVM spills there."""
+
+from __future__ import annotations
+
+from math import prod
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
+
+_MOST = 1 << 14  # bytes; of no use in registers by far, and threads may have small stacks
+
+
+# Register tiles stay on the stack, from where LLVM takes them into registers. TVM would ask the workspace for
+# each, once a task and tile, and LLVM then has to write its sums there although nobody reads them.
+def _kept(alloc: tirx.AllocBuffer) -> tirx.AllocBuffer:
+    buffer = alloc.buffer
+    size = prod(int(n) for n in buffer.shape) * tvm.DataType(str(buffer.dtype)).itemsize
+    if buffer.scope() != "local" or size > _MOST:
+        return alloc
+    return tirx.AllocBuffer(buffer, {**alloc.annotations, "disable_lower_builtin": tirx.const(1, "bool")})
+
+
+KeepTiles = func_pass(
+    "tvmconv.KeepTiles", lambda body: tvm_ffi.structural_map(body, [(tirx.AllocBuffer, _kept)])
+)
+
+
+# LLVM aligns the frame for vectors that it spills only where it had a frame pointer from the start. Without
+# one they lie at multiples of 16, and where one crosses a cache line, or a page, each use of it stalls:
+# chance then decides how fast the kernel is. Taking the address of the frame gets it a frame pointer;
+# prefetching what lies there, which is in the cache, is the least that can be done with it.
+def _framed(body: tirx.Stmt) -> tirx.Stmt:
+    frame = tirx.call_llvm_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32"))
+    hints = (tirx.const(n, "int32") for n in (0, 3, 1))  # to read, into all caches, data
+    return sequence([tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", frame, *hints)), body])
+
+
+def _align(stmt: tirx.Stmt) -> tirx.Stmt:
+    """The bodies of what becomes a function of its own in LLVM, ``_framed``."""
+    if isinstance(stmt, tirx.SeqStmt):
+        return sequence([_align(s) for s in stmt.seq])
+    if isinstance(stmt, tirx.For):
+        parallel = stmt.kind == tirx.ForKind.PARALLEL
+        return with_body(stmt, _framed(stmt.body) if parallel else _align(stmt.body))
+    if isinstance(stmt, tirx.AttrStmt):
+        body = _align(stmt.body)
+        return with_body(stmt, _framed(body) if stmt.attr_key == "compute_scope" else body)
+    if isinstance(stmt, tirx.IfThenElse):
+        other = None if stmt.else_case is None else _align(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, _align(stmt.then_case), other)
+    return stmt
+
+
+AlignSpills = func_pass("tvmconv.AlignSpills", _align)

@@ -1,0 +1,100 @@
+"""The activations, on one element of a sum that is about to be stored. Definitions as in ONNX."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from tvmconv.compiler.ops import vector_math
+from tvmconv.specs.conv import ACTIVATIONS, parse_activation
+
+
+def finished(
+    value: tirx.Expr,
+    *,
+    bias: tirx.Expr | None = None,
+    residual: tirx.Expr | None = None,
+    slope: tirx.Expr | None = None,
+    activation: str | None = None,
+) -> tirx.Expr:
+    """The result from the sum ``value``: bias and residual added, then the activation, PReLU by its slope."""
+    for term in (bias, residual):
+        if term is not None:
+            value = value + term
+    return activate(value, activation) if slope is None else prelu(value, slope)
+
+
+def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
+    """``activation`` (a spec's canonical text, not "prelu") applied to a scalar expression."""
+    if activation is None:
+        return value
+    name, params = parse_activation(activation)
+    return vector_math.let(value, lambda v: _ACTIVATIONS[name](v, *params))
+
+
+def prelu(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
+    """``value`` where it is not negative, else ``slope * value``; NaN stays NaN."""
+    return tirx.Select(tirx.LT(value, _const(0.0, value)), value * slope, value)
+
+
+def _const(value: float, like: tirx.Expr) -> tirx.Expr:
+    return tirx.const(value, like.ty.dtype)
+
+
+def _clip(v: tirx.Expr, lo: float, hi: float) -> tirx.Expr:
+    # max first, then min: a NaN in v would otherwise be turned into a bound by some targets' max.
+    v = _keep_nan(v, lo, tirx.LT)
+    return _keep_nan(v, hi, tirx.GT)
+
+
+def _keep_nan(v: tirx.Expr, bound: float, beyond: type) -> tirx.Expr:
+    """``bound`` where v lies beyond it, else v; a comparison with NaN is false, so NaN stays NaN."""
+    if bound in (float("inf"), float("-inf")):
+        return v
+    return tirx.Select(beyond(v, _const(bound, v)), _const(bound, v), v)
+
+
+def _hard_sigmoid(v: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:
+    if (alpha, beta) == ACTIVATIONS["hard_sigmoid"]:
+        return _clip(v + _const(3.0, v), 0.0, 6.0) * _const(1 / 6, v)  # exact near -3, where it is near 0
+    return _clip(v * _const(alpha, v) + _const(beta, v), 0.0, 1.0)
+
+
+# float64 has the mathematical library's functions, one lane at a time.
+
+
+def _sigmoid(v: tirx.Expr) -> tirx.Expr:
+    if v.ty.dtype == "float32":
+        return vector_math.sigmoid(v)
+    one = _const(1.0, v)
+    return one / (one + tirx.exp(-v))
+
+
+def _tanh(v: tirx.Expr) -> tirx.Expr:
+    return vector_math.tanh(v) if v.ty.dtype == "float32" else tirx.tanh(v)
+
+
+def _gelu(v: tirx.Expr) -> tirx.Expr:
+    if v.ty.dtype == "float32":
+        return v * vector_math.normal_cdf(v)
+    return _const(0.5, v) * v * (_const(1.0, v) + tirx.erf(v * _const(0.7071067811865476, v)))
+
+
+def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
+    # (1 + tanh(u)) / 2 = sigmoid(2 * u)
+    twice = v * (_const(1.5957691216057308, v) + _const(1.5957691216057308 * 0.044715, v) * v * v)
+    return v * _sigmoid(twice)
+
+
+_ACTIVATIONS = {
+    "relu": lambda v: _keep_nan(v, 0.0, tirx.LT),
+    "relu6": lambda v: _clip(v, 0.0, 6.0),
+    "clip": _clip,
+    "leaky_relu": lambda v, alpha: prelu(v, _const(alpha, v)),
+    "sigmoid": _sigmoid,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_swish": lambda v: v * _hard_sigmoid(v, *ACTIVATIONS["hard_sigmoid"]),
+    "silu": lambda v: v * _sigmoid(v),
+    "tanh": _tanh,
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}

@@ -1,0 +1,139 @@
+"""Convolutions of 8-bit integers, transposed or not, exact: 32-bit sums of (x - its zero point) * (w - its
+zero point), finished as they are or scaled to 8 bits. ``ops.words`` has the factors."""
+
+from __future__ import annotations
+
+from tvm import te, tirx
+
+from tvmconv.compiler.lower.dots import Dot
+from tvmconv.compiler.ops import tensor_gemm, words
+from tvmconv.compiler.ops.conv import packed_channels
+from tvmconv.compiler.ops.im2col import flat
+from tvmconv.compiler.ops.integer_result import Quantised, Result, packed_scales
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.placing import with_placed_result
+from tvmconv.compiler.ops.problem import Problem, join, place_of, result_index, split
+from tvmconv.compiler.ops.tensor_gemm import TensorPacking
+from tvmconv.compiler.ops.transposed import Phases
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem, ordinary_weights
+
+
+def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lanes: int = 1) -> tirx.PrimFunc:
+    """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
+    [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
+    ``Result`` has them.
+
+    Stages ``pad`` (``words.copied``), ``conv``, ``y``; where zero points stay in the factors
+    (``words.shifts``) also ``part``, of ``lanes`` lanes, and ``window``, and there is a bias in any case.
+    With a ``TensorPacking`` also ``columns``.
+    Shapes: the weights' ``packing.shape`` of the problem in words, bias, w's zero points and multiplier
+    (groups, out_group), residual and y ``p.result_shape`` (flat with a ``TensorPacking``), others (1,).
+    """
+    done, tensor = words.in_words(p, dot), isinstance(packing, TensorPacking)
+    done_y = flat(p) if tensor else p
+    x = te.placeholder(p.x_shape(), p.dtype, name="x")
+    w = te.placeholder(packing.shape(done), "int32", name="w")
+    kept = words.shifts(dot)
+    x_zero = te.placeholder((1,), dot.x if kept else p.dtype, name="x_zero")
+    result = Result(p, q, done_y.result_shape, always_bias=kept)
+    w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
+    some = te.placeholder((1,), "int32", name="some") if kept else None
+    source = words.sources(p, dot, x, x_zero)
+    if tensor:
+        acc = tensor_gemm.products(done, packing, source, w, dot)
+        seen = words.window_of_tiles(p, packing, dot, source, some)
+    else:
+        acc = _sums(p, done, packing, dot, source, w)
+        seen = words.window(p, dot, source, some, lanes) if kept else None
+
+    def place(at):
+        return packing.place(p, at) if tensor else (split(p, at), [])
+
+    def stored(at):
+        found, inside = place(at)
+        return result_index(done_y, join(done_y, *found)), inside
+
+    def finish(*at):
+        value = acc(*at)
+        (n, g, o, spatial), _ = place(at)
+        if result.bias is not None:
+            value = value + result.bias(g, o)
+        if seen is not None:
+            pixel = packing.pixel_dims(p, at) if tensor else join(p, n, g, 0, spatial)
+            value = value - w_zero(g, o) * seen(*pixel)
+        return result.of(value, g, o, stored(at)[0])
+
+    shape = packing.sums_shape(p) if tensor else p.y_shape
+    y = te.compute(shape, finish, name="y")
+    arrays = (x, result.residual, w, x_zero, result.bias, w_zero, some, *result.scales, y)
+    func = te.create_prim_func([t for t in arrays if t is not None])
+    return with_placed_result(func, done_y.result_shape, stored) if shape != done_y.result_shape else func
+
+
+def transposed_func(
+    p: TransposedProblem, packing: Packing, dot: Dot | None, q: Quantised, planes: bool
+) -> tirx.PrimFunc:
+    """``kernel_func`` of a transposed convolution, by a ``dot`` whose factors are less their zero points:
+    stages ``pad``, always, and those of ``Phases``."""
+    done = words.in_words(p, dot)
+    x = te.placeholder(p.x_shape(), p.dtype, name="x")
+    w = te.placeholder(packing.shape(done), "int32", name="w")
+    x_zero = te.placeholder((1,), p.dtype, name="x_zero")
+    result, phases = Result(p, q, p.result_shape), Phases(p, planes)
+    source = words.sources(phases.padded, dot, x, x_zero, phases.reach)
+    phase = phases.sums(packing, source, done.in_group, w, dot)
+
+    def finish(*at):
+        _, g, o, _, _ = phases.parts(at)
+        value = phase(*at) if result.bias is None else phase(*at) + result.bias(g, o)
+        return result.of(value, g, o, phases.place(at)[0])
+
+    y = te.compute(phase.shape, finish, name="y")
+    return phases.func([x, result.residual, w, x_zero, result.bias, *result.scales, y])
+
+
+def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised) -> tirx.PrimFunc:
+    """``(w[, bias], quantisation..., what the kernel takes after x and residual)``.
+
+    Quantisation: x and w zero points, or with scaled sums the scales of x, w, residual (if any) and y, each
+    before its zero point.
+    """
+    w = te.placeholder(p.given_weight_shape, q.weight_dtype, name="w")
+    out, channels, one = (p.groups * p.out_group,), (p.groups, p.out_group), (1,)
+    b = te.placeholder(channels, "int32", name="bias") if q.bias else None
+    x_zero = te.placeholder(one, p.dtype, name="x_zero_point")
+    w_zero = te.placeholder(out, q.weight_dtype, name="w_zero_point")
+    packed = [words.packed_weights(p, packing, dot, ordinary_weights(p, w), w_zero)]
+    if words.shifts(dot):
+        packed += [
+            te.compute(one, lambda i: words.shifted(x_zero(i), dot.x), name="packed_x_zero"),
+            *words.corrections(p, dot, w, x_zero, w_zero, b),
+        ]
+    else:
+        packed.append(te.compute(one, lambda i: x_zero(i), name="packed_x_zero"))
+        if b is not None:
+            packed.append(packed_channels(p, b))
+    if not q.scaled:
+        given = (w, b, x_zero, w_zero)
+    else:
+        x_scale, y_scale = (te.placeholder(one, "float32", name=f"{n}_scale") for n in "xy")
+        w_scale = te.placeholder(out, "float32", name="w_scale")
+        y_zero = te.placeholder(one, q.out_dtype, name="y_zero_point")
+        r_scale = te.placeholder(one, "float32", name="r_scale") if q.residual else None
+        r_zero = te.placeholder(one, q.out_dtype, name="r_zero_point") if q.residual else None
+        packed += packed_scales(p, q, x_scale, w_scale, y_scale, y_zero, r_scale, r_zero)
+        given = (w, b, x_scale, x_zero, w_scale, w_zero, r_scale, r_zero, y_scale, y_zero)
+    return te.create_prim_func([*(t for t in given if t is not None), *packed])
+
+
+def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, w: te.Tensor) -> te.Tensor:
+    axes, taps = words.live(p)
+    i = te.reduce_axis((0, done.in_group), name="i")
+
+    def value(*at):
+        n, g, o, spatial = split(p, at)
+        read = source(n, g, i, place_of(p, spatial, taps))
+        weight = w(*packing.index(done, g, o, tuple(taps), i))
+        return te.sum(read * weight if dot is None else dot.of(read, weight), axis=[*axes, i])
+
+    return te.compute(p.y_shape, value, name="conv")

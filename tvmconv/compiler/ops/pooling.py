@@ -1,0 +1,253 @@
+"""Pooling: windows of an image, and the whole image at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from tvm import te, tirx
+
+from tvmconv.base.dtypes import ACCUMULATORS, FLOATS, ITEMSIZE
+from tvmconv.compiler.ops.casts import narrowed, widened
+from tvmconv.specs.pooling import PoolSpec
+
+
+@dataclass(frozen=True)
+class PoolProblem:
+    """Canonical pooling. x is ``[batch, *spatial, channels]``, y ``[batch, *out_spatial, channels]``.
+
+    Channels do not meet, so a channels-first image is one of a single channel in a larger batch. ``pad``:
+    what windows reach beyond the image, (low, high) a dimension. ``counted``: [first, stop) of the
+    positions that count as elements of a mean.
+    """
+
+    batch: int
+    spatial: tuple[int, ...]
+    out_spatial: tuple[int, ...]
+    channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    counted: tuple[tuple[int, int], ...]
+    operation: str
+    dtype: str
+
+    @property
+    def macs(self) -> int:
+        """Elements of all windows: the measure of work that schedules share with convolutions."""
+        return prod(self.y_shape) * prod(self.kernel)
+
+    @property
+    def widened(self) -> bool:
+        """Whether x is of a narrower type than the sums."""
+        return self.dtype != self.acc_dtype
+
+    @property
+    def padded(self) -> bool:
+        return any(lo or hi for lo, hi in self.pad)
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is one window, all of the image."""
+        return self.kernel == self.spatial and not self.padded
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        return (self.batch, *self.spatial, self.channels)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return (self.batch, *self.out_spatial, self.channels)
+
+    @property
+    def acc_dtype(self) -> str:
+        """The type that sums and maxima are held in."""
+        return ACCUMULATORS[self.dtype] if self.dtype in FLOATS else self.dtype
+
+    @property
+    def acc_bytes(self) -> int:
+        return ITEMSIZE[self.acc_dtype]
+
+    @property
+    def nothing(self) -> tirx.Expr:
+        """What an element outside of the image adds to a window."""
+        if self.operation == "avg":
+            return tirx.const(0, self.acc_dtype)
+        if self.dtype in FLOATS:
+            return tirx.const(float("-inf"), self.acc_dtype)
+        return tirx.min_value(self.dtype)
+
+
+def problem_of(spec: PoolSpec) -> PoolProblem:
+    """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    batch = max(spec.batch, 1) * (1 if spec.channels_last else spec.in_channels)
+    channels = spec.in_channels if spec.channels_last else 1
+    dims = []
+    for size, out, kernel, stride, (lo, hi), dilation in zip(
+        spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation, strict=True
+    ):
+        counted = (-lo, size + hi) if spec.count_include_pad else (0, size)
+        reach = (out - 1) * stride + (kernel - 1) * dilation + 1
+        over = max(0, reach - lo - size)
+        if not (size == out == kernel == 1 and lo == over == 0):
+            dims.append((size, out, kernel, stride if out > 1 else kernel, (lo, over),
+                         dilation if kernel > 1 else 1, counted))
+    dims = dims or [(1, 1, 1, 1, (0, 0), 1, (0, 1))]
+    if all(size == kernel and pad == (0, 0) for size, _, kernel, _, pad, _, _ in dims):
+        # All of the image: rows, in one dimension where the channels do not lie between.
+        rows = [size for size, *_ in dims]
+        rows = [prod(rows)] if channels == 1 else [prod(rows[:-1]), rows[-1]]
+        dims = [(size, 1, size, size, (0, 0), 1, (0, size)) for size in rows]
+    columns = (tuple(column) for column in zip(*dims, strict=True))
+    spatial, out_spatial, kernel, stride, pad, dilation, counted = columns
+    return PoolProblem(batch, spatial, out_spatial, channels, kernel, stride, pad, dilation, counted,
+                       spec.operation, spec.dtype)
+
+
+def windows_func(p: PoolProblem) -> tirx.PrimFunc:
+    """``(x, y)``: stages ``pad`` (where windows reach outside, or x is widened), ``pool``, ``y``."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+    source = _pad(p, x)
+    taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
+
+    def window(n, *at):
+        *spatial, c = at
+        dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
+        return _reducer(p)(source(n, *(s * stride + k * d for s, stride, k, d in dims), c), axis=taps)
+
+    pool = te.compute(p.y_shape, window, name="pool")
+    y = te.compute(p.y_shape, lambda n, *at: _finish(p, pool(n, *at), at[:-1]), name="y")
+    return te.create_prim_func([x, y])
+
+
+def planes_func(p: PoolProblem) -> tirx.PrimFunc:
+    """``(x, y)`` of planes ``[batch, *spatial, 1]``: stages ``column`` (windows without their last dimension,
+    at each place of the row and of what windows reach beside it), ``pool``, ``y``."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+    lo, hi = p.pad[-1]
+    taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
+    *above, last = taps
+    above = [tap for tap in above if int(tap.dom.extent) > 1]
+
+    def column(n, *at):
+        *rows, q, c = at
+        source, inside = [], []
+        for d, row in enumerate(rows):
+            place = row * p.stride[d] - p.pad[d][0] + (taps[d] * p.dilation[d] if p.kernel[d] > 1 else 0)
+            source.append(place)
+            inside += [place >= 0] * (p.pad[d][0] > 0) + [place < p.spatial[d]] * (p.pad[d][1] > 0)
+        inside += [q >= lo] * (lo > 0) + [q < lo + p.spatial[-1]] * (hi > 0)
+        value = widened(x(n, *source, q - lo, c), p.acc_dtype)
+        if inside:
+            value = te.if_then_else(te.all(*inside), value, p.nothing)
+        return _reducer(p)(value, axis=above) if above else value
+
+    shape = (p.batch, *p.out_spatial[:-1], lo + p.spatial[-1] + hi, 1)
+    columns = te.compute(shape, column, name="column")
+
+    def window(n, *at):
+        *rows, q, c = at
+        return _reducer(p)(columns(n, *rows, q * p.stride[-1] + last * p.dilation[-1], c), axis=last)
+
+    pool = te.compute(p.y_shape, window, name="pool")
+    y = te.compute(p.y_shape, lambda n, *at: _finish(p, pool(n, *at), at[:-1]), name="y")
+    return te.create_prim_func([x, y])
+
+
+def whole_last_func(p: PoolProblem) -> tirx.PrimFunc:
+    """``(x, y)`` of a whole image [batch, rows, columns, channels]: ``row``, ``pool``, ``y``."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+    r, q = (te.reduce_axis((0, k), name=name) for k, name in zip(p.kernel, "rq", strict=True))
+    row = te.compute((p.batch, p.spatial[0], p.channels),
+                     lambda n, i, c: _reducer(p)(widened(x(n, i, q, c), p.acc_dtype), axis=q), name="row")
+    pool = te.compute((p.batch, p.channels), lambda n, c: _reducer(p)(row(n, r, c), axis=r), name="pool")
+    y = te.compute(p.y_shape, lambda n, _r, _q, c: _finish(p, pool(n, c), (0, 0)), name="y")
+    return te.create_prim_func([x, y])
+
+
+def whole_plane_func(p: PoolProblem, span: int, lanes: int) -> tirx.PrimFunc:
+    """``(x, y)`` of a whole plane [batch, elements, 1]: ``part``, in ``span`` strands, which ``half0`` and so
+    on join: first the vectors of ``lanes`` elements, then by halves."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+    size = p.spatial[0]
+    k = te.reduce_axis((0, -(-size // span)), name="k")
+
+    def strand(n, s):
+        at = k * span + s
+        value = widened(x(n, at, 0), p.acc_dtype)
+        if size % span:
+            value = te.if_then_else(at < size, value, p.nothing)
+        return _reducer(p)(value, axis=k)
+
+    part = te.compute((p.batch, span), strand, name="part")
+    steps = [(lanes, span // lanes)] if span > lanes else []
+    while lanes > 1:
+        lanes //= 2
+        steps.append((lanes, 2))
+    for i, (width, count) in enumerate(steps):
+        part = te.compute((p.batch, width), _joined(p, part, width, count), name=f"half{i}")
+    y = te.compute(p.y_shape, lambda n, *at: _finish(p, part(n, 0), (0,)), name="y")
+    return te.create_prim_func([x, y])
+
+
+def _joined(p: PoolProblem, part: te.Tensor, width: int, count: int) -> Callable:
+    def value(n, lane):
+        found = part(n, lane)
+        for i in range(1, count):
+            found = _join(p, found, part(n, lane + i * width))
+        return found
+
+    return value
+
+
+def _join(p: PoolProblem, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+    return a + b if p.operation == "avg" else tirx.max(a, b)
+
+
+def _reducer(p: PoolProblem) -> Callable:
+    # Lowering makes a maximum of floats one that keeps NaN (lower/nan.py).
+    if p.operation == "avg":
+        return te.sum
+    return te.comm_reducer(lambda a, b: tirx.max(a, b), lambda _: p.nothing, name="max")
+
+
+def _pad(p: PoolProblem, x: te.Tensor) -> te.Tensor:
+    """x as windows take it, with what surrounds it; x itself where no window reaches that."""
+    if not p.padded and not p.widened:
+        return x
+
+    def value(n, *at):
+        *spatial, c = at
+        inside = []
+        for s, size, (lo, hi) in zip(spatial, p.spatial, p.pad, strict=True):
+            inside += [s >= lo] * (lo > 0) + [s < lo + size] * (hi > 0)
+        source = widened(x(n, *(s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)), c), p.acc_dtype)
+        return te.if_then_else(te.all(*inside), source, p.nothing) if inside else source
+
+    padded = [size + lo + hi for size, (lo, hi) in zip(p.spatial, p.pad, strict=True)]
+    return te.compute((p.batch, *padded, p.channels), value, name="pad")
+
+
+def _finish(p: PoolProblem, value: tirx.Expr, at: tuple) -> tirx.Expr:
+    if p.operation == "max":
+        return narrowed(value, p.dtype)
+    count = 1
+    for d, position in enumerate(at):
+        count = count * _count(p, d, position)
+    if isinstance(count, int):
+        return narrowed(value * tirx.const(1.0 / count, p.acc_dtype), p.dtype)
+    one = tirx.const(1.0, p.acc_dtype)
+    return narrowed(value * (one / tirx.Cast(p.acc_dtype, tirx.max(count, 1))), p.dtype)
+
+
+def _count(p: PoolProblem, d: int, position) -> int | tirx.Expr:
+    """Elements along dimension d that count in the window at ``position``; a number if all have as many."""
+    (first, stop), (lo, _), dilation, kernel = p.counted[d], p.pad[d], p.dilation[d], p.kernel[d]
+    last = (p.out_spatial[d] - 1) * p.stride[d] - lo + (kernel - 1) * dilation
+    if first <= -lo and last < stop:
+        return kernel
+    start = position * p.stride[d] - lo
+    until = te.min(kernel, te.indexdiv(stop - start + dilation - 1, dilation))
+    return until - te.max(0, te.indexdiv(tirx.max(first - start, 0) + dilation - 1, dilation))

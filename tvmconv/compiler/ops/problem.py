@@ -1,0 +1,239 @@
+"""A convolution in the one shape that the TE definitions and the schedules work on.
+
+A :class:`Problem` says the same as its ``ConvSpec`` with the channels split by group and every dimension
+dropped or merged that makes no difference, so a 1x1 convolution over an image is a matrix product over its
+pixels. Only strides of one element are involved: each array keeps its memory, another shape is put over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from tvmconv.base.dtypes import ACCUMULATORS, ITEMSIZE
+from tvmconv.specs.conv import ConvSpec
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Canonical convolution.
+
+    x is ``[batch, *spatial, groups, in_group]`` channels-last, ``[batch, groups, in_group, *spatial]``
+    channels-first; y likewise with ``out_spatial`` and ``out_group``. ``pad`` holds (low, high) zeros a
+    spatial dimension. Depthwise has ``in_group == 1`` and ``out_group`` equal to the multiplier.
+
+    Where output channels are shuffled (in ``shuffle`` groups), a kernel computes those of each group in the
+    order in which they lie in the result: ``own_channel`` says which ones they are. Of one group that is all;
+    of several, ``placed`` says where each is stored.
+
+    ``flipped``: the weights are those of a transposed convolution of stride 1, (in, out/groups, *kernel) or
+    channels-last (*kernel, in, out/groups), of which the last tap meets what is first.
+    """
+
+    batch: int
+    spatial: tuple[int, ...]
+    out_spatial: tuple[int, ...]
+    groups: int
+    in_group: int
+    out_group: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    pad: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    channels_last: bool
+    dtype: str
+    shuffle: int = 1
+    flipped: bool = False
+
+    @property
+    def acc_dtype(self) -> str:
+        """The type that sums are held in, and that the packed weights have."""
+        return ACCUMULATORS[self.dtype]
+
+    @property
+    def acc_bytes(self) -> int:
+        return ITEMSIZE[self.acc_dtype]
+
+    @property
+    def taps(self) -> int:
+        return prod(self.kernel)
+
+    def live_taps(self, d: int) -> range:
+        """The taps of dimension d from the first to the last that meets x at any output: the others see
+        padding alone. One where none does."""
+        live = []
+        for k in range(self.kernel[d]):
+            before = self.pad[d][0] - k * self.dilation[d]  # where x begins, seen from the first output
+            out = max(-(-before // self.stride[d]), 0)  # the first output for which the tap is not before x
+            if out < self.out_spatial[d] and out * self.stride[d] - before < self.spatial[d]:
+                live.append(k)
+        live = live or [0]
+        return range(live[0], live[-1] + 1)
+
+    @property
+    def macs(self) -> int:
+        return self.batch * prod(self.out_spatial) * self.groups * self.out_group * self.in_group * self.taps
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups > 1 and self.in_group == 1
+
+    @property
+    def padded(self) -> bool:
+        return any(lo or hi for lo, hi in self.pad)
+
+    @property
+    def widened(self) -> bool:
+        """Whether x is of a narrower type than the sums."""
+        return self.dtype != self.acc_dtype
+
+    def x_shape(self, spatial: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        return self._shape(self.spatial if spatial is None else spatial, self.in_group)
+
+    @property
+    def y_shape(self) -> tuple[int, ...]:
+        return self._shape(self.out_spatial, self.out_group)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """OIHW channels-first, HWIO channels-last, as the user's array lies in memory."""
+        out = self.groups * self.out_group
+        if self.channels_last:
+            return (*self.kernel, self.in_group, out)
+        return (out, self.in_group, *self.kernel)
+
+    @property
+    def given_weight_shape(self) -> tuple[int, ...]:
+        """The user's array as it lies in memory."""
+        if not self.flipped:
+            return self.weight_shape
+        pair = (self.groups * self.in_group, self.out_group)
+        return (*self.kernel, *pair) if self.channels_last else (*pair, *self.kernel)
+
+    @property
+    def runs(self) -> int:
+        """How many channels of a group, in the order of computation, lie side by side in the result."""
+        return self.shuffle // self.groups if self.shuffle % self.groups == 0 else 1
+
+    def own_channel(self, channel: Any) -> Any:
+        """Of the convolution's own output channels, the one that is at ``channel`` in that order."""
+        if self.runs == 1:
+            return channel
+        g, o = channel // self.out_group, channel % self.out_group
+        return g * self.out_group + o % self.runs * (self.out_group // self.runs) + o // self.runs
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether the result is stored in another order than it is computed in."""
+        return self.shuffle > 1 and self.groups > 1
+
+    def placed(self, g: Any, o: Any) -> Any:
+        """The channel of the result that output channel o of group g is, in the order of computation."""
+        if self.shuffle % self.groups == 0:
+            return o // self.runs * self.shuffle + g * self.runs + o % self.runs
+        part = self.groups * self.out_group // self.shuffle
+        channel = g * self.out_group + o
+        return channel % part * self.shuffle + channel // part
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """y as it is stored: where channels are placed, all of them in the last of the two dimensions."""
+        if not self.is_placed:
+            return self.y_shape
+        return replace(self, groups=1, out_group=self.groups * self.out_group).y_shape
+
+    def _shape(self, spatial: tuple[int, ...], channels: int) -> tuple[int, ...]:
+        if self.channels_last:
+            return (self.batch, *spatial, self.groups, channels)
+        return (self.batch, self.groups, channels, *spatial)
+
+
+def problem_of(spec: ConvSpec) -> Problem:
+    """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    return Problem(**canonical(spec))
+
+
+def canonical(spec: ConvSpec) -> dict[str, Any]:
+    """The fields of ``spec``'s problem, transposed or not, without the dimensions that make no difference."""
+    dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
+                    strict=True))
+    # A tap that is the only one has no distance to others; an output that is the only one has no next.
+    alone = not spec.transposed
+    dims = [(i, o, k, 1 if o == 1 and alone else s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
+    batch = max(spec.batch, 1)
+    if all(k == 1 and s == 1 and i == o and p == (0, 0) for i, o, k, s, p, _ in dims):
+        pixels = prod(i for i, *_ in dims)
+        if spec.channels_last:
+            pixels, batch = pixels * batch, 1
+        dims = [(pixels, pixels, 1, 1, (0, 0), 1)]
+    else:
+        kept = [d for d in dims if not (d[0] == d[1] == d[2] == 1 and d[4] == (0, 0))]
+        dims, merged = _merged(kept or dims[-1:], spec.channels_last)
+        batch *= merged
+    names = ("spatial", "out_spatial", "kernel", "stride", "pad", "dilation")
+    columns = (tuple(column) for column in zip(*dims, strict=True))
+    return dict(
+        zip(names, columns, strict=True), batch=batch, groups=spec.groups,
+        in_group=spec.in_channels // spec.groups, out_group=spec.out_channels // spec.groups,
+        channels_last=spec.channels_last, dtype=spec.dtype, shuffle=spec.shuffle,
+    )  # fmt: skip
+
+
+def _merged(dims: list[tuple], channels_last: bool) -> tuple[list[tuple], int]:
+    """``dims``, where there are more than two, with those that the kernel does not reach along merged: with
+    one another, and the leading ones with the batch, which they lie next to channels-last; and what
+    multiplies that."""
+    def still(d: tuple) -> bool:
+        return d[0] == d[1] and d[2] == d[3] == 1 and d[4] == (0, 0)
+
+    times = 1
+    while channels_last and len(dims) > 2 and still(dims[0]):
+        times, dims = times * dims[0][0], dims[1:]
+    for at in range(len(dims) - 2, -1, -1):
+        if len(dims) > 2 and still(dims[at]) and still(dims[at + 1]):
+            pixels = dims[at][0] * dims[at + 1][0]
+            dims = [*dims[:at], (pixels, pixels, *dims[at][2:]), *dims[at + 2 :]]
+    return dims, times
+
+
+def split(p: Problem, at: tuple) -> tuple:
+    """(batch, group, channel of the group, spatial) of an index into x or y."""
+    if p.channels_last:
+        n, *spatial, g, c = at
+    else:
+        n, g, c, *spatial = at
+    return n, g, c, tuple(spatial)
+
+
+def join(p: Problem, n, g, c, spatial) -> tuple:
+    return (n, *spatial, g, c) if p.channels_last else (n, g, c, *spatial)
+
+
+def result_index(p: Problem, at: Sequence) -> tuple:
+    """Where the result holds what is computed at ``at``, an index into ``p.y_shape``."""
+    if not p.is_placed:
+        return tuple(at)
+    n, g, o, spatial = split(p, at)
+    return join(p, n, 0, p.placed(g, o), spatial)
+
+
+def reach_of(p: Problem, d: int) -> int:
+    """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
+    return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
+
+
+def place_of(p: Problem, pixel: Sequence, taps: Sequence) -> list:
+    """Where the taps of an output lie in the padded x."""
+    dims = zip(pixel, p.stride, taps, p.dilation, strict=True)
+    return [at * stride + k * dilation for at, stride, k, dilation in dims]
+
+
+def places(sizes: Sequence[int], number: Any) -> list:
+    """The index along each of the dimensions ``sizes`` of an element by its number."""
+    found = []
+    for size in reversed(sizes):
+        found.append(number % size)
+        number = number // size
+    return found[::-1]

@@ -1,0 +1,1 @@
+"""What compiler and runtime both read: manifests, facts of kernels, CPU features, tuning logs. No TVM."""

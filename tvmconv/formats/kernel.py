@@ -1,0 +1,125 @@
+"""What a compiled kernel is, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.base.errors import SpecError
+from tvmconv.formats.device_code import DeviceCode
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import Machine
+
+PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
+
+
+@dataclass(frozen=True)
+class Param:
+    """One array that a kernel reads or writes: row-major, dense, data aligned to one element.
+
+    ``layout`` names the axes of ``shape`` ("NHWC", "OIHW"; "" when it has no name worth stating).
+    ``kernel_shape``: the shape that the compiled code puts over the same memory, where it is another one.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    layout: str = ""
+    kernel_shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kernel_shape is not None:
+            object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
+        if self.dtype not in ITEMSIZE:
+            raise SpecError(f"dtype of {self.name}: {self.dtype!r}, expected one of {', '.join(ITEMSIZE)}")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element."""
+        return ITEMSIZE[self.dtype]
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense array."""
+        return self.elements * self.itemsize
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One compiled kernel: a relocatable object and what a caller must know to use it.
+
+    ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
+    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for
+    the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
+    bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
+    ``workspace``: most bytes that a call takes at a time beside its arrays, for the calling thread, and for
+    each thread that computes. With ``device``, ``object`` are cubins.
+    """
+
+    symbol: str
+    descriptor: str
+    object: bytes = field(repr=False)
+    inputs: tuple[Param, ...]
+    weights: tuple[Param, ...]
+    packed: tuple[Param, ...]
+    output: Param
+    schedule: dict[str, Any] = field(default_factory=dict, hash=False)
+    flops: int = 0
+    device: DeviceCode | None = field(default=None, repr=False)
+    packer: bytes = field(default=b"", repr=False)
+    parallel: tuple[int, ...] = ()
+    workspace: tuple[int, int] = (0, 0)
+
+    @property
+    def objects(self) -> tuple[bytes, ...]:
+        """All that is to be linked."""
+        return (self.object, self.packer) if self.packer else (self.object,)
+
+    def packed_offsets(self) -> tuple[int, ...]:
+        """Byte offset of each part of ``packed`` in the blob."""
+        return tuple(self._layout()[0])
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that one call must move at least: inputs, weights and output once each."""
+        return sum(p.nbytes for p in (*self.inputs, *self.weights, self.output))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Size of the packed blob, a multiple of 64 (0 without weights)."""
+        return self._layout()[1]
+
+    def _layout(self) -> tuple[list[int], int]:
+        offsets, end = [], 0
+        for part in self.packed:
+            offsets.append(end)
+            end += -(-part.nbytes // PACKED_ALIGNMENT) * PACKED_ALIGNMENT
+        return offsets, end
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A library's kernels for one of its targets, by function; ``baked``: their packed weights, likewise."""
+
+    machine: Machine
+    functions: Mapping[str, Kernel]
+    baked: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def renamed(kernel: Kernel, place: str) -> Kernel:
+    """``kernel`` with a symbol of its own in ``place``, so that it can be in several of one program."""
+    # The digits are a hash of the descriptor: nothing else in an object looks like them.
+    old = kernel.symbol
+    new = ("k_" + hashlib.sha256(f"{place} {old}".encode()).hexdigest())[: len(old)]
+    code, packer = (part.replace(old.encode(), new.encode()) for part in (kernel.object, kernel.packer))
+    return replace(kernel, symbol=new, object=code, packer=packer)

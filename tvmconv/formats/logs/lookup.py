@@ -1,0 +1,111 @@
+"""What ``compile`` asks of the logs: the schedule to use for a spec on a machine. No TVM, and cheap."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tvmconv.base.dtypes import FLOATS
+from tvmconv.base.errors import TuningError
+from tvmconv.formats.logs import folder as folders
+from tvmconv.formats.logs.entries import Entry, read_index
+from tvmconv.formats.logs.twins import twins
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Choice
+from tvmconv.specs.kinds import Spec
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A schedule from a log, and what a manifest says of where it comes from."""
+
+    choice: Choice
+    origin: dict[str, Any]
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Tuned:
+        """What ``dataclasses.asdict`` took apart."""
+        return cls(Choice(**facts["choice"]), facts["origin"])
+
+
+class Logs:
+    """The logs that count for a machine: those given, else the user's own before the shipped ones; of floats
+    those of its base too.
+
+    Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
+    does not exist; other folders that cannot be used are passed over with a warning.
+    """
+
+    def __init__(self, machine: Machine, given: str | os.PathLike[str] | None = None) -> None:
+        self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # whose, whether for floats alone, what
+        if given is not None:
+            if not Path(given).is_dir():
+                raise TuningError(f"tuning_logs: {os.fspath(given)!r}, expected a folder of logs")
+            found = folders.folders_of(given, machine)
+            self._indexes = [("given", floats, _index(path, whose)) for path, whose, floats in found]
+            return
+        for name, root in (("user", folders.user_root()), ("shipped", folders.shipped_root())):
+            with _warned():
+                for path, whose, floats in folders.folders_of(root, machine):
+                    with _warned():
+                        self._indexes.append((name, floats, _index(path, whose)))
+
+    def find(self, spec: Spec) -> Tuned | None:
+        """The best schedule known for ``spec``: by a record of its own in any log, else by its nearest twin's
+        if that was faster than the twin's default."""
+        for relative, whose, entry in self.known(spec):
+            if relative == spec or entry.seconds < entry.default_seconds:
+                return Tuned(entry.choice, _origin(entry, whose, None if relative == spec else relative))
+            return None
+        return None
+
+    def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
+        """(the spec or a twin of it, whose log, the verdict there) of all that there are, as they count."""
+        for relative in (spec, *twins(spec)):
+            for whose, floats, index in self._indexes:
+                entry = index.get(str(relative))
+                if entry is not None and (spec.dtype in FLOATS or not floats):
+                    yield relative, whose, entry
+
+
+@contextmanager
+def _warned() -> Iterator[None]:
+    """What is wrong with a folder that nobody asked for is a warning."""
+    try:
+        yield
+    except TuningError as error:
+        warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=6)
+
+
+def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
+    """What manifests say of an entry. Its times are the twin's where it is of one."""
+    return {
+        "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,
+        "us": round(entry.seconds * 1e6, 3), "default_us": round(entry.default_seconds * 1e6, 3),
+        "threads": entry.threads, "cpu": entry.cpu, **({} if twin is None else {"twin": str(twin)}),
+    }  # fmt: skip
+
+
+def _index(folder: Path, machine: Machine | GpuMachine) -> dict[str, Entry]:
+    """A folder's index but for what was measured under emulation, read again only when a file is another."""
+    facts = []
+    for name in (folders.INDEX, folders.METADATA):
+        try:
+            found = (folder / name).stat()
+        except OSError:
+            continue
+        facts += [found.st_mtime_ns, found.st_size, found.st_ino]
+    return _read(folder, machine, *facts) if facts else {}
+
+
+@lru_cache(maxsize=16)
+def _read(folder: Path, machine: Machine | GpuMachine, *_: int) -> dict[str, Entry]:
+    folders.check_made(folder, machine)
+    return {descriptor: entry for descriptor, entry in read_index(folder).items() if not entry.emulated}

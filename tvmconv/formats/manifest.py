@@ -1,0 +1,263 @@
+"""The manifest: what a library says of itself, as JSON in its read-only data.
+
+It stands after a magic string and its length, so that it is found by reading the file, on any machine and
+for any architecture, without loading the library. Its last key is the SHA-256 of the whole file, computed
+with that field zeroed. Standard library only: this is half of the runtime.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import ArtifactError
+from tvmconv.compiler.artifact import names
+from tvmconv.formats import library_file as files
+from tvmconv.formats import stated
+
+if TYPE_CHECKING:
+    from tvmconv.formats.kernel import Param, Variant
+    from tvmconv.schedules.machines import Machine
+
+FORMAT = 1  # of the manifest; a reader refuses newer ones
+ABI = 2  # of the C functions, and of what our runtime looks for beside them
+# Variables that our runtime sets, so that a process has one pool and a thread one workspace: see pool.c and
+# support.c.
+SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
+MAGIC = b"\x7fTVMCONV-MANIFEST\n"
+WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
+_LENGTH_DIGITS = 8  # hexadecimal
+_HASH_DIGITS = 64
+_FIRST_WEIGHTS = ("w", "bias")  # before the inputs after x in a call; others come after these
+_ZEROS = "0" * _HASH_DIGITS
+_LIBC_ROOM = 26  # of the field's value, which is known once the library is linked
+
+
+def build(
+    variants: Sequence[Variant],
+    prefix: str,
+    versions: dict[str, str],
+    *,
+    about: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The manifest of a library that is yet to be linked; its hash is zeros.
+
+    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
+    what a CPU must have at least. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
+    "tvm". ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
+    """
+    targets = [_target(variant.machine) for variant in variants]
+    return {
+        "format": FORMAT,
+        "abi": ABI,
+        "kind": "shared",
+        "tvmconv": versions["tvmconv"],
+        "tvm": versions["tvm"],
+        "prefix": prefix,
+        "target": targets[-1],
+        "variants": targets,
+        **(about or {}),
+        "functions": [
+            {**_function(name, prefix, variants), **(facts or {}).get(name, {})}
+            for name in variants[0].functions
+        ],
+        "libc": None,
+        "sha256": _ZEROS,
+    }
+
+
+def _target(machine: Machine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "triple": machine.triple,
+        "cpu": machine.cpu,
+        "arch": machine.arch,
+        "requires": list(machine.requires),
+        **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
+    }
+
+
+def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
+    kernel = variants[0].functions[name]
+
+    def argument(param: Param, role: str) -> dict[str, Any]:
+        return {
+            "name": param.name,
+            "shape": list(param.shape),
+            "dtype": param.dtype,
+            "layout": param.layout,
+            "role": role,
+        }
+
+    symbol = names.symbol_of(name, prefix)
+    found = {
+        "name": name,
+        **({"symbol": symbol} if symbol != name else {}),  # in C
+        "descriptor": kernel.descriptor,
+        "arguments": [
+            *(argument(param, "input") for param in kernel.inputs[:1]),
+            *(argument(param, "weight") for param in kernel.weights if param.name in _FIRST_WEIGHTS),
+            *(argument(param, "input") for param in kernel.inputs[1:]),
+            *(argument(param, "weight") for param in kernel.weights if param.name not in _FIRST_WEIGHTS),
+            argument(kernel.output, "output"),
+        ],
+        "packed_bytes": max(variant.functions[name].packed_bytes for variant in variants),
+        **dict(zip(WORKSPACE, workspace(name, variants), strict=True)),
+        "flops": kernel.flops,
+        "bytes": kernel.traffic,
+        "schedule": kernel.schedule,
+        "baked": name in variants[0].baked,
+        **({"compiler": kernel.device.compiler} if kernel.device else {}),
+    }
+    if len(variants) > 1:  # "schedule" is that of the first
+        found["schedules"] = {v.machine.name: v.functions[name].schedule for v in variants}
+    return found
+
+
+def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:
+    """``Kernel.workspace`` of a function: what the variant that takes most of each takes."""
+    call, thread = zip(*(variant.functions[name].workspace for variant in variants), strict=True)
+    return max(call), max(thread)
+
+
+def workspace_text(function: Mapping[str, Any]) -> str:
+    """The workspace that a function's entry states, in words, and a comma; "" of a library that is older."""
+    if not all(key in function for key in WORKSPACE):
+        return ""
+    call, thread = (function[key] for key in WORKSPACE)
+    return f"{call} bytes of workspace and {thread} a thread,"
+
+
+def embedded(manifest: dict[str, Any]) -> bytes:
+    """The bytes that a library carries: magic, length, JSON; last in it room for the C library, and the hash
+    zeroed."""
+    facts = {key: value for key, value in manifest.items() if key not in ("libc", "sha256")}
+    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=True)[:-1] + _last(None, _ZEROS)
+    return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text.encode()
+
+
+def _last(libc: str | None, digest: str) -> str:
+    """The end of the JSON, of one length always."""
+    return f',"libc":{json.dumps(libc):<{_LIBC_ROOM}},"sha256":"{digest}"}}'
+
+
+def seal(library: bytes, libc: str | None = None) -> tuple[bytes, str]:
+    """A linked library with the C library that it needs and its hash filled in, and the hash."""
+    found = _find(library)
+    if found is None:
+        raise ArtifactError("library: no manifest in what was linked, expected one in its read-only data")
+    end, size = sum(found), len(_last(None, _ZEROS))
+    before, after = library[: end - size], library[end:]
+    zeroed = _last(libc, _ZEROS).encode()
+    if len(zeroed) != size:
+        raise ArtifactError(f"library: needs {libc!r}, expected {_LIBC_ROOM - 2} characters at most")
+    digest = hashlib.sha256(before + zeroed + after).hexdigest()
+    return before + _last(libc, digest).encode() + after, digest
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a library file of any architecture; nothing is loaded or run.
+
+    Raises ArtifactError for a file that cannot be read, is no library of ours, was cut short or edited,
+    has a newer format than this version knows, or states what makes no sense.
+    """
+    file = files.library_path(path)
+    return read_from(files.read(file), file)
+
+
+def read_from(data: bytes, path: Path) -> dict[str, Any]:
+    """The manifest in the bytes of a library, which errors call ``path``. Raises ArtifactError."""
+    found = _find(data)
+    if found is None:
+        raise ArtifactError(f"library: {path} was not made by tvmconv, or is damaged: it has no manifest")
+    start, length = found
+    try:
+        manifest = json.loads(data[start : start + length])
+        version, digest = manifest["format"], manifest["sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ArtifactError(f"library: {path} is damaged: its manifest is not readable") from None
+    if isinstance(version, int) and version > FORMAT:
+        raise ArtifactError(
+            f"library: {path} has manifest format {version}, expected {FORMAT}: made by a newer tvmconv"
+        )
+    if _digest(data, _hash_offset(start, length)) != digest:
+        raise ArtifactError(f"library: {path} was changed after it was made: its SHA-256 does not match")
+    try:
+        stated.check(manifest)
+    except stated.Misstated as error:
+        raise ArtifactError(f"library: {path} has a manifest that makes no sense: {error}") from None
+    return manifest
+
+
+def _digest(data: bytes, at: int) -> str:
+    """SHA-256 of a library with the field ``at`` zeroed."""
+    digest = hashlib.sha256()
+    with memoryview(data) as view:
+        digest.update(view[:at])
+        digest.update(_ZEROS.encode())
+        digest.update(view[at + _HASH_DIGITS :])
+    return digest.hexdigest()
+
+
+def _find(data: bytes) -> tuple[int, int] | None:
+    """Offset and length of the JSON."""
+    at = data.find(MAGIC)
+    if at < 0:
+        return None
+    start = at + len(MAGIC) + _LENGTH_DIGITS
+    try:
+        length = int(data[at + len(MAGIC) : start], 16)
+    except ValueError:
+        return None
+    if length <= _HASH_DIGITS or start + length > len(data):
+        return None
+    return start, length
+
+
+def _hash_offset(start: int, length: int) -> int:
+    return start + length - len('"}') - _HASH_DIGITS
+
+
+def libc_text(manifest: Mapping[str, Any]) -> str:
+    """The C library that a library needs, for people."""
+    if manifest["kind"] != "shared":
+        return "that of the program it is linked into"
+    needs = manifest.get("libc") or "unknown"
+    return f"{needs} or newer" if needs.startswith("glibc") else needs
+
+
+def describe(manifest: dict[str, Any], *, only: Sequence[str] | None = None) -> str:
+    """The manifest as text for people, several lines. ``only``: names of the functions to show."""
+    target = manifest["target"]
+    targets = ", ".join(variant["name"] for variant in manifest["variants"])
+    lines = [
+        f"made by   tvmconv {manifest['tvmconv']}, TVM {manifest['tvm']}"
+        f" (format {manifest['format']}, C ABI {manifest['abi']}, prefix {manifest['prefix']})",
+        f"target    {targets}: {target['triple']}, cpu {target['cpu']}",
+        f"needs     {' '.join(target['requires']) or 'nothing beyond ' + target['arch']}",
+        f"libc      {libc_text(manifest)}",
+        f"sha256    {manifest['sha256']}",
+    ]
+    for function in manifest["functions"]:
+        if only is not None and function["name"] not in only:
+            continue
+        schedule = " ".join(str(value) for value in function["schedule"].values() if isinstance(value, str))
+        lines += ["", f"{function['name']}  {function['descriptor']}"]
+        if "symbol" in function:
+            lines.append(f"  in C: {function['symbol']}")
+        for argument in function["arguments"]:
+            shape = "x".join(map(str, argument["shape"]))
+            text = f"  {argument['name']:<8} {argument['role']:<7} {shape} {argument['dtype']} "
+            lines.append((text + argument["layout"]).rstrip())
+        where = " in the library" if function.get("baked") else ""
+        lines.append(
+            f"  packed weights {function['packed_bytes']} bytes{where}, {workspace_text(function)}"
+            f" {function['flops']} flops,"
+            f" {function['bytes']} bytes moved, schedule {schedule or 'not stated'}"
+        )
+    return "\n".join(lines)

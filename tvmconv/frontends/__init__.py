@@ -1,0 +1,1 @@
+"""One call each: convolutions and poolings as other frameworks spell them."""

@@ -1,0 +1,187 @@
+"""One call: describe, compile (cached on disk), run."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+from tvmconv.base.dtypes import name_of
+from tvmconv.base.errors import SpecError, TargetError
+from tvmconv.specs.checks import read_integer, read_layout
+from tvmconv.specs.conv import ConvSpec, Ints, Padding
+from tvmconv.specs.descriptor import shown
+
+
+def conv(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+    activation: str | tuple[Any, ...] | None = None,
+    residual: Any = None,
+    slopes: Any = None,
+    shuffle: int = 1,
+    padding_mode: str = "zeros",
+    target: str = "native",
+) -> Any:
+    """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
+
+    ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
+    of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
+    (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). ``residual``: added before the
+    activation, of the result's shape and type. ``slopes``: (out,), for the activation "prelu", which they
+    imply. ``shuffle``: the result's channels are shuffled in so many groups, as by `channel_shuffle`;
+    residual is added after that. The rest as in ConvSpec. x and w of 8-bit integers give their int32 sums.
+    Strided and read-only arrays are copied if need be.
+    Raises SpecError for arguments that do not fit, TargetError where the kernel is neither cached nor can be
+    compiled.
+    """
+    if slopes is not None and activation is None:
+        activation = "prelu"
+    spec = spec_of(x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups,
+                   layout=layout, activation=activation, residual=residual is not None, shuffle=shuffle,
+                   padding_mode=padding_mode)
+    others = [array for array in (residual, slopes) if array is not None]
+    return function(spec, target)(x, w, bias, *others)
+
+
+def conv_transpose(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+    layout: str = "NCHW",
+    activation: str | tuple[Any, ...] | None = None,
+    target: str = "native",
+) -> Any:
+    """The transposed convolution of ``x`` with ``w``: each element of x spreads its taps ``stride`` apart.
+
+    Arrays, errors and the compiled kernel as for ``conv``, but ``w`` is (in, out/groups, *kernel)
+    channels-first, (*kernel, in, out/groups) channels-last. ``padding`` crops: a result is
+    (in-1)*stride - lo - hi + dilation*(kernel-1) + output_padding + 1 elements long, in*stride with "SAME".
+    ``output_padding`` is less than the larger of stride and dilation. x and w of 8-bit integers give their
+    int32 sums.
+    """
+    spec = spec_of(x, w, bias, stride=stride, padding=padding, output_padding=output_padding,
+                   dilation=dilation, groups=groups, layout=layout, activation=activation, transposed=True)
+    return function(spec, target)(x, w, bias)
+
+
+def spec_of(
+    x: Any, w: Any, bias: Any, *, layout: str, groups: int, transposed: bool = False, **options: Any
+) -> ConvSpec:
+    """The ConvSpec of a call with these arrays. Raises SpecError."""
+    x_shape, w_shape = _shape("x", x), _shape("w", w)
+    if len(w_shape) != len(x_shape):
+        raise SpecError(f"w: shape {w_shape}, expected {len(x_shape)} dims as x's shape {x_shape} has")
+    groups = read_integer("groups", groups, 1)
+    last = read_layout(layout, len(x_shape) - 2) == "NHWC"
+    kernel, pair = (w_shape[:-2], w_shape[-2:]) if last else (w_shape[2:], w_shape[:2])
+    channels = x_shape[-1 if last else 1]
+    for dim, size in enumerate(w_shape):
+        if size == 0:
+            raise SpecError(f"w: shape {w_shape}, expected no empty dim (dim {dim} is 0)")
+    if transposed:
+        inputs, out = pair[0], pair[1] * groups
+    else:
+        in_group, out = pair if last else reversed(pair)
+        inputs = in_group * groups
+    spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=name_of(x),
+                    **_integer_types(x, w), bias=bias is not None, transposed=transposed, **options)
+    if inputs != channels and transposed:
+        raise SpecError(f"w: shape {w_shape} has {inputs} input channels, expected {channels} as x has")
+    if inputs != channels:
+        raise SpecError(
+            f"w: shape {w_shape} has {in_group} input channels a group, expected {channels // groups}: "
+            f"x has {channels} channels in {groups} group{'s' if groups > 1 else ''}"
+        )
+    return spec
+
+
+def function(spec: ConvSpec, target: str = "native") -> Any:
+    """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
+    try:
+        hash(target)
+    except TypeError:  # an array, say
+        wanted = "expected a name, or triple=T,cpu=C,features=+F"
+        raise TargetError(f"target: {shown(target)}, {wanted}") from None
+    return _loaded(spec, target)
+
+
+@lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
+def _loaded(spec: ConvSpec, target: str) -> Any:
+    return _load(spec, target)
+
+
+def _load(spec: ConvSpec, target: str) -> Any:
+    from tvmconv import runtime
+    from tvmconv.base.errors import ArtifactError
+    from tvmconv.compiler import cache
+    from tvmconv.compiler.compile import compile
+    from tvmconv.compiler.ops.support import check_supported
+    from tvmconv.formats.logs.lookup import Logs
+    from tvmconv.schedules.machines import resolve
+
+    check_supported(spec)
+    machine = resolve(target)
+    tuned = Logs(machine).find(spec)
+    path = cache.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
+    if path.exists():
+        try:
+            function = next(iter(runtime.load(path).functions.values()))
+            if function.descriptor == str(spec):
+                return function
+        except ArtifactError:
+            pass
+        # Damaged, or not what the name says: made again.
+    library = compile({"conv": spec}, machine)
+    try:
+        library.export(path, header=False)
+        return next(iter(runtime.load(path).functions.values()))
+    except ArtifactError as error:  # a full disk, say: without the cache then, or with an error of its own
+        module = library.load()
+        warnings.warn(f"not cached: {error}", RuntimeWarning, stacklevel=4)
+        return next(iter(module.functions.values()))
+
+
+def _linker(machine: Any) -> list[Any]:
+    """What tells one C compiler from another: its command, and the size and age of its file."""
+    import shutil
+    from pathlib import Path
+
+    from tvmconv.base.errors import ArtifactError
+    from tvmconv.compiler.artifact.compilers import find_cc
+
+    try:
+        command = find_cc(machine)
+    except ArtifactError:
+        return []  # a library in the cache runs without one
+    facts = Path(shutil.which(command[0]) or command[0]).stat()
+    return [command, facts.st_size, facts.st_mtime_ns]
+
+
+def _integer_types(x: Any, w: Any) -> dict[str, str]:
+    """Of 8-bit integers the one call gives the sums."""
+    return {"out_dtype": "int32", "weight_dtype": name_of(w)} if name_of(x) in ("int8", "uint8") else {}
+
+
+def _shape(name: str, array: Any) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(size) for size in array.shape)
+    except (AttributeError, TypeError):
+        raise SpecError(f"{name}: {type(array).__name__}, expected a NumPy or DLPack array") from None
+    if not 3 <= len(shape) <= 5:
+        raise SpecError(f"{name}: shape {shape}, expected 3 to 5 dims")
+    return shape
+

@@ -1,0 +1,269 @@
+"""Proof that a library computes what its descriptors say: each function against the float64 reference.
+
+Two fills of random data. "normal": standard normal numbers, within a tolerance that grows with the length of
+the sums. "integer": small integers, whose sums every order of summation gets exactly, so that a single wrong
+tap shows; the result must be equal where the activation is exact as well, and else have no error but its own.
+Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of "normal".
+Needs numpy and the reference, no compiler.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.base.dtypes import FLOATS, epsilon, rounded, widened
+from tvmconv.base.errors import SpecError
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Module
+    from tvmconv.specs.kinds import Spec
+
+FILLS = ("normal", "integer")
+
+ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
+"""What a right activation of x may err by, over max(1, |x|), beside the result's rounding: near 0, where a
+result says nothing about the size of what it was computed from. Those of 16 bits are computed in float32."""
+
+_EXACT_ACTIVATIONS = {None, "relu", "relu6", "clip", "prelu"}
+_UNBOUNDED = {None, "relu", "leaky_relu", "prelu"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one function did on one fill.
+
+    max_abs: the largest absolute error. max_rel: max_abs over the size of the result: its largest value, but
+    on normal data at least the rms value of a sum of that many products, else at least 1. tolerance: the
+    largest max_rel that passes; 0 means that every element has to be equal. wrong: elements outside that.
+    worst: index of the largest error, None if there are no elements.
+    """
+
+    name: str
+    descriptor: str
+    fill: str
+    seed: int
+    max_abs: float
+    max_rel: float
+    tolerance: float
+    wrong: int
+    worst: tuple[int, ...] | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function passes."""
+        return self.wrong == 0
+
+
+def verify(
+    module: Module,
+    names: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    tolerance: float | None = None,
+    fills: Sequence[str] = FILLS,
+) -> Iterator[Check]:
+    """Check functions of a loaded library, one `Check` a function and fill, as they are done.
+
+    names: the functions to check (default: all). seed: of the random data; a function's data depend on the
+    seed and its descriptor alone, so that it fails alike in another library. tolerance: replaces the default
+    of `default_tolerance` for the normal fill. Raises SpecError for a descriptor that has no reference here.
+    """
+    entries = {entry["name"]: entry for entry in module.manifest["functions"]}
+    for name in entries if names is None else names:
+        function, entry = module[name], entries[name]
+        for fill in fills:
+            yield check(function, entry, fill, seed=seed, tolerance=tolerance)
+
+
+def check(
+    function: Any, entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
+) -> Check:
+    """Check one function (`module[name]`) given its manifest entry; see `verify`."""
+    return prepare(entry, fill, seed=seed, tolerance=tolerance).check(function)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What functions of one descriptor are checked on: the arrays, and what they have to give."""
+
+    entry: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    expected: np.ndarray
+    fill: str
+    seed: int
+    tolerance: float
+    least_size: float
+
+    def check(self, function: Any) -> Check:
+        """Call a function, and compare what it gives."""
+        return self._compare(_call(function, self.entry["arguments"], self.arrays))
+
+    def _compare(self, actual: np.ndarray) -> Check:
+        error = np.abs(actual - self.expected)
+        error[np.isnan(error)] = math.inf
+        size = max(float(np.max(np.abs(self.expected), initial=0.0)), self.least_size)
+        worst = np.unravel_index(int(np.argmax(error)), error.shape) if error.size else None
+        max_abs = float(error[worst]) if worst is not None else 0.0
+        return Check(
+            name=self.entry["name"],
+            descriptor=self.entry["descriptor"],
+            fill=self.fill,
+            seed=self.seed,
+            max_abs=max_abs,
+            max_rel=max_abs / size if size else (math.inf if max_abs else 0.0),
+            tolerance=self.tolerance,
+            wrong=int(np.count_nonzero(error > self.tolerance * size)),
+            worst=None if worst is None else tuple(int(i) for i in worst),
+        )
+
+
+def prepare(
+    entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
+) -> Case:
+    """The case of a function given its manifest entry; see `verify`."""
+    from tvmconv.specs.kinds import parse_spec
+    from tvmconv.specs.reference import reference_of
+
+    spec = parse_spec(entry["descriptor"])
+    arrays = random_arrays(spec, entry["arguments"], fill, seed)
+    expected = reference_of(spec, arrays)
+    size = 1.0  # what the activations' own errors are relative to, where the sums have none
+    rounds = not entry.get("schedule", {}).get("exact", True)
+    if fill == "normal" or rounds:
+        given = tolerance if fill == "normal" else None
+        tolerance = default_tolerance(spec) if given is None else given
+        size = _size_of_sums(spec, arrays)
+        if given is None and not _exact(spec) and _out_dtype(spec) in ACTIVATION_ERRORS:
+            result = max(float(np.max(np.abs(expected), initial=0.0)), size)
+            tolerance += ACTIVATION_ERRORS[_out_dtype(spec)] * max(1.0, size) / (result or 1.0)
+    elif _exact(spec):
+        tolerance = 0.0
+        # A bound such as 0.1 rounds, and so does a large sum in a narrow type.
+        expected = widened(rounded(expected, _out_dtype(spec))).astype(np.float64)
+    else:
+        tolerance = 8 * _coarsest_epsilon(spec)
+    if _out_dtype(spec) not in FLOATS and not _exact(spec):
+        # One step of the result: the activation's own error may carry it over a half.
+        size = 1.0
+        tolerance = 1.5 / max(float(np.max(np.abs(expected), initial=0.0)), size)
+    return Case(entry, arrays, expected, fill, seed, tolerance, size)
+
+
+def default_tolerance(spec: Spec) -> float:
+    """The largest `max_rel` that a right kernel may have, growing as the square root of the sum's length."""
+    operation = getattr(spec, "operation", None)
+    if operation == "max":
+        return 0.0
+    # An interpolation errs by the rounding of a place, which may be as large as the image.
+    places = 2 * max(spec.in_spatial) if hasattr(spec, "offset_groups") else 0
+    return _coarsest_epsilon(spec) * (8 + 2 * math.sqrt(_taps(spec)) + places)
+
+
+def random_arrays(
+    spec: Spec, arguments: Sequence[Mapping[str, Any]], fill: str, seed: int
+) -> dict[str, np.ndarray]:
+    """One array for each input argument, in call order, of a fill ("normal" or "integer")."""
+    if fill not in FILLS:
+        raise SpecError(f"fill {fill!r}: expected one of {', '.join(FILLS)}")
+    rng = np.random.default_rng([seed, zlib.crc32(str(spec).encode()), FILLS.index(fill)])
+    arrays = {}
+    for argument in arguments:
+        if argument["role"] == "output":
+            continue
+        shape, dtype = tuple(argument["shape"]), argument["dtype"]
+        if argument["name"].endswith("_scale"):
+            values = rng.uniform(0.5, 1, shape) * _size_of_scale(spec, argument["name"], fill)
+        elif fill == "normal" and dtype in FLOATS:
+            values = rng.standard_normal(shape)
+        elif fill == "normal" and dtype in ("int8", "uint8"):
+            values = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape)
+        elif argument["name"] == "w" and _activation(spec) not in _UNBOUNDED:
+            # Few terms a sum, for sums where the activation still bends: else only its ends would be seen.
+            values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / _taps(spec))
+        else:
+            values = rng.integers(0 if dtype.startswith("u") else -3, 4, shape)
+        arrays[argument["name"]] = rounded(values, dtype)
+    return arrays
+
+
+def _size_of_scale(spec: Spec, name: str, fill: str) -> float:
+    """For results that mostly lie within 8 bits, and real numbers where the activation bends."""
+    sums = math.sqrt(_taps(spec)) * (74 * 74 if fill == "normal" else 4)  # their rms value, or more
+    of_8_bits = name in ("r_scale", "y_scale")
+    if _activation(spec) in _UNBOUNDED:
+        return sums / 64 if of_8_bits else 1
+    return 1 / 16 if of_8_bits else math.sqrt(8 / sums)
+
+
+def operands(
+    arguments: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
+) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
+    """Positional arguments for `bind` (the bias keeps its place where there is none) and for the call."""
+    named = {role: [a["name"] for a in arguments if a["role"] == role] for role in ("weight", "input")}
+    weights = ["w", "bias", *(name for name in named["weight"] if name not in ("w", "bias"))]
+    return [arrays.get(name) for name in weights], [arrays[name] for name in named["input"]]
+
+
+def _call(
+    function: Any, arguments: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    output = next(argument for argument in arguments if argument["role"] == "output")
+    dtype = output["dtype"]
+    # Poisoned, so that an element that the kernel leaves out shows.
+    y = rounded(np.full(output["shape"], np.nan if dtype in FLOATS else 99.0), dtype)
+    if hasattr(function, "placed"):  # on a GPU
+        placed = function.placed({**arrays, output["name"]: y})
+        weights, inputs = operands(arguments, placed)
+        y = function.bind(*weights)(*inputs, out=placed[output["name"]]).numpy()
+    else:
+        weights, inputs = operands(arguments, arrays)
+        function.bind(*weights)(*inputs, out=y)
+    return widened(y).astype(np.float64)
+
+
+def _activation(spec: Spec) -> str | None:
+    activation = getattr(spec, "activation", None)
+    return activation.partition("=")[0] if activation else None
+
+
+def exact_activation(spec: Spec) -> bool:
+    """Whether a spec's activation, if any, only compares, and scales by slopes."""
+    return _activation(spec) in _EXACT_ACTIVATIONS
+
+
+def _exact(spec: Spec) -> bool:
+    """Whether integers small enough give the very values of the reference."""
+    return exact_activation(spec) and getattr(spec, "operation", None) != "avg"
+
+
+def _out_dtype(spec: Spec) -> str:
+    return getattr(spec, "out_dtype", spec.dtype)
+
+
+def _taps(spec: Spec) -> int:
+    """Terms in the sum of one output element."""
+    if hasattr(spec, "operation"):
+        return spec.taps
+    return max(1, math.prod(spec.kernel) * spec.in_channels // spec.groups)
+
+
+def _size_of_sums(spec: Spec, arrays: Mapping[str, np.ndarray]) -> float:
+    """The rms value of a sum before the activation, or of a mean, were its terms independent."""
+    if hasattr(spec, "operation"):
+        x = widened(arrays["x"])
+        return math.sqrt(np.mean(np.square(x, dtype=np.float64)) / spec.taps) if x.size else 0.0
+    x, w = (
+        float(np.sqrt(np.mean(np.square(widened(arrays[n]), dtype=np.float64)))) if arrays[n].size else 0.0
+        for n in ("x", "w")
+    )
+    return math.sqrt(_taps(spec)) * x * w
+
+
+def _coarsest_epsilon(spec: Spec) -> float:
+    return max(epsilon(dtype) for dtype in (spec.dtype, _out_dtype(spec)))

@@ -1,0 +1,1 @@
+"""Layers found in a model, and what is folded into them."""

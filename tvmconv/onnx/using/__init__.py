@@ -1,0 +1,1 @@
+"""What is done with a model's layers: a library, its verification, its times; single nodes."""

@@ -1,0 +1,109 @@
+"""A model's convolutions and poolings compiled into one library whose manifest knows the model's nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.base.errors import SpecError
+from tvmconv.onnx.reading.branches import Fixed
+from tvmconv.onnx.reading.model import Shapes, Source
+from tvmconv.onnx.recognising.extraction import extract
+from tvmconv.onnx.recognising.layers import Extraction, Layer
+
+if TYPE_CHECKING:
+    from tvmconv.compiler.artifact.library import Library
+    from tvmconv.compiler.compile import Progress
+    from tvmconv.schedules.machines import Machine
+
+
+def compile_model(
+    source: Source | Extraction,
+    target: str | Machine = "native",
+    tuning_logs: str | os.PathLike[str] | None = None,
+    *,
+    shapes: Shapes | None = None,
+    fixed: Fixed | None = None,
+    layout: str = "auto",
+    bake_weights: bool = False,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    prefix: str = "tvmconv",
+    cc: str | None = None,
+) -> Library:
+    """Every convolution and pooling of a model, compiled for a target into one library; equal ones are one
+    function.
+
+    ``source``, ``shapes``, ``fixed`` and ``layout`` as for ``extract``, or what it returned.
+    ``bake_weights``: the library holds the weights, prepacked, and its functions need none (those whose
+    weights the graph computes still do). The others as for ``tvmconv.compile``.
+
+    In the manifest, "onnx" says of which model (its SHA-256), for which input shapes, fixed inputs and
+    layout; each function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
+    """
+    from tvmconv.compiler.artifact.library import Library, check_can_bake
+    from tvmconv.compiler.baking import packed_weights
+    from tvmconv.compiler.compile import compile
+    from tvmconv.compiler.ops.support import check_supported
+    from tvmconv.schedules.machines import resolve_all
+
+    if bake_weights:
+        check_can_bake(resolve_all(target)[0])
+    found = source if isinstance(source, Extraction) else extract(source, shapes, fixed=fixed, layout=layout)
+    for layer in found.layers:
+        try:
+            check_supported(layer.spec)
+        except SpecError as error:
+            raise SpecError(f"node {layer.name}: {error}") from None
+    named = functions_of(found, bake_weights)
+    specs = {name: layers[0].spec for name, layers in named.items()}
+    plain = compile(specs, target, tuning_logs, jobs=jobs, progress=progress, prefix=prefix, cc=cc)
+    variants = [
+        replace(variant, baked={
+            name: packed_weights(variant.functions[name], layers[0].weights)
+            for name, layers in named.items()
+            if bake_weights and _can_be_baked(layers[0])
+        })
+        for variant in plain.variants
+    ]  # fmt: skip
+    first, *others = variants
+    return Library(
+        first.functions, first.machine, prefix=prefix, cc=cc, baked=first.baked, others=others,
+        about=_about(found),
+        facts={name: {"onnx_nodes": [layer.name for layer in layers]} for name, layers in named.items()},
+    )  # fmt: skip
+
+
+def functions_of(found: Extraction, bake_weights: bool) -> dict[str, list[Layer]]:
+    """The layers that each function of a library computes: those of one spec, and of one set of weights when
+    these are baked in."""
+    from tvmconv.compiler.compile import default_name
+
+    named: dict[str, list[Layer]] = {}
+    for layer in found.layers:
+        name = default_name(layer.spec)
+        if bake_weights and _can_be_baked(layer):
+            name = f"{name}_{layer.weights_digest[:8]}"
+        named.setdefault(name, []).append(layer)
+    return named
+
+
+def _can_be_baked(layer: Layer) -> bool:
+    return bool(layer.weights) and layer.constant
+
+
+def _about(found: Extraction) -> Mapping[str, Any]:
+    return {
+        "onnx": {
+            "model": os.path.basename(found.model.name),
+            "digest": found.model.digest,
+            "shapes": {name: list(shape) for name, shape in found.shapes.items()},
+            "layout": found.layout,
+            **({"fixed": {name: np.asarray(value).tolist() for name, value in found.fixed.items()}}
+               if found.fixed else {}),
+        }
+    }

@@ -1,0 +1,1 @@
+"""Arrays and functions on a GPU, by the driver's interface alone."""

@@ -1,0 +1,213 @@
+"""Reading the arguments of a spec: each becomes its canonical form, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import SpecError
+from tvmconv.specs.descriptor import ALGORITHMS, LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
+
+if TYPE_CHECKING:
+    from tvmconv.specs.conv import ConvSpec
+
+INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
+# Of an array: tiles, which are whole, reach beyond its end with their indices.
+MOST_ELEMENTS = 2**31 - 2**20
+
+
+def most_workspace(array_bytes: int) -> int:
+    """The most bytes of workspace that a kernel may take beside inputs, weights and output of so many."""
+    return 8 * array_bytes + (64 << 20)
+
+
+def read_integer(name: str, value: Any, least: int) -> int:
+    """An integer of Python's or NumPy's that is at least ``least``; True and 1.0 are none."""
+    what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
+    if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
+        raise SpecError(f"{name}: {shown(value)}, expected {what}")
+    try:
+        number = operator.index(value)  # NumPy's integers too, but no floats
+    except TypeError:
+        raise SpecError(f"{name}: {shown(value)}, expected {what}") from None
+    if number < least:
+        raise SpecError(f"{name}: {shown(number)}, expected {what}")
+    if number > INDEX_LIMIT:
+        raise SpecError(f"{name}: {shown(number)}, expected at most {INDEX_LIMIT}")
+    return number
+
+
+def read_items(value: Any) -> tuple[Any, ...] | None:
+    """The items of a tuple, a list or a NumPy array with dims; None for anything else."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value)
+    ndim = getattr(value, "ndim", 0)  # of a NumPy type, it is a descriptor
+    return tuple(value) if isinstance(ndim, int) and ndim else None
+
+
+def read_shape(value: Any) -> tuple[int, ...]:
+    """An input shape: batch, channels and 1 to 3 spatial dims, in any order."""
+    items = read_items(value)
+    if items is None or not 3 <= len(items) <= 5:
+        what = "3 to 5 integers: batch, channels and 1 to 3 spatial dims"
+        raise SpecError(f"input_shape: {shown(value)}, expected {what}")
+    return tuple(read_integer("input_shape", item, 0) for item in items)
+
+
+def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
+    """One integer per spatial dim; a single one stands for all."""
+    items = read_items(value)
+    if items is None:
+        return (read_integer(name, value, least),) * rank
+    if len(items) != rank:
+        raise SpecError(f"{name}: {shown(value)}, expected one integer, or {rank}: one per spatial dim")
+    return tuple(read_integer(name, item, least) for item in items)
+
+
+def read_flag(name: str, value: Any) -> bool:
+    """True or False. An array given for ``bias`` is a likely slip, and its truth value must not decide."""
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise SpecError(f"{name}: {shown(value)}, expected True or False")
+
+
+def read_layout(value: Any, rank: int) -> str:
+    """ "NCHW" or "NHWC", from a layout name that fits the rank."""
+    names = tuple(dict.fromkeys((*LAYOUTS[2], *LAYOUTS[rank])))
+    if not isinstance(value, str) or value not in names:
+        if isinstance(value, str) and value in LAYOUT_NAMES:
+            raise SpecError(f"layout: {value!r}, expected one of {', '.join(names)} for {rank} spatial dims")
+        raise unknown("layout", value, names)
+    return "NHWC" if value in [last for _, last in LAYOUTS.values()] else "NCHW"
+
+
+def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
+    """The name of a dtype that was given as a name, a NumPy dtype or a NumPy scalar type."""
+    text = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", None))
+    if text not in known:
+        raise unknown(name, value if text is None else text, known)
+    return str(text)
+
+
+def read_weight_dtype(dtype: str, value: Any) -> str:
+    """The weights' dtype beside x's: the same, but int8 or uint8 with either of them (None: int8)."""
+    known = ("int8", "uint8") if dtype in ("int8", "uint8") else (dtype,)
+    return known[0] if value is None else read_dtype("weight_dtype", value, known)
+
+
+def _padding_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """Padding that was given in numbers."""
+    items = read_items(value)
+    if items is None:
+        items = (value,) * rank
+    wanted = f"{', '.join(NAMED_PADDINGS)}, an integer, or {rank} per-dim integers or (lo, hi) pairs"
+    if len(items) != rank:
+        raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+    pairs = []
+    for item in items:
+        pair = read_items(item)
+        if pair is None:
+            pair = (item, item)
+        if len(pair) != 2 or isinstance(item, str):
+            raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+        pairs.append((read_integer("padding", pair[0], 0), read_integer("padding", pair[1], 0)))
+    return tuple(pairs)
+
+
+def _padding_name(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if value.upper() not in NAMED_PADDINGS:
+        raise unknown("padding", value, NAMED_PADDINGS)
+    return value.upper()
+
+
+Resolved = tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
+
+
+def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
+    """``((lo, hi), ...)`` of a convolution, and its output padding (untouched)."""
+    return window_padding(spec, value), spec.output_padding
+
+
+def window_padding(spec: Any, value: Any) -> tuple[tuple[int, int], ...]:
+    """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank)
+    pairs = []
+    for size, kernel, stride, dilation in zip(
+        spec.in_spatial, spec.kernel, spec.stride, spec.dilation, strict=True
+    ):
+        reach = dilation * (kernel - 1)
+        if name == "VALID":
+            pairs.append((0, 0))
+        elif name == "FULL":
+            pairs.append((reach, reach))
+        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
+            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+            pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def check_padding_mode(spec: ConvSpec, mode: str) -> None:
+    """Raises SpecError for a mode that does not go with a finished spec's padding: elements that x lacks."""
+    if mode == "zeros":
+        return
+    if spec.transposed:
+        raise SpecError(f"padding_mode: {mode!r}, expected 'zeros' for a transposed convolution")
+    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border has to be
+    for dim, (size, pair) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
+        if over is not None and max(pair) > size - over:
+            most = f"{size - over} in spatial dim {dim}, whose input is {size} wide, for {mode!r}"
+            raise SpecError(f"padding: {spec.padding}, expected at most {most}")
+
+
+def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
+    """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank), spec.output_padding
+    if name == "FULL":
+        raise SpecError("padding: 'FULL', expected SAME, VALID or numbers for a transposed convolution")
+    if name == "VALID":
+        return ((0, 0),) * spec.rank, spec.output_padding
+    pairs, grown = [], []
+    for kernel, stride, dilation, extra in zip(
+        spec.kernel, spec.stride, spec.dilation, spec.output_padding, strict=True
+    ):
+        # in*stride results: what lies over is cropped, what is short becomes output padding.
+        over = dilation * (kernel - 1) + 1 + extra - stride
+        crop = max(over, 0)
+        pairs.append((crop // 2, crop - crop // 2))
+        grown.append(extra + max(-over, 0))
+    return tuple(pairs), tuple(grown)
+
+
+def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
+    """Whether Winograd's algorithm computes such a convolution: two dimensions, each of 2 to 5 taps with a
+    stride of 1, to 10 with one of 2, which goes with no dilation."""
+    dims = list(zip(kernel, stride, dilation, strict=True))
+    return len(dims) == 2 and all(
+        2 <= k <= 5 * s and (s == 1 or (s == 2 and d == 1)) for k, s, d in dims
+    )
+
+
+def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
+    """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, naming those."""
+    if algorithm is None:
+        return None
+    able = ["direct"]
+    if not spec.transposed:
+        if spec.dtype in ("float32", "float64"):  # sums are held in the type of x
+            able.append("im2col")
+        # An output that is the only one has no next: its stride makes no difference.
+        stride = [1 if size == 1 else s for size, s in zip(spec.out_spatial, spec.stride, strict=True)]
+        if suits_winograd(spec.kernel, stride, spec.dilation) and spec.dtype == "float32":
+            able.append("winograd")
+    if algorithm in able:
+        return str(algorithm)
+    if algorithm not in ALGORITHMS:
+        raise unknown("algorithm", algorithm, ALGORITHMS)
+    raise SpecError(f"algorithm: {algorithm!r}, expected one that fits this convolution: {', '.join(able)}")

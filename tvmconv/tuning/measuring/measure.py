@@ -1,0 +1,155 @@
+"""The process that measures candidates: numpy and our runtime, no compiler.
+
+Each candidate runs in a fork of it, so that a crash or a hang costs that candidate alone. It is checked
+against the float64 reference, then timed in turns with the baseline, in the same process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+from tvmconv.bench.clock import preemptions
+from tvmconv.frontends.verify import Case, operands, prepare
+from tvmconv.runtime import Module, load
+from tvmconv.runtime import arrays as buffers
+from tvmconv.tuning.measuring.process import answer_lines, ended
+
+_FEWEST_ROUNDS = 3
+_TRIES = 3  # times as many rounds, where others' work takes our CPUs away
+
+
+def serve() -> None:
+    """What a process of a runner does until its input ends."""
+    answer_lines(measure)
+
+
+def measure(message: dict[str, Any]) -> dict[str, Any]:
+    """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``."""
+    try:
+        module = _library(message["library"])
+        entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])
+        facts = {"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}}
+        facts["schedule"] = {"exact": entry["schedule"].get("exact", True)}
+        cases = [_case(json.dumps(facts), fill) for fill in message["fills"]]
+    except Exception as error:
+        return {"error": f"loading: {error}"}
+    return _forked(partial(_run, message, module, cases), message["timeout"])
+
+
+@lru_cache(maxsize=1)
+def _library(path: str) -> Module:
+    return load(path)
+
+
+@lru_cache(maxsize=8)
+def _case(entry: str, fill: str) -> Case:
+    """Data and result for all candidates of a spec."""
+    return prepare(json.loads(entry), fill)
+
+
+def _forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
+    """What ``work`` returns in a child of this process."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            try:
+                answer = work()
+            except Exception as error:
+                answer = {"error": f"running: {error}"}
+            with os.fdopen(writing, "w") as file:
+                json.dump(answer, file)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        ready, _, _ = select.select([file], [], [], timeout)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+        data = file.read()
+    _, status = os.waitpid(child, 0)
+    if not ready:
+        return {"error": f"running: no result within {timeout:.0f} s"}
+    if not data:
+        return {"error": f"running: ended with {ended(os.waitstatus_to_exitcode(status))}"}
+    return json.loads(data)
+
+
+def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str, Any]:
+    function = module[message["function"]]
+    for case in cases:
+        check = case.check(function)
+        if not check.ok:
+            return {"error": f"wrong: {check.wrong} elements on {check.fill} data, error {check.max_rel:.1e}"}
+    candidate = _call(function, cases[0])
+    if message["baseline"] == message["function"]:
+        seconds = _alone(candidate, message["rounds"], message["burst"])
+        return {"seconds": seconds, "baseline": seconds}
+    return _in_turns(candidate, _call(module[message["baseline"]], cases[0]), message)
+
+
+def _call(function: Any, case: Case) -> Callable[[], Any]:
+    """A call of a function on the case's arrays that costs little else."""
+    weights, inputs = operands(case.entry["arguments"], case.arrays)
+    y = function.arguments[-1]
+    inputs = [buffers.aligned(a) for a in inputs]  # as a layer before would have left them
+    return function.bind(*weights).on(*inputs, out=buffers.empty(y.shape, y.numpy_dtype, y.nbytes))
+
+
+def _time(call: Callable[[], Any], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - start) / times
+
+
+def _times(call: Callable[[], Any], burst: float) -> int:
+    """Calls that take ``burst`` seconds together."""
+    once = _time(call, 1)
+    if once < 10 * burst:
+        once = min(once, _time(call, 1))
+    return max(1, min(20000, int(burst / max(once, 1e-7))))
+
+
+def _alone(call: Callable[[], Any], rounds: int, burst: float) -> list[float]:
+    times = _times(call, burst)
+    return [_time(call, times) for _ in range(rounds)]
+
+
+def _in_turns(
+    candidate: Callable[[], Any], baseline: Callable[[], Any], message: dict[str, Any]
+) -> dict[str, Any]:
+    rounds, start = message["rounds"], time.monotonic()
+    own, other = _times(candidate, message["burst"]), _times(baseline, message["burst"])
+    all_rounds: list[tuple[float, float]] = []
+    clean: list[tuple[float, float]] = []
+    while len(clean) < rounds and len(all_rounds) < _TRIES * rounds:
+        lost = preemptions()
+        if len(all_rounds) % 2:
+            pair = _time(candidate, own), _time(baseline, other)
+        else:
+            pair = (_time(baseline, other), _time(candidate, own))[::-1]
+        all_rounds.append(pair)
+        if len(all_rounds) > 1 and time.monotonic() - start > message["seconds"]:
+            break
+        if preemptions() != lost:
+            continue
+        clean.append(pair)
+        if len(clean) == _FEWEST_ROUNDS and _ratio(clean) > message["hopeless"]:
+            break
+    taken = clean if len(clean) >= _FEWEST_ROUNDS else all_rounds
+    return {"seconds": [s for s, _ in taken], "baseline": [b for _, b in taken]}
+
+
+def _ratio(rounds: list[tuple[float, float]]) -> float:
+    return min(s for s, _ in rounds) / min(b for _, b in rounds)
+
+

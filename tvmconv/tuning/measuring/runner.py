@@ -1,0 +1,182 @@
+"""Measuring candidates: a library of a batch is linked, and each function in it is checked and timed.
+
+``LocalRunner`` is for this machine; whatever else has its two methods (over a network, say) may stand in.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tvmconv.base.errors import ArtifactError, TuningError
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.formats.cpu_features import host_arch, host_features
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.logs.emulation import emulator
+from tvmconv.schedules.machines import Machine
+from tvmconv.tuning.measuring.process import Process, ProcessError
+
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on; and
+    how many times the baseline's time ends it after a few rounds."""
+
+    rounds: int = 9
+    burst: float = 0.0005
+    seconds: float = 0.5
+    fills: tuple[str, ...] = ("normal",)
+    hopeless: float = 1.5
+
+
+SEARCH = Effort()
+DUEL = Effort(32, 0.001, 3.0, ("normal", "integer"))  # between the best few and the default
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds a call, a mean for each round, of a function and of the baseline in turns with it; or what went
+    wrong. ``ratio``: the function's time over the baseline's."""
+
+    seconds: list[float] = field(default_factory=list)
+    baseline: list[float] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return min(self.seconds) / min(self.baseline)  # disturbances only ever make a time longer
+
+
+class Runner(Protocol):
+    """What a tuner asks of the machine that it tunes for: its name, how many threads it runs kernels with,
+    and whether its CPU is emulated."""
+
+    cpu: str
+    threads: int
+    emulated: bool
+
+    def measure(
+        self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
+    ) -> Iterator[Measured]:
+        """The results of ``names``, functions of ``kernels``, as they come; ``BASELINE`` is one of those."""
+
+    def stop(self) -> None:
+        """Give back what the runner holds."""
+
+
+class LocalRunner:
+    """Runs on this machine with ``threads`` threads, on as many CPUs."""
+
+    def __init__(self, machine: Machine, threads: int, timeout: float = 20.0) -> None:
+        check_here(machine)
+        available = sorted(os.sched_getaffinity(0))
+        if threads > len(available):
+            raise TuningError(f"threads: {threads}, expected at most {len(available)}, the CPUs there are")
+        self.machine, self.timeout = machine, timeout
+        self.cpu, self.threads, self.emulated = cpu_model(), threads, emulator() is not None
+        self.cpus = available[:threads]
+        self.process = Process("tvmconv.tuning.measuring.measure", {"TVMCONV_NUM_THREADS": str(threads)})
+        self.linked: Linked | None = None  # the last library
+        self._start()
+
+    def _start(self) -> None:
+        if self.process.process is None:
+            self.process.start()
+            os.sched_setaffinity(self.process.process.pid, self.cpus)
+
+    def measure(
+        self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
+    ) -> Iterator[Measured]:
+        """See ``Runner``. A library that has all ``kernels`` is not linked again."""
+        if self.linked is None or not self.linked.has(kernels):
+            self._unlink()
+            try:
+                self.linked = Linked(kernels, self.machine)
+            except ArtifactError as error:
+                yield from (Measured(error=f"linking: {error}") for _ in names)
+                return
+        for name in names:
+            yield self._ask(self.linked.path, name, effort)
+
+    def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
+        message = {
+            "library": os.fspath(path), "function": name, "baseline": BASELINE, "timeout": self.timeout,
+            **asdict(effort),
+        }  # fmt: skip
+        self._start()
+        try:
+            return Measured(**self.process.ask(message, 4 * self.timeout))
+        except ProcessError as error:
+            return Measured(error=f"running: {error}")
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.stop()
+        self._unlink()
+
+    def _unlink(self) -> None:
+        linked, self.linked = self.linked, None
+        if linked is not None:
+            linked.folder.cleanup()
+
+
+class Linked:
+    """A library of candidates in a folder of its own. Raises ArtifactError."""
+
+    def __init__(self, kernels: Mapping[str, Kernel], machine: Machine) -> None:
+        self.kernels = dict(kernels)
+        self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
+        self.path = Path(self.folder.name, "candidates.so")
+        try:
+            library = Library(self.kernels, machine, prefix="candidates")
+            library.export(self.path, header=False, level="-Og")  # half the time
+        except BaseException:
+            self.folder.cleanup()
+            raise
+
+    def has(self, kernels: Mapping[str, Kernel]) -> bool:
+        """Whether it has these, by their names."""
+        return all(self.kernels.get(name) is kernel for name, kernel in kernels.items())
+
+
+def check_here(machine: Machine) -> None:
+    """Raise TuningError where this machine does not run code for ``machine``."""
+    here, have = host_arch(), host_features()
+    lacking = [name for name in machine.requires if name not in have] if have else []
+    if machine.arch != here or lacking:
+        why = f"which lacks {', '.join(lacking)}" if machine.arch == here else here
+        raise TuningError(
+            f"target: {machine.name}, expected one for this machine, {why}; on boards: --rpc and --key"
+        )
+
+
+def on_library(
+    kernels: Mapping[str, Kernel], machine: Machine, names: Sequence[str],
+    measure: Callable[[Path], Iterator[Measured]],
+) -> Iterator[Measured]:  # fmt: skip
+    """What ``measure`` gives of the library of ``kernels``, an answer a name; or why it cannot be linked."""
+    try:
+        linked = Linked(kernels, machine)
+    except ArtifactError as error:
+        yield from (Measured(error=f"linking: {error}") for _ in names)
+        return
+    with linked.folder:
+        yield from measure(linked.path)
+
+
+def cpu_model() -> str:
+    """This machine's CPU as the kernel names it; of a board, the board; of none, what emulates it."""
+    emulates = emulator()
+    if emulates is not None:
+        return f"{host_arch()}, emulated by {emulates}"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    board = Path("/proc/device-tree/model")
+    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else os.uname().machine

@@ -1,0 +1,1 @@
+"""The search over points: its space, its records, how trials are spent."""

@@ -1,0 +1,244 @@
+"""One spec being tuned: its search, what was measured, and the best schedule so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tvmconv.base.errors import TuningError
+from tvmconv.compiler.codegen.traced import refusal
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.logs import folder as folders
+from tvmconv.formats.logs.entries import Entry, read_index, write_entry
+from tvmconv.formats.logs.lookup import Logs
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import META, Choice
+from tvmconv.specs.kinds import Spec
+from tvmconv.tuning.measuring.builder import Builder
+from tvmconv.tuning.measuring.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
+from tvmconv.tuning.search.database import FAILED, Database
+from tvmconv.tuning.search.meta import MetaSpace
+from tvmconv.tuning.search.search import Candidate, Search, import_early
+from tvmconv.tuning.search.space import TuningSpace, freeze
+
+MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
+_FINALISTS = 4
+_HOPELESS = 1.25  # times the best time so far: the search takes no closer look at it
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tuner works: the machine, the folder of logs, who builds and who measures, and who says so;
+    ``emulated``: whether what measures is an emulated CPU."""
+
+    machine: Machine
+    folder: Path
+    builder: Builder
+    runner: Runner
+    threads: int
+    cpu: str
+    emulated: bool = False
+
+
+class Task:
+    """A spec, how often a model has it, and what is known of it. ``strategy``: search no other; "meta" for
+    meta_schedule's own space. TuningError where it does not take the spec."""
+
+    def __init__(self, spec: Spec, place: Place, weight: int = 1, strategy: str | None = None, seed: int = 0):
+        self.spec, self.place, self.weight = spec, place, weight
+        self.whole = TuningSpace(spec, place.machine)
+        self._homes: dict[bool, tuple[TuningSpace | MetaSpace, Database]] = {}
+        if strategy == META:
+            self.space, self.database = self._home(META)
+        else:
+            self.space = self.whole if strategy is None else TuningSpace(spec, place.machine, strategy)
+            self.database = self._home("")[1]
+        self.search = Search(self.space, self.database, seed)
+        self.trials = 0  # in the log, of this run or an earlier one
+        self.failures: list[str] = []
+        self.default: Kernel | None = None
+        self.default_seconds = math.inf
+        self.entry: Entry | None = None  # as the folder's index has it
+        self.gains: list[float] = []  # for each batch, the part of the best time that it took off
+        self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
+        self._built: dict[tuple, Kernel | str] = {}  # of the last batch and of the best points
+        self._proposed: list[Candidate] = []  # the first batch, which is built along with the default
+        self._recall()
+
+    @property
+    def best_seconds(self) -> float:
+        """Of the best schedule so far; infinite before there is one."""
+        ratio = self.entry.seconds / self.entry.default_seconds if self.entry else 1.0
+        return min(ratio, 1.0) * self.default_seconds
+
+    def _home(self, strategy: str) -> tuple[TuningSpace | MetaSpace, Database]:
+        """The whole space that has a strategy, and where records of its points go."""
+        own = strategy == META
+        if own not in self._homes:
+            space = MetaSpace(self.spec, self.place.machine, self.whole.default) if own else self.whole
+            place = self.place
+            self._homes[own] = space, Database(place.folder, space, place.threads, place.emulated)
+        return self._homes[own]
+
+    def _holds(self, choice: Choice) -> bool:
+        """Whether a point can be measured, be it of the space that is searched or not."""
+        if choice.strategy == META and refusal(self.spec, self.place.machine) is not None:
+            return False
+        return self._home(choice.strategy)[0].holds(choice)
+
+    def _recall(self) -> None:
+        for known in self.database.known():
+            if (known.choice.strategy == META) != isinstance(self.space, MetaSpace):
+                continue  # trials of the other space
+            self.trials += 1
+            if self.space.holds(known.choice):
+                seconds = FAILED if known.seconds is None else known.seconds
+                self.search.recall(known.choice, seconds)
+                if seconds < FAILED:
+                    self.measured[freeze(known.choice)] = (known.choice, seconds)
+        entry = read_index(self.place.folder).get(str(self.spec))
+        self.entry = entry if entry and entry.emulated == self.place.emulated else None
+
+    def start(self, ahead: int = 0) -> bool:
+        """Build the default schedule, the baseline of the others, and time it; whether that gave a time. The
+        first batch, of up to ``ahead`` points, is built and linked with it."""
+        default = self.space.default
+        is_new = freeze(default) not in self.search.seen and self.space.holds(default)
+        if is_new:
+            self.search.seen[freeze(default)] = FAILED  # nobody has to propose it
+        self._proposed = self.search.propose(ahead) if ahead > 0 else []
+        import_early()
+        built, *_ = self._build([default, *(c.choice for c in self._proposed)])
+        if isinstance(built, str):
+            self.failures.append(built)
+            return False
+        (measured,) = self.place.runner.measure({BASELINE: built, **self._at_hand()}, [BASELINE], SEARCH)
+        if measured.error:
+            self.failures.append(measured.error)
+            return False
+        self.default, self.default_seconds = built, min(measured.seconds)
+        if is_new:
+            self._note(self._candidate(default), measured)
+            self.search.recall(default, self.default_seconds)
+        return True
+
+    def _candidate(self, choice: Choice) -> Candidate:
+        return Candidate(choice, self._home(choice.strategy)[0].schedule(choice))
+
+    def batch(self, most: int, confirm: bool = True) -> int:
+        """Measure the next points, at most so many; how many there were. ``confirm``: the best of them at
+        length, if it is better than those before; ``decide`` has to follow else."""
+        taken, self._proposed = self._proposed or self.search.propose(most), []
+        before = self.best_seconds
+        best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
+        effort = replace(SEARCH, hopeless=_HOPELESS * best)
+        seconds = []
+        for candidate, measured in zip(taken, self._measure([c.choice for c in taken], effort), strict=True):
+            self._note(candidate, measured)
+            seconds.append(FAILED if measured.error else measured.ratio * self.default_seconds)
+        self.search.tell(taken, seconds)
+        good = [(s, c.choice) for s, c in zip(seconds, taken, strict=True) if s < MARGIN * before]
+        if good and confirm:
+            self.decide([min(good, key=lambda pair: pair[0])[1]], again=False)
+        best = {freeze(choice) for choice in self._best()}
+        self._built = {key: kernel for key, kernel in self._built.items() if key in best}
+        after = self.best_seconds if confirm else min([before, *seconds])
+        self.gains.append(0.0 if math.isinf(before) else 1 - after / before)
+        return len(taken)
+
+    def _note(self, candidate: Candidate, measured: Measured) -> None:
+        self._home(candidate.choice.strategy)[1].commit(candidate.schedule, measured.seconds, measured.error)
+        self.trials += 1
+        if measured.error:
+            self.failures.append(measured.error)
+        else:
+            seconds = measured.ratio * self.default_seconds
+            self.measured[freeze(candidate.choice)] = (candidate.choice, seconds)
+
+    def _measure(self, choices: list[Choice], effort: Effort) -> Iterator[Measured]:
+        """Results in the order of ``choices``, each when it is there, timed in turns with the default."""
+        built = self._build(choices)
+        names = list(dict.fromkeys(_name(kernel) for kernel in built if isinstance(kernel, Kernel)))
+        # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
+        kernels = {BASELINE: self.default, **self._at_hand()}
+        results = iter(self.place.runner.measure(kernels, names, effort) if names else ())
+        found: dict[str, Measured] = {}
+        for kernel in built:
+            if isinstance(kernel, str):
+                yield Measured(error=kernel)
+                continue
+            if _name(kernel) not in found:
+                found[_name(kernel)] = next(results)
+            yield found[_name(kernel)]
+
+    def _build(self, choices: list[Choice]) -> list[Kernel | str]:
+        """A kernel for each, or what went wrong with it. Compiling is most of what a trial costs: what was
+        built before is not built again for a duel."""
+        new = [choice for choice in choices if freeze(choice) not in self._built]
+        made = self.place.builder.build(self.spec, new) if new else []
+        self._built |= {freeze(choice): kernel for choice, kernel in zip(new, made, strict=True)}
+        return [self._built[freeze(choice)] for choice in choices]
+
+    def _at_hand(self) -> dict[str, Kernel]:
+        return {_name(kernel): kernel for kernel in self._built.values() if isinstance(kernel, Kernel)}
+
+    def _best(self) -> list[Choice]:
+        """The best few points that were measured."""
+        order = sorted(self.measured.values(), key=lambda pair: pair[1])
+        return [choice for choice, _ in order[:_FINALISTS]]
+
+    def finalists(self) -> list[Choice]:
+        """The best few points that were measured, and those that a log holds for the spec or a twin: a record
+        should not be slower than what compile would take without it."""
+        choices = self._best()
+        logs = [Logs(self.place.machine)]
+        if not self.place.emulated:  # whose folder no other run reads
+            logs.insert(0, Logs(self.place.machine, self.place.folder))
+        for one in logs:
+            for _, _, entry in one.known(self.spec):
+                choices += [entry.choice] * (entry.choice not in choices)
+        return [c for c in choices if c != self.space.default and self._holds(c)]
+
+    def decide(self, choices: list[Choice], again: bool = True) -> None:
+        """Measure points at length against the default, and put the winner into the index. The one that is
+        there is measured ``again``, or taken at its word."""
+        incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
+        if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
+            choices = [*choices, incumbent]
+        results = list(self._measure(choices, DUEL))
+        ratios = [math.inf if m.error else m.ratio for m in results]
+        for choice, measured in zip(choices, results, strict=True):
+            if measured.error:
+                self.measured.pop(freeze(choice), None)
+                self.failures.append(measured.error)
+        best = min(range(len(choices)), key=ratios.__getitem__, default=None)
+        if incumbent is not None and not again and min(ratios) >= self.best_seconds / self.default_seconds:
+            return
+        default = [m.baseline for m in results if not m.error]
+        base = min(default[0]) if default else self.default_seconds
+        if best is not None and ratios[best] < MARGIN:
+            self._enter(choices[best], results[best].seconds, min(results[best].baseline))
+        else:
+            self._enter(self.space.default, default[0] if default else [self.default_seconds], base)
+
+    def _enter(self, choice: Choice, seconds: list[float], default_seconds: float) -> None:
+        name = self._home(choice.strategy)[1].commit(self._candidate(choice).schedule, seconds)
+        self.entry = Entry(
+            choice.strategy, choice.point, min(seconds), default_seconds, self.trials,
+            self.place.threads, self.place.cpu, folders.tvm_version(), folders.today(), name,
+            self.place.emulated,
+        )  # fmt: skip
+        write_entry(self.place.folder, str(self.spec), self.entry)
+
+    def check(self) -> None:
+        """Raise TuningError if nothing could be measured."""
+        if self.default is None:
+            first = self.failures[0] if self.failures else "no candidate"
+            raise TuningError(f"{self.spec}: nothing could be measured: {first}")
+
+
+def _name(kernel: Kernel) -> str:
+    """Of its function in a library, where it keeps the name."""
+    return f"c_{kernel.symbol}"
