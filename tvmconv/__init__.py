@@ -47,8 +47,12 @@ _NAMES = {
     "tvmconv.base.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
     "tvmconv.specs.pooling": ("PoolSpec",),
     "tvmconv.frontends.pooling": (
-        "avg_pool", "channel_shuffle", "global_avg_pool", "global_max_pool", "max_pool",
-    ),  # fmt: skip
+        "avg_pool",
+        "channel_shuffle",
+        "global_avg_pool",
+        "global_max_pool",
+        "max_pool",
+    ),
     "tvmconv.runtime.arrays": ("aligned",),
     "tvmconv.runtime": ("Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"),
     "tvmconv.specs.conv": ("ConvSpec", "depthwise", "pointwise"),

@@ -135,7 +135,8 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
         rows.append([
             fact["name"], fact["kind"],
             console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
-            grammar.pads(tuple(map(tuple, fact["padding"]))), _count(fact["parameters"]), _count(fact["macs"]),
+            grammar.pads(tuple(map(tuple, fact["padding"]))),
+            _count(fact["parameters"]), _count(fact["macs"]),
             console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
             "-" if saving is None else f"{saving['ratio']:.3f}",
         ])  # fmt: skip
