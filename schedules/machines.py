@@ -34,8 +34,8 @@ class Machine:
     multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes
     in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
     associativity. ``part``: which CPU this is, where its features do not tell
-    (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of ``tvmconv.compiler.lower.dots.DOTS``.
-    ``base``: the target whose tuned records for floats serve where this one has none: they differ for 8-bit
+    (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of
+    ``tvmconv.compiler.lower.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this one has none: they differ for 8-bit
     integers alone, or that one's CPU is the nearest that was measured.
     """
 

@@ -1,7 +1,7 @@
 """Libraries for other architectures, and their functions called in a C program under qemu-user.
 
-``Emulated`` looks like our loaded functions, so that ``tvmconv.frontends.verify.check`` judges them; behind it
-are the generated header, a C program that zig compiles, and an emulated CPU.
+``Emulated`` looks like our loaded functions, so that ``tvmconv.frontends.verify.check`` judges them; behind
+it are the generated header, a C program that zig compiles, and an emulated CPU.
 """
 
 from __future__ import annotations
