@@ -31,12 +31,12 @@ class Machine:
 
     ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
     ``requires`` are the names of the run-time check (``tvmconv.formats.cpu_features``). ``fma_ports``:
-    multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache sizes
-    in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
+    multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache
+    sizes in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
     associativity. ``part``: which CPU this is, where its features do not tell
     (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of
-    ``tvmconv.compiler.lower.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this one has none: they differ for 8-bit
-    integers alone, or that one's CPU is the nearest that was measured.
+    ``tvmconv.compiler.lower.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
+    one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that was measured.
     """
 
     name: str
