@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 _MOST_TEXT = 1 << 20  # bytes: the longest that was seen has 20,000
 _MOST_INSTRUCTIONS = 4096
-_MOST = 1 << 31  # of numbers: extents, factors, decisions
+_MOST = (1 << 31) - 1  # of numbers: extents, factors and their products, decisions
+_MOST_SPLIT = 1 << 20  # of the product of factors beside one that follows from the loop
 
 Check = Callable[[Any], bool]
 
@@ -38,11 +40,10 @@ def _either(*checks: Check) -> Check:
 _NUMBER = _int(-2, _MOST)  # -1: at the root, -2: inlined
 _FLAG = _int(0, 1)
 _INDEX = _int(-2, 64)  # of a buffer, of a place among blocks, of an axis
-_DRAWN = _word(r"v[0-9]{1,6}")
 _VARIABLE = _word(r"[blv][0-9]{1,6}")  # a block, a loop, a number that was drawn
 _NAME = _word(r"[A-Za-z_][A-Za-z0-9_.]{0,200}")
 _SCOPE = _word(r"global|shared|local")
-_COUNT = _either(_int(0, 1 << 16), _DRAWN)
+_COUNT = _int(0, 1 << 16)  # or a number that was drawn
 
 # What an annotation may be of, and its values.
 _KEYS: dict[str, Check] = {
@@ -94,9 +95,9 @@ _ATTRIBUTES: dict[str, tuple[Check, ...]] = {
     "Reorder": (),
     "ReverseComputeAt": (_FLAG, _INDEX),
     "ReverseComputeInline": (),
-    "SampleCategorical": (_list(_NUMBER), _list(_probability)),
+    "SampleCategorical": (_list(_int(0, 1 << 16)), _list(_probability)),
     "SampleComputeLocation": (),
-    "SamplePerfectTile": (_int(1, 16), _NUMBER),
+    "SamplePerfectTile": (_int(2, 16), _int(1, 1 << 16)),
     "SetScope": (_INDEX, _SCOPE),
     "Split": (_FLAG, _FLAG),
     "Unannotate": (_key,),
@@ -105,7 +106,6 @@ _ATTRIBUTES: dict[str, tuple[Check, ...]] = {
 _INPUT = _either(_VARIABLE, _NUMBER, lambda value: value in (None, "None"))
 _INPUTS = _list(_either(_INPUT, _list(_INPUT)))
 _OUTPUTS = _list(_VARIABLE)
-_DECISION = _either(_NUMBER, _list(_NUMBER))
 
 
 def refusal(text: Any) -> str | None:
@@ -124,15 +124,20 @@ def refusal(text: Any) -> str | None:
     instructions, decisions = trace
     if len(instructions) > _MOST_INSTRUCTIONS:
         return f"{len(instructions)} instructions, expected at most {_MOST_INSTRUCTIONS}"
-    for number, instruction in enumerate(instructions):
-        wrong = _wrong(instruction)
-        if wrong is not None:
-            return f"instruction {number}{wrong}"
+    decided: dict[int, Any] = {}
     for decision in decisions:
         place = _int(0, len(instructions) - 1)
-        if not (isinstance(decision, list) and len(decision) == 2
-                and place(decision[0]) and _DECISION(decision[1])):  # fmt: skip
+        if not (isinstance(decision, list) and len(decision) == 2 and place(decision[0])
+                and decision[1] is not None):  # fmt: skip
             return f"decision {_short(decision)}, expected an instruction's number, and numbers"
+        if decision[0] in decided:
+            return f"decision {_short(decision)}, expected one an instruction"
+        decided[decision[0]] = decision[1]
+    drawn: dict[str, int] = {}
+    for number, instruction in enumerate(instructions):
+        wrong = _wrong(instruction) or _wrong_numbers(instruction, decided.get(number), drawn)
+        if wrong is not None:
+            return f"instruction {number}{wrong}"
     return None
 
 
@@ -149,12 +154,56 @@ def _wrong(instruction: Any) -> str | None:
         if not check(value):
             return f", {kind}: {_short(value)} is none of what meta_schedule's spaces for LLVM and CUDA have"
     if kind == "Annotate":
-        value = inputs[1] if isinstance(inputs, list) and len(inputs) == 2 else None
-        if not (value is not None and _VARIABLE(inputs[0]) and _KEYS[attributes[0]](value)):
-            return f", {kind}: {attributes[0]!r} is {_short(value)}, expected what meta_schedule gives it"
+        if not (isinstance(inputs, list) and len(inputs) == 2 and _VARIABLE(inputs[0])):
+            return f", {kind}: inputs {_short(inputs)}, expected a variable and a value"
     elif not _INPUTS(inputs):
         return f", {kind}: inputs {_short(inputs)}, expected variables and numbers"
     return None if _OUTPUTS(outputs) else f", {kind}: outputs {_short(outputs)}, expected variables"
+
+
+def _wrong_numbers(instruction: list[Any], decision: Any, drawn: dict[str, int]) -> str | None:
+    """What is wrong with the numbers that an instruction, one with nothing else wrong, draws or goes by: TVM
+    divides by factors, and counts in 32 bits. ``drawn`` has the variables' values, and is given those of this
+    instruction."""
+    kind, inputs, attributes, outputs = instruction
+    match kind:
+        case "SamplePerfectTile":
+            tiles = attributes[0]
+            if not (_list(_int(1, _MOST))(decision) and len(decision) == len(outputs) == tiles):
+                return f", {kind}: decision {_short(decision)}, expected {tiles} factors from 1 on"
+            if prod(decision) > _MOST:
+                return f", {kind}: decision {_short(decision)}, expected factors of a loop's extent"
+            drawn.update(zip(outputs, decision, strict=True))
+        case "SampleCategorical":
+            candidates, chances = attributes
+            if len(candidates) != len(chances) or len(outputs) != 1:
+                return f", {kind}: {_short(attributes)}, expected a probability for each of the candidates"
+            if not _int(0, len(candidates) - 1)(decision):
+                return f", {kind}: decision {_short(decision)}, expected one of {len(candidates)} places"
+            drawn[outputs[0]] = candidates[decision]
+        case "SampleComputeLocation":
+            if not _INDEX(decision):
+                return f", {kind}: decision {_short(decision)}, expected a loop's place"
+        case _ if decision is not None:
+            return f", {kind}: decision {_short(decision)}, expected none"
+        case "Annotate":
+            value = _value(inputs[1], drawn)
+            if not _KEYS[attributes[0]](value):
+                return f", {kind}: {attributes[0]!r} is {_short(value)}, expected what meta_schedule gives it"
+        case "Split":
+            factors = [_value(factor, drawn) for factor in inputs[1:]]
+            given = [factor for factor in factors if factor not in (None, "None")]
+            if len(given) < len(factors) - 1 or not all(map(_int(1, _MOST), given)):
+                return f", {kind}: factors {_short(factors)}, expected numbers from 1 on, at most one None"
+            most = _MOST if len(given) == len(factors) else _MOST_SPLIT
+            if prod(given) > most:
+                return f", {kind}: factors {_short(factors)}, expected a product of at most {most}"
+    return None
+
+
+def _value(given: Any, drawn: Mapping[str, int]) -> Any:
+    """The number that an input stands for, where it is one that was drawn."""
+    return drawn.get(given, given) if isinstance(given, str) else given
 
 
 def _short(value: Any) -> str:

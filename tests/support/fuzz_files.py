@@ -241,14 +241,14 @@ def draw_trace(rng: Rng) -> Any:
 
 
 def run_trace(trace: Any) -> None:
-    """What the rules let pass TVM replays, or refuses; what they don't is refused by them."""
+    """What the rules let pass TVM replays and compiles, or refuses; what they don't is refused by them."""
     from tvmconv.compiler import codegen
     from tvmconv.schedules.machines import resolve
     from tvmconv.schedules.plan import META, TRACE, Choice
 
     choice = Choice(META, {TRACE: json.dumps(trace)})
     try:
-        codegen.scheduled(parse_spec(_LAYER), resolve("native"), choice)
+        codegen.build_kernel(parse_spec(_LAYER), resolve("native"), choice)
     except ValueError as error:
         assert "\n" not in str(error), "an error of several lines"
 

@@ -151,7 +151,7 @@ def test_traces_of_meta_schedules_own_spaces_pass(target: str) -> None:
         (["Annotate", ["l1", '"x"'], ["meta_schedule.parallel"], []], "'meta_schedule.parallel' is '\"x\"'"),
         (["Annotate", ["l1", {"a": 1}], ["pragma_unroll_explicit"], []], "'pragma_unroll_explicit' is {'a'"),
         (["Annotate", ["l1", 4096], ["pragma_auto_unroll_max_step"], []], "is 4096, expected"),
-        (["Annotate", ["l1"], ["pragma_unroll_explicit"], []], "is None, expected"),
+        (["Annotate", ["l1"], ["pragma_unroll_explicit"], []], "inputs ['l1'], expected"),
         (["Tensorize", ["b0", '"dot"'], [True], []], "is 'Tensorize', which is none of"),
         (["UnsafeHideBufferAccess", ["b0"], ["read", [0]], []], "'UnsafeHideBufferAccess'"),
         (["TransformLayout", ["b0", "AAAA"], [0, 0, "x", True], []], "'TransformLayout'"),
@@ -168,6 +168,70 @@ def test_what_a_trace_may_not_hold(instruction: Any, says: str) -> None:
     wrong = refusal(json.dumps([[PLAIN[0][0], instruction], []]))
     assert wrong is not None and says in wrong and wrong.startswith("instruction 1") and "\n" not in wrong
     assert refusal(json.dumps(PLAIN)) is None
+
+
+_LOOP = PLAIN[0][:2]
+_TILE = ["SamplePerfectTile", ["l4"], [2, 16], ["v6", "v7"]]
+_PICK = ["SampleCategorical", [], [[0, 16], [0.5, 0.5]], ["v6"]]
+
+
+def _split(*factors: Any) -> list[Any]:
+    return ["Split", ["l4", *factors], [True, False], [f"l{8 + at}" for at in range(len(factors))]]
+
+
+@pytest.mark.parametrize(
+    ("instructions", "decisions", "says"),
+    [
+        ([_TILE], [[2, [1, 0]]], "decision [1, 0], expected 2 factors from 1 on"),
+        ([_TILE], [[2, [0, 0]]], "decision [0, 0], expected 2 factors from 1 on"),
+        ([_TILE], [[2, [-1, -16]]], "decision [-1, -16], expected"),
+        ([_TILE], [[2, [1, 1 << 32]]], "decision [1, 4294967296], expected"),
+        ([_TILE], [[2, [1 << 16, 1 << 16]]], "expected factors of a loop's extent"),
+        ([_TILE], [[2, [16]]], "decision [16], expected 2 factors"),
+        ([_TILE], [[2, 16]], "decision 16, expected 2 factors"),
+        ([_TILE], [[2, None]], "decision [2, None], expected an instruction's number, and numbers"),
+        ([_TILE], [], "decision None, expected 2 factors"),
+        ([_TILE], [[2, [1, 16]], [2, [1, 16]]], "decision [2, [1, 16]], expected one an instruction"),
+        ([[*_TILE[:2], [2, 0], _TILE[3]]], [[2, [1, 16]]], "0 is none of what"),
+        ([[*_TILE[:2], [3, 16], _TILE[3]]], [[2, [1, 1, 16]]], "expected 3 factors"),
+        ([_PICK], [[2, 2]], "decision 2, expected one of 2 places"),
+        ([_PICK], [[2, -1]], "decision -1, expected one of 2 places"),
+        ([["SampleCategorical", [], [[], []], ["v6"]]], [[2, 0]], "expected one of 0 places"),
+        ([["SampleCategorical", [], [[1], [0.5, 0.5]], ["v6"]]], [[2, 0]], "expected a probability for each"),
+        ([_PICK, _split(None, "v6")], [[2, 0]], "Split: factors [None, 0], expected numbers from 1 on"),
+        ([_split(None, "v6")], [], "Split: factors [None, 'v6'], expected numbers from 1 on"),
+        ([_split(0, 16)], [], "factors [0, 16], expected numbers from 1 on"),
+        ([_split(None, -1)], [], "factors [None, -1], expected"),
+        ([_split(None, None)], [], "at most one None"),
+        ([_split(None, 1 << 30)], [], "expected a product of at most 1048576"),
+        ([_split(1 << 16, 1 << 16)], [], "expected a product of at most 2147483647"),
+        ([["SampleComputeLocation", ["b0"], [], ["l9"]]], [[2, 1 << 31]], "expected a loop's place"),
+        ([["Vectorize", ["l5"], [], []]], [[2, 4]], "Vectorize: decision 4, expected none"),
+        ([_PICK, ["Annotate", ["l5", "v6"], ["pragma_unroll_explicit"], []]], [[2, 1]], "is 16, expected"),
+        ([["Annotate", ["l5", "v6"], ["pragma_unroll_explicit"], []]], [], "is 'v6', expected"),
+    ],
+)
+def test_numbers_of_a_trace(instructions: list[Any], decisions: list[Any], says: str) -> None:
+    """By a factor of zero TVM divides; and it goes on for ever where it finds none that is small enough."""
+    trace = json.dumps([[*_LOOP, *instructions], decisions])
+    assert says in refusal(trace) and "\n" not in refusal(trace)
+    with pytest.raises(TuningError, match="trace: "):
+        codegen.build_kernel(parse_spec(DW), NATIVE, Choice(META, {TRACE: trace}))
+
+
+def test_factors_of_another_loop() -> None:
+    """TVM would go on with others than those that were measured."""
+
+    def made(*factors: int) -> Choice:
+        trace = [[*_LOOP, _TILE, _split("v6", "v7")], [[2, list(factors)]]]
+        assert refusal(json.dumps(trace)) is None
+        return Choice(META, {TRACE: json.dumps(trace)})
+
+    channels = parse_spec(DW).out_channels
+    codegen.scheduled(parse_spec(DW), NATIVE, made(channels // 2, 2))
+    for wrong in ((channels, 2), (1, channels + 1), (3, 5)):
+        with pytest.raises(ValueError, match=r"trace: decision \[2, \[.*expected one of this kernel"):
+            codegen.scheduled(parse_spec(DW), NATIVE, made(*wrong))
 
 
 @pytest.mark.parametrize(

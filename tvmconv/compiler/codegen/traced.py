@@ -71,11 +71,24 @@ def replay(sch: Schedule, text: str) -> None:
     wrong = trace_rules.refusal(text)
     if wrong is not None:
         raise TuningError(f"{TRACE}: {wrong}")
+    trace = json.loads(text)
     try:
-        Trace.apply_json_to_schedule(json.loads(text), sch)
+        Trace.apply_json_to_schedule(trace, sch)
     except Exception as error:  # TVM has no class for what a trace may get wrong
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"{TRACE}: {why}, expected one of this kernel") from None
+    _, decided = plain(sch.trace.as_json())
+    # TVM replaces a decision that does not fit.
+    for given, made in zip(sorted(trace[1]), decided, strict=True):
+        if given != made:
+            raise ValueError(f"{TRACE}: decision {given}, expected one of this kernel, such as {made}")
+
+
+def plain(value: Any) -> Any:
+    """A trace's containers and numbers as Python has them, and JSON."""
+    if value is None or isinstance(value, (str, int, float)):
+        return str(value) if isinstance(value, str) else value
+    return value.value if hasattr(value, "value") else [plain(part) for part in value]
 
 
 def _packing(p: Problem) -> Packing:

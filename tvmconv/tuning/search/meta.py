@@ -4,7 +4,6 @@ and it knows nothing of what they know."""
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import tvm
 from tvm.s_tir import Schedule
@@ -52,7 +51,7 @@ class MetaSpace:
 
     def choice_of(self, trace: Trace) -> Choice:
         """The point of a trace of this space."""
-        return Choice(META, {TRACE: text_of(_plain(trace.as_json()))})
+        return Choice(META, {TRACE: text_of(traced.plain(trace.as_json()))})
 
     def generator(self, seed: int) -> ms.space_generator.PostOrderApply:
         """The space as meta_schedule samples, mutates and checks it."""
@@ -62,10 +61,3 @@ class MetaSpace:
     def extractor(self) -> ms.feature_extractor.FeatureExtractor:
         """What the cost model is told of a candidate."""
         return ms.feature_extractor.PerStoreFeature()
-
-
-def _plain(value: Any) -> Any:
-    """A trace's containers and numbers as Python has them, and JSON."""
-    if value is None or isinstance(value, (str, int, float)):
-        return str(value) if isinstance(value, str) else value
-    return value.value if hasattr(value, "value") else [_plain(part) for part in value]
