@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tvmconv.compiler.ops.winograd import WinogradPacking
     from tvmconv.compiler.ops.winograd_rows import RowsPacking
 
+_MOST = (1 << 31) - 1  # TVM's loops count in 32 bits
+_LONGEST_STRIP = 64  # tiles
+
 Space = dict[str, list[Any]]
 """The values of each knob."""
 
@@ -61,12 +64,14 @@ def chosen(rivals: list[ModuleType], problem: Any, machine: Any, choice: Choice)
 def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:
     """``default`` with the values of ``point``; knobs that it lacks, because they are newer, keep theirs.
 
-    Raises ValueError for an unknown knob, and for a value that is not of the default's type.
+    Raises ValueError for an unknown knob, and for a value that is not of the default's type or is no number
+    that a loop's extent may be.
     """
     for name, value in (point or {}).items():
         if name not in default:
             raise ValueError(f"knob {name!r}: expected one of {', '.join(default)}")
-        if type(value) is not type(default[name]) or (isinstance(value, int) and value < 0):
+        number = isinstance(value, int)
+        if type(value) is not type(default[name]) or (number and not 0 <= value <= _MOST):
             raise ValueError(f"{name}: {value!r}, expected a value as {default[name]!r}")
     return {**default, **(point or {})}
 
@@ -94,6 +99,12 @@ def require_block(point: Mapping[str, Any], lanes: int, channels: int) -> None:
     block = point["block"]
     require(0 < block <= channels and (block % lanes == 0 or block == channels), point, "block",
             f"a multiple of {lanes} up to {channels}")
+
+
+def require_strip(point: Mapping[str, Any], able: bool, unable: str) -> None:
+    """Raise ValueError unless "strip" is 0, or so few tiles where a strategy is ``able`` to have strips."""
+    most = _LONGEST_STRIP if able else 0
+    require(point["strip"] <= most, point, "strip", f"0 to {most}" if able else f"0 {unable}")
 
 
 def require_registers(point: Mapping[str, Any], name: str, sums: int, registers: int) -> None:

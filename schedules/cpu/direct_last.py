@@ -33,6 +33,7 @@ from tvmconv.schedules.plan import (
     require_block,
     require_divides,
     require_registers,
+    require_strip,
     require_within,
     settled,
 )
@@ -84,8 +85,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_block(point, lanes, p.out_group)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     require_divides(point, deep=p.in_group)
-    require(point["strip"] == 0 or p.taps * len(p.spatial) == 1, point, "strip",
-            "0 where there are rows or taps")
+    require_strip(point, p.taps * len(p.spatial) == 1, "where there are rows or taps")
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.

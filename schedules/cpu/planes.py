@@ -33,6 +33,7 @@ from tvmconv.schedules.plan import (
     require,
     require_divides,
     require_registers,
+    require_strip,
     require_within,
     settled,
 )
@@ -104,8 +105,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     sums = point["channels"] * point["rows"] * point["vectors"]
     require_registers(point, "channels", sums, machine.vector_registers)
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
-    require(point["strip"] == 0 or (len(p.spatial) == 1 and not copied), point, "strip",
-            "0 where there are rows or copies")
+    require_strip(point, len(p.spatial) == 1 and not copied, "where there are rows or copies")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     return Plan(STRATEGY, Packing(point["channels"]), lambda sch: schedule(sch, p, lanes, **point), point)
 

@@ -25,11 +25,6 @@ CASES = sorted(REPRODUCERS.glob("*.json"))
 HANG = 120.0  # seconds that no case takes
 
 
-# Not yet among the random cases: specs (the guarded calls pass the scales of 8-bit residuals wrongly), and
-# points (one ended with SIGFPE). The reproducers run both.
-TARGETS = [target for target in fuzzing.DRAW if target not in ("specs", "point")]
-
-
 def test_random_cases(pytestconfig: pytest.Config, tmp_path: Path) -> None:
     """No crash, no hang, no error but tvmconv's own of one line."""
     seconds, seed = pytestconfig.getoption("--fuzz-seconds"), pytestconfig.getoption("--fuzz-seed")
@@ -47,7 +42,7 @@ def test_random_cases(pytestconfig: pytest.Config, tmp_path: Path) -> None:
 def child(seed: int, first: int, seconds: float, notes: Path) -> tuple[int, list[dict]]:
     """(cases, failures) of a child process. One that dies or hangs is a failure of the case at work."""
     notes.unlink(missing_ok=True)
-    command = [sys.executable, SUPPORT / "fuzzing.py", ",".join(TARGETS), seed, first, seconds, notes]
+    command = [sys.executable, SUPPORT / "fuzzing.py", ",".join(fuzzing.DRAW), seed, first, seconds, notes]
     cache = notes.parent / "cache"
     environment = {
         **os.environ,

@@ -24,7 +24,7 @@ class Guarded:
             return lambda *inputs, out: self.call(self.entry["name"], inputs, out)
         size = -(-self.entry["packed_bytes"] // 64) * 64  # aligned at both ends
         packed = guarded((size,), np.uint8, at=self.at)
-        given = [None if w is None else guarded_copy(w, at=self.at) for w in (*weights, None)[:2]]
+        given = [None if w is None else guarded_copy(w, at=self.at) for w in weights]
         self.run(f"{self.entry['name']}_prepack", *given, packed)
         assert outside_untouched(packed), f"{self.entry['descriptor']}: written outside of the packed weights"
         return lambda x, *others, out: self.call(self.entry["name"], (x, packed, *others), out)
