@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +87,18 @@ def check_plain(name: str, value: Any) -> None:
         why = "its conjugate bit is set, use resolve_conj()"
     if why:
         raise SpecError(f"{name}: {type(value).__name__}, expected plain data in CPU memory: {why}")
+
+
+def torch_views(values: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
+    """PyTorch's tensors as NumPy arrays that share their memory, by its own way, the quickest. None unless
+    all are plain tensors in CPU memory, of a dtype that NumPy has; ``view`` finds the words for others."""
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is None or any(type(value) is not tensor for value in values):
+        return None
+    try:
+        return [value.numpy() for value in values]
+    except (RuntimeError, TypeError):  # a gradient, a negative bit, a GPU; bfloat16
+        return None
 
 
 def read(want: Argument, value: Any, *, copy: bool) -> np.ndarray[Any, Any]:

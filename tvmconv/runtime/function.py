@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -187,6 +188,11 @@ class Bound:
                         return y
         elif others and (y := self._shortly((x, *others), out)) is not None:
             return y
+        if type(x) is not _ndarray and (
+            views := arrays.torch_views((x, *others) if out is None else (x, *others, out))
+        ):
+            y = self(*views) if out is None else self(*views[:-1], out=views[-1])
+            return sys.modules["torch"].from_numpy(y) if out is None else out
         return self.run((x, *others), out, copy=False)
 
     def _shortly(self, inputs: tuple[Any, ...], out: Any) -> Any:
