@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from runtime_node import onnxruntime_output
+from strategies import deform_specs
 
 import tvmconv
 from tvmconv.base.errors import SpecError
@@ -108,26 +109,6 @@ def test_every_border_against_interpolation_by_torch():
         expected = torch.nn.functional.grid_sample(x, at[None], align_corners=True)
         found = tvmconv.deform_conv(x, torch.eye(3).reshape(3, 3, 1, 1), offset)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@st.composite
-def deform_specs(draw):
-    def dims(values):
-        return draw(st.tuples(values, values))
-
-    kernel, dilation = dims(st.sampled_from([1, 2, 3, 3, 5])), dims(st.sampled_from([1, 1, 2]))
-    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    padding = tuple((draw(st.integers(0, r + 1)), draw(st.integers(0, r + 1))) for r in reach)
-    least = [max(1, r + 1 - lo - hi) for r, (lo, hi) in zip(reach, padding, strict=True)]
-    spatial = [draw(st.integers(size, size + 9)) for size in least]
-    groups, parts = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 4]))
-    channels = groups * parts * draw(st.sampled_from([1, 2, 3, 5, 16]))
-    return DeformSpec(
-        (draw(st.sampled_from([1, 2])), channels, *spatial),
-        groups * draw(st.sampled_from([1, 3, 8, 16, 33])), kernel,
-        stride=dims(st.sampled_from([1, 1, 2, 3])), padding=padding, dilation=dilation, groups=groups,
-        offset_groups=parts, mask=draw(st.booleans()), bias=draw(st.booleans()),
-    )  # fmt: skip
 
 
 @given(st.lists(deform_specs(), min_size=8, max_size=8, unique=True))

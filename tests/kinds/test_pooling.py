@@ -14,6 +14,7 @@ from guarded_libraries import verify_guarded
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from strategies import pool_specs
 from torch.nn import functional
 
 import tvmconv
@@ -146,35 +147,6 @@ def test_other_types(layout, dtype):
             found = tvmconv.avg_pool(x, kernel, layout=layout, **options)
             assert found.dtype == x.dtype
             np.testing.assert_allclose(widened(found), mean, rtol=epsilon(dtype), atol=1e-6)
-
-
-@st.composite
-def pool_specs(draw):
-    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
-
-    def dims(values):
-        return draw(st.tuples(*[values] * rank))
-
-    kernel = dims(st.sampled_from([1, 2, 2, 3, 3, 4, 5]))
-    dilation = dims(st.sampled_from([1, 1, 1, 2, 3]))
-    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    padding = tuple((draw(st.integers(0, r)), draw(st.integers(0, r))) for r in reach)
-    largest = {1: 150, 2: 30, 3: 9}[rank]
-    least = [max(1, r + 1 - lo - hi) for r, (lo, hi) in zip(reach, padding, strict=True)]
-    spatial = tuple(draw(st.integers(size, max(size, largest))) for size in least)
-    if draw(st.integers(0, 4)) == 0:
-        kernel, dilation, padding = spatial, 1, 0
-    operation = draw(st.sampled_from(["max", "avg"]))
-    channels = draw(st.sampled_from([1, 2, 3, 7, 16, 17, 33, 64]))
-    batch, layout = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(["NCHW", "NHWC"]))
-    dtypes = ["float32"] * 4 + [*FLOATS] + ["int8"] * (operation == "max")
-    return PoolSpec(
-        (batch, *spatial, channels) if layout == "NHWC" else (batch, channels, *spatial), kernel,
-        operation=operation, stride=dims(st.sampled_from([1, 1, 2, 3, 6])), padding=padding,
-        dilation=dilation, ceil_mode=draw(st.booleans()),
-        count_include_pad=operation == "avg" and draw(st.booleans()),
-        layout=layout, dtype=draw(st.sampled_from(dtypes)),
-    )  # fmt: skip
 
 
 @given(st.lists(pool_specs(), min_size=12, max_size=12, unique=True))

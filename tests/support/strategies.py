@@ -1,11 +1,16 @@
-"""Hypothesis strategies that draw convolutions which are valid, small, and rich in awkward sizes."""
+"""Hypothesis strategies that draw specs of every kind which are valid, small, and rich in awkward sizes."""
 
 import math
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
+from tvmconv.base.dtypes import BYTES, FLOATS
 from tvmconv.base.errors import SpecError
+from tvmconv.compiler.ops.support import check_supported
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.deformable import DeformSpec
+from tvmconv.specs.pooling import PoolSpec
 
 ACTIVATIONS = (
     "relu", "relu6", "clip=-0.5,0.75", "leaky_relu=0.2", "sigmoid", "hard_sigmoid", "hard_sigmoid=0.2,0.4",
@@ -79,3 +84,75 @@ def specs(
     if max(map(math.prod, shapes)) > max_elements:
         return draw(again)
     return spec
+
+
+@st.composite
+def quantised_specs(draw):
+    """A ConvSpec of 8-bit integers that can be compiled."""
+    spec = draw(specs(activations=[*ACTIVATIONS]))
+    sums = draw(st.booleans())
+    if sums:
+        spec = replace(spec, activation=draw(st.sampled_from([None, "relu", "relu6", "clip=-9,300"])))
+    spec = replace(
+        spec, dtype=draw(st.sampled_from(BYTES)), weight_dtype=draw(st.sampled_from(BYTES)),
+        out_dtype="int32" if sums else draw(st.sampled_from(BYTES)),
+    )  # fmt: skip
+    check_supported(spec)
+    return spec
+
+
+@st.composite
+def deform_specs(draw):
+    """A DeformSpec."""
+
+    def dims(values):
+        return draw(st.tuples(values, values))
+
+    kernel, dilation = dims(st.sampled_from([1, 2, 3, 3, 5])), dims(st.sampled_from([1, 1, 2]))
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple((draw(st.integers(0, r + 1)), draw(st.integers(0, r + 1))) for r in reach)
+    least = [max(1, r + 1 - lo - hi) for r, (lo, hi) in zip(reach, padding, strict=True)]
+    spatial = [draw(st.integers(size, size + 9)) for size in least]
+    groups, parts = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2, 4]))
+    channels = groups * parts * draw(st.sampled_from([1, 2, 3, 5, 16]))
+    return DeformSpec(
+        (draw(st.sampled_from([1, 2])), channels, *spatial),
+        groups * draw(st.sampled_from([1, 3, 8, 16, 33])), kernel,
+        stride=dims(st.sampled_from([1, 1, 2, 3])), padding=padding, dilation=dilation, groups=groups,
+        offset_groups=parts, mask=draw(st.booleans()), bias=draw(st.booleans()),
+    )  # fmt: skip
+
+
+@st.composite
+def pool_specs(draw):
+    """A PoolSpec."""
+    rank = draw(st.sampled_from([1, 2, 2, 2, 3]))
+
+    def dims(values):
+        return draw(st.tuples(*[values] * rank))
+
+    kernel = dims(st.sampled_from([1, 2, 2, 3, 3, 4, 5]))
+    dilation = dims(st.sampled_from([1, 1, 1, 2, 3]))
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple((draw(st.integers(0, r)), draw(st.integers(0, r))) for r in reach)
+    largest = {1: 150, 2: 30, 3: 9}[rank]
+    least = [max(1, r + 1 - lo - hi) for r, (lo, hi) in zip(reach, padding, strict=True)]
+    spatial = tuple(draw(st.integers(size, max(size, largest))) for size in least)
+    if draw(st.integers(0, 4)) == 0:
+        kernel, dilation, padding = spatial, 1, 0
+    operation = draw(st.sampled_from(["max", "avg"]))
+    channels = draw(st.sampled_from([1, 2, 3, 7, 16, 17, 33, 64]))
+    batch, layout = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from(["NCHW", "NHWC"]))
+    dtypes = ["float32"] * 4 + [*FLOATS] + ["int8"] * (operation == "max")
+    return PoolSpec(
+        (batch, *spatial, channels) if layout == "NHWC" else (batch, channels, *spatial), kernel,
+        operation=operation, stride=dims(st.sampled_from([1, 1, 2, 3, 6])), padding=padding,
+        dilation=dilation, ceil_mode=draw(st.booleans()),
+        count_include_pad=operation == "avg" and draw(st.booleans()),
+        layout=layout, dtype=draw(st.sampled_from(dtypes)),
+    )  # fmt: skip
+
+
+def any_specs():
+    """A spec of any kind."""
+    return st.one_of(specs(dtypes=FLOATS), quantised_specs(), deform_specs(), pool_specs())

@@ -24,6 +24,7 @@ ACCUMULATORS = {
     "int8": "int32", "uint8": "int32",
 }  # fmt: skip
 FLOATS = ("float64", "float32", "float16", "bfloat16")
+BYTES = ("int8", "uint8")
 
 Array = np.ndarray[Any, Any]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.base.dtypes import ITEMSIZE
-from tvmconv.base.errors import SpecError
+from tvmconv.base.dense import Dense
 from tvmconv.formats.device_code import DeviceCode
 
 if TYPE_CHECKING:
@@ -19,39 +17,18 @@ PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
 
 
 @dataclass(frozen=True)
-class Param:
-    """One array that a kernel reads or writes: row-major, dense, data aligned to one element.
+class Param(Dense):
+    """One array that a kernel reads or writes.
 
-    ``layout`` names the axes of ``shape`` ("NHWC", "OIHW"; "" when it has no name worth stating).
     ``kernel_shape``: the shape that the compiled code puts over the same memory, where it is another one.
     """
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    layout: str = ""
     kernel_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kernel_shape is not None:
             object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
-        if self.dtype not in ITEMSIZE:
-            raise SpecError(f"dtype of {self.name}: {self.dtype!r}, expected one of {', '.join(ITEMSIZE)}")
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes an element."""
-        return ITEMSIZE[self.dtype]
-
-    @property
-    def elements(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the dense array."""
-        return self.elements * self.itemsize
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.base.dtypes import BYTES, ITEMSIZE
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.checks import (
     MOST_ELEMENTS,
@@ -34,6 +34,8 @@ from tvmconv.specs.descriptor import (
     parse_descriptor,
     unknown,
 )
+from tvmconv.specs.operand import Operand, Signature
+from tvmconv.specs.quantised import quantisation
 from tvmconv.specs.window import WindowSpec
 
 __all__ = ["ACTIVATIONS", "ConvSpec", "depthwise", "parse_activation", "pointwise"]
@@ -178,6 +180,33 @@ class ConvSpec(WindowSpec):
     def __str__(self) -> str:
         return format_spec(self)
 
+    def signature(self) -> Signature:
+        """x; w and bias; residual; slopes, or scales and zero points; the result."""
+        learnt = "int32" if self.is_integer else self.dtype
+        given = [
+            Operand("x", self.input_shape, self.dtype, self.layout),
+            Operand("w", self.weight_shape, self.weight_dtype, self.weight_layout, "weight"),
+        ]
+        if self.bias:
+            given.append(Operand("bias", self.bias_shape, learnt, "O", "weight"))
+        if self.residual:
+            given.append(Operand("residual", self.output_shape, self.out_dtype, self.layout))
+        if self.slopes:
+            given.append(Operand("slopes", self.bias_shape, learnt, "O", "weight"))
+        if self.is_integer:
+            given += quantisation(self)
+        return (*given, Operand("y", self.output_shape, self.out_dtype, self.layout, "output"))
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it multiplies 8-bit integers."""
+        return self.dtype in BYTES
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether sums of integers are scaled to ``out_dtype``."""
+        return self.is_integer and self.out_dtype != "int32"
+
     def _out_dim(self, dim: int) -> int:
         size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
         reach = self.dilation[dim] * (self.kernel[dim] - 1)
@@ -195,6 +224,11 @@ class ConvSpec(WindowSpec):
         else:
             pair = (self.out_channels, self.in_channels // self.groups)
         return (*self.kernel, *pair) if self.channels_last else (*pair, *self.kernel)
+
+    @property
+    def weight_layout(self) -> str:
+        """The axes of ``weight_shape``, by the letters that 2-D weights have at every rank."""
+        return "HWIO" if self.channels_last else "IOHW" if self.transposed else "OIHW"
 
     @property
     def bias_shape(self) -> tuple[int, ...]:

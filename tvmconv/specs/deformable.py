@@ -21,6 +21,7 @@ from tvmconv.specs.checks import (
     window_padding,
 )
 from tvmconv.specs.conv import Ints, Padding
+from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.window import WindowSpec
 
 DTYPES = ("float32",)
@@ -135,6 +136,19 @@ class DeformSpec(WindowSpec):
         words += [f"og{self.offset_groups}"] * (self.offset_groups > 1)
         words += ["mask"] * self.mask + ["bias"] * self.bias
         return ":".join([*words, self.layout, self.dtype])
+
+    def signature(self) -> Signature:
+        """x; w and bias; offset and mask; the result."""
+        given = [
+            Operand("x", self.input_shape, self.dtype, self.layout),
+            Operand("w", self.weight_shape, self.dtype, "OIHW", "weight"),
+        ]
+        if self.bias:
+            given.append(Operand("bias", self.bias_shape, self.dtype, "O", "weight"))
+        given.append(Operand("offset", self.offset_shape, self.dtype))
+        if self.mask:
+            given.append(Operand("mask", self.mask_shape, self.dtype))
+        return (*given, Operand("y", self.output_shape, self.dtype, self.layout, "output"))
 
     def _out_dim(self, dim: int) -> int:
         size, (lo, hi) = self.in_spatial[dim], self.padding[dim]

@@ -21,6 +21,7 @@ from tvmconv.specs.checks import (
 )
 from tvmconv.specs.conv import Ints, Padding
 from tvmconv.specs.descriptor import unknown
+from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.window import WindowSpec
 
 OPERATIONS = ("max", "avg")
@@ -119,6 +120,13 @@ class PoolSpec(WindowSpec):
             words.append(f"d{grammar.short(self.dilation)}")
         words += ["ceil"] * self.ceil_mode + ["countpad"] * self.count_include_pad
         return ":".join([*words, self.layout, self.dtype])
+
+    def signature(self) -> Signature:
+        """x and the result."""
+        return (
+            Operand("x", self.input_shape, self.dtype, self.layout),
+            Operand("y", self.output_shape, self.dtype, self.layout, "output"),
+        )
 
     @property
     def out_channels(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tvmconv.specs.operand import Signature
+
 
 class WindowSpec:
     """Shapes of a spec with ``input_shape``, ``kernel``, ``layout`` and ``out_channels``.
@@ -18,6 +20,12 @@ class WindowSpec:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
+
+    def signature(self) -> Signature:
+        """Every array of a call in call order: the first input, w and bias, the other inputs, the other
+        weights, the output. The one place that knows that order, which is the manifest's and the C
+        functions'."""
+        raise NotImplementedError
 
     def _out_dim(self, dim: int) -> int:
         raise NotImplementedError

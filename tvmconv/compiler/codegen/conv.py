@@ -32,8 +32,7 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         activation=spec.activation, out_dtype=spec.out_dtype,
     )  # fmt: skip
     done = im2col.flat(problem) if plan.algorithm in conv.FLAT else problem
-    layout = "HWIO" if spec.channels_last else "IOHW" if problem.flipped else "OIHW"
-    return described(spec, done, plan, apply(plan, func), layout, problem.x_shape())
+    return described(spec, done, plan, apply(plan, func), problem.x_shape())
 
 
 def _ordinary(spec: ConvSpec, machine: Machine | GpuMachine, choice: Choice | None) -> Problem | None:

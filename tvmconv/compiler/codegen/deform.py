@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.codegen.family import Scheduled, rules_for
+from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops import deform
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.machines import Machine
@@ -18,19 +19,16 @@ def scheduled(spec: DeformSpec, machine: Machine, choice: Choice | None = None) 
     p, point = rules.plan_of(spec, machine, choice)
     sch = Schedule(deform.kernel_func(p))
     rules.schedule(sch, p, machine, point)
-    inputs = [Param("x", spec.input_shape, spec.dtype, "NCHW"),
-              Param("offset", spec.offset_shape, spec.dtype, "", p.offset_shape)]
-    if spec.mask:
-        inputs.append(Param("mask", spec.mask_shape, spec.dtype, "", p.mask_shape))
-    weights = [Param("w", spec.weight_shape, spec.dtype, "OIHW", p.weight_shape)]
+    arrays = params(spec, {
+        "offset": p.offset_shape, "mask": p.mask_shape, "w": p.weight_shape, "bias": p.bias_shape,
+        "y": p.y_shape,
+    })  # fmt: skip
     packed = [Param("packed_w", p.packed_shape, spec.dtype)]
     if spec.bias:
-        weights.append(Param("bias", spec.bias_shape, spec.dtype, "O", p.bias_shape))
         packed.append(Param("packed_bias", spec.bias_shape, spec.dtype, "", p.bias_shape))
     return Scheduled(
-        kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=tuple(inputs),
-        weights=tuple(weights), packed=tuple(packed),
-        output=Param("y", spec.output_shape, spec.dtype, "NCHW", p.y_shape),
+        kernel=sch.mod["main"], prepack=deform.prepack_func(p), inputs=arrays.inputs,
+        weights=arrays.weights, packed=tuple(packed), output=arrays.output,
         schedule={"source": "default", "strategy": rules.STRATEGY, "point": point,
                   "packing": {"block": p.block, "across_groups": p.across_groups}},
     )  # fmt: skip

@@ -1,10 +1,11 @@
-"""What the kernels of convolutions, transposed or not, take and give."""
+"""What kernels take and give: their specs' signatures, in the shapes that the compiled code sees."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
+from typing import NamedTuple
 
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -15,6 +16,25 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.plan import Plan
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.kinds import Spec
+from tvmconv.specs.operand import ROLES
+
+
+class Params(NamedTuple):
+    """The arrays of a signature as a kernel has them."""
+
+    inputs: tuple[Param, ...]
+    weights: tuple[Param, ...]
+    output: Param
+
+
+def params(spec: Spec, kernel_shapes: Mapping[str, tuple[int, ...]]) -> Params:
+    """The arrays of ``spec``'s signature; ``kernel_shapes``: by name, where the kernel sees another shape."""
+    found: dict[str, list[Param]] = {role: [] for role in ROLES}
+    for o in spec.signature():
+        found[o.role].append(Param(o.name, o.shape, o.dtype, o.layout, kernel_shapes.get(o.name)))
+    (output,) = found["output"]
+    return Params(tuple(found["input"]), tuple(found["weight"]), output)
 
 
 def channel_arrays(spec: ConvSpec) -> tuple[str, ...]:
@@ -27,26 +47,23 @@ def described(
     problem: Problem,
     plan: Plan,
     kernel: tirx.PrimFunc,
-    weight_layout: str,
     x_shape: tuple[int, ...] | None = None,
 ) -> Scheduled:
     """``kernel`` with its arrays, and the function that packs its weights.
 
     ``x_shape``: what the kernel takes x to be, if not ``problem``'s.
     """
-    weights = [Param("w", spec.weight_shape, spec.dtype, weight_layout, problem.given_weight_shape)]
+    seen = (problem.groups, problem.out_group)
+    arrays = params(spec, {
+        "x": x_shape or problem.x_shape(), "w": problem.given_weight_shape, "bias": seen, "slopes": seen,
+        "residual": problem.result_shape, "y": problem.result_shape,
+    })  # fmt: skip
     packed = [Param("packed_w", plan.packing.shape(problem), plan.packing.dtype(problem))]
     for name in channel_arrays(spec):
-        seen = (problem.groups, problem.out_group)
-        weights.append(Param(name, spec.bias_shape, spec.dtype, "O", seen))
         packed.append(Param(f"packed_{name}", spec.bias_shape, problem.acc_dtype, "", seen))
-    inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, x_shape or problem.x_shape())]
-    output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, problem.result_shape)
-    if spec.residual:
-        inputs.append(replace(output, name="residual"))
     return Scheduled(
         kernel=kernel, prepack=_prepack(problem, plan.packing, channel_arrays(spec), plan.pack),
-        inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
+        inputs=arrays.inputs, weights=arrays.weights, packed=tuple(packed), output=arrays.output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
                   "algorithm": plan.algorithm, "exact": plan.exact, "packing": asdict(plan.packing)},
     )  # fmt: skip

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tvmconv.compiler.codegen.family import Scheduled, rules_for
+from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops.pooling import problem_of
-from tvmconv.formats.kernel import Param
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Choice, Space
 from tvmconv.specs.pooling import PoolSpec
@@ -14,11 +14,9 @@ def scheduled(spec: PoolSpec, machine: Machine, choice: Choice | None = None) ->
     """The scheduled kernel of ``spec``."""
     problem = problem_of(spec)
     plan = rules_for(machine).pool.plan(problem, machine, choice)
+    arrays = params(spec, {"x": problem.x_shape, "y": problem.y_shape})
     return Scheduled(
-        kernel=plan.func, prepack=None,
-        inputs=(Param("x", spec.input_shape, spec.dtype, spec.layout, problem.x_shape),),
-        weights=(), packed=(),
-        output=Param("y", spec.output_shape, spec.dtype, spec.layout, problem.y_shape),
+        kernel=plan.func, prepack=None, inputs=arrays.inputs, weights=(), packed=(), output=arrays.output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point},
     )  # fmt: skip
 

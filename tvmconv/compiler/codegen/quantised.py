@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from tvmconv.compiler.codegen.family import Scheduled, apply, rules_for
+from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops import conv, im2col, integer, words
 from tvmconv.compiler.ops.integer_result import Quantised
 from tvmconv.compiler.ops.problem import Problem, problem_of
@@ -27,14 +28,14 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         func = integer.kernel_func(p, plan.packing, dot, q, lanes)
     done, kept, one = words.in_words(p, dot), words.shifts(dot), (1,)
     seen = (p.groups, p.out_group)
-    layout = "HWIO" if spec.channels_last else "IOHW" if spec.transposed else "OIHW"
-    weights = [Param("w", spec.weight_shape, spec.weight_dtype, layout, p.given_weight_shape)]
+    seen_y = (im2col.flat(p) if plan.algorithm in conv.FLAT else p).result_shape
+    arrays = params(spec, {
+        "x": p.x_shape(), "w": p.given_weight_shape, "bias": seen, "residual": seen_y, "y": seen_y,
+    })  # fmt: skip
     packed = [
         Param("packed_w", plan.packing.shape(done), "int32"),
         Param("packed_x_zero_point", one, dot.x if kept else spec.dtype),
     ]
-    if spec.bias:
-        weights.append(Param("bias", spec.bias_shape, "int32", "O", seen))
     if spec.bias or kept:
         packed.append(Param("packed_bias", spec.bias_shape, "int32", "", seen))
     if kept:
@@ -43,14 +44,6 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
             Param("packed_w_zero_points_matter", one, "int32"),
         ]
     if q.scaled:
-        residual = [Param("r_scale", one, "float32"), Param("r_zero_point", one, spec.out_dtype)]
-        weights += [
-            Param("x_scale", one, "float32"), Param("x_zero_point", one, spec.dtype),
-            Param("w_scale", spec.bias_shape, "float32", "O"),
-            Param("w_zero_point", spec.bias_shape, spec.weight_dtype, "O"),
-            *(residual if spec.residual else ()),
-            Param("y_scale", one, "float32"), Param("y_zero_point", one, spec.out_dtype),
-        ]  # fmt: skip
         packed += [
             Param("packed_multiplier", spec.bias_shape, "float32", "", seen),
             Param("packed_limits", (2,), "float32"),
@@ -62,19 +55,9 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
             packed += [
                 Param("packed_r_multiplier", one, "float32"), Param("packed_r_zero_point", one, "int32"),
             ]  # fmt: skip
-    else:
-        weights += [
-            Param("x_zero_point", one, spec.dtype),
-            Param("w_zero_point", spec.bias_shape, spec.weight_dtype, "O"),
-        ]
-    seen_y = (im2col.flat(p) if plan.algorithm in conv.FLAT else p).result_shape
-    inputs = [Param("x", spec.input_shape, spec.dtype, spec.layout, p.x_shape())]
-    output = Param("y", spec.output_shape, spec.out_dtype, spec.layout, seen_y)
-    if spec.residual:
-        inputs.append(replace(output, name="residual"))
     return Scheduled(
         kernel=apply(plan, func), prepack=integer.prepack_func(p, plan.packing, dot, q),
-        inputs=tuple(inputs), weights=tuple(weights), packed=tuple(packed), output=output,
+        inputs=arrays.inputs, weights=arrays.weights, packed=tuple(packed), output=arrays.output,
         schedule={"source": "default", "strategy": plan.strategy, "point": plan.point,
                   "algorithm": plan.algorithm, "dot": None if dot is None else dot.name,
                   "packing": asdict(plan.packing)},

@@ -20,4 +20,4 @@ def scheduled(spec: ConvSpec, machine: Machine, choice: Choice | None = None) ->
         problem, plan.packing, bias=spec.bias, residual=spec.residual, activation=spec.activation,
         out_dtype=spec.out_dtype, planes=plan.strategy == transposed_planes.STRATEGY,
     )  # fmt: skip
-    return described(spec, problem, plan, apply(plan, func), "HWIO" if spec.channels_last else "IOHW")
+    return described(spec, problem, plan, apply(plan, func))

@@ -1,0 +1,30 @@
+"""The arrays of a call, as each kind of spec states them in its ``signature``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvmconv.base.dense import Dense
+
+ROLES = ("input", "weight", "output")
+
+
+@dataclass(frozen=True)
+class Operand(Dense):
+    """One array of a call. ``role``: "input" where it changes from call to call, "weight" where it is bound
+    beforehand, "output" for the result."""
+
+    role: str = "input"
+
+
+Signature = tuple[Operand, ...]
+
+
+def inputs(signature: Signature) -> Signature:
+    """What a call takes, in order."""
+    return tuple(operand for operand in signature if operand.role == "input")
+
+
+def weights(signature: Signature) -> Signature:
+    """What ``bind`` takes, in order."""
+    return tuple(operand for operand in signature if operand.role == "weight")
