@@ -31,6 +31,8 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_LINE = 64  # bytes of a cache line
+_NEAR, _FAR = 1.1, 1.25  # what a multiply-add costs, of lines of x in the nearest cache or further away
 _FEW = 4  # output channels a group, of which a part of a vector still pays where rows have strides
 
 
@@ -45,6 +47,23 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
     if (p.stride[-1] > 1 and p.out_group >= _FEW) or prod(p.out_spatial) == 1:
         return plan_of(p, machine)
     return None if p.taps == 1 or 2 * p.out_group < machine.lanes(p.acc_bytes) else plan_of(p, machine)
+
+
+def reads_near(p: Problem, machine: Machine) -> bool:
+    """Whether a core's cache still has what is read again of x, for the next row or block of channels."""
+    _, vectors = direct_last.tile_of(p, machine)
+    rows = p.spatial
+    if p.out_group <= vectors * machine.lanes(p.acc_bytes) and len(rows) > 1:
+        rows = (min(rows[0], (p.kernel[0] - 1) * p.dilation[0] + 1), *rows[1:])
+    return p.acc_bytes * p.in_group * prod(rows) <= machine.l2
+
+
+def cost(p: Problem, machine: Machine) -> float:
+    """Of a multiply-add of vectors, on the average: less where some taps, that see padding, are skipped, more
+    where the lines of all planes that a tile reads do not fit the nearest cache."""
+    seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
+    lines = p.in_group * prod(p.kernel[:-1]) * _LINE
+    return seen * (_NEAR if lines <= machine.l1 else _FAR)
 
 
 def space(p: Problem, machine: Machine) -> Space:

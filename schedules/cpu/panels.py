@@ -18,7 +18,7 @@ from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops import panels
 from tvmconv.compiler.ops.panels import PanelsPacking
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import planes
+from tvmconv.schedules.cpu import crossed, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     border_tiles,
@@ -46,7 +46,9 @@ _LONGEST = 32  # vectors of a strip's pixels
 _VECTORS = 3  # of a register tile, that parts of a row are made for
 _ENOUGH = 8  # vectors of pixels
 _FEW = 4  # planes
+_COPIED = 4  # multiply-adds that a piece of a row costs to copy
 _WEIGHTS = 0.25  # cycles that a weight takes to come from a core's cache
+
 
 def fits(p: Problem, machine: Machine) -> bool:
     return not p.channels_last and p.out_group > 1 and not p.is_depthwise
@@ -61,12 +63,24 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
         enough = min(prod(p.out_spatial), _ENOUGH * machine.lanes(p.acc_bytes))
         if p.in_group <= _FEW or most_pixels(p, machine) < enough:
             return None
+        if crossed.reads_near(p, machine) and crossed.cost(p, machine) < cost(p, machine):
+            return None
     return plan_of(p, machine)
+
+
+def cost(p: Problem, machine: Machine) -> float:
+    """Of a multiply-add of vectors, copying included: a row that is short, or has a border, is several
+    pieces, and so are its elements a stride apart."""
+    lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
+    first, last = border_tiles(p, len(p.spatial) - 1, 1)
+    parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
+    return 1 + _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
 
 
 def columns_rule(p: Problem, machine: Machine) -> Plan | None:
     """Wherever it fits."""
     return plan_of(p, machine) if fits(p, machine) else None
+
 
 def space(p: Problem, machine: Machine) -> Space:
     default, lanes = plan_of(p, machine).point, machine.lanes(p.acc_bytes)
@@ -85,6 +99,7 @@ def space(p: Problem, machine: Machine) -> Space:
 
 def _rows(p: Problem) -> int:
     return prod(p.out_spatial[:-1])
+
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: rows of a strip, and pixels of a row in it; output channels and vectors of the
@@ -181,6 +196,7 @@ def schedule(
     sch.reorder(*taps, *write_out(sch, i, deep), channel, vec, lane)
     sch.unroll(channel)
     sch.decompose_reduction(conv, taps[0])
+
 
 def _copy(sch: Schedule, p: Problem, columns, tall: int, long: int, lanes: int, place) -> None:
     """Copy the columns of a strip in ``place``, or all of them before."""

@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
+from tvmconv.schedules.cpu import direct_last
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     evenly,
@@ -64,25 +65,39 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
         return None  # vectors would be in part empty
     sides = _sides(p, machine)
     own = _cost(p, machine, sides) + _transforms(p, machine, sides)
-    sums = _seen(p, 0) * _seen(p, 1) + p.taps * _fetch(p, machine, p.taps)
-    by_definition = p.in_group * sums / prod(p.out_spatial)
-    if across_groups(p, machine):
-        by_definition *= _SHUFFLED
-    return plan_of(p, machine) if by_definition >= _LEAST_GAIN * own else None
+    return plan_of(p, machine) if _by_definition(p, machine) >= _LEAST_GAIN * own else None
 
 
-def _seen(p: Problem, d: int) -> int:
-    """How many pairs of an output and a tap of dimension d see x, and not padding."""
-    pairs = product(range(p.out_spatial[d]), range(p.kernel[d]))
-    return sum(0 <= o * p.stride[d] + k * p.dilation[d] - p.pad[d][0] < p.spatial[d] for o, k in pairs)
+def _by_definition(p: Problem, machine: Machine) -> float:
+    """The cost of one vector of the output by the definition, in tiles of pixels whose weights stay in a
+    core's own cache."""
+    pixels, _ = direct_last.tile_of(p, machine)
+    sums = p.seen(0) * p.seen(1) * (1 + _NEAR / pixels) + p.taps * _fetch(p, machine, p.taps) / p.batch
+    return p.in_group * sums / prod(p.out_spatial) * (_SHUFFLED if across_groups(p, machine) else 1)
 
 
 def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
-    """Of the products of one vector of the output, on the average."""
+    """Of the products of one vector of the output, on the average. Each register tile loads its weights from
+    a core's own cache, which they come into once for each task; or for each of its tiles, where those of a
+    block of channels have no room there."""
     packing = WinogradPacking(1, sides)
     products = prod(t.products for t in packing.transforms(p))
+    vectors, lines, step, steps = _tile(p, machine, packing)
     tiles = prod(packing.tiles(p)) * prod(p.dilation)
-    return p.in_group * products * (tiles + _fetch(p, machine, products)) / prod(p.out_spatial)
+    loads, sums = tiles / (lines * step), machine.fma_latency * machine.fma_ports
+    block = min(vectors * machine.lanes(), p.out_group)
+    if not _held(p, machine, products, p.out_group * p.groups):
+        tasks = tiles / (lines * min(steps * step, packing.tiles(p)[1]) * p.dilation[1])
+        passes = tasks if _held(p, machine, products, block) else loads
+    else:
+        passes = 1 / p.batch
+    cost = tiles * max(1.0, sums / (vectors * lines * step)) + loads * _NEAR
+    return p.in_group * products * (cost + passes * _fetch(p, machine, products)) / prod(p.out_spatial)
+
+
+def _held(p: Problem, machine: Machine, products: int, channels: int) -> bool:
+    """Whether a core's own cache holds the weights of so many output channels."""
+    return products * p.acc_bytes * p.in_group * channels <= machine.l2
 
 
 def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
@@ -101,7 +116,7 @@ def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
 
 
 def _fetch(p: Problem, machine: Machine, products: int) -> float:
-    """The cost of a vector of weights, so many for each pair of channels."""
+    """The cost of a vector of weights from where all are kept, so many for each pair of channels."""
     size = products * p.acc_bytes * p.groups * p.in_group * p.out_group
     if size > _ALONE * machine.l3:
         return _FARTHEST
@@ -156,14 +171,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         require(chosen[name] in able, chosen, name, " or ".join(map(str, able)))
     packing = WinogradPacking(1, (chosen["tall"], chosen["wide"]), together)
     height, width = packing.tiles(p)
-    vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
-    most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
-    step = evenly(width, most)
-    lines = max(1, min(height, 8 // (step * vectors), most // step))
-    # As many steps a task as leave the transformed patches room in the core's cache.
-    places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
-    held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
-    steps = max(1, min(-(-width // step), held))
+    vectors, lines, step, steps = _tile(p, machine, packing)
     default = {"tall": tall, "wide": wide, "lines": lines, "steps": steps, "step": step,
                "block": min(vectors * lanes, p.out_group)}
     point = settled(point, default)
@@ -177,6 +185,21 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, point), point, algorithm="winograd",
         exact=all(t.exact for t in packing.transforms(p)), pack=pack_schedule,
     )  # fmt: skip
+
+
+def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, int, int, int]:
+    """Of the register tile: vectors of channels, rows of tiles, tiles in each; and such steps in a task."""
+    height, width = packing.tiles(p)
+    lanes, together = machine.lanes(), _together(p, machine)
+    vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
+    most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
+    step = evenly(width, most)
+    sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy
+    lines = max(1, min(height, -(-sums // (step * vectors)), most // step))
+    # As many steps a task as leave the transformed patches room in the core's cache.
+    places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
+    held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
+    return vectors, lines, step, max(1, min(-(-width // step), held))
 
 
 def schedule(

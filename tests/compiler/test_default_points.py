@@ -18,6 +18,10 @@ POINTS = {
     # Large kernels: wide tiles, that load each cache line seldom.
     ("x86-64-v4", "conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC:float32"): {"width": 7, "block": 32},
     ("x86-64-v4", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 8, "walk": "down"},
+    # Winograd's tiles: smaller ones where weights have to come again and again.
+    ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
+    ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
+    ("x86-64-v4", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4},
     # Rows of taps that would be written out with all channels, and spill.
     ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
     ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},

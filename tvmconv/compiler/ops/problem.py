@@ -72,6 +72,12 @@ class Problem:
         live = live or [0]
         return range(live[0], live[-1] + 1)
 
+    def seen(self, d: int) -> int:
+        """How many pairs of an output and a tap of dimension d see x, and not padding."""
+        at = (o * self.stride[d] + k * self.dilation[d] - self.pad[d][0]
+              for o in range(self.out_spatial[d]) for k in range(self.kernel[d]))  # fmt: skip
+        return sum(0 <= place < self.spatial[d] for place in at)
+
     @property
     def macs(self) -> int:
         return self.batch * prod(self.out_spatial) * self.groups * self.out_group * self.in_group * self.taps
