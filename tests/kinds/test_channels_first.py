@@ -109,7 +109,7 @@ BY_RULE = {
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "crossed",  # few planes with a stride
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
-    "conv2d:8x64x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
+    "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
     "conv2d:1x128x28x28:o128:k3x3:s2:p1:NCHW:float32": "crossed",
     # Winograd's weights, larger, would be fetched anew for each of few tiles.
     "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "crossed",
