@@ -1,0 +1,65 @@
+"""scripts/hunt_rules.py: which layers it takes, what it lists, and that it goes on where it ended."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvmconv.schedules import cpu
+from tvmconv.schedules.cpu import direct_last
+
+SCRIPTS = str(Path(__file__).parents[2] / "scripts")
+LAYER = "conv2d:1x28x28x64:o64:k3x3:s2:p1:NHWC:float32"
+
+
+@pytest.fixture(scope="module")
+def hunt():
+    sys.path.insert(0, SCRIPTS)
+    try:
+        yield importlib.import_module("hunt_rules")
+    finally:
+        sys.path.remove(SCRIPTS)
+
+
+def test_layers_are_the_same_by_number_and_varied(hunt):
+    layers = [hunt.layer(7, number) for number in range(60)]
+    assert [hunt.layer(7, number) for number in reversed(range(60))] == layers[::-1]
+    assert hunt.layer(8, 0) != layers[0]
+    for name in ("layout", "dtype", "groups", "stride", "dilation", "batch", "kind"):
+        assert len({getattr(spec, name) for spec in layers}) > 1, name
+    assert {hunt.layer(0, number, ["aspp"], ["float32"]).dtype for number in range(20)} == {"float32"}
+
+
+def test_a_bad_default_is_listed_once(hunt, tmp_path, monkeypatch, capsys):
+    """One pixel by one vector of channels, of a layer that has room for many."""
+    log = tmp_path / "hunt.jsonl"
+
+    def planted(p, machine):
+        return direct_last.plan_of(p, machine, {"width": 1, "block": machine.lanes()})
+
+    monkeypatch.setitem(cpu.RULES, "direct", (planted,))
+    command = [f"{LAYER}:direct", "--log", str(log), "--candidates", "10"]
+    assert hunt.main(command) == 1
+    listed = capsys.readouterr()
+    assert "direct_last width=1 " in listed.out and "1 layers: 1 above 1.3, 0 with errors" in listed.out
+    assert f"1/1: {LAYER}" in listed.err
+    (found,) = hunt.read(log)
+    assert found.ratio > 1.3 and found.winner.point["width"] > 1
+    with log.open("a") as file:
+        file.write('{"descriptor": "conv2d')  # it was killed
+    assert hunt.main(command) == 1
+    again = capsys.readouterr()
+    assert again.out == listed.out and not again.err  # nothing was measured
+    assert hunt.main(["--log", str(log), "--report", "--above", "1000"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [(["--sets", "lenet"], "--sets lenet"), (["--report"], "--log"), (["--layers", "0"], "positive"),
+     (["conv2d:1x1"], "input shape: (1, 1)"), (["--target", "z80"], "z80")],
+)  # fmt: skip
+def test_usage(hunt, capsys, wrong, said):
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(hunt.main(wrong))
+    assert ended.value.code == 2 and said in capsys.readouterr().err
