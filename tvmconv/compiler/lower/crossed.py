@@ -14,9 +14,12 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute
-from tvmconv.compiler.lower.words import lanes_of
+from tvmconv.compiler.lower.words import READS, lanes_of, own_op
 
 _FEWEST = 2  # iterations, and lanes, that are worth it
+# Around the value of a variable: TVM's simplifier writes out what has no side effects wherever it is named,
+# and of shuffles of shuffles makes trees of thousands of nodes.
+_HELD = "tvmconv.held"
 
 
 def _crossed(loop: tirx.For) -> tirx.Stmt:
@@ -73,16 +76,53 @@ def _chunk(loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], first: int, width
             at = base + index.stride * lane
             rows.append(tirx.BufferLoad(load.source, [tirx.Ramp(at, 1, width) if width > 1 else at]))
         columns.append(_transposed(rows, width, kind, stmts))
+    if _is_long(loop.body.value):
+        return [*stmts, *_looped(loop, loads, columns, first)]
     for k in range(width):
-        at = tirx.const(first + k, var.ty.dtype)
         own = [column[k] for column in columns]
-
-        def swap(load: tvm.ir.TensorLoad, own=own) -> tirx.Expr:
-            return next((v for known, v in zip(loads, own, strict=True) if load.same_as(known)), load)
-
-        store = tvm_ffi.structural_map(loop.body, [(tvm.ir.TensorLoad, swap)])
-        stmts.append(_renamed(substitute(store, var, at)))
+        store = substitute(_with(loop.body, loads, own), var, tirx.const(first + k, var.ty.dtype))
+        stmts.append(_renamed(store))
     return stmts
+
+
+def _with(
+    store: tirx.BufferStore, loads: Sequence[tvm.ir.TensorLoad], values: Sequence[tirx.Expr]
+) -> tirx.BufferStore:
+    """``store`` with each of ``values`` in the place of its load."""
+
+    def swap(load: tvm.ir.TensorLoad) -> tirx.Expr:
+        return next((v for known, v in zip(loads, values, strict=True) if load.same_as(known)), load)
+
+    return tvm_ffi.structural_map(store, [(tvm.ir.TensorLoad, swap)])
+
+
+def _looped(
+    loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], columns: Sequence[Sequence[tirx.Expr]], first: int
+) -> list[tirx.Stmt]:
+    """The iterations from ``first`` on, in a loop, for what is stored takes LLVM long; ``columns`` of the
+    loads in arrays on the stack."""
+    var = loop.loop_var
+    stmts: list[tirx.Stmt] = []
+    own: list[tirx.Expr] = []
+    for load, column in zip(loads, columns, strict=True):
+        lanes = lanes_of(column[0])
+        apart = 1 << (lanes - 1).bit_length()
+        buffer = tirx.decl_buffer((len(column) * apart,), str(load.source.dtype), "crossed", scope="local")
+        stmts.append(tirx.AllocBuffer(buffer))
+        for k, value in enumerate(column):
+            stmts.append(tirx.BufferStore(buffer, value, [tirx.Ramp(k * apart, 1, lanes)]))
+        own.append(tirx.BufferLoad(buffer, [tirx.Ramp((var - first) * apart, 1, lanes)]))
+    fresh = tirx.Var(var.name, var.ty.dtype)
+    store = _renamed(substitute(_with(loop.body, loads, own), var, fresh))
+    start, count = (tirx.const(n, var.ty.dtype) for n in (first, len(columns[0])))
+    return [*stmts, tirx.For(fresh, start, count, tirx.ForKind.SERIAL, store)]
+
+
+def _is_long(value: tirx.Expr) -> bool:
+    """Whether an expression has names for its parts, as polynomials and exponentials have."""
+    found: list[tirx.Let] = []
+    tvm_ffi.structural_walk(value, [(tirx.Let, found.append)])
+    return bool(found)
 
 
 def _renamed(store: tirx.BufferStore) -> tirx.BufferStore:
@@ -106,7 +146,7 @@ def _transposed(rows: list[tirx.Expr], width: int, kind: str, stmts: list[tirx.S
 
     def bound(value: tirx.Expr) -> tirx.Expr:
         var = tirx.Var("t", value.ty.dtype)
-        stmts.append(tirx.Bind(var, value))
+        stmts.append(tirx.Bind(var, tvm.ir.Call(own_op(_HELD, READS), [value], ret_ty=value.ty)))
         return var
 
     def mixed(vectors: Sequence[tirx.Expr], places: Sequence[int]) -> tirx.Expr:
@@ -161,3 +201,12 @@ def _transposed(rows: list[tirx.Expr], width: int, kind: str, stmts: list[tirx.S
 CrossTiles = func_pass(
     "tvmconv.CrossTiles", lambda body: tvm_ffi.structural_map(body, [(tirx.For, _crossed)])
 )
+
+
+def _let_go(call: tvm.ir.Call) -> tirx.Expr:
+    return call.args[0] if isinstance(call.op, tvm.ir.Op) and call.op.name == _HELD else call
+
+
+LetGo = func_pass(
+    "tvmconv.LetGo", lambda body: tvm_ffi.structural_map(body, [(tvm.ir.Call, _let_go)])
+)  # what CrossTiles held, when nothing is left to simplify

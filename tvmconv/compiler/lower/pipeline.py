@@ -7,7 +7,7 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from tvmconv.compiler.lower.copies import CopyInVectors
-from tvmconv.compiler.lower.crossed import CrossTiles
+from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
 from tvmconv.compiler.lower.dots import LowerDots
 from tvmconv.compiler.lower.guards import MoveGuards
 from tvmconv.compiler.lower.lets import SpellOutLets
@@ -74,7 +74,7 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
         t.UnrollLoop(), t.StmtSimplify(),  # the second has little left to do in what is then long
-        BlankPadding, t.VerifyMemory(),
+        LetGo, BlankPadding, t.VerifyMemory(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks what it calls with
         t.BF16StorageLegalize(),
         SpellOutLets, KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),

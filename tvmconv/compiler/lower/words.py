@@ -26,11 +26,19 @@ def word(elements: Sequence[tirx.Expr]) -> tirx.Expr:
 
 def pure_op(name: str) -> tvm.ir.Op:
     """The operator of our own ``name``: no side effects, one lane of the result from one of each argument."""
+    return own_op(name, PURE)
+
+
+PURE, READS = 1, 2  # what TVM is told that an operator does: nothing but its result; it reads what changes
+
+
+def own_op(name: str, effect: int) -> tvm.ir.Op:
+    """The operator of our own ``name``: one lane of the result from one of each argument."""
     try:
         return tvm.ir.Op.get(name)
     except (AttributeError, RuntimeError, ValueError):
         _ffi_api.RegisterOp(name, "See tvmconv.compiler.lower.")
-        tvm.ir.register_op_attr(name, "TCallEffectKind", 1)  # pure
+        tvm.ir.register_op_attr(name, "TCallEffectKind", effect)
         tvm.ir.register_op_attr(name, "TVectorizable", True)
         return tvm.ir.Op.get(name)
 
