@@ -122,7 +122,7 @@ def _fill(model: Model, name: str, declared: Declared, given: Dims | None, sizes
     dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
     if not all(isinstance(dim, int) for dim in dims):
         names = [repr(dim) for dim in dims if isinstance(dim, str)]
-        also = f", or sizes of the dimensions {', '.join(names)}" if len(names) == dims.count(None) else ""
+        also = f", or sizes of the dimensions {', '.join(names)}" if names and None not in dims else ""
         raise SpecError(
             f"shape of {name!r}: missing, and {model.name} leaves it open as {_text(dims)}; "
             f"expected as {name}={_example(dims)}{also}"

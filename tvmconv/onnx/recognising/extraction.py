@@ -59,6 +59,21 @@ def extract(
 
 def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -> Extraction:
     graph = model.graph
+    layers, skipped = find_layers(model, inputs, layout)
+    if not layers:
+        raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
+    rest = left_over(graph, layers, {*_ARGUMENTS, *_RELATED})
+    return Extraction(model, tuple(layers), tuple(skipped), inputs, layout, dict(fixed), tuple(rest))
+
+
+def find_layers(
+    model: Model, inputs: Mapping[str, Dims], layout: str
+) -> tuple[list[Layer], list[Skipped]]:
+    """(the layers of a model, in its order, the nodes that could not be made one); maybe none of either.
+
+    inputs: shapes of all inputs. Raises SpecError for a convolution that cannot be a layer.
+    """
+    graph = model.graph
     skipped = [
         *(item for item in map(_related, graph.nodes) if item),
         *nested(graph.nodes, {*_ARGUMENTS, *_RELATED}),
@@ -66,7 +81,7 @@ def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -
     nodes = [node for node in graph.nodes if _is_layer(node)]
     reductions = [node for node in graph.nodes if is_standard(node) and node.op_type in REDUCTIONS]
     if not nodes and not reductions:
-        raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
+        return [], skipped
     _require_values(model, nodes)
     wanted = [name for node in nodes for name in node.input[:2] if name and graph.constant(name) is None]
     known = infer_values(model, inputs, wanted)
@@ -84,11 +99,7 @@ def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -
                 raise
             name = node_name(node)
             skipped.append(Skipped(name, node.op_type, str(error).removeprefix(f"node {name}: ")))
-    if not layers:
-        raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
-    layers = _unique(layers[::-1])
-    rest = left_over(graph, layers, {*_ARGUMENTS, *_RELATED})
-    return Extraction(model, tuple(layers), tuple(skipped), inputs, layout, dict(fixed), tuple(rest))
+    return _unique(layers[::-1]), skipped
 
 
 def _is_layer(node: NodeProto) -> bool:

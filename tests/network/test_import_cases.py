@@ -1,0 +1,36 @@
+"""ONNX's own node cases of every operator that networks have, as networks: none fails, and what is not
+supported says why."""
+
+import pytest
+from network_cases import cases_of, outcome, written_out
+
+from tvmconv.network.spellings import IMPORTERS
+
+LAYERS = (
+    "AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "GlobalAveragePool",
+    "GlobalMaxPool", "MaxPool", "QLinearConv",
+)  # fmt: skip
+
+# What the reason says where cases of an operator are not supported; those of all others pass.
+UNSUPPORTED = {
+    "BatchNormalization": "training_mode", "Dropout": "training_mode", "MaxPool": "Indices",
+    "Cast": "element type", "CastLike": "element type", "Equal": "element type text",
+    "Identity": "element type text", "Range": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", sorted({*IMPORTERS, *LAYERS}))
+def test_node_cases(operator):
+    cases = cases_of(operator)
+    assert cases
+    reasons = [reason for case in cases if (reason := outcome(case))]
+    for reason in reasons:
+        assert operator in UNSUPPORTED and UNSUPPORTED[operator] in reason
+    assert len(reasons) < len(cases)
+
+
+def test_cases_written_out():
+    """Operators that ONNX spells by others: graphs of several nodes."""
+    reasons = [reason for case in written_out({*IMPORTERS, *LAYERS}) if (reason := outcome(case))]
+    for reason in reasons:
+        assert "computed while the network runs" in reason or "element type" in reason
