@@ -10,7 +10,7 @@ from tvmconv.base.dtypes import widened
 from tvmconv.base.errors import Error
 from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
-from tvmconv.network.operators import Copy, parse_operator
+from tvmconv.specs.operators import Copy, parse_operator
 
 # Their inputs from this one on say what is done, and are fixed.
 _STATED = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import Error
-from tvmconv.network.operators import Operator, Type
+from tvmconv.specs.operators import Operator, Type
 
 Array = np.ndarray[Any, Any]
 

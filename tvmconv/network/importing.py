@@ -10,9 +10,6 @@ import numpy as np
 
 from tvmconv.base.errors import Error
 from tvmconv.network.graph import Editor, Graph, Value, in_order
-from tvmconv.network.operators import Layer as LayerOp
-from tvmconv.network.operators import Type
-from tvmconv.network.operators.copy import reshaped
 from tvmconv.network.spellings import IMPORTERS, Call
 from tvmconv.network.spellings.call import dtype_named, supported
 from tvmconv.onnx.reading.branches import Fixed, specialised
@@ -20,6 +17,9 @@ from tvmconv.onnx.reading.graph import attributes, is_standard, node_name, subgr
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.recognising.extraction import find_layers
 from tvmconv.onnx.recognising.layers import Layer
+from tvmconv.specs.operators import Layer as LayerOp
+from tvmconv.specs.operators import Type
+from tvmconv.specs.operators.copy import reshaped
 
 if TYPE_CHECKING:
     from onnx import NodeProto

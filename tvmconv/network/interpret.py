@@ -10,7 +10,7 @@ import numpy as np
 from tvmconv.base.dtypes import FLOATS, name_of, rounded
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Graph, Node
-from tvmconv.network.operators.base import dims_text
+from tvmconv.specs.operators.base import dims_text
 
 Array = np.ndarray[Any, Any]
 

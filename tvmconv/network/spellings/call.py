@@ -11,10 +11,10 @@ import numpy as np
 from tvmconv.base.dtypes import name_of, rounded, widened
 from tvmconv.base.errors import Error
 from tvmconv.network.graph import Editor, Node
-from tvmconv.network.operators import Map, Operator, Type
-from tvmconv.network.operators import expression as ex
-from tvmconv.network.operators.base import DTYPES, read_axes
-from tvmconv.network.operators.copy import reshaped
+from tvmconv.specs.operators import Map, Operator, Type
+from tvmconv.specs.operators import expression as ex
+from tvmconv.specs.operators.base import DTYPES, read_axes
+from tvmconv.specs.operators.copy import reshaped
 
 if TYPE_CHECKING:
     from onnx import NodeProto

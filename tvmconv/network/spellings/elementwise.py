@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tvmconv.base.errors import Error
-from tvmconv.network.operators.base import number_text
-from tvmconv.network.operators.expression import name_of_input
 from tvmconv.network.spellings.call import Call, Importer, dtype_named
+from tvmconv.specs.operators.base import number_text
+from tvmconv.specs.operators.expression import name_of_input
 
 _LARGEST = 3.4028234e38
 

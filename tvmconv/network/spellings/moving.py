@@ -8,9 +8,9 @@ import numpy as np
 
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import Error
-from tvmconv.network.operators.base import read_axes
-from tvmconv.network.operators.copy import expanded, indexed, joined, permuted, reshaped
 from tvmconv.network.spellings.call import Call, Importer, supported
+from tvmconv.specs.operators.base import read_axes
+from tvmconv.specs.operators.copy import expanded, indexed, joined, permuted, reshaped
 
 
 def _give_shape(call: Call, shape: list[int] | tuple[int, ...], output: int = 0) -> None:

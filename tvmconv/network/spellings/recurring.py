@@ -6,10 +6,10 @@ import numpy as np
 
 from tvmconv.base.errors import Error
 from tvmconv.network.graph import Node
-from tvmconv.network.operators import Recurrent
-from tvmconv.network.operators.copy import permuted
-from tvmconv.network.operators.recurrent import ACTIVATIONS, DIRECTIONS
 from tvmconv.network.spellings.call import Call, Importer
+from tvmconv.specs.operators import Recurrent
+from tvmconv.specs.operators.copy import permuted
+from tvmconv.specs.operators.recurrent import ACTIVATIONS, DIRECTIONS
 
 _DEFAULTS = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh")}
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tvmconv.base.errors import Error
-from tvmconv.network.operators import MatMul, Normalise, Reduce
-from tvmconv.network.operators.base import number_text, read_axes
-from tvmconv.network.operators.copy import permuted, reshaped
 from tvmconv.network.spellings.call import Call, Importer
+from tvmconv.specs.operators import MatMul, Normalise, Reduce
+from tvmconv.specs.operators.base import number_text, read_axes
+from tvmconv.specs.operators.copy import permuted, reshaped
 
 _PLAIN = {
     "ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max", "ReduceMin": "min", "ReduceProd": "prod",

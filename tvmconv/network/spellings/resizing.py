@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tvmconv.base.errors import Error
-from tvmconv.network.operators import Resize
 from tvmconv.network.spellings.call import Call, Importer
 from tvmconv.network.spellings.moving import read_axes_in_order
+from tvmconv.specs.operators import Resize
 
 
 def _resize(call: Call) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tvmconv import SpecError
-from tvmconv.network.operators import Copy, Map, Piece, Type, parse_operator
-from tvmconv.network.operators.copy import expanded, indexed, joined, permuted, reshaped
+from tvmconv.specs.operators import Copy, Map, Piece, Type, parse_operator
+from tvmconv.specs.operators.copy import expanded, indexed, joined, permuted, reshaped
 
 TEXTS = [
     "map:1x5x6x4,1x1x1x4:float32:mul(a,sigmoid(b))",

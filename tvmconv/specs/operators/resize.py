@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import (
+from tvmconv.specs.operators.base import (
     Array,
     Operator,
     Type,

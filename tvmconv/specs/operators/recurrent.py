@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import Array, Operator, Type, float_type
+from tvmconv.specs.operators.base import Array, Operator, Type, float_type
 
 GATES = {"lstm": 4, "gru": 3}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}

@@ -17,7 +17,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS, rounded, widened
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import DTYPES, Array, number_text
+from tvmconv.specs.operators.base import DTYPES, Array, number_text
 
 Expression = tuple[Any, ...]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import Operator, Type, read_dims
-from tvmconv.network.operators.copy import Copy, Piece
-from tvmconv.network.operators.layer import Layer
-from tvmconv.network.operators.map import Map
-from tvmconv.network.operators.matmul import MatMul
-from tvmconv.network.operators.normalise import Normalise
-from tvmconv.network.operators.recurrent import Recurrent
-from tvmconv.network.operators.reduce import Reduce
-from tvmconv.network.operators.resize import Resize
+from tvmconv.specs.operators.base import Operator, Type, read_dims
+from tvmconv.specs.operators.copy import Copy, Piece
+from tvmconv.specs.operators.layer import Layer
+from tvmconv.specs.operators.map import Map
+from tvmconv.specs.operators.matmul import MatMul
+from tvmconv.specs.operators.normalise import Normalise
+from tvmconv.specs.operators.recurrent import Recurrent
+from tvmconv.specs.operators.reduce import Reduce
+from tvmconv.specs.operators.resize import Resize
 
 KINDS: dict[str, type[Operator]] = {
     kind.kind: kind for kind in (Map, Copy, Reduce, Normalise, Resize, MatMul, Recurrent, Layer)

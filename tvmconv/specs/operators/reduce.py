@@ -10,7 +10,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import (
+from tvmconv.specs.operators.base import (
     DTYPES,
     Array,
     Operator,

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import Array, Operator, Type
 from tvmconv.specs.kinds import Spec, parse_spec
+from tvmconv.specs.operators.base import Array, Operator, Type
 from tvmconv.specs.reference import reference_of
 
 _SHAPES = {

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators import expression as ex
-from tvmconv.network.operators.base import Array, Operator, Type, check_shape
+from tvmconv.specs.operators import expression as ex
+from tvmconv.specs.operators.base import Array, Operator, Type, check_shape
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import (
+from tvmconv.specs.operators.base import (
     Array,
     Operator,
     Type,
@@ -21,7 +21,7 @@ from tvmconv.network.operators.base import (
     read_dims,
     read_number,
 )  # fmt: skip
-from tvmconv.network.operators.expression import cast, name_of_input, parse
+from tvmconv.specs.operators.expression import cast, name_of_input, parse
 
 MOST_PIECES = 4096
 _PIECE = re.compile(r"([a-z]\d*)\[(\d+);([-\d,]*)\]\[(\d+);([-\d,]*)\]\[(\w+)\]")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.network.operators.base import (
+from tvmconv.specs.operators.base import (
     Array,
     Operator,
     Type,
