@@ -104,7 +104,9 @@ def draw_log(rng: Rng) -> Any:
         log[name] = bytes_(rng, log[name])
     elif name.startswith("database"):
         lines = [json.loads(line) for line in log[name].splitlines()]
-        log[name] = b"".join(json.dumps(line).encode() + b"\n" for line in json_(rng, lines) or [])
+        changed = json_(rng, lines)
+        lines = changed if isinstance(changed, list) else [changed]
+        log[name] = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     else:
         log[name] = json.dumps(json_(rng, json.loads(log[name]))).encode()
     if rng.random() < 0.1:
