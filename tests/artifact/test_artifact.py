@@ -18,7 +18,7 @@ from libraries import ZIG, Exported, run
 from places import SUPPORT
 
 import tvmconv
-from tvmconv.compiler.artifact import c_source as glue
+from tvmconv.compiler.artifact.cpu_source import TVM_VARIABLES
 from tvmconv.compiler.artifact.header import CODES
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.formats import cpu_features as cpu
@@ -98,7 +98,7 @@ def _hashed(library: bytes) -> bytes:
 def test_exports_only_what_is_stated(exported: Exported) -> None:
     lines = run("nm", "-D", "--defined-only", exported[0]).stdout.splitlines()
     stated = ["tvmconv_abi_version", "tvmconv_last_error", "tvmconv_set_num_threads", "tvmconv_variant"]
-    stated += [*glue.TVM_VARIABLES, *manifests.SHARED]
+    stated += [*TVM_VARIABLES, *manifests.SHARED]
     for name in libraries.SPECS:
         stated += [name, f"{name}_prepack", f"{name}_packed_bytes"]
         stated += [f"__tvm_ffi_{name}", f"__tvm_ffi_{name}_prepack"]
@@ -139,7 +139,7 @@ WARNINGS = ["-std=c99", "-O2", "-fPIC", "-Wall", "-Wextra", "-Werror", "-c", "-o
 
 def generated(folder: Path) -> str:
     library = libraries.library()
-    text = glue.generate(library.variants, "tvmconv", library.manifest, [{}])
+    text = library.source().text(library.manifest)
     (folder / "library.c").write_text(text)
     return text
 

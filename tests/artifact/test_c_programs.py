@@ -13,7 +13,7 @@ import pytest
 from libraries import Exported, run
 
 import tvmconv
-from tvmconv.compiler.artifact import c_source as glue
+from tvmconv.compiler.artifact import header
 from tvmconv.compiler.artifact.header import CODES
 
 PROGRAM = r"""
@@ -111,7 +111,7 @@ def test_two_libraries_in_one_program(tmp_path: Path) -> None:
 
 
 def test_codes_agree_with_the_support_text() -> None:
-    text = (Path(glue.__file__).parent / "support.c").read_text()
+    text = (Path(header.__file__).parent / "errors.c").read_text()
     names = re.search(r"enum \{ (TCV_OK[^}]*) \}", text)
     assert names and names[1].split(", ") == [f"TCV_{name}" for name in CODES]
     assert [code for code, _ in CODES.values()] == list(range(len(CODES)))

@@ -1,4 +1,5 @@
 /* The pool's dealings with its process, in C: launches SCENARIO. Ends with 0 and "right", or says what is not. */
+#include "errors.c"
 #include "support.c"
 #include "threads.c"
 #include "pool.c"

@@ -1,5 +1,6 @@
 /* How the pool cuts a loop into tasks and those into shares, for loops and threads of many sizes: the largest share
  * is an equal part or hardly more, every thread has one, and tasks are no more than there have to be. */
+#include "errors.c"
 #include "support.c"
 #include "threads.c"
 #include "pool.c"

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from places import DATA
 
-from tvmconv.compiler.artifact import c_source as glue
-
 REPORTED = 66  # the exit status that ThreadSanitizer is told to use
 PROGRAM = DATA / "sanitized.c"
 
@@ -25,7 +23,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no gcc")
     folder = tmp_path_factory.mktemp("sanitized")
     library = libraries.variant(names=["large", "dw"])
-    (folder / "library.c").write_text(glue.generate(library.variants, "tvmconv", library.manifest, [{}]))
+    (folder / "library.c").write_text(library.source().text(library.manifest))
     (folder / "library.h").write_text(library.header("library"))
     for name, kernel in library.functions.items():
         (folder / f"{name}.o").write_bytes(kernel.object)

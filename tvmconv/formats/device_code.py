@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+GPU_ALIGNMENT = 16  # of arrays on a GPU: kernels load and store so many bytes at a time
+
 
 @dataclass(frozen=True)
 class Launch:

@@ -1,161 +1,73 @@
-/* Part of every exported library, after support.c and the generated table tcv_variants[]: which
- * variant of the kernels this CPU runs, and the checked call of one. */
+/* Part of every exported library, after errors.c: what a C function is, and the checks of its call. What runs its steps
+ * is the machine's part, cpu.c or cuda.c. */
 
-/* ---- CPU check: the features that the kernels were compiled for ---- */
+#define TCV_MAX_ARGS 128                   /* of a C function */
+#define TCV_MAX_OPERANDS 24                /* of a step */
 
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-static int tcv_has_feature(const tcv_feature *f) {
-  unsigned r[4], low = 0, high;
-  if (!__get_cpuid_count(1, 0, &r[0], &r[1], &r[2], &r[3])) return 0;
-  if (r[2] >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  if ((low & f->os) != f->os) return 0;
-  return __get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[f->reg] >> f->bit & 1);
-}
-#else
-static int tcv_has_feature(const tcv_feature *f) {
-  return (int)((unsigned long long)getauxval(f->leaf) >> f->bit & 1);
-}
-#endif
-
-/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's, vendor
- * and family of AMD's. */
-static uint32_t tcv_cpu_part(void) {
-#if defined(__aarch64__)
-  uint64_t midr;
-  if (!(getauxval(16) >> 11 & 1)) return 0;           /* AT_HWCAP, HWCAP_CPUID: the system reads it for us */
-  __asm__("mrs %0, midr_el1" : "=r"(midr));
-  return (uint32_t)(midr >> 24 & 0xff) << 12 | (uint32_t)(midr >> 4 & 0xfff);
-#elif defined(__x86_64__)
-  unsigned a, b, c, d, family;
-  if (!__get_cpuid(0, &a, &b, &c, &d) || b != 0x68747541) return 0;   /* Auth(enticAMD) */
-  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-  family = a >> 8 & 0xf;
-  if (family == 0xf) family += a >> 20 & 0xff;
-  return 0x414d44u << 8 | family;                     /* the letters AMD */
-#else
-  return 0;
-#endif
-}
-
-/* The first of the missing features' names go to `missing`; how many characters. */
-static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
-  size_t used = 0;
-  for (const tcv_feature *f = v->required; f->name; ++f)
-    if (!tcv_has_feature(f) && used < size)
-      used += (size_t)snprintf(missing + used, size - used, "%s%s", used ? ", " : "", f->name);
-  return used;
-}
-
-/* Which of the variants runs here, found once: the one for this very CPU, else the first that it can run;
- * less than 0 if it can run none. */
-static int tcv_variant_here(void) {
-  static int found;                                   /* plus 1; a miss is looked up again at every call */
-  int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
-  if (known) return known - 1;
-  char missing[TCV_TEXT - 64] = "";
-  uint32_t part = tcv_cpu_part();
-  for (int i = 0; tcv_variants[i].name; ++i) {
-    if (tcv_lacks(&tcv_variants[i], missing, sizeof missing)) continue;
-    if (!known || (part && tcv_variants[i].part == part)) known = i + 1;
-    if (part && tcv_variants[i].part == part) break;
-  }
-  if (known) __atomic_store_n(&found, known, __ATOMIC_RELAXED);
-  else tcv_fail(TCV_ERR_CPU, "this CPU lacks %s, which the kernels were compiled for", missing);
-  return known - 1;
-}
-
-/* ---- a checked call of one kernel entry ---- */
-
-#define TCV_MAX_ARGS 24
-typedef struct {                                      /* of the C function */
+typedef struct {
   const char *name;
   size_t bytes;                                       /* 0: not looked at, may be NULL */
   unsigned align;
-  const int64_t *shape;                               /* NULL for packed weights, which have none */
+  const int64_t *shape;                               /* NULL for packed weights and workspace, which have none */
   int32_t ndim;
   uint8_t code, bits;
 } tcv_argument;
-typedef struct { tcv_tensor tensor; size_t offset; int argument; } tcv_operand;      /* of the kernel */
+typedef struct tcv_step tcv_step;                     /* a kernel's entry to call, or a launch on a GPU */
+typedef struct {
+  const tcv_step *steps;
+  int n_steps;
+  const void *const *instead;                         /* what arguments that are NULL stand for; NULL: nothing */
+} tcv_program;
 typedef struct {
   const char *name;
-  tcv_entry entry;
   const tcv_argument *arguments;                      /* in call order, what is written last */
-  const tcv_operand *operands;
-  int n_arguments, n_operands;
-  const void *baked;                                  /* what packed weights of NULL stand for, if anything */
-  const int32_t *loops;                               /* see tcv_loops */
+  const tcv_program *programs;                        /* of each of the library's variants */
+  int n_arguments, n_written;
+  int workspace;                                      /* the argument that a thread has of its own, if it is NULL */
 } tcv_function;
 
-/* `f`: the function in each of the library's variants. */
-static int tcv_call(const tcv_function *f, const void *const *pointer) {
-  int last = f->n_arguments - 1;
-  uintptr_t at[TCV_MAX_ARGS], out = (uintptr_t)pointer[last], out_bytes = f->arguments[last].bytes;
-  if (out_bytes == 0) return TCV_OK;                  /* an empty batch */
-  int variant = tcv_variant_here();
-  if (variant < 0) return TCV_ERR_CPU;
-  f += variant;
-  for (int i = 0; i <= last; ++i) {
+/* The program that runs here; less than 0, and the error text, if there is none. */
+static int tcv_program_here(void);
+/* Runs steps. `at`: where arguments are, all that are needed but for a workspace of 0, and room for one more. */
+static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream);
+
+static int tcv_call(const tcv_function *f, const void *const *pointer, void *stream) {
+  int n = f->n_arguments, first = n - f->n_written, here;
+  uintptr_t at[TCV_MAX_ARGS + 1];
+  size_t written = 0;
+  for (int i = first; i < n; ++i) written |= f->arguments[i].bytes;
+  if (written == 0) return TCV_OK;                    /* an empty batch */
+  if ((here = tcv_program_here()) < 0) return TCV_ERR_CPU;
+  const tcv_program *program = &f->programs[here];
+  for (int i = 0; i < n; ++i) {
     const tcv_argument *a = &f->arguments[i];
-    uintptr_t p = at[i] = (uintptr_t)(pointer[i] || a->shape ? pointer[i] : f->baked);
-    if (a->bytes == 0) continue;
+    uintptr_t p = (uintptr_t)(pointer[i] || !program->instead ? pointer[i] : program->instead[i]);
+    at[i] = p;
+    if (a->bytes == 0 || (p == 0 && i == f->workspace)) continue;
     if (p == 0) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, a->name);
     if (p & (a->align - 1))
       return tcv_fail(TCV_ERR_ALIGN, "%s: %s is at %p, expected a multiple of %u", f->name, a->name,
                       pointer[i], a->align);
-    if (i < last && (p < out ? out - p < a->bytes : p - out < out_bytes))
-      return tcv_fail(TCV_ERR_OVERLAP, "%s: %s overlaps %s", f->name, f->arguments[last].name, a->name);
   }
-  tcv_tensor tensor[TCV_MAX_ARGS];
-  tcv_any args[TCV_MAX_ARGS], ret = {0, 0, {0}};
-  for (int i = 0; i < f->n_operands; ++i) {
-    const tcv_operand *o = &f->operands[i];
-    tensor[i] = o->tensor;
-    tensor[i].data = (void *)(at[o->argument] + o->offset);
-    args[i].type_index = TCV_TYPE_DLTENSOR, args[i].padding = 0;
-    args[i].value.bits = (intptr_t)&tensor[i];
+  for (int j = first; j < n; ++j) {                   /* what is written, against all before it */
+    uintptr_t out = at[j], out_bytes = f->arguments[j].bytes;
+    for (int i = 0; i < j; ++i) {
+      uintptr_t p = at[i], bytes = f->arguments[i].bytes;
+      if ((p < out ? out - p < bytes : p - out < out_bytes) && bytes)
+        return tcv_fail(TCV_ERR_OVERLAP, "%s: %s overlaps %s", f->name, f->arguments[j].name, f->arguments[i].name);
+    }
   }
-  tcv_error[0] = 0, tcv_loops = f->loops;
-  if (f->entry(NULL, args, f->n_operands, &ret) == 0) return TCV_OK;
-  if (!tcv_error[0]) tcv_fail(0, "%s: the kernel failed", f->name);
-  return TCV_ERR_KERNEL;
+  return tcv_run(f, program, at, stream);
 }
 
-#ifndef TCV_STATIC
-/* ---- the same function called by TVM: tensors instead of pointers, None for NULL ---- */
-
-/* TVM reads errors from its own library, which is there if it is TVM that calls. */
-extern void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) __attribute__((weak));
-
-static int tcv_unpack(const tcv_function *f, const tcv_argument *a, const tcv_any *any, const void **pointer) {
-  const tcv_tensor *t = any->value.pointer;
-  *pointer = NULL;
-  if (any->type_index == TCV_TYPE_NONE) return 0;
-  if (any->type_index == TCV_TYPE_TENSOR) t = (const tcv_tensor *)((const char *)t + TCV_OBJECT_HEADER);
-  else if (any->type_index != TCV_TYPE_DLTENSOR) return tcv_fail(-1, "%s: %s is no tensor", f->name, a->name);
-  int fits = t->device_type == TCV_DEVICE_CPU;
-  if (a->shape) fits &= t->ndim == a->ndim && t->code == a->code && t->bits == a->bits && t->lanes == 1;
-  int64_t elements = 1;
-  for (int i = t->ndim - 1; i >= 0; --i) {
-    if (t->strides && t->shape[i] != 1) fits &= t->strides[i] == elements;
-    if (fits && a->shape) fits &= t->shape[i] == a->shape[i];
-    elements *= t->shape[i];
-  }
-  if (a->bytes) fits &= (uint64_t)elements * ((t->bits * t->lanes + 7u) / 8) == a->bytes;
-  if (!fits)
-    return tcv_fail(-1, "%s: %s does not fit, expected %llu bytes of compact CPU memory, in the shape and type "
-                    "that the header states", f->name, a->name, (unsigned long long)a->bytes);
-  *pointer = (const char *)t->data + t->byte_offset;
-  return 0;
-}
-
-static int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n) {
+/* The same with what is read and what is written in an array each. */
+__attribute__((unused)) static int tcv_call_arrays(const tcv_function *f, const void *const *in, void *const *out,
+                                                   void *workspace, void *stream) {
   const void *pointer[TCV_MAX_ARGS];
-  int code = 0;
-  if (n != f->n_arguments) code = tcv_fail(-1, "%s: %d arguments, expected %d", f->name, n, f->n_arguments);
-  for (int i = 0; i < n && code == 0; ++i) code = tcv_unpack(f, &f->arguments[i], &args[i], &pointer[i]);
-  if (code == 0 && tcv_call(f, pointer)) code = -1;
-  if (code && TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("ValueError", tcv_error);
-  return code;
+  int outputs = f->n_written - 1, inputs = f->n_arguments - f->n_written;
+  if (!in || !out) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, in ? "out" : "in");
+  for (int i = 0; i < inputs; ++i) pointer[i] = in[i];
+  for (int i = 0; i < outputs; ++i) pointer[inputs + i] = out[i];
+  pointer[inputs + outputs] = workspace;
+  return tcv_call(f, pointer, stream);
 }
-#endif

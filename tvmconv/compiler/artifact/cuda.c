@@ -1,32 +1,9 @@
-/* Part of every exported CUDA library: the driver, found when it is needed, and the checked launch of kernels.
- *
- * The library's C source is this text, the table of compute capabilities that it has code for, and generated
- * entry points, all in one file; so everything here is static. C99 with the GNU atomics and __thread, for
- * Linux. It is linked against nothing of CUDA: a GPU box has libcuda.so.1 from its driver, and no more. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
+/* Part of every CUDA library, after call.c: the driver, found when it is needed, and the launch of kernels. Linked
+ * against nothing of CUDA: a GPU box has libcuda.so.1 from its driver, and no more. */
 
-#define TCV_EXPORT __attribute__((visibility("default")))
-#define TCV_TEXT 384
-#define TCV_MAX_ARGS 24
 #define TCV_DEVICES 64
 
-enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_DEVICE, TCV_ERR_KERNEL, TCV_ERR_MEMORY };
-
-static __thread char tcv_error[TCV_TEXT];
-
-__attribute__((format(printf, 2, 3))) static int tcv_fail(int code, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  vsnprintf(tcv_error, sizeof tcv_error, format, args);
-  va_end(args);
-  return code;
-}
+enum { TCV_ERR_DEVICE = TCV_ERR_CPU, TCV_ERR_MEMORY = TCV_ERR_KERNEL + 1 };
 
 /* ---- the driver ---- */
 
@@ -133,7 +110,7 @@ typedef struct {
   const char *code[TCV_VARIANTS];
   int n_kernels;
   int loaded[TCV_VARIANTS];
-  void *kernels[TCV_VARIANTS][TCV_MAX_ARGS];
+  void *kernels[TCV_VARIANTS][TCV_MAX_OPERANDS];
 } tcv_module;
 
 static int tcv_load(tcv_module *m, int variant, void *const **kernels) {
@@ -154,37 +131,31 @@ static int tcv_load(tcv_module *m, int variant, void *const **kernels) {
   return TCV_OK;
 }
 
-/* ---- a checked call ---- */
+/* ---- the steps of a function: launches, in order ---- */
 
-typedef struct { const char *name; size_t bytes; unsigned align; } tcv_argument; /* bytes 0: not looked at */
 typedef struct { size_t offset; int argument; } tcv_operand;
-typedef struct { int kernel; unsigned grid[3], block[3]; const signed char *operands; } tcv_launch;
-typedef struct {
-  const char *name;
+struct tcv_step {
   tcv_module *module;
-  const tcv_argument *arguments;                      /* in call order, what is written last */
+  int kernel, n_operands;
+  unsigned grid[3], block[3];
   const tcv_operand *operands;
-  const tcv_launch *launches;
-  int n_arguments, n_launches;
-} tcv_function;
+};
 
-static int tcv_launch_all(const tcv_function *f, const uintptr_t *at, int device, void *stream) {
+static int tcv_program_here(void) { return 0; }       /* which code of it a GPU takes is found out at each step */
+
+static int tcv_launch(const tcv_function *f, const tcv_step *s, const uintptr_t *at, int variant, void *stream) {
   void *const *kernels;
-  int variant, status, code = tcv_variant(device, &variant);
-  if (code || (code = tcv_load(f->module, variant, &kernels))) return code;
-  for (const tcv_launch *l = f->launches; l < f->launches + f->n_launches; ++l) {
-    uintptr_t value[TCV_MAX_ARGS];
-    void *pointers[TCV_MAX_ARGS];
-    for (int i = 0; l->operands[i] >= 0; ++i) {
-      const tcv_operand *o = &f->operands[l->operands[i]];
-      value[i] = at[o->argument] + o->offset;
-      pointers[i] = &value[i];
-    }
-    status = cu.LaunchKernel(kernels[l->kernel], l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1],
-                             l->block[2], 0, stream, pointers, NULL);
-    if (status) return tcv_cuda_fail(TCV_ERR_KERNEL, f->name, status);
+  uintptr_t value[TCV_MAX_OPERANDS];
+  void *pointers[TCV_MAX_OPERANDS];
+  int status, code = tcv_load(s->module, variant, &kernels);
+  if (code) return code;
+  for (int i = 0; i < s->n_operands; ++i) {
+    value[i] = at[s->operands[i].argument] + s->operands[i].offset;
+    pointers[i] = &value[i];
   }
-  return TCV_OK;
+  status = cu.LaunchKernel(kernels[s->kernel], s->grid[0], s->grid[1], s->grid[2], s->block[0], s->block[1],
+                           s->block[2], 0, stream, pointers, NULL);
+  return status ? tcv_cuda_fail(TCV_ERR_KERNEL, f->name, status) : TCV_OK;
 }
 
 static int tcv_on_device(const tcv_function *f, const uintptr_t *at, int i, int *device) {
@@ -193,23 +164,11 @@ static int tcv_on_device(const tcv_function *f, const uintptr_t *at, int i, int 
   return TCV_OK;
 }
 
-static int tcv_call(const tcv_function *f, const void *const *pointer, void *stream) {
-  int last = f->n_arguments - 1, device, here, code, status;
-  uintptr_t at[TCV_MAX_ARGS], out = (uintptr_t)pointer[last], out_bytes = f->arguments[last].bytes;
+static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream) {
+  int written = f->n_arguments - f->n_written, device, here, variant, code, status;
   void *context = NULL;
-  if (out_bytes == 0) return TCV_OK;                  /* an empty batch */
-  for (int i = 0; i <= last; ++i) {
-    const tcv_argument *a = &f->arguments[i];
-    uintptr_t p = at[i] = (uintptr_t)pointer[i];
-    if (a->bytes == 0) continue;
-    if (p == 0) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, a->name);
-    if (p & (a->align - 1))
-      return tcv_fail(TCV_ERR_ALIGN, "%s: %s is at %p, expected a multiple of %u", f->name, a->name, pointer[i],
-                      a->align);
-    if (i < last && (p < out ? out - p < a->bytes : p - out < out_bytes))
-      return tcv_fail(TCV_ERR_OVERLAP, "%s: %s overlaps %s", f->name, f->arguments[last].name, a->name);
-  }
-  if ((code = tcv_driver()) || (code = tcv_on_device(f, at, last, &device))) return code;
+  while (f->arguments[written].bytes == 0) ++written;
+  if ((code = tcv_driver()) || (code = tcv_on_device(f, at, written, &device))) return code;
   if ((status = cu.CtxGetCurrent(&context))) return tcv_cuda_fail(TCV_ERR_DEVICE, f->name, status);
   int pushed = context == NULL;                       /* a thread that has not used CUDA yet */
   if (pushed) {
@@ -222,12 +181,13 @@ static int tcv_call(const tcv_function *f, const void *const *pointer, void *str
       return tcv_cuda_fail(TCV_ERR_DEVICE, "the context of a GPU", status);
   }
   if ((status = cu.CtxGetDevice(&here))) code = tcv_cuda_fail(TCV_ERR_DEVICE, f->name, status);
-  for (int i = 0; i <= last && !code; ++i) {
+  for (int i = 0; i < f->n_arguments && !code; ++i) {
     if (f->arguments[i].bytes == 0 || (code = tcv_on_device(f, at, i, &device)) || device == here) continue;
     code = tcv_fail(TCV_ERR_MEMORY, "%s: %s is on device %d, expected %d, that of the current context", f->name,
                     f->arguments[i].name, device, here);
   }
-  if (!code) code = tcv_launch_all(f, at, here, stream);
+  if (!code) code = tcv_variant(here, &variant);
+  for (int i = 0; i < program->n_steps && !code; ++i) code = tcv_launch(f, &program->steps[i], at, variant, stream);
   if (pushed) cu.CtxPopCurrent(&context);
   return code;
 }

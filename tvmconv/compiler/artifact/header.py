@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tvmconv.compiler.artifact.c_source import Argument, c_arguments, prepack_arguments, run_arguments
-from tvmconv.compiler.artifact.cuda_c_source import ALIGNMENT, cuda_major
-from tvmconv.formats.kernel import PACKED_ALIGNMENT, Kernel, Variant
+from tvmconv.compiler.artifact.c_source import Entry, Source, c_comment, c_parameters
+from tvmconv.compiler.artifact.gpu_source import GpuSource, cuda_major
+from tvmconv.formats.device_code import GPU_ALIGNMENT
+from tvmconv.formats.kernel import PACKED_ALIGNMENT
 from tvmconv.formats.manifest import WORKSPACE
-from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.formats.program import Argument
 
-# Return codes as in support.c.
+# Return codes as in errors.c.
 CODES = {
     "OK": (0, "done"),
     "ERR_NULL": (1, "an argument that is needed is NULL"),
@@ -144,27 +145,28 @@ _CHOICE = """
  * the first call. What is in `packed` is for that one: do not keep it for another CPU."""
 
 
-def generate(variants: Sequence[Variant], prefix: str, manifest: dict[str, Any], title: str) -> str:
+def generate(source: Source, manifest: dict[str, Any], title: str) -> str:
     """The header's text. ``title``: the library's file name."""
+    variants, prefix = source.variants, source.prefix
     macro = prefix.upper()
     guard = re.sub(r"\W", "_", f"{macro}_{title}_H".upper(), flags=re.ASCII)
     machine = variants[-1].machine
     targets = ", ".join(variant.machine.name for variant in variants)
-    gpu = isinstance(machine, GpuMachine)
+    gpu = isinstance(source, GpuSource)
     if gpu:
         requires = " or ".join(f"{sm // 10}.{sm % 10}" for sm in machine.sms)
     else:
         requires = _wrapped(machine.requires) or f"nothing beyond {machine.arch}"
     codes = CUDA_CODES if gpu else CODES
     top = (_CUDA_TOP if gpu else _TOP).format(
-        title=_comment(title),
+        title=c_comment(title),
         tvmconv=manifest["tvmconv"],
         target=targets,
         choice=_CHOICE.format(targets=targets) if len(variants) > 1 else "",
         triple=machine.triple,
         requires=requires,
-        align=ALIGNMENT,
-        cuda=cuda_major(variants[0].functions) if gpu else None,
+        align=GPU_ALIGNMENT,
+        cuda=cuda_major(source.kernels.values()) if gpu else None,
         abi=manifest["abi"],
         packed_align=PACKED_ALIGNMENT,
         prefix=prefix,
@@ -172,63 +174,68 @@ def generate(variants: Sequence[Variant], prefix: str, manifest: dict[str, Any],
         guard=guard,
         codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in codes.items()),
     )
-    declared = "".join(
-        _function(facts, variants[0].functions[facts["name"]], ", void *stream" if gpu else "")
-        for facts in manifest["functions"]
-    )
+    entries = {entry.name: entry for entry in source.entries}
+    declared = "".join(_function(facts, entries, source.after) for facts in manifest["functions"])
     return top + declared + _BOTTOM.format(guard=guard)
 
 
-def _function(facts: dict[str, Any], kernel: Kernel, stream: str) -> str:
-    name, packed_bytes = facts.get("symbol", facts["name"]), facts["packed_bytes"]
+def _function(facts: dict[str, Any], entries: Mapping[str, Entry], after: str) -> str:
+    name = facts.get("symbol", facts["name"])
     macro = name.upper()
-    run = run_arguments(kernel)
-    lines = ["", f"/* {name}: {_comment(kernel.descriptor)}", " *"]
-    lines += [f" *   {_fact(argument, packed_bytes)}" for argument in run]
+    run, pack = entries[name], entries[f"{name}_prepack"] if facts["packed_bytes"] else None
+    lines = ["", f"/* {name}: {c_comment(facts['descriptor'])}", " *", *_facts(run)]
     if facts["baked"]:
         lines += [" *", " * The library holds this function's weights: with packed NULL it uses them."]
-    if kernel.packed:
-        pack = prepack_arguments(kernel)
+    if pack:
         lines += [
             " *",
             f" * {name}_prepack, once for given weights, fills `packed` from",
-            *(f" *   {_fact(argument, packed_bytes)}" for argument in pack[:-1]),
+            *(f" *   {_fact(argument)}" for argument in pack.arguments[:-1]),
         ]
+    arrays = [a.array for entry in (run, pack) if entry for a in entry.arguments if a.array]
     lines += [
         " */",
-        f"#ifdef {macro}_Y_ELEMS",
+        f"#ifdef {macro}_{_last_array(run).upper()}_ELEMS",
         f'#error "two libraries with a function {name}: compile one of them with a --prefix of its own"',
         "#endif",
+        *dict.fromkeys(f"#define {macro}_{array.name.upper()}_ELEMS {array.elements}" for array in arrays),
     ]
-    for argument in dict.fromkeys((*run, *(prepack_arguments(kernel) if kernel.packed else ()))):
-        if argument.param:
-            lines.append(f"#define {macro}_{argument.name.upper()}_ELEMS {argument.param.elements}")
-    for key in WORKSPACE if not stream else ():
-        lines.append(f"#define {macro}_{key.upper()} {facts[key]}")
-    if kernel.packed:
+    if run.by_arrays or not after:  # on a GPU a kernel takes none
+        lines += [f"#define {macro}_{key.upper()} {facts[key]}" for key in WORKSPACE]
+    if pack:
         lines += [
-            f"#define {macro}_PACKED_BYTES {packed_bytes}",
-            f"size_t {name}_packed_bytes(void);",
-            f"int {name}_prepack({c_arguments(pack)}{stream});",
+            f"#define {macro}_PACKED_BYTES {pack.packed_bytes}",
+            f"size_t {pack.bytes_name}(void);",
+            f"int {pack.name}({c_parameters(pack)}{after});",
         ]
-    lines.append(f"int {name}({c_arguments(run)}{stream});")
+    lines.append(f"int {name}({c_parameters(run)}{after});")
     return "\n".join(lines) + "\n"
 
 
-def _fact(argument: Argument, packed_bytes: int) -> str:
-    if argument.param is None:
-        if argument.bytes == 0:
+def _facts(entry: Entry) -> list[str]:
+    """A line an argument."""
+    if not entry.by_arrays:
+        return [f" *   {_fact(argument)}" for argument in entry.arguments]
+    lines, (*arrays, workspace) = [], entry.arguments
+    for where in ("in", "out"):
+        found = [a for a in arrays if a.written == (where == "out")]
+        lines += [f" *   {where}[{i}] {_fact(argument)}" for i, argument in enumerate(found)]
+    return [*lines, f" *   {_fact(workspace)}"]
+
+
+def _last_array(entry: Entry) -> str:
+    return [a.name for a in entry.arguments if a.array][-1]
+
+
+def _fact(argument: Argument) -> str:
+    if argument.array is None:
+        if argument.nbytes == 0:
             return f"{argument.name:<8} not used, NULL is fine"
-        return f"{argument.name:<8} {packed_bytes} bytes, aligned to {argument.align}"
-    param = argument.param
-    shape = "x".join(map(str, param.shape)) or "1"
-    return f"{argument.name:<8} {param.dtype} {shape} {param.layout}".rstrip()
+        return f"{argument.name:<8} {argument.nbytes} bytes, aligned to {argument.align}"
+    array = argument.array
+    shape = "x".join(map(str, array.shape)) or "1"
+    return f"{argument.name:<8} {array.dtype} {shape} {array.layout}".rstrip()
 
 
 def _wrapped(names: Sequence[str]) -> str:
     return "\n * ".join(textwrap.wrap(", ".join(names), 104))
-
-
-def _comment(text: str) -> str:
-    """ASCII text that cannot end a comment."""
-    return text.encode("ascii", "replace").decode().replace("*/", "* /")

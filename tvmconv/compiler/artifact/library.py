@@ -7,18 +7,18 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import ArtifactError, SpecError, TargetError
-from tvmconv.compiler.artifact import c_source as glue
-from tvmconv.compiler.artifact import cuda_c_source as cuda_glue
 from tvmconv.compiler.artifact import header as c_header
 from tvmconv.compiler.artifact import linker, names
+from tvmconv.compiler.artifact.c_source import Source
+from tvmconv.compiler.artifact.cpu_source import TVM_VARIABLES, CpuSource
+from tvmconv.compiler.artifact.gpu_source import GpuSource
 from tvmconv.formats import manifest
-from tvmconv.formats.kernel import Kernel, Variant, renamed
+from tvmconv.formats.kernel import Kernel, Variant
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
 
 # Parts of TVM's runtime that the support code stands in for. A kernel that wants another would crash.
-_PROVIDED = {name.encode() for name in glue.TVM_VARIABLES}
+_PROVIDED = {name.encode() for name in TVM_VARIABLES}
 
 
 class Library:
@@ -67,7 +67,6 @@ class Library:
         self.machine = self.variants[0].machine
         self.prefix = prefix
         self._cc = cc
-        self._gpu = isinstance(self.machine, GpuMachine)
         if baked:
             check_can_bake(self.machine)
         for variant in self.variants:
@@ -99,7 +98,7 @@ class Library:
 
     def header(self, title: str = "conv") -> str:
         """The text of the C header. ``title`` names it in its include guard."""
-        return c_header.generate(self.variants, self.prefix, self._manifest, title)
+        return c_header.generate(self.source(), self._manifest, title)
 
     def load(self) -> Module:
         """Link the library and load it, without a file of it that stays."""
@@ -108,59 +107,31 @@ class Library:
         name = f"{self.prefix}.so"
         return load_bytes(self._link(name), Path(name), temporary=True)
 
+    def source(self, kind: str = "shared") -> Source:
+        """The C source around the kernels; ``kind`` as for ``linker.link``."""
+        return _source_class(self.machine)(self.variants, self.prefix, kind)
+
     def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
         about = {**self._manifest, "kind": kind}
-        if self._gpu:
-            source = cuda_glue.generate(self._by_symbol(self.functions), self.machine, self.prefix, about)
-            objects, data = [], cuda_glue.data(self.functions)
-            exports = cuda_glue.exported_symbols(self._by_symbol(self.functions), self.prefix)
-        else:
-            source, objects, data = self._parts(kind, about)
-            exports = glue.exported_symbols(self._by_symbol(self.functions), self.prefix, kind)
-        soname = re.sub(r"[^\w.+-]", "_", soname)
+        source = self.source(kind)
         linked, needs = linker.link(
-            source, objects, exports, self.machine, soname=soname, kind=kind, data=data, cc=self._cc,
-            level=level,
+            source.text(about), source.objects(), source.exported(), self.machine,
+            soname=re.sub(r"[^\w.+-]", "_", soname), kind=kind, data=source.data(), cc=self._cc, level=level,
         )  # fmt: skip
         sealed, digest = manifest.seal(linked, needs)
         self._manifest = {**about, "libc": needs, "sha256": digest}
         return sealed
 
-    def _by_symbol(self, functions: Mapping[str, Any]) -> dict[str, Any]:
-        """``functions`` by their names in C."""
-        return {names.symbol_of(name, self.prefix): value for name, value in functions.items()}
 
-    def _parts(self, kind: str, about: dict[str, Any]) -> tuple[str, list[bytes], dict[str, bytes]]:
-        """Source, objects and data of a library for CPUs."""
-        variants = self.variants
-        if kind != "shared" or len(variants) > 1:  # where other kernels of the same specs may be about
-            variants = tuple(
-                replace(v, functions={n: renamed(k, f"{self.prefix} {i}") for n, k in v.functions.items()})
-                for i, v in enumerate(variants)
-            )
-        kernels: dict[str, Kernel] = {}
-        for name, kernel in (item for variant in variants for item in variant.functions.items()):
-            if kernels.setdefault(kernel.symbol, kernel) != kernel:
-                raise ArtifactError(f"function {name}: symbol {kernel.symbol} is also another kernel's")
-        objects = [code for kernel in kernels.values() for code in kernel.objects]
-        if kind != "shared":
-            objects = [_localised(code, glue.local_names(self.prefix)) for code in objects]
-        symbols: dict[bytes, str] = {}  # equal weights are held once
-        for data in (data for variant in variants for data in variant.baked.values()):
-            symbols.setdefault(data, f"tcv_baked_{self.prefix}_{len(symbols)}")
-        held = [self._by_symbol({name: symbols[data] for name, data in v.baked.items()}) for v in variants]
-        seen = [replace(v, functions=self._by_symbol(v.functions)) for v in variants]
-        source = glue.generate(seen, self.prefix, about, held, kind)
-        return source, objects, {symbol: data for data, symbol in symbols.items()}
+def _source_class(machine: Machine) -> type[Source]:
+    return GpuSource if isinstance(machine, GpuMachine) else CpuSource
 
 
 def check_request(functions: Mapping[str, bool], machines: Sequence[Machine], prefix: str) -> None:
     """What can be said of a library before anything is compiled. ``functions``: names, and whether each has
     weights. Raises SpecError and TargetError as ``Library`` does."""
     _check_targets(machines)
-    gpu = isinstance(machines[0], GpuMachine)
-    own = cuda_glue.LIBRARY_FUNCTIONS if gpu else glue.LIBRARY_FUNCTIONS
-    names.check_names(functions, prefix, own)
+    names.check_names(functions, prefix, _source_class(machines[0]).LIBRARY_FUNCTIONS)
 
 
 def check_can_bake(machine: Machine) -> None:
@@ -193,13 +164,6 @@ def _check_kernels(variant: Variant) -> None:
     for name, data in variant.baked.items():
         if len(data) != (wanted_bytes := variant.functions[name].packed_bytes):
             raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted_bytes}")
-
-
-def _localised(code: bytes, names: Mapping[str, str]) -> bytes:
-    """An object with symbols renamed to others of the same length."""
-    for old, new in names.items():
-        code = code.replace(old.encode(), new.encode())
-    return code
 
 
 def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:

@@ -1,19 +1,8 @@
-/* Part of every exported library: what TVM's compiled code expects around it, error text, workspace.
- *
- * The library's C source is this text, threads.c, pool.c, the table of CPU features that its kernels need, call.c,
- * and generated entry points, all in one file; so everything here is static except what TVM finds by name.
- * C99 with the GNU atomics and __thread, for Linux, compiled for the baseline of the architecture. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <pthread.h>
+/* Part of every library for CPUs, after call.c: what TVM's compiled code expects around it, and workspace. Compiled for
+ * the baseline of the architecture. */
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -22,7 +11,6 @@
 
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_PRIVATE_FLAG = 128 };  /* musl's compiler lacks Linux's headers */
 
-#define TCV_EXPORT __attribute__((visibility("default")))
 #ifdef TCV_STATIC                          /* part of a program, where TVM does not look for it */
 #define TCV_VARIABLE
 #define TCV_SHARED static
@@ -31,8 +19,6 @@ enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_PRIVATE_FLAG = 128 };  /* musl's co
 #define TCV_SHARED TCV_EXPORT
 #endif
 #define TCV_ARENA_MAX ((size_t)64 << 20)   /* most workspace that a thread keeps between calls */
-
-enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
 
 #define tcv_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define tcv_store(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
@@ -65,19 +51,6 @@ enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a 
  * 0; NULL before the first. */
 static __thread const int32_t *tcv_loops;
 
-/* ---- error text, one per thread ---- */
-
-#define TCV_TEXT 384
-static __thread char tcv_error[TCV_TEXT];
-
-__attribute__((format(printf, 2, 3))) static int tcv_fail(int code, const char *format, ...) {
-  va_list args;
-  va_start(args, format);
-  vsnprintf(tcv_error, sizeof tcv_error, format, args);
-  va_end(args);
-  return code;
-}
-
 /* Compiled kernels call this by name; version script and -Bsymbolic keep it inside the library. */
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t n);
 void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int32_t n) {
@@ -101,7 +74,7 @@ static void tcv_stay(void) {
 /* ---- workspace: a stack per thread, kept between calls ---- */
 
 typedef struct { size_t before, owned; } tcv_block;  /* sits in the 64 bytes before each block */
-static __thread struct { char *base; size_t size, used, wanted; } tcv_arena;
+static __thread struct { char *base; size_t size, used, wanted, planned; } tcv_arena;
 static pthread_key_t tcv_arena_key;
 static pthread_once_t tcv_arena_once = PTHREAD_ONCE_INIT;
 static int tcv_arena_keyed;
@@ -126,14 +99,18 @@ static void tcv_arena_grow(size_t size) {
   pthread_setspecific(tcv_arena_key, tcv_arena.base);
 }
 
+/* `code`: TCV_PLANNED for a function's whole workspace, which its header states: kept however large it is. */
+enum { TCV_PLANNED = 64 };
 static void *tcv_alloc_here(int device_type, int device_id, uint64_t bytes, int code, int bits) {
-  (void)device_type, (void)device_id, (void)code, (void)bits;
+  (void)device_type, (void)device_id, (void)bits;
   size_t need = ((size_t)bytes + 127) & ~(size_t)63, most;
   void *base;
   tcv_block *block;
   if (need < bytes) return NULL;
   if (tcv_arena.wanted < tcv_arena.used + need) tcv_arena.wanted = tcv_arena.used + need;
-  most = tcv_arena.wanted < TCV_ARENA_MAX ? tcv_arena.wanted : TCV_ARENA_MAX;
+  if (code == TCV_PLANNED && tcv_arena.planned < need) tcv_arena.planned = need;
+  most = TCV_ARENA_MAX + tcv_arena.planned;
+  if (tcv_arena.wanted < most) most = tcv_arena.wanted;
   if (tcv_arena.used == 0 && tcv_arena.size < most) tcv_arena_grow(most);
   if (tcv_arena.size - tcv_arena.used >= need) {
     block = (tcv_block *)(tcv_arena.base + tcv_arena.used);
@@ -166,6 +143,10 @@ static void *tcv_workspace_alloc(int device_type, int device_id, uint64_t bytes,
   void *block = ((tcv_alloc)tcv_shared_alloc)(device_type, device_id, bytes, code, bits);
   if (!block) tcv_fail(0, "out of memory: a workspace of %llu bytes", (unsigned long long)bytes);
   return block;
+}
+
+static void *tcv_lend_workspace(size_t bytes) {
+  return tcv_workspace_alloc(TCV_DEVICE_CPU, 0, bytes, TCV_PLANNED, 0);
 }
 
 static int tcv_workspace_free(int device_type, int device_id, void *pointer) {

@@ -1,0 +1,152 @@
+/* Part of every library for CPUs, after pool.c and the generated table tcv_variants[]: which variant of the kernels
+ * this CPU runs, and the steps of a function. */
+
+/* ---- CPU check: the features that the kernels were compiled for ---- */
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+static int tcv_has_feature(const tcv_feature *f) {
+  unsigned r[4], low = 0, high;
+  if (!__get_cpuid_count(1, 0, &r[0], &r[1], &r[2], &r[3])) return 0;
+  if (r[2] >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low & f->os) != f->os) return 0;
+  return __get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[f->reg] >> f->bit & 1);
+}
+#else
+static int tcv_has_feature(const tcv_feature *f) {
+  return (int)((unsigned long long)getauxval(f->leaf) >> f->bit & 1);
+}
+#endif
+
+/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's, vendor
+ * and family of AMD's. */
+static uint32_t tcv_cpu_part(void) {
+#if defined(__aarch64__)
+  uint64_t midr;
+  if (!(getauxval(16) >> 11 & 1)) return 0;           /* AT_HWCAP, HWCAP_CPUID: the system reads it for us */
+  __asm__("mrs %0, midr_el1" : "=r"(midr));
+  return (uint32_t)(midr >> 24 & 0xff) << 12 | (uint32_t)(midr >> 4 & 0xfff);
+#elif defined(__x86_64__)
+  unsigned a, b, c, d, family;
+  if (!__get_cpuid(0, &a, &b, &c, &d) || b != 0x68747541) return 0;   /* Auth(enticAMD) */
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+  family = a >> 8 & 0xf;
+  if (family == 0xf) family += a >> 20 & 0xff;
+  return 0x414d44u << 8 | family;                     /* the letters AMD */
+#else
+  return 0;
+#endif
+}
+
+/* The first of the missing features' names go to `missing`; how many characters. */
+static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
+  size_t used = 0;
+  for (const tcv_feature *f = v->required; f->name; ++f)
+    if (!tcv_has_feature(f) && used < size)
+      used += (size_t)snprintf(missing + used, size - used, "%s%s", used ? ", " : "", f->name);
+  return used;
+}
+
+/* Which of the variants runs here, found once: the one for this very CPU, else the first that it can run;
+ * less than 0 if it can run none. */
+static int tcv_variant_here(void) {
+  static int found;                                   /* plus 1; a miss is looked up again at every call */
+  int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
+  if (known) return known - 1;
+  char missing[TCV_TEXT - 64] = "";
+  uint32_t part = tcv_cpu_part();
+  for (int i = 0; tcv_variants[i].name; ++i) {
+    if (tcv_lacks(&tcv_variants[i], missing, sizeof missing)) continue;
+    if (!known || (part && tcv_variants[i].part == part)) known = i + 1;
+    if (part && tcv_variants[i].part == part) break;
+  }
+  if (known) __atomic_store_n(&found, known, __ATOMIC_RELAXED);
+  else tcv_fail(TCV_ERR_CPU, "this CPU lacks %s, which the kernels were compiled for", missing);
+  return known - 1;
+}
+
+static int tcv_program_here(void) { return tcv_variant_here(); }
+
+/* ---- the steps of a function: kernels' entries, called in order ---- */
+
+typedef struct {
+  tcv_tensor tensor;                                  /* its data: what to add to where the argument is */
+  int argument;                                       /* after the last: nothing, for what the library holds */
+} tcv_operand;
+struct tcv_step {
+  tcv_entry entry;
+  const tcv_operand *operands;
+  const int32_t *loops;                               /* see tcv_loops */
+  int n_operands;
+};
+
+static inline int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
+  tcv_tensor tensor[TCV_MAX_OPERANDS];
+  tcv_any args[TCV_MAX_OPERANDS], ret = {0, 0, {0}};
+  for (int i = 0; i < step->n_operands; ++i) {
+    const tcv_operand *o = &step->operands[i];
+    tensor[i] = o->tensor;
+    tensor[i].data = (void *)(at[o->argument] + (uintptr_t)o->tensor.data);
+    args[i].type_index = TCV_TYPE_DLTENSOR, args[i].padding = 0;
+    args[i].value.bits = (intptr_t)&tensor[i];
+  }
+  return step->entry(NULL, args, step->n_operands, &ret);
+}
+
+static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream) {
+  char *error = tcv_error;
+  const int32_t **loops = &tcv_loops;
+  __asm__("" : "+r"(error), "+r"(loops));             /* found once: a thread's variables take a call to find */
+  int failed = 0, lent = f->workspace >= 0 && at[f->workspace] == 0 && f->arguments[f->workspace].bytes;
+  (void)stream;
+  if (lent && !(at[f->workspace] = (uintptr_t)tcv_lend_workspace(f->arguments[f->workspace].bytes)))
+    return TCV_ERR_KERNEL;
+  error[0] = 0, at[f->n_arguments] = 0;
+  for (int i = 0; i < program->n_steps && !failed; ++i) {
+    *loops = program->steps[i].loops;
+    failed = tcv_run_step(&program->steps[i], at);
+  }
+  if (lent) tcv_workspace_free(TCV_DEVICE_CPU, 0, (void *)at[f->workspace]);
+  if (!failed) return TCV_OK;
+  if (!error[0]) tcv_fail(0, "%s: the kernel failed", f->name);
+  return TCV_ERR_KERNEL;
+}
+#ifndef TCV_STATIC
+/* ---- the same function called by TVM: tensors instead of pointers, None for NULL ---- */
+
+/* TVM reads errors from its own library, which is there if it is TVM that calls. */
+extern void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) __attribute__((weak));
+
+static int tcv_unpack(const tcv_function *f, const tcv_argument *a, const tcv_any *any, const void **pointer) {
+  const tcv_tensor *t = any->value.pointer;
+  *pointer = NULL;
+  if (any->type_index == TCV_TYPE_NONE) return 0;
+  if (any->type_index == TCV_TYPE_TENSOR) t = (const tcv_tensor *)((const char *)t + TCV_OBJECT_HEADER);
+  else if (any->type_index != TCV_TYPE_DLTENSOR) return tcv_fail(-1, "%s: %s is no tensor", f->name, a->name);
+  int fits = t->device_type == TCV_DEVICE_CPU;
+  if (a->shape) fits &= t->ndim == a->ndim && t->code == a->code && t->bits == a->bits && t->lanes == 1;
+  int64_t elements = 1;
+  for (int i = t->ndim - 1; i >= 0; --i) {
+    if (t->strides && t->shape[i] != 1) fits &= t->strides[i] == elements;
+    if (fits && a->shape) fits &= t->shape[i] == a->shape[i];
+    elements *= t->shape[i];
+  }
+  if (a->bytes) fits &= (uint64_t)elements * ((t->bits * t->lanes + 7u) / 8) == a->bytes;
+  if (!fits)
+    return tcv_fail(-1, "%s: %s does not fit, expected %llu bytes of compact CPU memory, in the shape and type "
+                    "that the header states", f->name, a->name, (unsigned long long)a->bytes);
+  *pointer = (const char *)t->data + t->byte_offset;
+  return 0;
+}
+
+static int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n) {
+  const void *pointer[TCV_MAX_ARGS];
+  int code = 0, tensors = f->n_arguments - (f->workspace >= 0);
+  if (n != tensors) code = tcv_fail(-1, "%s: %d arguments, expected %d", f->name, n, tensors);
+  for (int i = 0; i < n && code == 0; ++i) code = tcv_unpack(f, &f->arguments[i], &args[i], &pointer[i]);
+  if (code == 0 && f->workspace >= 0) pointer[f->workspace] = NULL;
+  if (code == 0 && tcv_call(f, pointer, NULL)) code = -1;
+  if (code && TVMFFIErrorSetRaisedFromCStr) TVMFFIErrorSetRaisedFromCStr("ValueError", tcv_error);
+  return code;
+}
+#endif

@@ -1,0 +1,28 @@
+/* Part of every exported library, first: error text and codes.
+ *
+ * A library's C source is one file: this text, call.c, what its machine takes (a CPU: support.c, arm.c, threads.c,
+ * pool.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So everything here is static
+ * except what TVM finds by name. C99 with the GNU atomics and __thread, for Linux. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TCV_EXPORT __attribute__((visibility("default")))
+#define TCV_TEXT 384                       /* of an error, one a thread */
+
+enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
+
+static __thread char tcv_error[TCV_TEXT];
+
+__attribute__((format(printf, 2, 3))) static int tcv_fail(int code, const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vsnprintf(tcv_error, sizeof tcv_error, format, args);
+  va_end(args);
+  return code;
+}

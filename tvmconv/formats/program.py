@@ -1,0 +1,256 @@
+"""What a C function of a library does: kernels run in order over places in memory. Plain facts, no TVM.
+
+A kernel alone makes two such programs, ``run_of`` and ``prepack_of``; a ``Program`` of one's own puts several
+kernels together, with constants and a planned workspace: see ``steps_of``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
+
+from tvmconv.base.errors import SpecError
+from tvmconv.formats.device_code import GPU_ALIGNMENT, Launch
+from tvmconv.formats.kernel import PACKED_ALIGNMENT, Kernel, Param
+
+ALIGNMENT = 64  # of the workspace and of each constant
+MOST_ARGUMENTS = 128  # TCV_MAX_ARGS
+MOST_OPERANDS = 24  # of a step, TCV_MAX_OPERANDS
+
+Role = Literal["input", "weight", "output", "packed", "workspace"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One pointer that a C function takes. ``nbytes``: what it points to; 0 where it is not looked at and may
+    be NULL. ``array``: what lies there, if it is an array. ``default``: the constant that NULL stands for."""
+
+    name: str
+    nbytes: int
+    align: int
+    role: Role
+    array: Param | None = None
+    default: int | None = None
+
+    @property
+    def written(self) -> bool:
+        """Whether the function writes to it."""
+        return self.role in ("output", "workspace")
+
+
+class Place(NamedTuple):
+    """Where an array lies: ``offset`` bytes after the begin of a program's argument or constant ``index``, or
+    of its workspace."""
+
+    of: Literal["argument", "constant", "workspace"]
+    index: int = 0
+    offset: int = 0
+
+    def after(self, offset: int) -> Place:
+        """So many bytes further on."""
+        return self._replace(offset=self.offset + offset)
+
+
+Operand = tuple[Param, Place]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run of a kernel, or with ``prepack`` of what packs its weights, over ``operands``: the arrays that
+    its code takes, in that order, those that it writes last. On a GPU it is as many launches as the kernel's
+    device code states."""
+
+    kernel: Kernel
+    operands: tuple[Operand, ...]
+    prepack: bool = False
+
+    @property
+    def entry(self) -> str:
+        """The name of the code, in the kernel's object."""
+        return f"{self.kernel.symbol}_prepack" if self.prepack else self.kernel.symbol
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """On a GPU: the launches that it is, each on some of ``operands``."""
+        device = self.kernel.device
+        return () if device is None else device.prepack if self.prepack else device.run
+
+    @property
+    def parallel(self) -> tuple[int, ...]:
+        """On a CPU: iterations of its parallel loops, as ``Kernel.parallel``."""
+        return () if self.prepack else self.kernel.parallel
+
+    @property
+    def read(self) -> tuple[Operand, ...]:
+        """The operands that it reads."""
+        return self.operands[: -len(self.written)]
+
+    @property
+    def written(self) -> tuple[Operand, ...]:
+        """The operands that it writes."""
+        return self.operands[-len(self.kernel.packed) :] if self.prepack else self.operands[-1:]
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a C function does: ``steps`` one after another.
+
+    ``arguments``: in call order, those that are written last. ``constants``: what the library holds for it.
+    ``workspace``: bytes for what lies between steps, its places chosen by whoever makes the program. As a
+    function of a library (``Library(functions={"name": program}, ...)``) its arguments are its inputs and
+    outputs. ``descriptor``: what it computes, one line; ``schedule``: as a kernel's. Raises SpecError for
+    places outside of what they are in or not aligned to an element, and for a step that writes to what
+    is only read, or over what it reads.
+    """
+
+    arguments: tuple[Argument, ...]
+    steps: tuple[Step, ...]
+    constants: tuple[bytes, ...] = field(default=(), repr=False)
+    workspace: int = 0
+    descriptor: str = ""
+    schedule: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if len(self.arguments) >= MOST_ARGUMENTS:
+            what = f"{self.descriptor}: {len(self.arguments)} arguments"
+            raise SpecError(f"{what}, expected fewer than {MOST_ARGUMENTS}")
+        for number, step in enumerate(self.steps):
+            _check_step(self, f"{self.descriptor or step.kernel.descriptor}: step {number}", step)
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Those that it runs, each once."""
+        return tuple({id(step.kernel): step.kernel for step in self.steps}.values())
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a call."""
+        return sum(step.kernel.flops for step in self.steps)
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that one call must move at least: arguments and constants once each."""
+        return sum(a.nbytes for a in self.arguments) + sum(map(len, self.constants))
+
+    def over(self, change: Callable[[Kernel], Kernel]) -> Program:
+        """The same over other kernels."""
+        changed = {id(kernel): change(kernel) for kernel in self.kernels}
+        steps = (replace(step, kernel=changed[id(step.kernel)]) for step in self.steps)
+        return replace(self, steps=tuple(steps))
+
+
+def program(
+    descriptor: str, inputs: Sequence[Param], outputs: Sequence[Param], steps: Sequence[Step], *,
+    constants: Sequence[bytes] = (), workspace: int = 0,
+) -> Program:  # fmt: skip
+    """A program of several kernels; ``Place("argument", i)`` counts inputs, then outputs. ``workspace`` is
+    rounded up to a multiple of 64. Raises SpecError as ``Program`` does."""
+    arguments = (*(_array(p, "input") for p in inputs), *(_array(p, "output") for p in outputs))
+    if not inputs or not outputs:
+        what = f"{descriptor}: {len(inputs)} inputs and {len(outputs)} outputs"
+        raise SpecError(f"{what}, expected some of each")
+    names = [a.name for a in arguments]
+    if len(set(names)) < len(names):
+        raise SpecError(f"{descriptor}: arguments {', '.join(names)}, expected names that differ")
+    for argument in arguments:
+        if argument.nbytes == 0:
+            raise SpecError(f"{descriptor}: {argument.name} of no elements, expected some")
+    rounded = -(-workspace // ALIGNMENT) * ALIGNMENT
+    return Program(arguments, tuple(steps), tuple(constants), rounded, descriptor,
+                   {"source": f"{len(steps)} steps"})  # fmt: skip
+
+
+def step(kernel: Kernel, inputs: Sequence[Place], output: Place, packed: Place | None = None) -> Step:
+    """A run of ``kernel`` on arrays at these places; ``packed``: its weights, packed, if it has any. Raises
+    SpecError for more or fewer than it takes."""
+    if len(inputs) != len(kernel.inputs):
+        names = ", ".join(p.name for p in kernel.inputs)
+        raise SpecError(f"{kernel.descriptor}: {len(inputs)} inputs, expected {len(kernel.inputs)}: {names}")
+    if (packed is not None) != bool(kernel.packed):
+        wanted = f"{kernel.packed_bytes} bytes of packed weights" if kernel.packed else "no weights"
+        raise SpecError(f"{kernel.descriptor}: {packed}, expected a place of {wanted}")
+    if packed is not None and packed.offset % PACKED_ALIGNMENT:
+        what = f"{kernel.descriptor}: packed weights at {packed.offset}"
+        raise SpecError(f"{what}, expected a multiple of {PACKED_ALIGNMENT}")
+    read = zip(kernel.inputs, inputs, strict=True)
+    return Step(kernel, (*read, *_parts(kernel, packed), (kernel.output, output)))
+
+
+def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
+    """NAME of a kernel alone: x, packed (where there are weights), the other inputs, y. ``baked``: packed
+    weights that stand in for NULL."""
+    arguments = [_array(p, "input", kernel) for p in kernel.inputs]
+    if kernel.packed:
+        arguments.insert(1, replace(_packed(kernel), default=None if baked is None else 0))
+    at = {a.name: Place("argument", i) for i, a in enumerate(arguments)}
+    run = step(kernel, [at[p.name] for p in kernel.inputs], Place("argument", len(arguments)),
+               at["packed"] if kernel.packed else None)  # fmt: skip
+    arguments.append(_array(kernel.output, "output", kernel))
+    return Program(tuple(arguments), (run,), () if baked is None else (baked,), descriptor=kernel.descriptor)
+
+
+def prepack_of(kernel: Kernel) -> Program:
+    """NAME_prepack of a kernel with weights: w, bias (always there, not looked at without one), others,
+    packed."""
+    arguments = [_array(p, "weight") for p in kernel.weights]
+    if len(arguments) < 2 or arguments[1].name != "bias":
+        arguments.insert(1, Argument("bias", 0, 1, "weight"))
+    arguments.append(replace(_packed(kernel), role="output"))
+    at = {a.name: Place("argument", i) for i, a in enumerate(arguments)}
+    weights = [(p, at[p.name]) for p in kernel.weights]
+    pack = Step(kernel, (*weights, *_parts(kernel, at["packed"])), prepack=True)
+    return Program(tuple(arguments), (pack,), descriptor=kernel.descriptor)
+
+
+def _array(param: Param, role: Role, kernel: Kernel | None = None) -> Argument:
+    align = param.itemsize if kernel is None or kernel.device is None else max(param.itemsize, GPU_ALIGNMENT)
+    return Argument(param.name, param.nbytes, align, role, param)
+
+
+def _packed(kernel: Kernel) -> Argument:
+    return Argument("packed", kernel.packed_bytes, PACKED_ALIGNMENT, "packed")
+
+
+def _parts(kernel: Kernel, packed: Place | None) -> list[Operand]:
+    if packed is None:
+        return []
+    offsets = kernel.packed_offsets()
+    return [(part, packed.after(offset)) for part, offset in zip(kernel.packed, offsets, strict=True)]
+
+
+def _check_step(program: Program, what: str, step: Step) -> None:
+    if len(step.operands) > MOST_OPERANDS:
+        raise SpecError(f"{what}: {len(step.operands)} operands, expected at most {MOST_OPERANDS}")
+    for param, place in step.operands:
+        room, here = _room(program, place), f"{what}: {param.name} at {_text(place)}"
+        if room is None:
+            raise SpecError(f"{here}, expected a place that there is")
+        if place.offset < 0 or place.offset + param.nbytes > room:
+            raise SpecError(f"{here}, expected {param.nbytes} bytes within {room}")
+        if place.offset % param.itemsize:
+            raise SpecError(f"{here}, expected a multiple of {param.itemsize}")
+    for param, place in step.written:
+        if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
+            raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
+        for other, at in step.read:
+            if _overlap(place, param.nbytes, at, other.nbytes):
+                raise SpecError(f"{what}: {param.name} at {_text(place)} overlaps {other.name}")
+
+
+def _room(program: Program, place: Place) -> int | None:
+    """Bytes of what a place lies in; None where there is no such thing."""
+    if place.of == "workspace":
+        return program.workspace
+    sizes = [a.nbytes for a in program.arguments] if place.of == "argument" else map(len, program.constants)
+    return dict(enumerate(sizes)).get(place.index)
+
+
+def _overlap(a: Place, a_bytes: int, b: Place, b_bytes: int) -> bool:
+    same = a.of == b.of and (a.index == b.index or a.of == "workspace")
+    return same and a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
+
+
+def _text(place: Place) -> str:
+    number = "" if place.of == "workspace" else f" {place.index}"
+    return f"byte {place.offset} of {place.of}{number}"
