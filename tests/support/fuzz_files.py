@@ -119,7 +119,7 @@ def run_log(case: dict[str, Any]) -> None:
     from tvmconv.formats.logs import folder as folders
     from tvmconv.formats.logs.entries import Entry, write_entry
     from tvmconv.formats.logs.lookup import Logs
-    from tvmconv.formats.logs.upkeep import merge, prune
+    from tvmconv.tuning.log_upkeep import merge, prune
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning.search.database import Database
 

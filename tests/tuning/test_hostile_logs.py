@@ -27,10 +27,10 @@ from tvmconv.formats.logs import files
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.formats.logs.upkeep import merge, prune
+from tvmconv.tuning.log_upkeep import merge, prune
 from tvmconv.schedules.machines import resolve
 from tvmconv.schedules.plan import META, TRACE, Choice
-from tvmconv.schedules.trace_rules import refusal
+from tvmconv.formats.logs.trace_rules import refusal
 from tvmconv.specs.kinds import parse_spec
 
 # What meta_schedule's own space makes of a depthwise layer, shortened.
@@ -85,7 +85,7 @@ def test_a_log_cannot_bring_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     marker = tmp_path / "made-by-the-log"
     trace = attack(marker)
     folder = folder_with(tmp_path, trace)
-    program = ("import sys, tvmconv\nfrom tvmconv.schedules import trace_rules\n"
+    program = ("import sys, tvmconv\nfrom tvmconv.formats.logs import trace_rules\n"
                "if sys.argv[3] == 'off':\n    trace_rules.refusal = lambda text: None\n"
                "    import tvmconv.formats.logs.entries as e; e.refusal = trace_rules.refusal\n"
                "try:\n    tvmconv.compile(sys.argv[1], tuning_logs=sys.argv[2]).load()\n"
@@ -443,7 +443,7 @@ def test_a_full_disk_is_an_error_in_a_line(tmp_path: Path, monkeypatch: pytest.M
 STOP = """
 import os, sys
 from pathlib import Path
-from tvmconv.formats.logs import upkeep
+from tvmconv.tuning import log_upkeep as upkeep
 steps, left = ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"), int(sys.argv[2])
 def counted(real):
     def call(*arguments, **options):
@@ -498,7 +498,7 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
     wanted = {entry.record for entry in read_index(folder).values()}
     _, at, facts = folders.read_records(folder)[0]
     line = json.dumps([folders.read_workloads(folder)[at][0], facts])
-    pruner = ("import sys\nfrom pathlib import Path\nfrom tvmconv.formats.logs.upkeep import prune\n"
+    pruner = ("import sys\nfrom pathlib import Path\nfrom tvmconv.tuning.log_upkeep import prune\n"
               "while True: prune(Path(sys.argv[1])); print(end='.', flush=True)")  # fmt: skip
     writer = (
         "import json, sys\nfrom pathlib import Path\nfrom tvmconv.tuning import folder as f\n"

@@ -20,7 +20,7 @@ from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.logs.twins import twins
-from tvmconv.formats.logs.upkeep import merge, prune
+from tvmconv.tuning.log_upkeep import merge, prune
 from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.schedules.plan import Choice

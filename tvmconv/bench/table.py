@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tvmconv.bench import goals
-from tvmconv.bench.clock import FEWEST_CLEAN
+from tvmconv.base.clock import FEWEST_CLEAN
 from tvmconv.bench.engines.session import Session
 from tvmconv.bench.ratios import OURS, Row, kind_of, summarise
 from tvmconv.specs.kinds import Spec

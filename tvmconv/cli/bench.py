@@ -166,7 +166,7 @@ def measured(
     import tvmconv
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
-    from tvmconv.bench.clock import Flush
+    from tvmconv.base.clock import Flush
     from tvmconv.bench.engines.layer_data import comparable
     from tvmconv.bench.ratios import OURS
     from tvmconv.schedules.machines import resolve

@@ -115,7 +115,7 @@ def missing_verb(
 
 def prune_verb(log: Log = None, target: Target = "native") -> None:
     """Keep the best record of each descriptor."""
-    from tvmconv.formats.logs.upkeep import prune
+    from tvmconv.tuning.log_upkeep import prune
 
     folder = _own(log, target)
     kept, dropped = prune(folder)
@@ -129,7 +129,7 @@ def merge_verb(
 ) -> None:
     """Take over the best records of other folders."""
     from tvmconv.formats.logs import folder as folders
-    from tvmconv.formats.logs.upkeep import merge
+    from tvmconv.tuning.log_upkeep import merge
     from tvmconv.schedules.machines import resolve
 
     machine = resolve(target)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base import scratch
-from tvmconv.compiler import cuda_toolchain
+from tvmconv.compiler.codegen import cuda_toolchain
 from tvmconv.formats.device_code import device_code
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from tvmconv.bench.clock import TRIES, statistic
+from tvmconv.base.clock import TRIES, statistic
 from tvmconv.bench.engines.layer_data import example
 from tvmconv.bench.engines.worker import EngineError, Worker
 from tvmconv.bench.limits import doubtful, fastest, probe_names

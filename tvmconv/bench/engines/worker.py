@@ -18,7 +18,7 @@ from time import perf_counter
 
 import numpy as np
 
-from tvmconv.bench.clock import Clock, Flush, timed
+from tvmconv.base.clock import Clock, Flush, timed
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.names import ENGINES
 from tvmconv.bench.engines.ways import Way

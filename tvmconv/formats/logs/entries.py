@@ -12,7 +12,7 @@ from typing import Any
 from tvmconv.base.errors import TuningError
 from tvmconv.formats.logs import folder as folders
 from tvmconv.schedules.plan import META, TRACE, Choice
-from tvmconv.schedules.trace_rules import refusal
+from tvmconv.formats.logs.trace_rules import refusal
 
 _FORMAT = 1
 _MOST_TEXT = 1000  # characters of a name or a date

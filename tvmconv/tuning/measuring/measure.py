@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from tvmconv.bench.clock import preemptions
+from tvmconv.base.clock import preemptions
 from tvmconv.frontends.verify import Case, operands, prepare
 from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
