@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.formats.choice import Choice
+
 if TYPE_CHECKING:
     from tvm.s_tir import Schedule
 
@@ -38,18 +40,6 @@ class Plan:
     algorithm: str = "direct"
     exact: bool = True
     pack: Callable[[Schedule], None] | None = None
-
-
-META, TRACE = "meta", "trace"
-"""What stands for a strategy where a trace of meta_schedule's own space is a schedule, and its only knob."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A strategy by name, and its point: all that has to be remembered of a schedule."""
-
-    strategy: str
-    point: dict[str, Any]
 
 
 def chosen(rivals: list[ModuleType], problem: Any, machine: Any, choice: Choice) -> Plan:

@@ -17,8 +17,8 @@ import tvmconv
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.codegen.kernel import build_kernel
 from tvmconv.compiler.compile import default_name
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import parse_spec
 
 HERE = Path(__file__).parent

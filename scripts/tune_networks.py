@@ -23,9 +23,9 @@ from tvmconv.base.errors import Error
 from tvmconv.cli import main as tvmconv
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import read_index
-from tvmconv.tuning.log_upkeep import merge, prune
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.kinds import Spec
+from tvmconv.tuning.log_upkeep import merge, prune
 
 ROOT = Path(__file__).resolve().parent.parent
 

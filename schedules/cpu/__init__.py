@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import (
     crossed,
     deform,
@@ -23,7 +24,7 @@ from tvmconv.schedules.cpu import pooling as pool
 from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
 from tvmconv.schedules.cpu.phases import transposed_plan, transposed_spaces
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Plan, Space, chosen
+from tvmconv.schedules.plan import Plan, Space, chosen
 
 __all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
            "transposed_spaces"]  # fmt: skip

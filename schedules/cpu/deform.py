@@ -11,10 +11,10 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.deform import BEFORE, DeformProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
-    Choice,
     Space,
     at_most,
     require,

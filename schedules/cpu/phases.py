@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import transposed, transposed_planes
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Plan, Space, chosen
+from tvmconv.schedules.plan import Plan, Space, chosen
 
 
 def transposed_plan(problem: TransposedProblem, machine: Machine, choice: Choice | None = None) -> Plan:

@@ -17,6 +17,7 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops import pooling as pool
 from tvmconv.compiler.ops.pooling import PoolProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     border_tiles,
@@ -28,7 +29,6 @@ from tvmconv.schedules.cpu.tiles import (
 )
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
-    Choice,
     Space,
     at_most,
     require,

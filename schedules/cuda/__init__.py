@@ -7,6 +7,7 @@ from types import ModuleType
 from tvmconv.base.errors import TargetError
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cuda import (
     deform,
     depthwise_first,
@@ -19,7 +20,7 @@ from tvmconv.schedules.cuda import (
 from tvmconv.schedules.cuda import pooling as pool
 from tvmconv.schedules.cuda.integers import integer_plan, integer_spaces
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Choice, Plan, Space, chosen
+from tvmconv.schedules.plan import Plan, Space, chosen
 
 __all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
            "transposed_spaces"]  # fmt: skip

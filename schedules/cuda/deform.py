@@ -9,9 +9,10 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.deform import DeformProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cuda.tiles import divisor, divisors, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Choice, Space, require, require_divides, require_within, settled
+from tvmconv.schedules.plan import Space, require, require_divides, require_within, settled
 from tvmconv.specs.deformable import DeformSpec
 
 STRATEGY = "deform_sampled"

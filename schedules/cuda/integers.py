@@ -8,9 +8,10 @@ from tvmconv.compiler.lower.dots import DOTS, GPU, Dot
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import in_words
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cuda import depthwise_first, depthwise_last, direct, gemm_tensor, transposed
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Choice, Plan, Space
+from tvmconv.schedules.plan import Plan, Space
 
 _WORD = 4  # elements
 

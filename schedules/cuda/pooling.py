@@ -6,10 +6,11 @@ from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops import pooling as pool
 from tvmconv.compiler.ops.pooling import PoolProblem
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu.pooling import PoolPlan
 from tvmconv.schedules.cuda.tiles import VECTOR_BYTES, divisor, divisors, inline_pad, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Choice, Space, require, require_divides, require_within, settled
+from tvmconv.schedules.plan import Space, require, require_divides, require_within, settled
 
 STRATEGY = "pool"
 

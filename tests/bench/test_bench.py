@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from cli_tools import DW, PW, build_library, tool
 
-from tvmconv.bench import probes, roofline
 from tvmconv.base.clock import COLD_CALLS, Clock
+from tvmconv.bench import probes, roofline
 from tvmconv.bench.engines.layer_data import comparable
 from tvmconv.bench.own import Line, means
 from tvmconv.schedules.machines import native

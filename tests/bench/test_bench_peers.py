@@ -9,8 +9,8 @@ import places
 import pytest
 
 import tvmconv
-from tvmconv.bench import goals, limits, ratios
 from tvmconv.base.clock import statistic
+from tvmconv.bench import goals, limits, ratios
 from tvmconv.bench.engines.layer_data import example
 from tvmconv.bench.engines.names import ENGINES, missing
 from tvmconv.bench.engines.session import Session

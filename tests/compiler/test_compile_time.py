@@ -13,8 +13,8 @@ from strategies import specs
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.codegen.kernel import build_kernel
 from tvmconv.compiler.ops.support import check_supported
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import parse_spec
 
 MOST = 20.0  # four times what any should take where nothing else runs

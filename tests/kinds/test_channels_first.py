@@ -16,9 +16,9 @@ from tvmconv.compiler import codegen
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import crossed, panels
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.conv import ConvSpec
 
 SPECS = (

@@ -15,8 +15,8 @@ import tvmconv
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.codegen.kernel import build_kernel
 from tvmconv.compiler.compile import default_name
+from tvmconv.formats.choice import Choice
 from tvmconv.frontends.verify import verify
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import parse_spec
 
 TARGET = "cuda-sm_80,cuda-sm_90"

@@ -22,8 +22,8 @@ from tvmconv.compiler import codegen
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.transposed_problem import TRANSPOSED
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.reference.conv import conv_reference
 

@@ -19,9 +19,9 @@ from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.compiler.ops.toom_cook import transform
 from tvmconv.compiler.ops.winograd import sides
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import winograd_rows, winograd_tiles
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.reference.conv import conv_reference
 

@@ -119,8 +119,8 @@ def run_log(case: dict[str, Any]) -> None:
     from tvmconv.formats.logs import folder as folders
     from tvmconv.formats.logs.entries import Entry, write_entry
     from tvmconv.formats.logs.lookup import Logs
-    from tvmconv.tuning.log_upkeep import merge, prune
     from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.log_upkeep import merge, prune
     from tvmconv.tuning.search.database import Database
 
     machine, space = resolve("native"), _space()
@@ -216,8 +216,8 @@ _SMALL = (
 def run_point(case: Any) -> None:
     from tvmconv.compiler import codegen
     from tvmconv.compiler.ops.support import check_supported
+    from tvmconv.formats.choice import Choice
     from tvmconv.schedules.machines import resolve
-    from tvmconv.schedules.plan import Choice
 
     if not isinstance(case["point"], dict):
         return  # entries.py lets no such point pass
@@ -234,7 +234,7 @@ def run_point(case: Any) -> None:
 
 
 def draw_trace(rng: Rng) -> Any:
-    from tvmconv.schedules.plan import TRACE
+    from tvmconv.formats.choice import TRACE
 
     trace = json.loads(_meta_choice().point[TRACE])
     for _ in range(rng.choice([1, 1, 2, 3])):
@@ -245,8 +245,8 @@ def draw_trace(rng: Rng) -> Any:
 def run_trace(trace: Any) -> None:
     """What the rules let pass TVM replays and compiles, or refuses; what they don't is refused by them."""
     from tvmconv.compiler import codegen
+    from tvmconv.formats.choice import META, TRACE, Choice
     from tvmconv.schedules.machines import resolve
-    from tvmconv.schedules.plan import META, TRACE, Choice
 
     choice = Choice(META, {TRACE: json.dumps(trace)})
     try:

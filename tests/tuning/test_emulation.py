@@ -20,8 +20,8 @@ from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.logs.traces import is_emulated
-from tvmconv.tuning.log_upkeep import merge
 from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.log_upkeep import merge
 from tvmconv.tuning.search.database import Database
 from tvmconv.tuning.search.space import TuningSpace
 

@@ -23,15 +23,15 @@ from test_tuning_logs import DW, NATIVE, PW, log_of
 import tvmconv
 from tvmconv.base.errors import Error, TuningError
 from tvmconv.compiler import codegen
+from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs import files
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.tuning.log_upkeep import merge, prune
-from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import META, TRACE, Choice
 from tvmconv.formats.logs.trace_rules import refusal
+from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.log_upkeep import merge, prune
 
 # What meta_schedule's own space makes of a depthwise layer, shortened.
 PLAIN = [

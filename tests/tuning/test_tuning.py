@@ -23,13 +23,13 @@ from cli_tools import tool
 import tvmconv
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler import codegen
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import read_index
 from tvmconv.formats.logs.traces import read
 from tvmconv.frontends.verify import prepare, verify
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import Spec, parse_spec
 from tvmconv.tuning.measuring import measure
 from tvmconv.tuning.measuring.builder import Builder

@@ -16,15 +16,15 @@ from cli_tools import tool
 import tvmconv
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler import codegen
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.logs.twins import twins
-from tvmconv.tuning.log_upkeep import merge, prune
 from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.log_upkeep import merge, prune
 
 DW = "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32"
 PW = "conv2d:1x9x9x16:o24:k1x1:NHWC:float32"

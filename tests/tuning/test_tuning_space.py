@@ -9,10 +9,10 @@ import pytest
 
 from tvmconv.compiler import codegen
 from tvmconv.compiler.artifact.library import Library
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs.traces import read
 from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.search.space import TuningSpace
 

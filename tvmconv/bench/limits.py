@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tvmconv.base.dtypes import ACCUMULATORS
 from tvmconv.base.clock import Clock
+from tvmconv.base.dtypes import ACCUMULATORS
 from tvmconv.bench.roofline import clock_of
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.kinds import Spec

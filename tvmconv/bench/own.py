@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.base.dtypes import FLOATS, rounded
 from tvmconv.base.clock import Clock, Flush, statistic
+from tvmconv.base.dtypes import FLOATS, rounded
 from tvmconv.bench.ratios import geometric_mean
 from tvmconv.bench.roofline import Roofline
 from tvmconv.frontends.verify import operands

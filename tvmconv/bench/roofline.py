@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tvmconv.base.clock import Clock, Flush, last_cache
 from tvmconv.base.dtypes import ACCUMULATORS
 from tvmconv.base.errors import TargetError
-from tvmconv.base.clock import Clock, Flush, last_cache
 from tvmconv.runtime import arrays
 from tvmconv.schedules.machines import Machine
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tvmconv.bench import goals
 from tvmconv.base.clock import FEWEST_CLEAN
+from tvmconv.bench import goals
 from tvmconv.bench.engines.session import Session
 from tvmconv.bench.ratios import OURS, Row, kind_of, summarise
 from tvmconv.specs.kinds import Spec

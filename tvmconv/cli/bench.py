@@ -164,9 +164,9 @@ def measured(
 ) -> tuple[list[Line], Roofline]:
     """Every function of a library, timed, and what it is compared with."""
     import tvmconv
+    from tvmconv.base.clock import Flush
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
-    from tvmconv.base.clock import Flush
     from tvmconv.bench.engines.layer_data import comparable
     from tvmconv.bench.ratios import OURS
     from tvmconv.schedules.machines import resolve

@@ -129,8 +129,8 @@ def merge_verb(
 ) -> None:
     """Take over the best records of other folders."""
     from tvmconv.formats.logs import folder as folders
-    from tvmconv.tuning.log_upkeep import merge
     from tvmconv.schedules.machines import resolve
+    from tvmconv.tuning.log_upkeep import merge
 
     machine = resolve(target)
     into = folders.folder_of(folders.user_root() if log is None else log, machine)

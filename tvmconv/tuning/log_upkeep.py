@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base.errors import Error, TuningError
+from tvmconv.formats.choice import META
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs import traces
 from tvmconv.formats.logs.entries import Entry, facts_of, index_of, read_best, read_index
 from tvmconv.formats.logs.traces import SPEC
-from tvmconv.schedules.plan import META
 
 Record = tuple[int, int, list[Any]]  # as ``folders.read_records`` has it
 

@@ -8,9 +8,10 @@ from tvmconv.compiler.codegen.params import described
 from tvmconv.compiler.ops import conv, im2col
 from tvmconv.compiler.ops.problem import Problem, problem_of
 from tvmconv.compiler.ops.transposed_problem import TRANSPOSED, flipped_problem_of, transposed_problem_of
+from tvmconv.formats.choice import META, Choice
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import META, Choice, Space
+from tvmconv.schedules.plan import Space
 from tvmconv.specs.conv import ConvSpec, without_borders
 
 

@@ -7,9 +7,10 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.codegen.family import Scheduled, rules_for
 from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops import deform
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Space
+from tvmconv.schedules.plan import Space
 from tvmconv.specs.deformable import DeformSpec
 
 

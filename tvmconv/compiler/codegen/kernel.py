@@ -15,11 +15,12 @@ from tvmconv.compiler.codegen import conv, cuda, deform
 from tvmconv.compiler.codegen import pooling as pool
 from tvmconv.compiler.codegen.family import Scheduled
 from tvmconv.compiler.lower import generated, lower_cpu, lowered, parallel_loops, workspace_of
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import CHOSEN_BY_MODEL, Machine
-from tvmconv.schedules.plan import Choice, Space
+from tvmconv.schedules.plan import Space
 from tvmconv.specs.checks import most_workspace
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec

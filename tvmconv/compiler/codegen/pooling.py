@@ -5,8 +5,9 @@ from __future__ import annotations
 from tvmconv.compiler.codegen.family import Scheduled, rules_for
 from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops.pooling import problem_of
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Space
+from tvmconv.schedules.plan import Space
 from tvmconv.specs.pooling import PoolSpec
 
 

@@ -10,10 +10,11 @@ from tvmconv.compiler.ops import conv, im2col, integer, words
 from tvmconv.compiler.ops.integer_result import Quantised
 from tvmconv.compiler.ops.problem import Problem, problem_of
 from tvmconv.compiler.ops.transposed_problem import transposed_problem_of
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.cpu import transposed_planes
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice, Space
+from tvmconv.schedules.plan import Space
 from tvmconv.specs.conv import ConvSpec
 
 

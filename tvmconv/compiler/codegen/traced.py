@@ -20,10 +20,11 @@ from tvmconv.compiler.codegen.family import apply
 from tvmconv.compiler.ops import conv
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, problem_of
+from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs import trace_rules
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import META, TRACE, Choice, Plan
+from tvmconv.schedules.plan import Plan
 from tvmconv.specs.conv import ConvSpec
 
 

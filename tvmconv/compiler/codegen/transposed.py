@@ -6,9 +6,9 @@ from tvmconv.compiler.codegen.family import Scheduled, apply, rules_for
 from tvmconv.compiler.codegen.params import described
 from tvmconv.compiler.ops import transposed
 from tvmconv.compiler.ops.transposed_problem import transposed_problem_of
+from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import transposed_planes
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.conv import ConvSpec
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base.errors import TuningError
+from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs import folder as folders
-from tvmconv.schedules.plan import META, TRACE, Choice
 from tvmconv.formats.logs.trace_rules import refusal
 
 _FORMAT = 1

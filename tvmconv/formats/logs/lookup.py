@@ -13,12 +13,12 @@ from typing import Any
 
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import TuningError
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index
 from tvmconv.formats.logs.twins import twins
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import Spec
 
 

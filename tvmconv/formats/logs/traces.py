@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tvmconv.schedules.plan import TRACE, Choice
+from tvmconv.formats.choice import TRACE, Choice
 
 SPEC = "tvmconv.spec"
 ERROR = "tvmconv.error"

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from tvmconv.base import scratch
 from tvmconv.compiler import cache
 from tvmconv.compiler.workers import without_collecting
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring import forks
 from tvmconv.tuning.measuring.forks import Forks

@@ -16,11 +16,11 @@ from typing import Any
 
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler.artifact.library import Library
+from tvmconv.formats.choice import META, Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import resolve
-from tvmconv.schedules.plan import META, Choice
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring import gpu_round
 from tvmconv.tuning.measuring.builder import BATCH, Builder

@@ -13,13 +13,13 @@ from tvm.s_tir import meta_schedule as ms
 from tvm.target import Target
 
 from tvmconv.compiler.lower.cuda import cuda_target
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs import traces
 from tvmconv.formats.logs.entries import check_choice
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
 from tvmconv.tuning.search.definition import workload_json
 from tvmconv.tuning.search.meta import MetaSpace
 from tvmconv.tuning.search.space import TuningSpace

@@ -12,10 +12,10 @@ from tvm.s_tir.schedule import Trace
 
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler.codegen import traced
+from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of, text_of
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import META, TRACE, Choice
 from tvmconv.specs.kinds import Spec
 
 

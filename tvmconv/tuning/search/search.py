@@ -17,7 +17,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.meta_schedule.cost_model.xgb_model import XGBConfig
 
-from tvmconv.schedules.plan import Choice
+from tvmconv.formats.choice import Choice
 from tvmconv.tuning.measuring.builder import BATCH
 from tvmconv.tuning.search.database import FAILED, Database
 from tvmconv.tuning.search.meta import MetaSpace

@@ -20,9 +20,9 @@ from tvm.s_tir.schedule import Trace
 
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler import codegen
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Choice
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.search.definition import module_of
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler.codegen.traced import refusal
+from tvmconv.formats.choice import META, Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import META, Choice
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import Builder
 from tvmconv.tuning.measuring.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner

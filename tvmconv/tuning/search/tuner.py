@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler.workers import without_collecting
+from tvmconv.formats.choice import META
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.schedules.plan import META
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import BATCH, Builder
 from tvmconv.tuning.measuring.gpu import GpuRunner
