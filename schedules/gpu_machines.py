@@ -40,6 +40,10 @@ class GpuMachine:
         """The architectures as the CUDA tools name them."""
         return ",".join(f"sm_{sm}" for sm in self.sms)
 
+    def bases(self) -> list[GpuMachine]:
+        """As a CPU's: there are none."""
+        return []
+
 
 def _row(sm: int, multiprocessors: int, fma_lanes: int, threads: int, bandwidth: int) -> GpuMachine:
     from tvmconv.formats.cpu_features import host_arch  # needs numpy, which a table does not

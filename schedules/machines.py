@@ -35,7 +35,7 @@ class Machine:
     sizes in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
     associativity. ``part``: which CPU this is, where its features do not tell
     (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of
-    ``tvmconv.compiler.lower.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
+    ``tvmconv.schedules.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
     one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that was measured.
     """
 
@@ -66,6 +66,11 @@ class Machine:
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
         return self.vector_bits // (8 * itemsize)
+
+    def bases(self) -> list[Machine]:
+        """The targets whose tuned records for floats serve where this one has none, the nearest first."""
+        base = _PRESETS.get(self.base)
+        return [] if base is None else [base, *base.bases()]
 
 
 def dots_of(arch: str, requires: tuple[str, ...]) -> tuple[str, ...]:

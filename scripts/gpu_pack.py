@@ -20,6 +20,7 @@ from tvmconv.compiler.compile import default_name
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.measuring.carried import carry
 
 HERE = Path(__file__).parent
 TARGET = "cuda-sm_75,cuda-sm_80,cuda-sm_86,cuda-sm_89,cuda-sm_90"
@@ -86,9 +87,7 @@ def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[st
     (folder / "layers.json").write_text(json.dumps(timed, indent=1))
     for file in ("gpu_check.py", "gpu_check.sh"):
         shutil.copy2(HERE / file, folder)
-    keep = shutil.ignore_patterns("__pycache__", "bench", "cli", "codegen", "lower", "onnx", "tuning")
-    package = folder / "tvmconv"
-    shutil.copytree(Path(tvmconv.__file__).parent, package, ignore=keep)
+    carry(folder)
 
 
 def show(done: int, total: int, text: str) -> None:

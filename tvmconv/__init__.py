@@ -71,8 +71,9 @@ _HOME = {name: module for module, names in _NAMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    value: Any
     if name == "__version__":
-        value: Any = _version()
+        value = import_module("tvmconv.base.version").own_version()
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     elif name in _MODULES:
@@ -85,12 +86,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("tvmconv")
-    except PackageNotFoundError:
-        return "0+unknown"  # run from a source tree that was never installed

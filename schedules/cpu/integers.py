@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.compiler.lower.dots import DOTS, Dot
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import in_words, shifts
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import direct_last, groups_last, phases, planes, words_last
 from tvmconv.schedules.cpu.tiles import across_groups
+from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, chosen
 

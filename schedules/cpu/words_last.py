@@ -9,11 +9,11 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.dots import DOTS, Dot
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.words import copied, in_words, shifts
 from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
+from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from tvmconv.compiler.lower.dots import DOTS, GPU, Dot
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import in_words
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cuda import depthwise_first, depthwise_last, direct, gemm_tensor, transposed
+from tvmconv.schedules.dots import DOTS, GPU, Dot
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space
 

@@ -11,7 +11,7 @@ import libraries
 import pytest
 
 import tvmconv
-from tvmconv.compiler import cache
+from tvmconv.base import cache_folder
 from tvmconv.compiler.artifact import compilers
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.schedules.machines import resolve
@@ -144,7 +144,7 @@ def test_what_a_compiler_made_is_looked_at(made: str | None, why: str, tmp_path:
 def test_zig_says_once_that_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    monkeypatch.setattr(cache_folder, "folder", lambda: tmp_path)
     command = libraries.ZIG.split()
     with caplog.at_level("INFO", "tvmconv"):
         for target in ("cortex-a53", "cortex-a72", "armv7-neon"):
@@ -236,7 +236,7 @@ def test_a_header_that_cannot_be_written_leaves_the_library_as_it_was(tmp_path: 
 def test_no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel needs none: LLVM ends the process where it cannot write. A C compiler does, and says so."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    monkeypatch.setattr(cache_folder, "folder", lambda: tmp_path)
     library = tvmconv.compile("conv2d:1x3x5x5:o2:k1x1:NCHW:float32")
     with pytest.raises(tvmconv.Error, match=r"temporary folder: No such file.*expected one that") as caught:
         library.export(tmp_path / "a.so")

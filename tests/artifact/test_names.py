@@ -13,7 +13,7 @@ from libraries import run
 
 import tvmconv
 from tvmconv.compiler.artifact.library import Library
-from tvmconv.compiler.artifact.names import symbol_of
+from tvmconv.formats.manifest import symbol_of
 
 PW = "conv2d:1x3x3x4:o8:k1x1:NHWC:float32"
 # Of the C library and its maths, POSIX, macros, types, keywords of C and C++, and what compilers define.

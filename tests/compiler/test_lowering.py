@@ -12,7 +12,7 @@ from tvm.script import tirx as T
 from tvmconv.compiler.lower import lower_cpu
 from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles
-from tvmconv.compiler.lower.dots import DOTS, LowerDots
+from tvmconv.compiler.lower.dots import LowerDots, dot_product
 from tvmconv.compiler.lower.guards import GuardSums, MoveGuards
 from tvmconv.compiler.lower.loops import ShapeLoops
 from tvmconv.compiler.lower.masks import BlankPadding
@@ -20,6 +20,7 @@ from tvmconv.compiler.lower.spills import KeepTiles
 from tvmconv.compiler.lower.unrolled_choices import WriteOutChoices
 from tvmconv.compiler.lower.windows import LoadWindows
 from tvmconv.compiler.lower.words import LoadWords, word
+from tvmconv.schedules.dots import DOTS
 
 AVX512 = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "skylake-avx512"}
 VNNI = {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "cascadelake"}
@@ -318,7 +319,7 @@ def _dot(lanes: int) -> tirx.PrimFunc:
     a, b, y = (tirx.decl_buffer((64,), "int32", name) for name in "aby")
     at = tirx.Ramp(0, 1, lanes) if lanes > 1 else tirx.const(0, "int32")
     vectors = [tirx.BufferLoad(buffer, [at]) for buffer in (y, a, b)]
-    call = DOTS["vpdpbusd"].of(vectors[1], vectors[2])
+    call = dot_product(DOTS["vpdpbusd"], vectors[1], vectors[2])
     call = tvm.ir.Call(call.op, list(call.args), ret_ty=kind)
     return tirx.PrimFunc([a, b, y], tirx.BufferStore(y, vectors[0] + call, [at]))
 

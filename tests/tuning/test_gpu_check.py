@@ -41,7 +41,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_folder_holds_no_compiler(packed: Path) -> None:
-    assert not (packed / "tvmconv" / "codegen").exists() and (packed / "tvmconv" / "runtime").exists()
+    assert not (packed / "tvmconv" / "compiler").exists() and (packed / "tvmconv" / "runtime").exists()
     done = subprocess.run([packed / "gpu_check.sh"], capture_output=True, text=True, check=False,
                           env={"PATH": "/usr/bin:/bin", "PYTHON": sys.executable})  # fmt: skip
     assert done.returncode == 1 and "no NVIDIA driver" in done.stderr

@@ -19,6 +19,7 @@ from tvmconv.formats.logs.entries import read_index
 from tvmconv.formats.logs.traces import read
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring import gpu_round
+from tvmconv.tuning.measuring.carried import carry
 from tvmconv.tuning.measuring.offline import offline_round
 
 SPEC = parse_spec("conv2d:1x6x7x8:o8:k3x3:p1:g8:NHWC:float32:bias")
@@ -52,6 +53,22 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     assert_one_line(error)
     run_on_a_cpu_stand_in(top / "round", top / "scratch")
     return top / "round", top / "logs"
+
+
+def test_all_that_a_round_needs_goes_with_it(tmp_path: Path) -> None:
+    """Of this package: the machine with the GPU has numpy alone."""
+    carry(tmp_path)
+    program = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+sys.path.insert(0, sys.argv[1])
+import tvmconv.frontends.verify, tvmconv.runtime, tvmconv.specs.reference
+import tvmconv.tuning.measuring.gpu_clock, tvmconv.tuning.measuring.gpu_round
+mine = {name: module.__file__ for name, module in sys.modules.items() if name.startswith("tvmconv")}
+assert all(file.startswith(sys.argv[1]) for file in mine.values()), mine
+assert "tvm" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program, tmp_path], check=True, cwd=tmp_path)
 
 
 def test_rounds_of_meta_schedules_space(tmp_path: Path) -> None:

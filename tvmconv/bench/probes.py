@@ -54,7 +54,7 @@ def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: i
 
 def dot_of(machine: Machine) -> Any:
     """The dot product of 8-bit integers that does most at a time."""
-    from tvmconv.compiler.lower.dots import DOTS
+    from tvmconv.schedules.dots import DOTS
 
     return max((DOTS[name] for name in (*machine.int8_dots, "pmaddwd")), key=lambda dot: dot.size)
 
@@ -62,8 +62,10 @@ def dot_of(machine: Machine) -> Any:
 def _multiply_add(machine: Machine, dtype: str) -> Callable:
     if dtype != "int32":
         return lambda a, b, c: a * b + c
+    from tvmconv.compiler.lower.dots import dot_product
+
     dot = dot_of(machine)
-    return lambda a, b, c: a + dot.of(a, b)
+    return lambda a, b, c: a + dot_product(dot, a, b)
 
 
 def _fma_func(step: Callable, dtype: str, lanes: int, vectors: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from tvmconv.base.clock import Clock, Flush, last_cache
 from tvmconv.base.dtypes import ACCUMULATORS
 from tvmconv.base.errors import TargetError
-from tvmconv.runtime import arrays
+from tvmconv.runtime import arrays, set_num_threads
 from tvmconv.schedules.machines import Machine
 
 SAMPLES = 7
@@ -67,7 +67,6 @@ def measure(machine: Machine, dtypes: Iterable[str], threads: int, flush: Flush 
     Takes the best of several samples: others' work can only make a machine look slower. Raises TargetError
     where the kernels cannot be compiled.
     """
-    import tvmconv
     from tvmconv.bench import probes
 
     try:
@@ -75,7 +74,7 @@ def measure(machine: Machine, dtypes: Iterable[str], threads: int, flush: Flush 
         module = probes.library(machine, held, sizes()).load()
     except ImportError as error:
         raise TargetError(f"roofline: no module {error.name}; pip install 'tvmconv[compile]'") from None
-    tvmconv.set_num_threads(threads)
+    set_num_threads(threads)
     peak, copies = {}, []
     for entry in module.manifest["functions"]:
         name, _, of = entry["name"].partition("_")

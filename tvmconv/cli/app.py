@@ -73,9 +73,9 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        import tvmconv
+        from tvmconv.base.version import own_version
 
-        print(f"tvmconv {tvmconv.__version__}")
+        print(f"tvmconv {own_version()}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())

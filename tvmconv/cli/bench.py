@@ -163,16 +163,16 @@ def measured(
     library: Path, peers: list[str], threads: int, cpus: list[int], rounds: int, options: dict[str, Any]
 ) -> tuple[list[Line], Roofline]:
     """Every function of a library, timed, and what it is compared with."""
-    import tvmconv
     from tvmconv.base.clock import Flush
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
     from tvmconv.bench.engines.layer_data import comparable
     from tvmconv.bench.ratios import OURS
+    from tvmconv.runtime import load
     from tvmconv.schedules.machines import resolve
     from tvmconv.specs.kinds import parse_spec
 
-    module = tvmconv.load(library)
+    module = load(library)
     if "sms" in module.manifest["target"]:
         raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
     entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]

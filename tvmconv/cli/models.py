@@ -155,10 +155,10 @@ def verify_library(
     as_json: bool,
 ) -> bool:
     """Compare every layer with onnxruntime and print the result; whether all agree."""
-    from tvmconv import load
     from tvmconv.onnx.reading.session import random_feeds
     from tvmconv.onnx.using.agreement import extraction_of, verify_extraction
     from tvmconv.onnx.using.timing import library_times, runtime_times
+    from tvmconv.runtime import load
 
     module = load(library)
     found = extraction_of(module, model)

@@ -81,9 +81,9 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
-    import tvmconv
+    from tvmconv.runtime import load, set_num_threads
 
-    module = tvmconv.load(library)
+    module = load(library)
     entries = {entry["name"]: entry for entry in module.manifest["functions"]}
     texts = [*(inputs or []), *(f"{key}={file}" for key, file in (("w", weights), ("bias", bias)) if file)]
     if name is None:
@@ -98,7 +98,7 @@ def run(
     if out is not None and not out.parent.is_dir():
         raise Error(f"--out {out}: no folder {out.parent}; expected one that exists")
     if threads is not None:
-        tvmconv.set_num_threads(threads)
+        set_num_threads(threads)
     rows = []
     for entry in chosen:
         result, row = _run_one(module[entry["name"]], entry, texts, seed, repeat)

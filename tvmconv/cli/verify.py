@@ -105,7 +105,7 @@ def _module(what: Sequence[str], target: str) -> Module:
         return build(collect(what), target).load()
     if len(what) > 1:
         raise Error(f"verify: got {len(what)} arguments; expected one library, or descriptors only")
-    from tvmconv import load
+    from tvmconv.runtime import load
 
     return load(Path(what[0]))
 

@@ -1,50 +1,24 @@
 """The cache on disk: compiled kernels, and the libraries of one-call convolutions.
 
 A key holds everything that could change the bytes: this package's sources, TVM, the machine, the spec and,
-for a library, the linker. Entries appear by rename, so processes may share the folder; two that miss at the
-same time do the work twice and agree. ``TVMCONV_CACHE`` names another folder.
+for a library, the linker. Two processes that miss at the same time do the work twice and agree.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
-import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tvmconv.base import scratch
+from tvmconv.base.cache_folder import folder
+from tvmconv.base.version import SOURCES
 from tvmconv.compiler.codegen import cuda_toolchain
 from tvmconv.formats.device_code import device_code
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine
-
-
-@lru_cache(maxsize=1)
-def folder() -> Path:
-    """The cache folder; a temporary one for this process and its workers, with a warning, where it cannot be
-    written. Raises Error where there is no temporary one either."""
-    named = os.environ.get("TVMCONV_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    path = Path(named or "~/.cache")
-    try:
-        path = path if os.environ.get("TVMCONV_CACHE") else path.expanduser() / "tvmconv"
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path):
-            return path
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: no home; ValueError: a NUL
-        why = getattr(error, "strerror", None) or error
-    warnings.warn(f"the cache folder {path} cannot be written ({why}); "
-                  "this process compiles into a temporary folder", RuntimeWarning, stacklevel=2)  # fmt: skip
-    held = contextlib.ExitStack()
-    path, owner = held.enter_context(scratch.folder()), os.getpid()
-    atexit.register(lambda: held.close() if os.getpid() == owner else None)  # not in a forked child
-    return path
 
 
 def key(*parts: Any) -> str:
@@ -61,25 +35,6 @@ def kernel_path(spec: Any, machine: Any, tuned: Any = None) -> Path:
     """Where the kernel of ``spec`` for ``machine`` lies, or will; ``tuned``: as a tuning log says."""
     compiler = cuda_toolchain.identity() if isinstance(machine, GpuMachine) else None
     return folder() / f"{key('kernel', str(spec), machine, tuned, compiler)}.kernel"
-
-
-def write(path: Path, data: bytes) -> bool:
-    """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the cache
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-            partial = Path(file.name)
-            file.write(data)
-        partial.replace(path)
-        return True
-    except OSError as error:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-        warnings.warn(f"the cache entry {path} cannot be written ({error.strerror or error})", RuntimeWarning,
-                      stacklevel=2)
-        return False
 
 
 def read_kernel(path: Path) -> Kernel | None:
@@ -128,7 +83,7 @@ def _sources() -> str:
     import tvmconv.schedules
 
     digest = hashlib.sha256()
-    for top in (Path(tvmconv.__file__).parent, Path(tvmconv.schedules.__file__).parent):
+    for top in (SOURCES, Path(tvmconv.schedules.__file__).parent):
         for path in sorted(p for p in top.rglob("*") if p.suffix in (".py", ".c", ".h", ".cuh")):
             digest.update(str(path.relative_to(top)).encode() + b"\0" + path.read_bytes())
     for package in ("apache-tvm", "apache-tvm-ffi"):

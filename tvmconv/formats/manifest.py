@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import ArtifactError
-from tvmconv.compiler.artifact import names
 from tvmconv.formats import library_file as files
 from tvmconv.formats import stated
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from tvmconv.formats.kernel import Param, Variant
     from tvmconv.schedules.machines import Machine
 
+DEFAULT_PREFIX = "tvmconv"  # of C functions' names
 FORMAT = 1  # of the manifest; a reader refuses newer ones
 ABI = 2  # of the C functions, and of what our runtime looks for beside them
 # Variables that our runtime sets, so that a process has one pool and a thread one workspace: see pool.c and
@@ -71,6 +71,11 @@ def build(
     }
 
 
+def symbol_of(name: str, prefix: str) -> str:
+    """The C function of the function ``name``: with a prefix of one's own, that covers everything."""
+    return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
+
+
 def _target(machine: Machine) -> dict[str, Any]:
     return {
         "name": machine.name,
@@ -94,7 +99,7 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
             "role": role,
         }
 
-    symbol = names.symbol_of(name, prefix)
+    symbol = symbol_of(name, prefix)
     found = {
         "name": name,
         **({"symbol": symbol} if symbol != name else {}),  # in C

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.bench.engines.layer_data import F32, Array, Layer, Unsupported
-from tvmconv.onnx.recognising.integer_layers import INTEGER_INPUTS, QLINEAR_INPUTS
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.kinds import Spec
 from tvmconv.specs.pooling import PoolSpec
@@ -88,12 +87,11 @@ def _deform(layer: Layer) -> NodeProto:
 
 
 def _integers(layer: Layer, channels_last: bool) -> NodeProto:
-    from onnx import helper
+    from onnx import defs, helper
 
     spec = layer.spec
-    kind, names = (
-        ("ConvInteger", INTEGER_INPUTS) if spec.out_dtype == "int32" else ("QLinearConv", QLINEAR_INPUTS)
-    )
+    kind = "ConvInteger" if spec.out_dtype == "int32" else "QLinearConv"
+    names = ["bias" if one.name == "B" else one.name for one in defs.get_schema(kind).inputs]
     options = {**_geometry(spec), "group": spec.groups}
     if channels_last:
         options |= {"domain": "com.microsoft", "channels_last": 1}

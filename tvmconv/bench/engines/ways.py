@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvmconv.base.dtypes import numpy_dtype, widened
+from tvmconv.base.version import own_version
 from tvmconv.bench.engines.layer_data import Layer, first, laid_out
 from tvmconv.runtime.arrays import aligned
 
@@ -28,11 +29,10 @@ class Ours:
     modules = ("tvmconv",)
 
     def __init__(self, threads: int, options: dict):
-        import tvmconv
-        from tvmconv.runtime import set_num_threads
+        from tvmconv.runtime import load, set_num_threads
 
-        self.version = f"tvmconv {getattr(tvmconv, '__version__', '?')}"
-        self.module = tvmconv.load(options["library"])
+        self.version = f"tvmconv {own_version()}"
+        self.module = load(options["library"])
         set_num_threads(threads)
         self.entries = {entry["descriptor"]: entry for entry in self.module.manifest["functions"]}
 

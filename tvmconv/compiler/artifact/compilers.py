@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tvmconv.base import cache_folder
 from tvmconv.base.errors import ArtifactError
 from tvmconv.formats.cpu_features import host_arch
 
@@ -133,12 +134,10 @@ def is_zig(command: Sequence[str]) -> bool:
 
 def say_if_slow(command: Sequence[str], machine: Machine) -> None:
     """Log that zig will take a while, where it has not yet made the C library's parts for this target."""
-    from tvmconv.compiler import cache
-
     if not is_zig(command):
         return
     target = _option(command, "target") or machine.zig
-    mark = cache.folder() / f"zig-{target}.used"
+    mark = cache_folder.folder() / f"zig-{target}.used"
     if not mark.exists():
         _log.info("zig prepares its C library for %s, once: about half a minute ...", target)
-        cache.write(mark, b"")
+        cache_folder.write(mark, b"")

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import ArtifactError, SpecError, TargetError
+from tvmconv.base.version import own_version
 from tvmconv.compiler.artifact import header as c_header
 from tvmconv.compiler.artifact import linker, names
 from tvmconv.compiler.artifact.c_source import Source
@@ -201,10 +202,8 @@ def _reason(error: Exception) -> str:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    import tvmconv
-
     try:
         tvm = version("apache-tvm")
     except PackageNotFoundError:
         tvm = "unknown"
-    return {"tvmconv": tvmconv.__version__, "tvm": tvm}
+    return {"tvmconv": own_version(), "tvm": tvm}

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base.errors import SpecError
-
-DEFAULT_PREFIX = "tvmconv"
+from tvmconv.formats.manifest import symbol_of
 
 # Keywords of C23 and C++26, with GNU's; what compilers define of themselves on some architecture; main; std.
 _KEYWORDS = """
@@ -24,11 +23,6 @@ _KEYWORDS = """
     typeof_unqual union unsigned using virtual void volatile wchar_t while xor xor_eq i386 linux riscv unix
     main std
 """
-
-
-def symbol_of(name: str, prefix: str) -> str:
-    """The C function of the function ``name``: with a prefix of one's own, that covers everything."""
-    return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
 
 
 def check_names(functions: Mapping[str, bool], prefix: str, library_functions: Sequence[str]) -> None:

@@ -12,10 +12,10 @@ from tvm import tirx
 from tvmconv.compiler.codegen import quantised
 from tvmconv.compiler.codegen.kernel import named
 from tvmconv.compiler.lower import lower_cpu
-from tvmconv.compiler.lower.dots import DOTS
 from tvmconv.compiler.ops import deform, integer
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.formats.kernel import Kernel
+from tvmconv.schedules.dots import DOTS
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.deformable import DeformSpec

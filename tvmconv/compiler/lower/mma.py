@@ -11,8 +11,8 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.dots import GPU
 from tvmconv.compiler.lower.rewrite import func_pass
+from tvmconv.schedules.dots import GPU
 
 MMA = "tvmconv.mma"
 BYTES = 32  # of each factor of a sum, an instruction

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from tvm import te, tirx
 
-from tvmconv.compiler.lower.dots import Dot
+from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.ops import tensor_gemm, words
 from tvmconv.compiler.ops.conv import packed_channels
 from tvmconv.compiler.ops.im2col import flat
@@ -16,6 +16,7 @@ from tvmconv.compiler.ops.problem import Problem, join, place_of, result_index, 
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
 from tvmconv.compiler.ops.transposed import Phases
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem, ordinary_weights
+from tvmconv.schedules.dots import Dot
 
 
 def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lanes: int = 1) -> tirx.PrimFunc:
@@ -134,6 +135,6 @@ def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, 
         n, g, o, spatial = split(p, at)
         read = source(n, g, i, place_of(p, spatial, taps))
         weight = w(*packing.index(done, g, o, tuple(taps), i))
-        return te.sum(read * weight if dot is None else dot.of(read, weight), axis=[*axes, i])
+        return te.sum(read * weight if dot is None else dot_product(dot, read, weight), axis=[*axes, i])
 
     return te.compute(p.y_shape, value, name="conv")

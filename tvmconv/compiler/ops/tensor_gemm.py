@@ -19,7 +19,7 @@ from tvmconv.compiler.ops.problem import Problem, place_of, places
 if TYPE_CHECKING:
     from tvm import te
 
-    from tvmconv.compiler.lower.dots import Dot
+    from tvmconv.schedules.dots import Dot
 
 ALGORITHM = "tensor_gemm"
 ROWS, COLUMNS = 16, 8  # of the instruction's result
@@ -102,6 +102,8 @@ def products(
     """
     from tvm import te, tirx
 
+    from tvmconv.compiler.lower.dots import dot_product
+
     pixels, _ = packing.whole_tiles(p)
     inside = prod(p.out_spatial)
 
@@ -120,7 +122,7 @@ def products(
         rows, across = (x, weight) if p.channels_last else (weight, x)
         if dot is None:
             return rows.astype(p.acc_dtype) * across.astype(p.acc_dtype)
-        return (dot if p.channels_last else dot.mirrored).of(rows, across)
+        return dot_product(dot if p.channels_last else dot.mirrored, rows, across)
 
     def value(n, g, tile, half, row, warp, quad, t, pair):
         down = tile * ROWS + half * HALF + row

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
-from tvmconv.compiler.lower.dots import Dot
+from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.compiler.ops.conv import channel_array, padded_copy
 from tvmconv.compiler.ops.epilogue import finished
@@ -15,6 +15,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
 from tvmconv.compiler.ops.problem import Problem, join, result_index
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.schedules.dots import Dot
 
 Source = Callable[..., tirx.Expr]
 """Of (n, g, i, place): input channel i at a place in x with its zeros."""
@@ -56,7 +57,7 @@ class Phases:
             used = _used(p, q, r, taps, None if self.planes else place)
             value = source(n, g, i, [s + lo for s, lo in zip(place, shift, strict=True)])
             weight = w(*packing.index(p, g, o, tuple(taps), i))
-            term = value * weight if dot is None else dot.of(value, weight)
+            term = value * weight if dot is None else dot_product(dot, value, weight)
             if used:
                 term = te.if_then_else(te.all(*used), term, tirx.const(0, p.acc_dtype))
             return te.sum(term, axis=[*steps, i])

@@ -17,12 +17,13 @@ from math import prod
 
 from tvm import te, tirx
 
-from tvmconv.compiler.lower.dots import Dot
+from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.lower.words import word
 from tvmconv.compiler.ops.conv import conditions_inside
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
+from tvmconv.schedules.dots import Dot
 
 SMALL = ("int8", "uint8")
 
@@ -103,7 +104,7 @@ def window(p: Problem, dot: Dot, source, some: te.Tensor, lanes: int) -> te.Tens
     def part(at, lane):
         n, g, _, spatial = split(p, at)
         i = words * lanes + lane
-        term = dot.of(source(n, g, i, place_of(p, spatial, taps)), _ones(p, dot, i))
+        term = dot_product(dot, source(n, g, i, place_of(p, spatial, taps)), _ones(p, dot, i))
         if done.in_group % lanes:
             term = te.if_then_else(i < done.in_group, term, none)
         return te.sum(te.if_then_else(wanted, term, none), axis=[*axes, words])
@@ -139,7 +140,7 @@ def window_of_tiles(p: Problem, packing: TensorPacking, dot: Dot, source, some: 
         full = [n, g, *own, 0, 0, 0, 0] if p.channels_last else [n, g, 0, 0, 0, *own]
         (_, _, _, (pixel,)), _ = packing.place(p, full)
         place = place_of(p, places(p.out_spatial, tirx.min(pixel, most)), taps)
-        term = dot.of(source(n, g, i, place), _ones(p, dot, i))
+        term = dot_product(dot, source(n, g, i, place), _ones(p, dot, i))
         return te.sum(te.if_then_else(tirx.NE(some(0), 0), term, tirx.const(0, "int32")), axis=[*axes, i])
 
     return te.compute(packing.pixel_dims(p, shape), value, name="window")

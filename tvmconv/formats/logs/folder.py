@@ -14,7 +14,7 @@ import re
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import TuningError
 from tvmconv.formats.logs.files import (
@@ -29,8 +29,10 @@ from tvmconv.formats.logs.files import (
     replace_all,
     write_json,
 )
-from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine, resolve
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.gpu_machines import GpuMachine
+    from tvmconv.schedules.machines import Machine
 
 __all__ = [
     "INDEX", "METADATA", "RECORDS", "WORKLOADS", "append_lines", "check_made", "check_version", "folder_of",
@@ -72,9 +74,7 @@ def folders_of(
     """The folders whose records count for ``machine``, each with whose it is and whether for floats alone:
     its own, its base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError
     as ``folder_of``."""
-    root, bases = Path(root), [machine]
-    while not isinstance(machine, GpuMachine) and bases[-1].base:
-        bases.append(resolve(bases[-1].base))
+    root, bases = Path(root), [machine, *machine.bases()]
     if (root / METADATA).exists():
         target = read_metadata(root).get("target")
         bases = [base for base in bases if base.name == target] or [machine]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import TuningError
@@ -17,9 +17,11 @@ from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index
 from tvmconv.formats.logs.twins import twins
-from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine
 from tvmconv.specs.kinds import Spec
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.gpu_machines import GpuMachine
+    from tvmconv.schedules.machines import Machine
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measuring on this machine's GPU, as a round that was made elsewhere does (``runtime.gpu_round``)."""
+"""Measuring on this machine's GPU, as a round that was made elsewhere does (``gpu_round``)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import tvmconv
 from tvmconv.base.errors import Error, TuningError
+from tvmconv.base.version import SOURCES
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.tuning.measuring import gpu_round
@@ -41,7 +41,7 @@ class GpuRunner:
 
     def environment(self, path: Path) -> dict[str, str]:
         """Of the processes that run the library at ``path``."""
-        package = str(Path(tvmconv.__file__).parent.parent)
+        package = str(SOURCES.parent)
         known = os.environ.get("PYTHONPATH")
         return {**os.environ, "PYTHONPATH": os.pathsep.join([package, *([known] if known else [])])}
 

@@ -24,6 +24,7 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring import gpu_round
 from tvmconv.tuning.measuring.builder import BATCH, Builder
+from tvmconv.tuning.measuring.carried import carry
 from tvmconv.tuning.measuring.gpu import check_one
 from tvmconv.tuning.measuring.gpu_round import BASELINE, RESULTS, ROUND
 from tvmconv.tuning.measuring.runner import Measured
@@ -157,10 +158,7 @@ def _write(
     place.mkdir(parents=True)
     for name, library in libraries.items():
         library.export(place / name, header=False)
-    import tvmconv
-
-    keep = shutil.ignore_patterns("__pycache__", "bench", "cli", "codegen", "lower", "onnx", "tuning")
-    shutil.copytree(Path(tvmconv.__file__).parent, place / "tvmconv", ignore=keep)
+    carry(place)
     (place / "run.sh").write_text(_SCRIPT)
     (place / "run.sh").chmod(0o755)
     (place / ROUND).write_text(json.dumps({**facts, "id": gpu_round.digest(facts)}, indent=1))

@@ -1,0 +1,59 @@
+"""Dot products of 8-bit integers that machines have an instruction for. No TVM here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GPU = "dp4a_"
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A dot product by the name of its instruction: ``size`` elements a word, of type ``x`` in the first and
+    ``w`` in the second operand. ``adds``: the instruction adds to a sum. ``vectors``: for an architecture and
+    a number of lanes, LLVM's features of which one is enough, and its intrinsic."""
+
+    name: str
+    size: int
+    x: str
+    w: str
+    adds: bool
+    vectors: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(hash=False)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is a function of the CUDA prelude's."""
+        return self.name.startswith(GPU)
+
+    @property
+    def mirrored(self) -> Dot:
+        """The same with its operands exchanged, of those ``on_gpu``."""
+        a, b = self.name[-4:-2], self.name[-2:]
+        return DOTS[f"{GPU}{b}{a}"]
+
+
+DOTS = {
+    dot.name: dot
+    for dot in (
+        Dot("pmaddwd", 2, "int16", "int16", False, {
+            ("x86_64", 16): (("avx512bw",), "llvm.x86.avx512.pmaddw.d.512"),
+            ("x86_64", 8): (("avx2",), "llvm.x86.avx2.pmadd.wd"),
+            ("x86_64", 4): (("sse2",), "llvm.x86.sse2.pmadd.wd"),
+        }),
+        Dot("vpdpbusd", 4, "uint8", "int8", True, {
+            ("x86_64", 16): (("avx512vnni",), "llvm.x86.avx512.vpdpbusd.512"),
+            ("x86_64", 8): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpbusd.256"),
+            ("x86_64", 4): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpbusd.128"),
+        }),
+        Dot("sdot", 4, "int8", "int8", True, {
+            ("aarch64", 4): (("dotprod",), "llvm.aarch64.neon.sdot.v4i32.v16i8"),
+            ("aarch64", 2): (("dotprod",), "llvm.aarch64.neon.sdot.v2i32.v8i8"),
+            ("armv7", 4): (("dotprod",), "llvm.arm.neon.sdot.v4i32.v16i8"),
+            ("armv7", 2): (("dotprod",), "llvm.arm.neon.sdot.v2i32.v8i8"),
+        }),
+        # A GPU's, of one thread or as the products of tensor cores.
+        Dot("dp4a_s8s8", 4, "int8", "int8", True, {}),
+        Dot("dp4a_u8s8", 4, "uint8", "int8", True, {}),
+        Dot("dp4a_s8u8", 4, "int8", "uint8", True, {}),
+    )
+}  # fmt: skip
