@@ -10,7 +10,8 @@ import re
 from dataclasses import replace
 
 from tvmconv.base.errors import TargetError
-from tvmconv.schedules.machines import Machine, dots_of, near, presets
+from tvmconv.schedules import llvm
+from tvmconv.schedules.cpu_machines import Machine, dots_of, near, presets
 
 _KEYS = ["triple", "cpu", "features"]
 _GENERIC = {"x86_64": "x86-64", "aarch64": "generic", "armv7": "generic", "riscv64": "generic-rv64"}
@@ -65,8 +66,6 @@ def _untold(arch: str, have: frozenset[str]) -> list[str]:
 
 def machine(text: str) -> Machine:
     """The machine of ``triple=T[,cpu=C][,features=+a-b]``. Raises TargetError for what LLVM does not know."""
-    from tvmconv.schedules import llvm
-
     given: dict[str, str] = {}
     for part in text.split(","):
         key, _, value = part.partition("=")
@@ -100,8 +99,6 @@ def machine(text: str) -> Machine:
 
 
 def _features(text: str, arch: str) -> tuple[str, ...]:
-    from tvmconv.schedules import llvm
-
     known = "|".join(map(re.escape, llvm.known(arch)[1]))  # some have a hyphen in them
     if not re.fullmatch(rf"([+-]({known}))*", text):
         for name in re.findall(r"[+-]([^+-]+)", text):

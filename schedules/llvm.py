@@ -13,7 +13,7 @@ import tvm
 from tvm.target import Target
 
 from tvmconv.base.errors import TargetError
-from tvmconv.schedules.machines import Machine, near
+from tvmconv.schedules.cpu_machines import Machine, near
 
 _TRIPLES = {
     "x86_64": ("x86_64-linux-gnu", r"x86_64(-\w+)?-linux-gnu"),

@@ -1,166 +1,43 @@
-"""The table of machines: what a schedule may assume of each target. Adding a target is adding a row."""
+"""Targets by name: CPUs and GPUs of the tables, this machine, and those that are no row of a table."""
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from tvmconv.base.errors import TargetError
 from tvmconv.schedules import gpu_machines
+from tvmconv.schedules.cpu_machines import CHOSEN_BY_MODEL, Machine, near, preset_of, presets
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.specs.descriptor import shown
 
-_V2 = ("cx16", "lahf_lm", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3")
-_V3 = (*_V2, "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe")
-_V4 = (*_V3, "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
-_ARM8 = ("fp", "asimd")
-_ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
-_ARM7 = ("neon", "vfpv4", "idiva")
-_RV64 = ("i", "m", "a", "f", "d", "c")
-# In ``Machine.part``: Arm as an implementer, AMD as a vendor, of a family.
-_ARM, _AMD = 0x41 << 12, 0x414D44 << 8
-_ZEN4, _ZEN5 = _AMD | 25, _AMD | 26
-K = 1024
-
-
-@dataclass(frozen=True)
-class Machine:
-    """One target: how LLVM is told of it, what a CPU needs to run its code, and what schedules read.
-
-    ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
-    ``requires`` are the names of the run-time check (``tvmconv.formats.cpu_features``). ``fma_ports``:
-    multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache
-    sizes in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
-    associativity. ``part``: which CPU this is, where its features do not tell
-    (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of
-    ``tvmconv.schedules.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
-    one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that was measured.
-    """
-
-    name: str
-    arch: str
-    triple: str
-    cpu: str
-    features: tuple[str, ...]
-    vector_bits: int
-    vector_registers: int
-    fma_ports: int
-    l1: int
-    l2: int
-    l3: int
-    requires: tuple[str, ...]
-    zig: str
-    fma_latency: int = 5
-    part: int = 0
-    int8_dots: tuple[str, ...] = ()
-    l1_ways: int = 8
-    base: str = ""
-
-    @property
-    def memory_operands(self) -> bool:
-        """Whether a multiply-add takes a factor from memory, which then needs no register."""
-        return self.arch == "x86_64"
-
-    def lanes(self, itemsize: int = 4) -> int:
-        """Elements of ``itemsize`` bytes in a vector register."""
-        return self.vector_bits // (8 * itemsize)
-
-    def bases(self) -> list[Machine]:
-        """The targets whose tuned records for floats serve where this one has none, the nearest first."""
-        base = _PRESETS.get(self.base)
-        return [] if base is None else [base, *base.bases()]
-
-
-def dots_of(arch: str, requires: tuple[str, ...]) -> tuple[str, ...]:
-    """Dot products of 8-bit integers that a CPU with ``requires`` has."""
-    names = ["pmaddwd"] if arch == "x86_64" else []
-    if {"avx512_vnni", "avx_vnni"}.intersection(requires):
-        names.append("vpdpbusd")
-    if "asimddp" in requires:
-        names.append("sdot")
-    return tuple(names)
-
-
-def _x86(name: str, bits: int, registers: int, requires: tuple[str, ...], l2: int) -> Machine:
-    return Machine(name, "x86_64", "x86_64-linux-gnu", name, (), bits, registers, 2, 32 * K, l2, 1024 * K,
-                   requires, "x86_64-linux-gnu.2.17", fma_latency=4, int8_dots=dots_of("x86_64", requires))
-
-
-def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: int = 0, *,
-          requires: tuple[str, ...] = _ARM8, part: int = 0, ways: int = 4) -> Machine:  # fmt: skip
-    return Machine(name, "aarch64", "aarch64-linux-gnu", cpu, (), 128, 32, ports, l1 * K, l2 * K, l3 * K,
-                   requires, "aarch64-linux-gnu.2.17", latency, part and _ARM | part,
-                   dots_of("aarch64", requires), ways)
-
+__all__ = [
+    "CHOSEN_BY_MODEL", "GpuMachine", "Machine", "Target", "names", "native", "near", "presets", "resolve",
+    "resolve_all",
+]  # fmt: skip
 
 Target = str | Machine | GpuMachine
-
-# LLVM's own models of Zen 4 and 5 make no difference.
-_VNNI = replace(_x86("x86-64-v4", 512, 32, (*_V4, "avx512_vnni"), 1024 * K), features=("avx512vnni",))
-
-_PRESETS = {
-    m.name: m
-    for m in (
-        _x86("x86-64-v2", 128, 16, _V2, 256 * K),
-        _x86("x86-64-v3", 256, 16, _V3, 512 * K),
-        # Most CPUs with AVX-512 multiply two whole vectors a cycle, as Zen 5 does; Zen 4 two halves, and what
-        # is best there took up to 1.4 times as long as need be on Zen 5.
-        replace(_x86("x86-64-v4", 512, 32, _V4, 1024 * K), base="znver5"),
-        replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
-        replace(_VNNI, name="znver4", part=_ZEN4),
-        replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12),
-        # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
-        _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
-        _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
-        _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08, ways=2),  # Raspberry Pi 4
-        _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2, part=0xD0B),  # Raspberry Pi 5
-        _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2, part=0xD0C),
-        # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.
-        # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
-        Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
-                128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4),
-        # NEON alone (Cortex-A8, A9): multiplications and additions apart, no division of integers. A8 lacks
-        # the conversions of float16 that A9 has.
-        Machine("armv7-generic", "armv7", "armv7a-linux-gnueabihf", "cortex-a9", ("-fp16",), 128, 16, 1,
-                32 * K, 128 * K, 0, ("neon",), "arm-linux-gnueabihf.2.17"),
-        # No vectors: LLVM makes scalars of them, of which 32 registers hold 8 times 4.
-        Machine("riscv64", "riscv64", "riscv64-linux-gnu", "generic-rv64", ("m", "a", "f", "d", "c"), 128, 8,
-                1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),
-    )
-}  # fmt: skip
-
-
-# Default schedules of these were chosen by a model of the CPU (``tvmconv bench --static``), not measured.
-CHOSEN_BY_MODEL = ("cortex-a72", "neoverse-n1")
-
-
-def presets() -> tuple[Machine, ...]:
-    """The rows of the table."""
-    return tuple(_PRESETS.values())
 
 
 def names() -> list[str]:
     """Every name that ``resolve`` takes; it takes triple=...,cpu=...,features=... beside them."""
-    return ["native", *_PRESETS, *gpu_machines.names()]
+    return ["native", *(preset.name for preset in presets()), *gpu_machines.names()]
 
 
 def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
     """The machine of a target name, of several GPUs joined by commas, or of ``triple=T,cpu=C,features=+F-G``
-    (see ``schedules.custom``); a machine is returned as it is. Raises TargetError with near names."""
+    (see ``custom_targets``); a machine is returned as it is. Raises TargetError with near names."""
     if isinstance(name, Machine | GpuMachine):
         return name
     if isinstance(name, str) and name.startswith(gpu_machines.PREFIX):
         return gpu_machines.resolve(name)
     if isinstance(name, str) and name == "native":
         return native()
-    if isinstance(name, str) and name in _PRESETS:
-        return _PRESETS[name]
+    if isinstance(name, str) and (preset := preset_of(name)) is not None:
+        return preset
     if isinstance(name, str) and "=" in name:
-        from tvmconv.schedules import custom_targets as custom
+        from tvmconv.schedules import custom_targets  # needs TVM
 
-        return custom.machine(name)
+        return custom_targets.machine(name)
     if isinstance(name, str) and "," in name and all(part in names() for part in name.split(",")):
         raise TargetError(f"target: {name!r}, expected one target here, not several")
     known = ", ".join(names())
@@ -194,21 +71,13 @@ def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]
     return list({machine.name: machine for machine in found}.values())
 
 
-def near(name: object, known: list[str]) -> str:
-    """The end of an error's sentence: names that ``name`` may be a misspelling of."""
-    gpu = re.fullmatch(r"(?:cuda|nvidia|gpu)?[-_:]?(?:sm|compute)?_?(\d*)", str(name).lower())
-    gpus = [one for one in known if gpu and one.startswith(gpu_machines.PREFIX) and one.endswith(gpu[1])]
-    found = gpus or difflib.get_close_matches(str(name), known, n=3)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
-
-
 def native() -> Machine:
     """The best preset that this CPU runs."""
     from tvmconv.formats.cpu_features import host_arch, host_features, host_part
 
     arch, features, part = host_arch(), host_features(), host_part()
-    able = [m for m in _PRESETS.values() if m.arch == arch and features.issuperset(m.requires)]
+    able = [m for m in presets() if m.arch == arch and features.issuperset(m.requires)]
     if not able:
-        have = ", ".join(_PRESETS)
+        have = ", ".join(preset.name for preset in presets())
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
     return max(able, key=lambda m: (bool(part) and m.part == part, len(m.requires), not m.part))

@@ -121,7 +121,7 @@ def test_algorithms_and_baked_weights_are_refused(path: Path) -> None:
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from tvmconv.compiler.codegen import cuda_toolchain
+    from tvmconv.compiler import cuda_toolchain
 
     monkeypatch.setenv("TVMCONV_NVCC", "none")
     monkeypatch.setattr(cuda_toolchain, "_WHEELS", ("no-such-wheel",))
@@ -136,7 +136,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 def test_nvcc_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By a script that says what nvcc of CUDA 11.4 would: it knows no sm_90, and its errors are passed on."""
-    from tvmconv.compiler.codegen import cuda_toolchain
+    from tvmconv.compiler import cuda_toolchain
 
     script = tmp_path / "nvcc"
     script.write_text("""#!/bin/sh

@@ -117,12 +117,12 @@ def test_another_library_under_the_name_is_made_again(cache: Path, tmp_path: Pat
 
 REMOVED = """
 import shutil, numpy as np, tvmconv
-from tvmconv.compiler import cache
+from tvmconv.base import cache_folder
 x = np.ones((1, 4, 5, 5), np.float32)
 for channels in (3, 4, 5):
     y = tvmconv.conv(x, np.ones((channels, 4, 1, 1), np.float32))
     assert y.shape == (1, channels, 5, 5) and (y == 4).all()
-    shutil.rmtree(cache.folder())
+    shutil.rmtree(cache_folder.folder())
 """
 
 

@@ -20,7 +20,7 @@ from tvmconv.formats.logs.traces import read
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring import gpu_round
 from tvmconv.tuning.measuring.carried import carry
-from tvmconv.tuning.measuring.offline import offline_round
+from tvmconv.tuning.offline_rounds import offline_round
 
 SPEC = parse_spec("conv2d:1x6x7x8:o8:k3x3:p1:g8:NHWC:float32:bias")
 TARGET, TRIALS = "cuda-sm_90", 4

@@ -140,7 +140,7 @@ def _offline(
     space: str, as_json: bool,
 ) -> None:  # fmt: skip
     from tvmconv.tuning.measuring.builder import BATCH
-    from tvmconv.tuning.measuring.offline import offline_round
+    from tvmconv.tuning.offline_rounds import offline_round
 
     made = offline_round(specs, target, log, folder, trials or BATCH, seed, space)
     if as_json:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tvmconv.base.cache_folder import folder
 from tvmconv.base.version import SOURCES
-from tvmconv.compiler.codegen import cuda_toolchain
+from tvmconv.compiler import cuda_toolchain
 from tvmconv.formats.device_code import device_code
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tvmconv.base import errors
+from tvmconv.base import cache_folder, errors
 from tvmconv.compiler import cache
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
@@ -47,7 +47,7 @@ class Job:
 def build(job: Job) -> Kernel:
     """Build a kernel in this process and cache it."""
     kernel = _built(job)
-    cache.write(job.path, cache.kernel_bytes(kernel))
+    cache_folder.write(job.path, cache.kernel_bytes(kernel))
     return kernel
 
 
@@ -134,7 +134,8 @@ def _start() -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", program(__name__)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "TVMCONV_CACHE": str(cache.folder().absolute())},  # even if it is a temporary one
+        # Even if it is a temporary one.
+        env={**os.environ, "TVMCONV_CACHE": str(cache_folder.folder().absolute())},
     )
 
 

@@ -126,6 +126,7 @@ def _loaded(spec: ConvSpec, target: str) -> Any:
 
 def _load(spec: ConvSpec, target: str) -> Any:
     from tvmconv import runtime
+    from tvmconv.base import cache_folder
     from tvmconv.base.errors import ArtifactError
     from tvmconv.compiler import cache
     from tvmconv.compiler.compile import compile
@@ -136,7 +137,7 @@ def _load(spec: ConvSpec, target: str) -> Any:
     check_supported(spec)
     machine = resolve(target)
     tuned = Logs(machine).find(spec)
-    path = cache.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
+    path = cache_folder.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
     if path.exists():
         try:
             function = next(iter(runtime.load(path).functions.values()))

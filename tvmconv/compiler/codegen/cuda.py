@@ -6,7 +6,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.codegen import cuda_toolchain
+from tvmconv.compiler import cuda_toolchain
 from tvmconv.compiler.lower.cuda import lower_cuda
 from tvmconv.formats.device_code import DeviceCode
 from tvmconv.schedules.cuda.tiles import spread_block

@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.graph import attributes, node_name
-from tvmconv.onnx.recognising.layers import shape_in
 from tvmconv.specs.conv import ConvSpec
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+
+QLINEAR_INPUTS = (
+    "x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "bias",
+)  # fmt: skip
+INTEGER_INPUTS = ("x", "w", "x_zero_point", "w_zero_point")
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -95,3 +99,8 @@ def per_dim(found: dict[str, Any], name: str, rank: int) -> tuple[int, ...]:
     if len(values) != rank or min(values) < 1:
         raise SpecError(f"{name}: {values}, expected {rank} positive integers")
     return values
+
+
+def shape_in(layout: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in ``layout`` of an array that is channels-first."""
+    return (shape[0], *shape[2:], shape[1]) if layout == "NHWC" else tuple(shape)

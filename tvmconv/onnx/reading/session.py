@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.base.errors import Error, SpecError
+from tvmconv.onnx.reading.exact_qlinear import without_saturation
 from tvmconv.onnx.reading.graph import reads
 from tvmconv.onnx.reading.model import Model
 from tvmconv.onnx.reading.tensors import type_of
-from tvmconv.onnx.using.exact_qlinear import without_saturation
 
 if TYPE_CHECKING:
     from onnx import ModelProto

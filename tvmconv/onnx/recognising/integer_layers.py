@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.attributes import conv_spec
+from tvmconv.onnx.reading.attributes import INTEGER_INPUTS, QLINEAR_INPUTS, conv_spec
 from tvmconv.onnx.reading.graph import Graph, Value, node_name, value_of
 from tvmconv.onnx.recognising.layers import Layer, weights_in
 from tvmconv.onnx.recognising.transposed import transposed_spec
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 BYTES = ("int8", "uint8")
-
-QLINEAR_INPUTS = (
-    "x", "x_scale", "x_zero_point", "w", "w_scale", "w_zero_point", "y_scale", "y_zero_point", "bias",
-)  # fmt: skip
-INTEGER_INPUTS = ("x", "w", "x_zero_point", "w_zero_point")
 
 
 def integer_spec(

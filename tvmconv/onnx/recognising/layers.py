@@ -131,8 +131,3 @@ def image_in(layout: str, x: np.ndarray) -> np.ndarray:
 def image_from(layout: str, y: np.ndarray) -> np.ndarray:
     """The reverse of `image_in` (a view)."""
     return np.moveaxis(y, -1, 1) if layout == "NHWC" else y
-
-
-def shape_in(layout: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that `image_in` gives an array."""
-    return (shape[0], *shape[2:], shape[1]) if layout == "NHWC" else tuple(shape)

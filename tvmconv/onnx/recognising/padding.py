@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tvmconv.base.errors import SpecError
+from tvmconv.onnx.reading.attributes import shape_in
 from tvmconv.onnx.reading.graph import Graph, Value, attributes, is_standard, value_of
-from tvmconv.onnx.recognising.layers import shape_in
 from tvmconv.specs.conv import ConvSpec
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.attributes import padding, per_dim
+from tvmconv.onnx.reading.attributes import padding, per_dim, shape_in
 from tvmconv.onnx.reading.graph import Graph, Value, attributes, node_name, value_of
-from tvmconv.onnx.recognising.layers import Layer, shape_in
+from tvmconv.onnx.recognising.layers import Layer
 from tvmconv.specs.pooling import PoolSpec
 
 if TYPE_CHECKING:

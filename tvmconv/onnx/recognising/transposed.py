@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.attributes import AUTO_PADS, padding, per_dim, window
+from tvmconv.onnx.reading.attributes import AUTO_PADS, padding, per_dim, shape_in, window
 from tvmconv.onnx.reading.graph import node_name
-from tvmconv.onnx.recognising.layers import shape_in
 from tvmconv.specs.conv import ConvSpec
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvmconv.onnx.reading.attributes import QLINEAR_INPUTS
 from tvmconv.onnx.reading.graph import Graph
-from tvmconv.onnx.recognising.integer_layers import QLINEAR_INPUTS
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
