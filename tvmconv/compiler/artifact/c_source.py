@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tvmconv.base.errors import ArtifactError
-from tvmconv.compiler.artifact.names import symbol_of
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats.kernel import Kernel, Variant
+from tvmconv.formats.manifest import symbol_of
 from tvmconv.formats.program import ALIGNMENT, Argument, Program, prepack_of, run_of
 
 HIDDEN = '__attribute__((visibility("hidden")))'  # of what is linked in from elsewhere
