@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 
+from tvmconv.base import messages
 from tvmconv.schedules.gpu_machines import PREFIX
 
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse3", "sse4_1", "sse4_2", "ssse3")
@@ -144,5 +144,4 @@ def near(name: object, known: list[str]) -> str:
     """The end of an error's sentence: names that ``name`` may be a misspelling of."""
     gpu = re.fullmatch(r"(?:cuda|nvidia|gpu)?[-_:]?(?:sm|compute)?_?(\d*)", str(name).lower())
     gpus = [one for one in known if gpu and one.startswith(PREFIX) and one.endswith(gpu[1])]
-    found = gpus or difflib.get_close_matches(str(name), known, n=3)
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    return messages.hint(gpus or messages.near(name, known, most=3))

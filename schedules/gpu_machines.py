@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from functools import cache
 
+from tvmconv.base import messages
 from tvmconv.base.errors import TargetError
 
 PREFIX = "cuda-"
@@ -75,8 +75,7 @@ def resolve(name: str) -> GpuMachine:
     rows = []
     for part in dict.fromkeys(name.split(",")):
         if part not in _presets():
-            near = difflib.get_close_matches(part, _presets(), n=2, cutoff=0.7)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = messages.hint(messages.near(part, _presets(), cutoff=0.7))
             among = "" if part == name else f" in {name!r}"
             raise TargetError(f"target: {part!r}{among}, expected one of {', '.join(_presets())}{hint}")
         rows.append(_presets()[part])

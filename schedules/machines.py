@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tvmconv.base.errors import TargetError
+from tvmconv.base.messages import shown
 from tvmconv.schedules import gpu_machines
 from tvmconv.schedules.cpu_machines import CHOSEN_BY_MODEL, Machine, near, preset_of, presets
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.specs.descriptor import shown
 
 __all__ = [
     "CHOSEN_BY_MODEL", "GpuMachine", "Machine", "Target", "names", "native", "near", "presets", "resolve",

@@ -27,7 +27,7 @@ from time import perf_counter, process_time, sleep
 import numpy as np
 
 import tvmconv
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 KERNELS = {
     "k5": "conv2d:1x12x12x64:o64:k3x3:p1:g64:NHWC:float32",

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from tvmconv.frontends.tf import depthwise_conv2d, separable_conv2d
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
     from tvmconv.runtime.arrays import aligned
-    from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
+    from tvmconv.specs.conv import ConvSpec
     from tvmconv.specs.deformable import DeformSpec
     from tvmconv.specs.kinds import parse_spec
     from tvmconv.specs.pooling import PoolSpec
+    from tvmconv.specs.shorthand import depthwise, pointwise
     from tvmconv.tuning.api import tune
 
 __all__ = [
@@ -55,7 +56,8 @@ _NAMES = {
     ),
     "tvmconv.runtime.arrays": ("aligned",),
     "tvmconv.runtime": ("Bound", "Function", "GpuArray", "Module", "load", "set_num_threads", "to_gpu"),
-    "tvmconv.specs.conv": ("ConvSpec", "depthwise", "pointwise"),
+    "tvmconv.specs.conv": ("ConvSpec",),
+    "tvmconv.specs.shorthand": ("depthwise", "pointwise"),
     "tvmconv.specs.kinds": ("parse_spec",),
     "tvmconv.tuning.api": ("tune",),
     "tvmconv.frontends.tf": ("depthwise_conv2d", "separable_conv2d"),

@@ -14,7 +14,7 @@ from cli_tools import DW, PW, build_library, tool
 
 import tvmconv
 from tvmconv.cli import main
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 VERBS = ("compile", "run", "verify", "inspect", "extract", "explain", "targets")
 

@@ -12,7 +12,6 @@ from strategies import specs
 
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.codegen.kernel import build_kernel
-from tvmconv.compiler.ops.support import check_supported
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
@@ -63,7 +62,7 @@ def _used(spec, target: str, choice: Choice | None = None) -> float:
 
 def _check(spec, target: str, choice: Choice | None = None) -> None:
     try:
-        check_supported(spec)
+        spec.check_supported()
     except SpecError:
         return
     used = _used(spec, target, choice)

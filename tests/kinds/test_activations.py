@@ -12,8 +12,10 @@ from strategies import ACTIVATIONS, WITH_SLOPES
 import tvmconv
 from tvmconv.compiler.codegen import build_kernel
 from tvmconv.schedules import machines
-from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
-from tvmconv.specs.reference.conv import activate, conv_reference
+from tvmconv.specs.activations import activate
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.reference.floats import conv_reference
+from tvmconv.specs.shorthand import depthwise, pointwise
 
 SMALLEST = 2.0**-126  # the smallest normal number; below it an ulp is that of this one
 # Ulps of the result, where it is at least SMALLEST; and what any result may err by, over max(1, |x|).

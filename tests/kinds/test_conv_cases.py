@@ -11,8 +11,9 @@ from places import DATA
 
 import tvmconv
 from tvmconv.base.errors import SpecError
-from tvmconv.specs.conv import ConvSpec, depthwise
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.reference.floats import conv_reference
+from tvmconv.specs.shorthand import depthwise
 
 
 def read(name):

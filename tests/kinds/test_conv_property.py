@@ -17,7 +17,8 @@ from strategies import specs
 
 import tvmconv
 from tvmconv.base.errors import ArtifactError, SpecError
-from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.shorthand import depthwise, pointwise
 
 # What random drawing would meet too seldom; one spec each.
 CORNERS = [

@@ -10,7 +10,6 @@ import pytest
 
 import tvmconv
 from tvmconv import ConvSpec, SpecError
-from tvmconv.formats.logs.twins import twins
 from tvmconv.frontends.verify import verify
 from tvmconv.runtime import load
 
@@ -76,7 +75,7 @@ def test_text_and_canonical_form() -> None:
     assert ConvSpec.parse(str(spec)) == spec
     plain = ConvSpec((1, 3, 8, 8), 4, 3)
     assert ConvSpec((1, 3, 8, 8), 4, 3, padding_mode="circular") == plain  # nothing to fill
-    assert twins(spec) == [ConvSpec((1, 3, 10, 10), 4, 3)]  # its records serve
+    assert spec.twins() == (ConvSpec((1, 3, 10, 10), 4, 3),)  # its records serve
 
 
 @pytest.mark.parametrize(("options", "message"), [

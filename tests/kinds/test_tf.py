@@ -11,7 +11,7 @@ from places import DATA
 
 import tvmconv
 from tvmconv import ConvSpec, SpecError
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 TF_CASES = json.loads((DATA / "tf_depthwise_cases.json").read_text())["cases"]
 WORKED = json.loads((DATA / "worked_examples.json").read_text())["cases"]

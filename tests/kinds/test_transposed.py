@@ -25,7 +25,7 @@ from tvmconv.compiler.ops.transposed_problem import TRANSPOSED
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 # What random drawing would meet too seldom.
 CORNERS = (

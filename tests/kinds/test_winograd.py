@@ -23,7 +23,7 @@ from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import winograd_rows, winograd_tiles
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 DEPTHWISE = (
     "conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu6",

@@ -18,7 +18,7 @@ from tvmconv.onnx import compile_model, verify_model
 from tvmconv.onnx.recognising.extraction import extract
 from tvmconv.onnx.recognising.layers import image_from, image_in
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.descriptor import PADDING_MODES
+from tvmconv.specs.names import PADDING_MODES
 
 NODES = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 

@@ -26,10 +26,11 @@ from tvmconv.specs.arithmetic import (
     separable_saving,
     transposed_size,
 )
-from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
+from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.specs.pooling import PoolSpec
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
+from tvmconv.specs.shorthand import depthwise, pointwise
 
 INTS = st.integers
 

@@ -17,8 +17,9 @@ from runtime_node import onnxruntime_output
 from strategies import specs
 
 from tvmconv.base.errors import SpecError
+from tvmconv.specs.activations import activate
 from tvmconv.specs.conv import ConvSpec, without_borders
-from tvmconv.specs.reference.conv import activate, conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 
 def integer_arrays(spec, seed=0):

@@ -13,7 +13,7 @@ from tvmconv.formats import manifest
 from tvmconv.formats.kernel import Kernel, Variant
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
-from tvmconv.specs.operand import Operand, inputs, weights
+from tvmconv.specs.operand import Operand
 
 CALLS = {
     "conv2d:2x5x6x4:o8:k3x3:NHWC:float16:bias:residual:prelu": [
@@ -76,8 +76,8 @@ def test_kernels_take_their_specs_arrays(spec):
     machine = resolve("x86-64-v3")
     made = scheduled(spec, machine)
     arrays = (*made.inputs, *made.packed, made.output)
-    given_, packed = [*inputs(spec.signature()), *made.packed], [*weights(spec.signature()), *made.packed]
-    functions = [(made.kernel, [*given_, spec.signature()[-1]])]
+    given_, packed = [*spec.inputs, *made.packed], [*spec.weights, *made.packed]
+    functions = [(made.kernel, [*given_, spec.output])]
     if made.prepack is not None:
         functions.append((made.prepack, packed))
     for function, wanted in functions:

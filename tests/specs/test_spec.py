@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from strategies import specs
 
 from tvmconv.base.errors import Error, SpecError
-from tvmconv.specs.conv import ConvSpec, depthwise, parse_activation, pointwise
+from tvmconv.specs.activations import parse_activation
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.shorthand import depthwise, pointwise
 
 
 def test_stored_form_is_canonical():

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from tvmconv.base.dtypes import ACCUMULATORS, epsilon, numpy_dtype, rounded, widened
-from tvmconv.specs.conv import parse_activation
-from tvmconv.specs.reference.conv import conv_reference, shuffled_channels
+from tvmconv.specs.activations import parse_activation
+from tvmconv.specs.reference.floats import conv_reference, shuffled_channels
 
 # Their float32 result on an exact sum is the rounded float64 one.
 EXACT = (None, "relu", "relu6", "clip", "prelu")

@@ -215,14 +215,13 @@ _SMALL = (
 
 def run_point(case: Any) -> None:
     from tvmconv.compiler import codegen
-    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.formats.choice import Choice
     from tvmconv.schedules.machines import resolve
 
     if not isinstance(case["point"], dict):
         return  # entries.py lets no such point pass
     machine = resolve(case["target"])
-    check_supported(parse_spec(case["descriptor"]))
+    parse_spec(case["descriptor"]).check_supported()
     try:
         made = codegen.scheduled(
             parse_spec(case["descriptor"]), machine, Choice(case["strategy"], case["point"])

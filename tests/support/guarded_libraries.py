@@ -10,7 +10,6 @@ from guard import guarded, guarded_copy, outside_untouched
 from tvmconv.formats import manifest
 from tvmconv.frontends.verify import FILLS, check
 from tvmconv.specs.kinds import parse_spec
-from tvmconv.specs.reference import reference_of
 
 
 class Guarded:
@@ -71,7 +70,7 @@ def sample_anywhere(library):
         }
         for values in (wild, close, wild + close * 3):
             arrays["offset"] = rng.choice(np.float32(values), spec.offset_shape)
-            expected = reference_of(spec, arrays)
+            expected = spec.reference(arrays)
             for at in ("end", "start"):
                 print(f"{entry['descriptor']} offsets such as {values[0]}, flush with the {at}", flush=True)
                 bound = Guarded(lib, entry, at).bind(arrays["w"], arrays.get("bias"))

@@ -12,7 +12,7 @@ from guard import aligned, aligned_copy, guarded, guarded_copy, outside_untouche
 import tvmconv
 from tvmconv.base.dtypes import numpy_dtype
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 FILLS = ("integer", "normal")
 EXTRA = ("slopes", "residual")  # a weight, an input

@@ -17,7 +17,7 @@ import pytest
 import tvmconv
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.specs.reference.conv import conv_reference
+from tvmconv.specs.reference.floats import conv_reference
 
 Exported = tuple[Path, str | None]  # a library, and what it was linked with
 ZIG = f"{sys.executable} -m ziglang cc"

@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 from tvmconv.onnx.reading.session import random_feeds
 from tvmconv.onnx.recognising.layers import Extraction, image_from
 from tvmconv.onnx.using.agreement import arrays_of, arriving
-from tvmconv.specs.reference import reference_of
 
 
 class Net:
@@ -92,7 +91,7 @@ def check_layers(found: Extraction) -> None:
     """Each layer computes from the x that arrives at it the y that onnxruntime has there."""
     values = arriving(found, random_feeds(found.model, found.shapes))
     for layer in found.layers:
-        y = image_from(layer.spec.layout, reference_of(layer.spec, arrays_of(layer, values)))
+        y = image_from(layer.spec.layout, layer.spec.reference(arrays_of(layer, values)))
         expected = values[layer.y].astype(np.float64)
         error = np.max(np.abs(y - expected))
         steps = values[layer.y].dtype.kind in "iu"

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from tvmconv.base.dtypes import BYTES, FLOATS
 from tvmconv.base.errors import SpecError
-from tvmconv.compiler.ops.support import check_supported
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.pooling import PoolSpec
@@ -97,7 +96,7 @@ def quantised_specs(draw):
         spec, dtype=draw(st.sampled_from(BYTES)), weight_dtype=draw(st.sampled_from(BYTES)),
         out_dtype="int32" if sums else draw(st.sampled_from(BYTES)),
     )  # fmt: skip
-    check_supported(spec)
+    spec.check_supported()
     return spec
 
 

@@ -20,7 +20,6 @@ from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.formats.logs.twins import twins
 from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.kinds import parse_spec
@@ -155,7 +154,7 @@ def test_a_targets_base_serves_its_floats(
     ],
 )  # fmt: skip
 def test_twins(spec: str, expected: list[str]) -> None:
-    assert [str(twin) for twin in twins(parse_spec(spec))] == expected
+    assert [str(twin) for twin in parse_spec(spec).twins()] == expected
 
 
 def test_the_users_own_log_wins_over_the_shipped_one(

@@ -15,11 +15,11 @@ KINDS = ("depthwise", "pointwise", "grouped", "dense")
 
 def kind_of(spec: Spec) -> str:
     """The kind of a layer, as one compares them: "dilated depthwise", "transposed dense", "dense uint8"."""
-    words = ["transposed"] * getattr(spec, "transposed", False)
+    words = ["transposed"] * spec.transposed
     words += ["dilated"] * (set(spec.dilation) != {1} and set(spec.kernel) != {1})
     words.append(spec.kind)
-    out = getattr(spec, "out_dtype", spec.dtype)
-    words += [spec.dtype if out == spec.dtype else f"{spec.dtype}/{out}"] * (spec.dtype != "float32")
+    types = spec.dtype if spec.out_dtype == spec.dtype else f"{spec.dtype}/{spec.out_dtype}"
+    words += [types] * (spec.dtype != "float32")
     return " ".join(words)
 
 

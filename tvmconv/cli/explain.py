@@ -11,8 +11,8 @@ import typer
 from tvmconv.base.errors import SpecError
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import AsJson, Descriptors
-from tvmconv.specs import arithmetic, grammar
-from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs import arithmetic, tokens
+from tvmconv.specs.kinds import Spec
 
 HELP = """Explain layers: sizes, padding, parameters, multiply-adds, bytes, what bounds their speed.
 
@@ -83,7 +83,7 @@ def explain_verb(
         _print_table(facts, total, stack)
 
 
-def _facts(name: str, spec: Any, ridge: float) -> dict[str, Any]:
+def _facts(name: str, spec: Spec, ridge: float) -> dict[str, Any]:
     intensity = spec.intensity
     return {
         "name": name,
@@ -102,7 +102,7 @@ def _facts(name: str, spec: Any, ridge: float) -> dict[str, Any]:
     }
 
 
-def _kind(spec: Any) -> str:
+def _kind(spec: Spec) -> str:
     word = str(spec).partition(":")[0]
     kind = spec.kind
     if kind.startswith("global"):
@@ -110,8 +110,8 @@ def _kind(spec: Any) -> str:
     return word if word.startswith(kind) else f"{word} {kind}"
 
 
-def _saving(spec: Any) -> dict[str, Any] | None:
-    if not isinstance(spec, ConvSpec) or spec.kind != "dense" or spec.transposed:
+def _saving(spec: Spec) -> dict[str, Any] | None:
+    if spec.kind != "dense" or spec.transposed:
         return None
     saving = arithmetic.separable_saving(spec)
     return {
@@ -135,7 +135,7 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
         rows.append([
             fact["name"], fact["kind"],
             console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
-            grammar.pads(tuple(map(tuple, fact["padding"]))),
+            tokens.pads(tuple(map(tuple, fact["padding"]))),
             _count(fact["parameters"]), _count(fact["macs"]),
             console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
             "-" if saving is None else f"{saving['ratio']:.3f}",
@@ -152,13 +152,13 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
     console.print_table(columns, rows, right=("params", "MACs", "bytes", "flop/B", "separable"))
 
 
-def _print_one(spec: Any, fact: dict[str, Any]) -> None:
+def _print_one(spec: Spec, fact: dict[str, Any]) -> None:
     lines = [
         (fact["name"], fact["descriptor"]),
         ("kind", fact["kind"]),
         ("input", f"{console.shape(spec.input_shape)} {spec.layout} {spec.dtype}"),
         ("output", f"{console.shape(spec.output_shape)}"),
-        *((f"dim {dim}", _size_text(spec, dim)) for dim in range(spec.rank)),
+        *((f"dim {dim}", spec.size_text(dim)) for dim in range(spec.rank)),
         ("padding", ", ".join(f"{lo} before and {hi} after" for lo, hi in spec.padding)),
         ("parameters", f"{fact['parameters']}"),
         ("MACs", f"{fact['macs']}"),
@@ -178,18 +178,6 @@ def _print_one(spec: Any, fact: dict[str, Any]) -> None:
     width = max(len(label) for label, _ in lines)
     for label, value in lines:
         print(f"{label:<{width}}  {value}")
-
-
-def _size_text(spec: Any, dim: int) -> str:
-    """The arithmetic of a dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
-    size, kernel, stride = spec.in_spatial[dim], spec.kernel[dim], spec.stride[dim]
-    dilation, (lo, hi), out = spec.dilation[dim], spec.padding[dim], spec.out_spatial[dim]
-    extent = f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
-    if getattr(spec, "transposed", False):
-        return f"{stride}*({size} - 1) + {spec.output_padding[dim]} + {extent} - {lo} - {hi} = {out}"
-    if getattr(spec, "ceil_mode", False):
-        return f"ceil(({size} + {lo} + {hi} - {extent}) / {stride}) + 1, begun inside = {out}"
-    return f"floor(({size} + {lo} + {hi} - {extent}) / {stride}) + 1 = {out}"
 
 
 def _count(number: int) -> str:

@@ -20,7 +20,6 @@ def report(layers: Sequence[Named], target: str, as_json: bool) -> None:
     """Print the hot loops of each layer's kernel for ``target``, or JSON. Raises Error and TargetError."""
     from tvmconv.bench.static_cost import mca
     from tvmconv.bench.static_cost.cost import cost
-    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
 
@@ -29,7 +28,7 @@ def report(layers: Sequence[Named], target: str, as_json: bool) -> None:
         raise TargetError(f"--static --target {target}: expected a CPU, which llvm-mca has a model of")
     mca.find()
     for _, spec in layers:
-        check_supported(spec)
+        spec.check_supported()
     with console.progress("llvm-mca") as step:
         for number, (_, spec) in enumerate(layers):
             step(number, len(layers), str(spec))

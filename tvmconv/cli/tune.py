@@ -189,11 +189,10 @@ def _specs(
     descriptors: list[str], files: list[str], onnx: Path | None, shapes: list[str], layout: str
 ) -> dict[Spec, int]:
     """What to tune, and how often each counts."""
-    from tvmconv.compiler.ops.support import check_supported
 
     counts: dict[Spec, int] = {}
     for _, spec in models.requested(descriptors, files, onnx, shapes, layout, "tune"):
-        check_supported(spec)
+        spec.check_supported()
         counts[spec] = counts.get(spec, 0) + 1
     return counts
 

@@ -15,7 +15,7 @@ from tvmconv.compiler.workers import Job, build, build_all
 from tvmconv.formats.kernel import Kernel, Variant
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.schedules.machines import Machine, Target, resolve_all
-from tvmconv.specs.kinds import SPEC_TYPES, Spec, parse_spec
+from tvmconv.specs.kinds import Spec, parse_spec
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
@@ -47,7 +47,7 @@ def compile(
     ArtifactError for a ``cc`` that makes no code for the target.
     """
     machines, named = resolve_all(target), named_specs(specs)
-    check_request({name: hasattr(spec, "weight_shape") for name, spec in named.items()}, machines, prefix)
+    check_request({name: bool(spec.weights) for name, spec in named.items()}, machines, prefix)
     if cc is not None:
         find_cc(machines[0], cc)
     wanted = list(dict.fromkeys(named.values()))
@@ -71,7 +71,7 @@ def named_specs(specs: Specs) -> dict[str, Spec]:
     """``specs``, in any form that ``compile`` takes, by name. Raises SpecError."""
     if isinstance(specs, Mapping):
         return {name: _spec(spec) for name, spec in specs.items()}
-    if isinstance(specs, (*SPEC_TYPES, str)):
+    if isinstance(specs, (Spec, str)):
         specs = [specs]
     return {default_name(spec): spec for spec in map(_spec, specs)}
 
@@ -82,7 +82,7 @@ def default_name(spec: Spec) -> str:
 
 
 def _spec(value: Spec | str) -> Spec:
-    if isinstance(value, SPEC_TYPES):
+    if isinstance(value, Spec):
         return value
     if isinstance(value, str):
         return parse_spec(value)
@@ -92,10 +92,9 @@ def _spec(value: Spec | str) -> Spec:
 def _kernels(
     specs: list[Spec], machine: Machine, logs: Logs, jobs: int | None, progress: Progress | None
 ) -> dict[Spec, Kernel]:
-    from tvmconv.compiler.ops.support import check_supported
 
     for spec in specs:
-        check_supported(spec)
+        spec.check_supported()
     done: dict[Spec, Kernel] = {}
 
     def finish(spec: Spec, kernel: Kernel) -> None:

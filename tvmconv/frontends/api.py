@@ -6,11 +6,11 @@ import warnings
 from functools import lru_cache
 from typing import Any
 
-from tvmconv.base.dtypes import name_of
+from tvmconv.base.dtypes import BYTES, name_of
 from tvmconv.base.errors import SpecError, TargetError
+from tvmconv.base.messages import shown
 from tvmconv.specs.checks import read_integer, read_layout
 from tvmconv.specs.conv import ConvSpec, Ints, Padding
-from tvmconv.specs.descriptor import shown
 
 
 def conv(
@@ -130,11 +130,10 @@ def _load(spec: ConvSpec, target: str) -> Any:
     from tvmconv.base.errors import ArtifactError
     from tvmconv.compiler import cache
     from tvmconv.compiler.compile import compile
-    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.formats.logs.lookup import Logs
     from tvmconv.schedules.machines import resolve
 
-    check_supported(spec)
+    spec.check_supported()
     machine = resolve(target)
     tuned = Logs(machine).find(spec)
     path = cache_folder.folder() / f"{cache.key('library', str(spec), machine, tuned, _linker(machine))}.so"
@@ -174,7 +173,7 @@ def _linker(machine: Any) -> list[Any]:
 
 def _integer_types(x: Any, w: Any) -> dict[str, str]:
     """Of 8-bit integers the one call gives the sums."""
-    return {"out_dtype": "int32", "weight_dtype": name_of(w)} if name_of(x) in ("int8", "uint8") else {}
+    return {"out_dtype": "int32", "weight_dtype": name_of(w)} if name_of(x) in BYTES else {}
 
 
 def _shape(name: str, array: Any) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvmconv.base.dtypes import FLOATS, epsilon, rounded, widened
+from tvmconv.base.dtypes import BYTES, FLOATS, epsilon, rounded, widened
 from tvmconv.base.errors import SpecError
 
 if TYPE_CHECKING:
@@ -29,9 +29,6 @@ FILLS = ("normal", "integer")
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
 """What a right activation of x may err by, over max(1, |x|), beside the result's rounding: near 0, where a
 result says nothing about the size of what it was computed from. Those of 16 bits are computed in float32."""
-
-_EXACT_ACTIVATIONS = {None, "relu", "relu6", "clip", "prelu"}
-_UNBOUNDED = {None, "relu", "leaky_relu", "prelu"}
 
 
 @dataclass(frozen=True)
@@ -128,27 +125,26 @@ def prepare(
 ) -> Case:
     """The case of a function given its manifest entry; see `verify`."""
     from tvmconv.specs.kinds import parse_spec
-    from tvmconv.specs.reference import reference_of
 
     spec = parse_spec(entry["descriptor"])
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
-    expected = reference_of(spec, arrays)
+    expected = spec.reference(arrays)
     size = 1.0  # what the activations' own errors are relative to, where the sums have none
     rounds = not entry.get("schedule", {}).get("exact", True)
     if fill == "normal" or rounds:
         given = tolerance if fill == "normal" else None
         tolerance = default_tolerance(spec) if given is None else given
         size = _size_of_sums(spec, arrays)
-        if given is None and not _exact(spec) and _out_dtype(spec) in ACTIVATION_ERRORS:
+        if given is None and not spec.is_exact and spec.out_dtype in ACTIVATION_ERRORS:
             result = max(float(np.max(np.abs(expected), initial=0.0)), size)
-            tolerance += ACTIVATION_ERRORS[_out_dtype(spec)] * max(1.0, size) / (result or 1.0)
-    elif _exact(spec):
+            tolerance += ACTIVATION_ERRORS[spec.out_dtype] * max(1.0, size) / (result or 1.0)
+    elif spec.is_exact:
         tolerance = 0.0
         # A bound such as 0.1 rounds, and so does a large sum in a narrow type.
-        expected = widened(rounded(expected, _out_dtype(spec))).astype(np.float64)
+        expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
     else:
         tolerance = 8 * _coarsest_epsilon(spec)
-    if _out_dtype(spec) not in FLOATS and not _exact(spec):
+    if spec.out_dtype not in FLOATS and not spec.is_exact:
         # One step of the result: the activation's own error may carry it over a half.
         size = 1.0
         tolerance = 1.5 / max(float(np.max(np.abs(expected), initial=0.0)), size)
@@ -157,12 +153,7 @@ def prepare(
 
 def default_tolerance(spec: Spec) -> float:
     """The largest `max_rel` that a right kernel may have, growing as the square root of the sum's length."""
-    operation = getattr(spec, "operation", None)
-    if operation == "max":
-        return 0.0
-    # An interpolation errs by the rounding of a place, which may be as large as the image.
-    places = 2 * max(spec.in_spatial) if hasattr(spec, "offset_groups") else 0
-    return _coarsest_epsilon(spec) * (8 + 2 * math.sqrt(_taps(spec)) + places)
+    return _coarsest_epsilon(spec) * spec.allowed_error()
 
 
 def random_arrays(
@@ -181,11 +172,11 @@ def random_arrays(
             values = rng.uniform(0.5, 1, shape) * _size_of_scale(spec, argument["name"], fill)
         elif fill == "normal" and dtype in FLOATS:
             values = rng.standard_normal(shape)
-        elif fill == "normal" and dtype in ("int8", "uint8"):
+        elif fill == "normal" and dtype in BYTES:
             values = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape)
-        elif argument["name"] == "w" and _activation(spec) not in _UNBOUNDED:
+        elif argument["name"] == "w" and not _shows_at_any_size(spec):
             # Few terms a sum, for sums where the activation still bends: else only its ends would be seen.
-            values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / _taps(spec))
+            values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / spec.terms)
         else:
             values = rng.integers(0 if dtype.startswith("u") else -3, 4, shape)
         arrays[argument["name"]] = rounded(values, dtype)
@@ -194,9 +185,9 @@ def random_arrays(
 
 def _size_of_scale(spec: Spec, name: str, fill: str) -> float:
     """For results that mostly lie within 8 bits, and real numbers where the activation bends."""
-    sums = math.sqrt(_taps(spec)) * (74 * 74 if fill == "normal" else 4)  # their rms value, or more
+    sums = math.sqrt(spec.terms) * (74 * 74 if fill == "normal" else 4)  # their rms value, or more
     of_8_bits = name in ("r_scale", "y_scale")
-    if _activation(spec) in _UNBOUNDED:
+    if _shows_at_any_size(spec):
         return sums / 64 if of_8_bits else 1
     return 1 / 16 if of_8_bits else math.sqrt(8 / sums)
 
@@ -227,43 +218,19 @@ def _call(
     return widened(y).astype(np.float64)
 
 
-def _activation(spec: Spec) -> str | None:
-    activation = getattr(spec, "activation", None)
-    return activation.partition("=")[0] if activation else None
-
-
-def exact_activation(spec: Spec) -> bool:
-    """Whether a spec's activation, if any, only compares, and scales by slopes."""
-    return _activation(spec) in _EXACT_ACTIVATIONS
-
-
-def _exact(spec: Spec) -> bool:
-    """Whether integers small enough give the very values of the reference."""
-    return exact_activation(spec) and getattr(spec, "operation", None) != "avg"
-
-
-def _out_dtype(spec: Spec) -> str:
-    return getattr(spec, "out_dtype", spec.dtype)
-
-
-def _taps(spec: Spec) -> int:
-    """Terms in the sum of one output element."""
-    if hasattr(spec, "operation"):
-        return spec.taps
-    return max(1, math.prod(spec.kernel) * spec.in_channels // spec.groups)
+def _shows_at_any_size(spec: Spec) -> bool:
+    """Whether the activation, if any, does to large sums what it does to small ones."""
+    return spec.act is None or spec.act.homogeneous
 
 
 def _size_of_sums(spec: Spec, arrays: Mapping[str, np.ndarray]) -> float:
     """The rms value of a sum before the activation, or of a mean, were its terms independent."""
-    if hasattr(spec, "operation"):
-        x = widened(arrays["x"])
-        return math.sqrt(np.mean(np.square(x, dtype=np.float64)) / spec.taps) if x.size else 0.0
-    x, w = (
-        float(np.sqrt(np.mean(np.square(widened(arrays[n]), dtype=np.float64)))) if arrays[n].size else 0.0
-        for n in ("x", "w")
-    )
-    return math.sqrt(_taps(spec)) * x * w
+    rms = {
+        name: float(np.sqrt(np.mean(np.square(widened(array), dtype=np.float64)))) if array.size else 0.0
+        for name, array in arrays.items()
+    }
+    return spec.size_of_sums(rms)
 
 
 def _coarsest_epsilon(spec: Spec) -> float:
-    return max(epsilon(dtype) for dtype in (spec.dtype, _out_dtype(spec)))
+    return max(epsilon(dtype) for dtype in (spec.dtype, spec.out_dtype))

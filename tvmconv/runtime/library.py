@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import difflib
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tvmconv.base.errors import ArtifactError, SpecError
+from tvmconv.base.messages import near
 from tvmconv.formats import cpu_features as cpu
 from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
@@ -91,8 +91,7 @@ class Module:
         try:
             return self.functions[name]
         except (KeyError, TypeError):
-            near = difflib.get_close_matches(str(name), self.functions, n=3) or list(self.functions)[:8]
-            names = ", ".join(near)
+            names = ", ".join(near(name, self.functions, most=3) or list(self.functions)[:8])
             raise SpecError(f"function: {name!r}, expected one in {self.path}, as {names}") from None
 
     def __iter__(self) -> Iterator[str]:

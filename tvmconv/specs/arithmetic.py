@@ -16,9 +16,10 @@ from itertools import pairwise
 from typing import Any
 
 from tvmconv.base.errors import SpecError
+from tvmconv.base.messages import shown
 from tvmconv.specs.checks import read_integer, read_items
-from tvmconv.specs.conv import ConvSpec, depthwise, pointwise
-from tvmconv.specs.descriptor import shown
+from tvmconv.specs.shorthand import depthwise, pointwise
+from tvmconv.specs.spec import Spec
 
 Pair = int | tuple[int, int]
 
@@ -178,16 +179,16 @@ def seen_by(windows: Sequence[Window], result: int) -> tuple[int, int]:
     return first, last
 
 
-def windows_of(layers: Sequence[Any], dim: int) -> list[Window]:
+def windows_of(layers: Sequence[Spec], dim: int) -> list[Window]:
     """The windows of specs in spatial dim ``dim``."""
     return [
         Window(layer.kernel[dim], layer.stride[dim], layer.padding[dim][0], layer.dilation[dim],
-               bool(getattr(layer, "transposed", False)))
+               layer.transposed)
         for layer in layers
     ]  # fmt: skip
 
 
-def receptive_field(layers: Sequence[Any]) -> tuple[Field, ...]:
+def receptive_field(layers: Sequence[Spec]) -> tuple[Field, ...]:
     """The receptive field of a stack of specs of any kind, one Field per spatial dim.
 
     Of a deformable convolution: with offsets of 0. Raises SpecError for an empty stack or one whose shapes do
@@ -197,7 +198,7 @@ def receptive_field(layers: Sequence[Any]) -> tuple[Field, ...]:
     return tuple(field_of(windows_of(layers, dim)) for dim in range(layers[0].rank))
 
 
-def check_chain(layers: Sequence[Any], names: Sequence[str] = ()) -> None:
+def check_chain(layers: Sequence[Spec], names: Sequence[str] = ()) -> None:
     """SpecError unless each layer takes what the one before gives; ``names`` are what messages call them."""
     if not layers:
         raise SpecError("layers: none, expected at least one")
@@ -206,31 +207,26 @@ def check_chain(layers: Sequence[Any], names: Sequence[str] = ()) -> None:
         for what, value, wanted in (
             ("layout", layer.layout, previous.layout),
             ("input_shape", layer.input_shape, previous.output_shape),
-            ("dtype", layer.dtype, getattr(previous, "out_dtype", previous.dtype)),
+            ("dtype", layer.dtype, previous.out_dtype),
         ):
             if value != wanted:
                 raise SpecError(f"{name}: {what} {_text(value)}, expected {_text(wanted)} as {before} gives")
 
 
-def parameters(*layers: Any) -> int:
+def parameters(*layers: Spec) -> int:
     """Learnt numbers of a layer or a stack: weights, bias, PReLU's slopes; none in a pooling.
 
     K*K*M*N (+ N with a bias) for M channels to N: 3*3*3*64 + 64 = 1792 in VGG's first layer.
     """
-    total = 0
-    for layer in layers:
-        total += math.prod(getattr(layer, "weight_shape", (0,)))
-        learnt = bool(getattr(layer, "bias", False)) + bool(getattr(layer, "slopes", False))
-        total += learnt * math.prod(getattr(layer, "bias_shape", (0,)))
-    return total
+    return sum(layer.parameters for layer in layers)
 
 
-def multiply_adds(*layers: Any) -> int:
+def multiply_adds(*layers: Spec) -> int:
     """Multiply-adds of a layer or a stack, those on padding included; none in a pooling.
 
     K*K*M*N a result: 112*112 * 3*3*3*32 = 10838016 in MobileNet's first layer.
     """
-    return sum(getattr(layer, "macs", 0) for layer in layers)
+    return sum(layer.macs for layer in layers)
 
 
 @dataclass(frozen=True)
@@ -246,21 +242,24 @@ class Saving:
     ratio: Fraction
 
 
-def separable_saving(spec: ConvSpec) -> Saving:
+def separable_saving(spec: Spec) -> Saving:
     """What a dense convolution costs, and the depthwise + pointwise pair of the same shapes.
 
     The ratio is 1/N + 1/K^2 exactly for N output channels and K^2 taps (any number of dims). With 64 channels
     and 3x3: 1/64 + 1/9 = 0.127, 7.9 times fewer. Raises SpecError for groups or transposed.
     """
-    if not isinstance(spec, ConvSpec) or spec.groups != 1 or spec.transposed:
+    if spec.kind not in ("dense", "pointwise") or spec.transposed:
         raise SpecError(f"spec: {spec}, expected a convolution of one group, not transposed")
     options = {"layout": spec.layout, "dtype": spec.dtype}
     first = depthwise(spec.input_shape, spec.kernel, stride=spec.stride, padding=spec.padding,
                       dilation=spec.dilation, **options)  # fmt: skip
     second = pointwise(first.output_shape, spec.out_channels, **options)
+
+    def weights(layer: Spec) -> int:
+        return layer.weights[0].elements
+
     return Saving(
-        spec.macs, first.macs, second.macs, math.prod(spec.weight_shape),
-        math.prod(first.weight_shape) + math.prod(second.weight_shape),
+        spec.macs, first.macs, second.macs, weights(spec), weights(first) + weights(second),
         Fraction(1, spec.out_channels) + Fraction(1, math.prod(spec.kernel)),
     )  # fmt: skip
 

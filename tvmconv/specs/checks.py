@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.base.errors import SpecError
-from tvmconv.specs.descriptor import ALGORITHMS, LAYOUT_NAMES, LAYOUTS, NAMED_PADDINGS, shown, unknown
-
-if TYPE_CHECKING:
-    from tvmconv.specs.conv import ConvSpec
+from tvmconv.base.messages import shown, unknown
+from tvmconv.specs.names import ALGORITHMS, LAYOUT_NAMES, LAYOUTS
+from tvmconv.specs.spec import Spec
 
 INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
 # Of an array: tiles, which are whole, reach beyond its end with their indices.
@@ -92,97 +92,37 @@ def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 def read_weight_dtype(dtype: str, value: Any) -> str:
     """The weights' dtype beside x's: the same, but int8 or uint8 with either of them (None: int8)."""
-    known = ("int8", "uint8") if dtype in ("int8", "uint8") else (dtype,)
+    known = BYTES if dtype in BYTES else (dtype,)
     return known[0] if value is None else read_dtype("weight_dtype", value, known)
 
 
-def _padding_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
-    """Padding that was given in numbers."""
-    items = read_items(value)
-    if items is None:
-        items = (value,) * rank
-    wanted = f"{', '.join(NAMED_PADDINGS)}, an integer, or {rank} per-dim integers or (lo, hi) pairs"
-    if len(items) != rank:
-        raise SpecError(f"padding: {shown(value)}, expected {wanted}")
-    pairs = []
-    for item in items:
-        pair = read_items(item)
-        if pair is None:
-            pair = (item, item)
-        if len(pair) != 2 or isinstance(item, str):
-            raise SpecError(f"padding: {shown(value)}, expected {wanted}")
-        pairs.append((read_integer("padding", pair[0], 0), read_integer("padding", pair[1], 0)))
-    return tuple(pairs)
+def check_shape(shape: tuple[int, ...]) -> None:
+    """Raises SpecError for an empty dim that is not the batch."""
+    if 0 in shape[1:]:
+        raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
 
 
-def _padding_name(value: Any) -> str | None:
-    if not isinstance(value, str):
-        return None
-    if value.upper() not in NAMED_PADDINGS:
-        raise unknown("padding", value, NAMED_PADDINGS)
-    return value.upper()
+def check_kernel(spec: Spec) -> None:
+    """Raises SpecError where no window fits into the padded input."""
+    for dim, (size, (lo, hi)) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
+        if spec.extent(dim) > size + lo + hi:
+            raise SpecError(
+                f"kernel: {spec.kernel[dim]}{dilated_text(spec, dim)} in spatial dim {dim}, expected at most "
+                f"the padded input's {size + lo + hi}"
+            )
 
 
-Resolved = tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
+def dilated_text(spec: Spec, dim: int) -> str:
+    """What is said after a kernel's size."""
+    return f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
 
 
-def forward_padding(spec: ConvSpec, value: Any) -> Resolved:
-    """``((lo, hi), ...)`` of a convolution, and its output padding (untouched)."""
-    return window_padding(spec, value), spec.output_padding
-
-
-def window_padding(spec: Any, value: Any) -> tuple[tuple[int, int], ...]:
-    """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
-    name = _padding_name(value)
-    if name is None:
-        return _padding_pairs(value, spec.rank)
-    pairs = []
-    for size, kernel, stride, dilation in zip(
-        spec.in_spatial, spec.kernel, spec.stride, spec.dilation, strict=True
-    ):
-        reach = dilation * (kernel - 1)
-        if name == "VALID":
-            pairs.append((0, 0))
-        elif name == "FULL":
-            pairs.append((reach, reach))
-        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
-            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
-            pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
-
-
-def check_padding_mode(spec: ConvSpec, mode: str) -> None:
-    """Raises SpecError for a mode that does not go with a finished spec's padding: elements that x lacks."""
-    if mode == "zeros":
-        return
-    if spec.transposed:
-        raise SpecError(f"padding_mode: {mode!r}, expected 'zeros' for a transposed convolution")
-    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border has to be
-    for dim, (size, pair) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
-        if over is not None and max(pair) > size - over:
-            most = f"{size - over} in spatial dim {dim}, whose input is {size} wide, for {mode!r}"
-            raise SpecError(f"padding: {spec.padding}, expected at most {most}")
-
-
-def transposed_padding(spec: ConvSpec, value: Any) -> Resolved:
-    """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
-    name = _padding_name(value)
-    if name is None:
-        return _padding_pairs(value, spec.rank), spec.output_padding
-    if name == "FULL":
-        raise SpecError("padding: 'FULL', expected SAME, VALID or numbers for a transposed convolution")
-    if name == "VALID":
-        return ((0, 0),) * spec.rank, spec.output_padding
-    pairs, grown = [], []
-    for kernel, stride, dilation, extra in zip(
-        spec.kernel, spec.stride, spec.dilation, spec.output_padding, strict=True
-    ):
-        # in*stride results: what lies over is cropped, what is short becomes output padding.
-        over = dilation * (kernel - 1) + 1 + extra - stride
-        crop = max(over, 0)
-        pairs.append((crop // 2, crop - crop // 2))
-        grown.append(extra + max(-over, 0))
-    return tuple(pairs), tuple(grown)
+def check_elements(**arrays: int) -> None:
+    """Raises SpecError where an array, named with _ for spaces, has more elements than kernels index."""
+    for name, elements in arrays.items():
+        if elements > MOST_ELEMENTS:
+            what = f"{name.replace('_', ' ')}: {elements} elements"
+            raise SpecError(f"{what}, expected at most {MOST_ELEMENTS} (32-bit indices)")
 
 
 def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
@@ -194,7 +134,7 @@ def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Seque
     )
 
 
-def read_algorithm(spec: ConvSpec, algorithm: Any) -> str | None:
+def read_algorithm(spec: Spec, algorithm: Any) -> str | None:
     """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, naming those."""
     if algorithm is None:
         return None

@@ -5,47 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
-from tvmconv.base.dtypes import BYTES, ITEMSIZE
+from tvmconv.base.dtypes import BYTES, FLOATS, ITEMSIZE
 from tvmconv.base.errors import SpecError
-from tvmconv.specs.checks import (
-    MOST_ELEMENTS,
-    check_padding_mode,
-    forward_padding,
-    read_algorithm,
-    read_dtype,
-    read_flag,
-    read_integer,
-    read_layout,
-    read_per_dim,
-    read_shape,
-    read_weight_dtype,
-    transposed_padding,
-)
-from tvmconv.specs.descriptor import (
-    ACTIVATIONS,
-    DTYPES,
-    OUT_DTYPES,
-    PADDING_MODES,
-    canonical_activation,
-    format_spec,
-    parse_activation,
-    parse_descriptor,
-    unknown,
-)
+from tvmconv.base.messages import unknown
+from tvmconv.specs import checks
+from tvmconv.specs import padding as paddings
+from tvmconv.specs.activations import canonical_activation
+from tvmconv.specs.grammar import Grammar
+from tvmconv.specs.names import ALGORITHMS, DTYPES, OUT_DTYPES, PADDING_MODES
 from tvmconv.specs.operand import Operand, Signature
-from tvmconv.specs.quantised import quantisation
-from tvmconv.specs.window import WindowSpec
-
-__all__ = ["ACTIVATIONS", "ConvSpec", "depthwise", "parse_activation", "pointwise"]
+from tvmconv.specs.quantised import SUMS, check_integer, quantisation
+from tvmconv.specs.spec import Spec
+from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Name, Sizes, Types
 
 Ints = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class ConvSpec(WindowSpec):
+class ConvSpec(Spec):
     """A convolution: shapes, strides, padding, dilation, groups, layout, dtype, epilogue.
 
     Frozen and hashable; equal convolutions are equal specs with one ``str``. What is stored is
@@ -73,6 +53,21 @@ class ConvSpec(WindowSpec):
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
+
+    family: ClassVar[str] = "conv"
+    grammar: ClassVar[Grammar] = Grammar(
+        kinds=("conv", "tconv"),
+        example="conv2d:1x8x8x3:o4:k3x3:NHWC",
+        tokens=(
+            Count("out_channels", "o"), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
+            Name("padding_mode", PADDING_MODES, "a padding mode", silent="zeros"), Sizes("dilation", "d", 1),
+            Count("groups", "g", 1), Sizes("output_padding", "op", 0), LAYOUT, Types("dtype", out=True),
+            Name("weight_dtype", BYTES, "a type of weights", prefix="w", silent="int8"),
+            Flag("bias", "bias"), Flag("residual", "residual"), Activations("activation"),
+            Count("shuffle", "sh", 1), Name("algorithm", ALGORITHMS, "an algorithm"),
+        ),
+        needed=("out_channels", "kernel"),
+    )  # fmt: skip
 
     input_shape: tuple[int, ...]
     out_channels: int
@@ -117,68 +112,61 @@ class ConvSpec(WindowSpec):
         shuffle: int = 1,
         padding_mode: str = "zeros",
     ) -> None:
-        shape = read_shape(input_shape)
+        shape = checks.read_shape(input_shape)
         rank = len(shape) - 2
 
         def store(name: str, value: Any) -> None:
             object.__setattr__(self, name, value)  # the class is frozen
 
         store("input_shape", shape)
-        store("out_channels", read_integer("out_channels", out_channels, 1))
-        store("kernel", read_per_dim("kernel", kernel, rank, 1))
-        store("stride", read_per_dim("stride", stride, rank, 1))
-        store("dilation", read_per_dim("dilation", dilation, rank, 1))
-        store("groups", read_integer("groups", groups, 1))
-        store("layout", read_layout(layout, rank))
-        store("dtype", read_dtype("dtype", dtype, DTYPES))
+        store("out_channels", checks.read_integer("out_channels", out_channels, 1))
+        store("kernel", checks.read_per_dim("kernel", kernel, rank, 1))
+        store("stride", checks.read_per_dim("stride", stride, rank, 1))
+        store("dilation", checks.read_per_dim("dilation", dilation, rank, 1))
+        store("groups", checks.read_integer("groups", groups, 1))
+        store("layout", checks.read_layout(layout, rank))
+        store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
         out_dtype = self.dtype if out_dtype is None else out_dtype
-        store("out_dtype", read_dtype("out_dtype", out_dtype, OUT_DTYPES))
-        store("weight_dtype", read_weight_dtype(self.dtype, weight_dtype))
-        store("transposed", read_flag("transposed", transposed))
-        store("output_padding", read_per_dim("output_padding", output_padding, rank, 0))
-        store("bias", read_flag("bias", bias))
-        store("residual", read_flag("residual", residual))
+        store("out_dtype", checks.read_dtype("out_dtype", out_dtype, OUT_DTYPES))
+        store("weight_dtype", checks.read_weight_dtype(self.dtype, weight_dtype))
+        store("transposed", checks.read_flag("transposed", transposed))
+        store("output_padding", checks.read_per_dim("output_padding", output_padding, rank, 0))
+        store("bias", checks.read_flag("bias", bias))
+        store("residual", checks.read_flag("residual", residual))
         store("activation", canonical_activation(activation))
-        store("shuffle", read_integer("shuffle", shuffle, 1))
+        store("shuffle", checks.read_integer("shuffle", shuffle, 1))
 
-        for dim, size in enumerate(shape):
-            if size == 0 and dim != 0:
-                raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
+        checks.check_shape(shape)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
             if channels % self.groups:
                 raise SpecError(f"groups: {self.groups}, expected a divisor of {name} {channels}")
         if self.out_channels % self.shuffle:
-            found = f"{self.shuffle}, expected a divisor of out_channels {self.out_channels}"
-            raise SpecError(f"shuffle: {found}")
+            raise SpecError(f"shuffle: {shuffle}, expected a divisor of out_channels {out_channels}")
         if self.shuffle == self.out_channels:  # groups of one channel stay where they are
             store("shuffle", 1)
-        for extra, stride_, dilation_ in zip(self.output_padding, self.stride, self.dilation, strict=True):
-            if extra and not self.transposed:
-                raise SpecError(f"output_padding: {self.output_padding}, expected 0 unless transposed")
-            if extra and extra >= max(stride_, dilation_):
-                raise SpecError(
-                    f"output_padding: {self.output_padding}, expected less than the larger of "
-                    f"stride {self.stride} and dilation {self.dilation}"
-                )
-        resolve = transposed_padding if self.transposed else forward_padding
-        resolved, grown = resolve(self, padding)
+        paddings.check_output_padding(self, self.output_padding)
+        if self.transposed:
+            resolved, grown = paddings.transposed_padding(self, self.output_padding, padding)
+            store("output_padding", grown)
+        else:
+            resolved = paddings.window_padding(self, padding)
         store("padding", resolved)
-        store("output_padding", grown)
         if padding_mode not in PADDING_MODES:
             raise unknown("padding_mode", padding_mode, PADDING_MODES)
-        check_padding_mode(self, padding_mode)
+        paddings.check_padding_mode(self, padding_mode)
         padded = any(lo or hi for lo, hi in resolved)
         store("padding_mode", padding_mode if padded else "zeros")  # one spec for what makes no difference
-        store("algorithm", read_algorithm(self, algorithm))
+        store("algorithm", checks.read_algorithm(self, algorithm))
         _check_sizes(self)
 
     @classmethod
     def parse(cls, text: str) -> ConvSpec:
         """The spec that a descriptor states: ``ConvSpec.parse(str(spec)) == spec``. Raises SpecError."""
-        return cls(**parse_descriptor(text))
+        kind, found = cls.grammar.read(text)
+        return cls(transposed=kind == "tconv", **found)
 
     def __str__(self) -> str:
-        return format_spec(self)
+        return self.grammar.write(self, "tconv" if self.transposed else "conv")
 
     def signature(self) -> Signature:
         """x; w and bias; residual; slopes, or scales and zero points; the result."""
@@ -194,25 +182,19 @@ class ConvSpec(WindowSpec):
         if self.slopes:
             given.append(Operand("slopes", self.bias_shape, learnt, "O", "weight"))
         if self.is_integer:
-            given += quantisation(self)
+            given += quantisation(self, self.weight_dtype, self.residual)
         return (*given, Operand("y", self.output_shape, self.out_dtype, self.layout, "output"))
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether it multiplies 8-bit integers."""
-        return self.dtype in BYTES
 
     @property
     def is_scaled(self) -> bool:
         """Whether sums of integers are scaled to ``out_dtype``."""
-        return self.is_integer and self.out_dtype != "int32"
+        return self.is_integer and self.out_dtype != SUMS
 
     def _out_dim(self, dim: int) -> int:
-        size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
-        reach = self.dilation[dim] * (self.kernel[dim] - 1)
-        if self.transposed:
-            return (size - 1) * stride - lo - hi + reach + self.output_padding[dim] + 1
-        return (size + lo + hi - reach - 1) // stride + 1
+        if not self.transposed:
+            return Spec._out_dim(self, dim)
+        grown = (self.in_spatial[dim] - 1) * self.stride[dim] + self.output_padding[dim]
+        return grown + self.extent(dim) - sum(self.padding[dim])
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -238,7 +220,7 @@ class ConvSpec(WindowSpec):
     @property
     def slopes(self) -> bool:
         """Whether the activation takes slopes, an array of ``bias_shape``: that of PReLU does."""
-        return self.activation == "prelu"
+        return self.act is not None and self.act.slopes
 
     @property
     def multiplier(self) -> int:
@@ -248,15 +230,14 @@ class ConvSpec(WindowSpec):
     @property
     def macs(self) -> int:
         """Multiply-adds of one call, those on padding included."""
-        taps = math.prod(self.kernel)
         if self.transposed:
-            return math.prod(self.input_shape) * self.multiplier * taps
-        return math.prod(self.output_shape) * (self.in_channels // self.groups) * taps
+            return math.prod(self.input_shape) * self.multiplier * self.taps
+        return math.prod(self.output_shape) * (self.in_channels // self.groups) * self.taps
 
     @property
-    def flops(self) -> int:
-        """Floating-point operations of one call: two a multiply-add, epilogue not counted."""
-        return 2 * self.macs
+    def terms(self) -> int:
+        """Products in a sum, of a transposed convolution without stride."""
+        return self.taps * self.in_channels // self.groups
 
     @property
     def bytes(self) -> int:
@@ -267,11 +248,6 @@ class ConvSpec(WindowSpec):
         return read * ITEMSIZE[self.dtype] + of_outputs * ITEMSIZE[self.out_dtype]
 
     @property
-    def intensity(self) -> float:
-        """Arithmetic intensity: flops per byte."""
-        return self.flops / self.bytes
-
-    @property
     def kind(self) -> str:
         """One of depthwise, grouped, pointwise, dense."""
         if self.groups > 1:
@@ -279,9 +255,33 @@ class ConvSpec(WindowSpec):
         return "pointwise" if set(self.kernel) == {1} else "dense"
 
     @property
-    def is_dilated(self) -> bool:
-        """Whether any dilation is over 1."""
-        return max(self.dilation) > 1
+    def is_operator(self) -> bool:
+        """Other engines have no slopes, shuffle or borders other than zeros in their convolutions; those of
+        8-bit integers are neither transposed nor sums with a residual."""
+        if self.is_integer and (self.transposed or self.residual):
+            return False
+        return not self.slopes and self.shuffle == 1 and self.padding_mode == "zeros"
+
+    def twins(self) -> tuple[Spec, ...]:
+        """What it is once x has its borders, where they are not zeros; without residual and activation; and
+        without the bias as well."""
+        zeros = without_borders(self)
+        plain = replace(zeros, residual=False, activation=None)
+        found = (zeros, plain, replace(plain, bias=False))
+        return tuple(twin for twin in dict.fromkeys(found) if twin != self)
+
+    def size_text(self, dim: int) -> str:
+        if not self.transposed:
+            return Spec.size_text(self, dim)
+        (lo, hi), extra = self.padding[dim], self.output_padding[dim]
+        grown = f"{self.stride[dim]}*({self.in_spatial[dim]} - 1) + {extra}"
+        return f"{grown} + {self._extent_text(dim)} - {lo} - {hi} = {self.out_spatial[dim]}"
+
+    def check_supported(self) -> None:
+        if self.is_integer:
+            check_integer(self)
+        elif self.out_dtype not in FLOATS:
+            raise SpecError(f"out_dtype: {self.out_dtype!r} in {self}, expected a float type as dtype is")
 
 
 def without_borders(spec: ConvSpec) -> ConvSpec:
@@ -295,47 +295,16 @@ def without_borders(spec: ConvSpec) -> ConvSpec:
     return replace(spec, input_shape=shape, padding=0, padding_mode="zeros")
 
 
-def depthwise(input_shape: Sequence[int], kernel: Ints, *, multiplier: int = 1, **options: Any) -> ConvSpec:
-    """The spec of a depthwise convolution: one group a channel, ``multiplier`` results each.
-
-    ``options`` are ConvSpec's. Output channel = channel * multiplier + m. Raises SpecError.
-    """
-    shape = read_shape(input_shape)
-    channels = shape[-1 if read_layout(options.get("layout", "NCHW"), len(shape) - 2) == "NHWC" else 1]
-    out_channels = channels * read_integer("multiplier", multiplier, 1)
-    if channels == 0:
-        raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
-    return ConvSpec(shape, out_channels, kernel, groups=channels, **options)
-
-
-def pointwise(input_shape: Sequence[int], out_channels: int, **options: Any) -> ConvSpec:
-    """The spec of a convolution whose kernel is one element; ``options`` are ConvSpec's. Raises SpecError."""
-    return ConvSpec(input_shape, out_channels, 1, **options)
-
-
 def _check_sizes(spec: ConvSpec) -> None:
-    for dim in range(spec.rank):
-        size, (lo, hi) = spec.in_spatial[dim], spec.padding[dim]
-        reach = spec.dilation[dim] * (spec.kernel[dim] - 1) + 1
-        if spec.transposed and spec.out_spatial[dim] < 1:
-            raise SpecError(
-                f"padding: {spec.padding}, expected to leave something of the result's "
-                f"{spec.out_spatial[dim] + lo + hi} elements in spatial dim {dim}"
-            )
-        if not spec.transposed and reach > size + lo + hi:
-            dilated = f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
-            raise SpecError(
-                f"kernel: {spec.kernel[dim]}{dilated} in spatial dim {dim}, expected at most "
-                f"the padded input's {size + lo + hi}"
-            )
     padded = spec.in_spatial
-    if not spec.transposed:
-        padded = tuple(size + lo + hi for size, (lo, hi) in zip(padded, spec.padding, strict=True))
+    if spec.transposed:
+        paddings.check_crop(spec)
+    else:
+        checks.check_kernel(spec)
+        padded = tuple(map(sum, zip(spec.in_spatial, map(sum, spec.padding), strict=True)))
     images = max(spec.batch, 1)
-    for name, elements in (
-        ("input with its padding", images * spec.in_channels * math.prod(padded)),
-        ("weight", math.prod(spec.weight_shape)),
-        ("output", images * spec.out_channels * math.prod(spec.out_spatial)),
-    ):
-        if elements > MOST_ELEMENTS:
-            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")
+    checks.check_elements(
+        input_with_its_padding=images * spec.in_channels * math.prod(padded),
+        weight=math.prod(spec.weight_shape),
+        output=images * spec.out_channels * math.prod(spec.out_spatial),
+    )

@@ -4,42 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.base.errors import SpecError
-from tvmconv.specs import grammar
 from tvmconv.specs.checks import (
-    MOST_ELEMENTS,
+    check_elements,
+    check_kernel,
+    check_shape,
     read_dtype,
     read_flag,
     read_integer,
     read_layout,
     read_per_dim,
     read_shape,
-    window_padding,
 )
 from tvmconv.specs.conv import Ints, Padding
+from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
-from tvmconv.specs.window import WindowSpec
+from tvmconv.specs.padding import window_padding
+from tvmconv.specs.spec import Spec
+from tvmconv.specs.tokens import LAYOUT, PADDING, Count, Flag, Sizes, Types
 
 DTYPES = ("float32",)
 BORDER = 3  # rows and columns of zeros that kernels put around the image: 2 before, 1 after
 
-_GRAMMAR = grammar.Grammar(
-    kinds=("deform",),
-    example="deform2d:1x64x28x28:o64:k3x3:p1:mask:bias:NCHW:float32",
-    ranks=(2,),
-    dims={"k": "kernel", "s": "stride", "d": "dilation"},
-    counts={"o": "out_channels", "g": "groups", "og": "offset_groups"},
-    flags={"mask": "mask", "bias": "bias"},
-    needed=("out_channels", "kernel"),
-)
-
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class DeformSpec(WindowSpec):
+class DeformSpec(Spec):
     """A deformable convolution, v1, or v2 with ``mask``: ONNX's DeformConv, torchvision's deform_conv2d.
 
     Each tap of the kernel reads x at its place plus an offset of its own, by bilinear interpolation among
@@ -55,6 +47,19 @@ class DeformSpec(WindowSpec):
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
+
+    family: ClassVar[str] = "deform"
+    grammar: ClassVar[Grammar] = Grammar(
+        kinds=("deform",),
+        ranks=(2,),
+        example="deform2d:1x64x28x28:o64:k3x3:p1:mask:bias:NCHW:float32",
+        tokens=(
+            Count("out_channels", "o"), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
+            Sizes("dilation", "d", 1), Count("groups", "g", 1), Count("offset_groups", "og", 1),
+            Flag("mask", "mask"), Flag("bias", "bias"), LAYOUT, Types("dtype"),
+        ),
+        needed=("out_channels", "kernel"),
+    )  # fmt: skip
 
     input_shape: tuple[int, ...]
     out_channels: int
@@ -105,9 +110,7 @@ class DeformSpec(WindowSpec):
         store("dtype", read_dtype("dtype", dtype, DTYPES))
         if self.layout != "NCHW":
             raise SpecError(f"layout: {layout!r}, expected NCHW: deformable convolution has no other")
-        for dim, size in enumerate(shape):
-            if size == 0 and dim != 0:
-                raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
+        check_shape(shape)
         for name, count, channels in (
             ("groups", self.groups, self.in_channels), ("groups", self.groups, self.out_channels),
             ("offset_groups", self.offset_groups, self.in_channels),
@@ -121,21 +124,10 @@ class DeformSpec(WindowSpec):
     @classmethod
     def parse(cls, text: str) -> DeformSpec:
         """The spec that a descriptor states: ``DeformSpec.parse(str(spec)) == spec``. Raises SpecError."""
-        return cls(**_GRAMMAR.read(text)[1])
+        return cls(**cls.grammar.read(text)[1])
 
     def __str__(self) -> str:
-        words = ["deform2d", grammar.every(self.input_shape), f"o{self.out_channels}",
-                 f"k{grammar.every(self.kernel)}"]
-        if set(self.stride) != {1}:
-            words.append(f"s{grammar.short(self.stride)}")
-        if set(self.padding) != {(0, 0)}:
-            words.append(f"p{grammar.pads(self.padding)}")
-        if set(self.dilation) != {1}:
-            words.append(f"d{grammar.short(self.dilation)}")
-        words += [f"g{self.groups}"] * (self.groups > 1)
-        words += [f"og{self.offset_groups}"] * (self.offset_groups > 1)
-        words += ["mask"] * self.mask + ["bias"] * self.bias
-        return ":".join([*words, self.layout, self.dtype])
+        return self.grammar.write(self, "deform")
 
     def signature(self) -> Signature:
         """x; w and bias; offset and mask; the result."""
@@ -149,15 +141,6 @@ class DeformSpec(WindowSpec):
         if self.mask:
             given.append(Operand("mask", self.mask_shape, self.dtype))
         return (*given, Operand("y", self.output_shape, self.dtype, self.layout, "output"))
-
-    def _out_dim(self, dim: int) -> int:
-        size, (lo, hi) = self.in_spatial[dim], self.padding[dim]
-        return (size + lo + hi - self.dilation[dim] * (self.kernel[dim] - 1) - 1) // self.stride[dim] + 1
-
-    @property
-    def taps(self) -> int:
-        """Positions of the kernel."""
-        return math.prod(self.kernel)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -185,21 +168,17 @@ class DeformSpec(WindowSpec):
         return math.prod(self.output_shape) * self.in_channels // self.groups * self.taps
 
     @property
-    def flops(self) -> int:
-        """Floating-point operations of one call: two a multiply-add."""
-        return 2 * self.macs
+    def terms(self) -> int:
+        """Products in a sum."""
+        return self.taps * self.in_channels // self.groups
 
-    @property
-    def bytes(self) -> int:
-        """Bytes that one call must move at least: every array once."""
-        shapes = [self.input_shape, self.weight_shape, self.offset_shape, self.output_shape]
-        shapes += [self.mask_shape] * self.mask + [self.bias_shape] * self.bias
-        return sum(map(math.prod, shapes)) * ITEMSIZE[self.dtype]
+    def allowed_error(self) -> float:
+        """An interpolation errs by the rounding of a place too, which may be as large as the image."""
+        return Spec.allowed_error(self) + 2 * max(self.in_spatial)
 
-    @property
-    def intensity(self) -> float:
-        """Arithmetic intensity: flops per byte."""
-        return self.flops / self.bytes
+    def twins(self) -> tuple[Spec, ...]:
+        """It without the bias."""
+        return (replace(self, bias=False),) if self.bias else ()
 
     @property
     def kind(self) -> str:
@@ -208,20 +187,11 @@ class DeformSpec(WindowSpec):
 
 
 def _check_sizes(spec: DeformSpec) -> None:
-    for dim, (size, (lo, hi)) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
-        reach = spec.dilation[dim] * (spec.kernel[dim] - 1) + 1
-        if reach > size + lo + hi:
-            dilated = f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
-            raise SpecError(
-                f"kernel: {spec.kernel[dim]}{dilated} in spatial dim {dim}, expected at most "
-                f"the padded input's {size + lo + hi}"
-            )
+    check_kernel(spec)
     images = max(spec.batch, 1)
-    for name, elements in (
-        ("input with its border", images * spec.in_channels * math.prod(s + BORDER for s in spec.in_spatial)),
-        ("weight", math.prod(spec.weight_shape)),
-        ("offset", images * math.prod(spec.offset_shape[1:])),
-        ("output", images * math.prod(spec.output_shape[1:])),
-    ):
-        if elements > MOST_ELEMENTS:
-            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")
+    check_elements(
+        input_with_its_border=images * spec.in_channels * math.prod(s + BORDER for s in spec.in_spatial),
+        weight=math.prod(spec.weight_shape),
+        offset=images * math.prod(spec.offset_shape[1:]),
+        output=images * math.prod(spec.output_shape[1:]),
+    )

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-
 from tvmconv.base.errors import SpecError
+from tvmconv.base.messages import hint, near, shown
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.pooling import PoolSpec
+from tvmconv.specs.spec import Spec
 
-Spec = ConvSpec | DeformSpec | PoolSpec
-KINDS = {
-    "conv": ConvSpec, "tconv": ConvSpec, "deform": DeformSpec, "maxpool": PoolSpec, "avgpool": PoolSpec,
-}  # fmt: skip
-SPEC_TYPES = (ConvSpec, DeformSpec, PoolSpec)
+__all__ = ["KINDS", "Spec", "parse_spec"]
+
+KINDS: dict[str, type[ConvSpec | DeformSpec | PoolSpec]] = {
+    head: spec for spec in (ConvSpec, DeformSpec, PoolSpec) for head in spec.grammar.heads
+}
 
 
 def parse_spec(text: str) -> Spec:
     """The spec that a descriptor states, of whichever kind: the inverse of ``str``. Raises SpecError."""
-    word = text.partition(":")[0] if isinstance(text, str) else ""
-    kind = re.sub(r"[123]d$", "", word.strip())
-    if kind in KINDS:
-        return KINDS[kind].parse(text)
-    names = [f"{kind}{rank}d" for kind in KINDS for rank in (1, 2, 3)]
-    near = difflib.get_close_matches(word, names, n=2)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise SpecError(f"descriptor: {text!r}, expected it to begin with one of {', '.join(names)}{hint}")
+    head = text.partition(":")[0].strip() if isinstance(text, str) else ""
+    if head in KINDS:
+        return KINDS[head].parse(text)
+    raise SpecError(
+        f"descriptor: {shown(text)}, expected it to begin with one of {', '.join(KINDS)}"
+        f"{hint(near(head, KINDS))}"
+    )

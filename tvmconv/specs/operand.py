@@ -18,13 +18,3 @@ class Operand(Dense):
 
 
 Signature = tuple[Operand, ...]
-
-
-def inputs(signature: Signature) -> Signature:
-    """What a call takes, in order."""
-    return tuple(operand for operand in signature if operand.role == "input")
-
-
-def weights(signature: Signature) -> Signature:
-    """What ``bind`` takes, in order."""
-    return tuple(operand for operand in signature if operand.role == "weight")

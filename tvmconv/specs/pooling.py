@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from tvmconv.base.dtypes import FLOATS, ITEMSIZE
+import numpy as np
+
+from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
-from tvmconv.specs import descriptor, grammar
+from tvmconv.base.messages import unknown
+from tvmconv.specs import names
 from tvmconv.specs.checks import (
-    MOST_ELEMENTS,
+    check_elements,
+    check_kernel,
+    check_shape,
+    dilated_text,
     read_dtype,
     read_flag,
     read_layout,
     read_per_dim,
     read_shape,
-    window_padding,
 )
 from tvmconv.specs.conv import Ints, Padding
-from tvmconv.specs.descriptor import unknown
+from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
-from tvmconv.specs.window import WindowSpec
+from tvmconv.specs.padding import window_padding
+from tvmconv.specs.spec import Spec
+from tvmconv.specs.tokens import LAYOUT, PADDING, Flag, Sizes, Types
 
 OPERATIONS = ("max", "avg")
-DTYPES = {"max": descriptor.DTYPES, "avg": tuple(name for name in descriptor.DTYPES if name in FLOATS)}
-
-_GRAMMAR = grammar.Grammar(
-    kinds=("maxpool", "avgpool"),
-    example="maxpool2d:1x56x56x64:k3x3:s2:p1:NHWC:float32",
-    dims={"k": "kernel", "s": "stride", "d": "dilation"},
-    flags={"ceil": "ceil_mode", "countpad": "count_include_pad"},
-    needed=("kernel",),
-)
+DTYPES = {"max": names.DTYPES, "avg": tuple(name for name in names.DTYPES if name in FLOATS)}
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class PoolSpec(WindowSpec):
+class PoolSpec(Spec):
     """A pooling: the largest, or the mean, of each window of each channel.
 
     Frozen and hashable; stored canonically, as a ConvSpec is.
@@ -54,6 +53,17 @@ class PoolSpec(WindowSpec):
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
+
+    family: ClassVar[str] = "pool"
+    grammar: ClassVar[Grammar] = Grammar(
+        kinds=("maxpool", "avgpool"),
+        example="maxpool2d:1x56x56x64:k3x3:s2:p1:NHWC:float32",
+        tokens=(
+            Sizes("kernel", "k", each=True), Sizes("stride", "s"), PADDING, Sizes("dilation", "d", 1),
+            Flag("ceil_mode", "ceil"), Flag("count_include_pad", "countpad"), LAYOUT, Types("dtype"),
+        ),
+        needed=("kernel",),
+    )  # fmt: skip
 
     input_shape: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -99,27 +109,18 @@ class PoolSpec(WindowSpec):
         store("dtype", read_dtype("dtype", dtype, DTYPES[operation]))
         if self.count_include_pad and operation == "max":
             raise SpecError("count_include_pad: True, expected False for max")
-        for dim, size in enumerate(shape):
-            if size == 0 and dim != 0:
-                raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
+        check_shape(shape)
         store("padding", window_padding(self, padding))
         _check_sizes(self)
 
     @classmethod
     def parse(cls, text: str) -> PoolSpec:
         """The spec that a descriptor states: ``PoolSpec.parse(str(spec)) == spec``. Raises SpecError."""
-        kind, found = _GRAMMAR.read(text)
+        kind, found = cls.grammar.read(text)
         return cls(operation=kind[:3], **found)
 
     def __str__(self) -> str:
-        words = [f"{self.operation}pool{self.rank}d", grammar.every(self.input_shape),
-                 f"k{grammar.every(self.kernel)}", f"s{grammar.short(self.stride)}"]
-        if set(self.padding) != {(0, 0)}:
-            words.append(f"p{grammar.pads(self.padding)}")
-        if set(self.dilation) != {1}:
-            words.append(f"d{grammar.short(self.dilation)}")
-        words += ["ceil"] * self.ceil_mode + ["countpad"] * self.count_include_pad
-        return ":".join([*words, self.layout, self.dtype])
+        return self.grammar.write(self, f"{self.operation}pool")
 
     def signature(self) -> Signature:
         """x and the result."""
@@ -134,17 +135,23 @@ class PoolSpec(WindowSpec):
         return self.in_channels
 
     def _out_dim(self, dim: int) -> int:
-        size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
-        room = size + lo + hi - _reach(self, dim)
         if not self.ceil_mode:
-            return room // stride + 1
-        out = -(-room // stride) + 1
+            return Spec._out_dim(self, dim)
+        size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
+        out = -(-(size + lo + hi - self.extent(dim)) // stride) + 1
         return out - 1 if (out - 1) * stride >= size + lo else out
 
+    def size_text(self, dim: int) -> str:
+        if not self.ceil_mode:
+            return Spec.size_text(self, dim)
+        size, (lo, hi), out = self.in_spatial[dim], self.padding[dim], self.out_spatial[dim]
+        total = f"({size} + {lo} + {hi} - {self._extent_text(dim)})"
+        return f"ceil({total} / {self.stride[dim]}) + 1, begun inside = {out}"
+
     @property
-    def taps(self) -> int:
+    def terms(self) -> int:
         """Elements of a window."""
-        return math.prod(self.kernel)
+        return self.taps
 
     @property
     def flops(self) -> int:
@@ -152,14 +159,24 @@ class PoolSpec(WindowSpec):
         return math.prod(self.output_shape) * self.taps
 
     @property
-    def bytes(self) -> int:
-        """Bytes that one call must move at least: x and result once each."""
-        return (math.prod(self.input_shape) + math.prod(self.output_shape)) * ITEMSIZE[self.dtype]
+    def fill(self) -> float | None:
+        """What every maximum leaves out; a mean counts what x has."""
+        if self.operation == "avg":
+            return None
+        return -math.inf if self.dtype in FLOATS else float(np.iinfo(self.dtype).min)
 
     @property
-    def intensity(self) -> float:
-        """Arithmetic intensity: flops per byte."""
-        return self.flops / self.bytes if self.bytes else 0.0
+    def is_exact(self) -> bool:
+        """A mean divides."""
+        return self.operation == "max"
+
+    def allowed_error(self) -> float:
+        """None of a maximum."""
+        return 0.0 if self.operation == "max" else Spec.allowed_error(self)
+
+    def size_of_sums(self, rms: Mapping[str, float]) -> float:
+        """That of a mean."""
+        return rms["x"] / math.sqrt(self.taps)
 
     @property
     def is_global(self) -> bool:
@@ -172,30 +189,17 @@ class PoolSpec(WindowSpec):
         return f"{'global_' if self.is_global else ''}{self.operation}pool"
 
 
-def _reach(spec: PoolSpec, dim: int) -> int:
-    return spec.dilation[dim] * (spec.kernel[dim] - 1) + 1
-
-
 def _check_sizes(spec: PoolSpec) -> None:
-    for dim in range(spec.rank):
-        size, (lo, hi), reach = spec.in_spatial[dim], spec.padding[dim], _reach(spec, dim)
-        dilated = f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
-        if max(lo, hi) >= reach:
+    for dim, pair in enumerate(spec.padding):
+        if max(pair) >= spec.extent(dim):
             raise SpecError(
-                f"padding: {spec.padding[dim]} in spatial dim {dim}, expected each less than {reach}, "
-                f"the extent of kernel {spec.kernel[dim]}{dilated}"
+                f"padding: {pair} in spatial dim {dim}, expected each less than {spec.extent(dim)}, "
+                f"the extent of kernel {spec.kernel[dim]}{dilated_text(spec, dim)}"
             )
-        if reach > size + lo + hi:
-            raise SpecError(
-                f"kernel: {spec.kernel[dim]}{dilated} in spatial dim {dim}, expected at most "
-                f"the padded input's {size + lo + hi}"
-            )
+    check_kernel(spec)
     images = max(spec.batch, 1) * spec.in_channels
-    padded = [size + lo + max(hi, _reach(spec, d)) for d, (size, (lo, hi)) in
+    padded = [size + lo + max(hi, spec.extent(d)) for d, (size, (lo, hi)) in
               enumerate(zip(spec.in_spatial, spec.padding, strict=True))]
-    for name, elements in (
-        ("input with its padding", images * math.prod(padded)),
-        ("output", images * math.prod(spec.out_spatial)),
-    ):
-        if elements > MOST_ELEMENTS:
-            raise SpecError(f"{name}: {elements} elements, expected at most {MOST_ELEMENTS} (32-bit indices)")
+    check_elements(
+        input_with_its_padding=images * math.prod(padded), output=images * math.prod(spec.out_spatial)
+    )

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
 
+from tvmconv.base.dtypes import FLOATS
+from tvmconv.base.errors import SpecError
+from tvmconv.specs.activations import clamp_of
 from tvmconv.specs.operand import Operand, Signature
+from tvmconv.specs.spec import Spec
 
-if TYPE_CHECKING:
-    from tvmconv.specs.conv import ConvSpec
+SUMS = "int32"  # the type of results that are the sums themselves
 
 
-def quantisation(spec: ConvSpec) -> Signature:
+def quantisation(spec: Spec, weight_dtype: str, residual: bool) -> Signature:
     """Scales and zero points, weights of a call: one number of x, residual and y each, one a channel of w.
     Sums that are not scaled, those of an int32 result, have the zero points of x and w only."""
-    w_shape, x_zero = spec.bias_shape, _one("x_zero_point", spec.dtype)
-    w_zero = Operand("w_zero_point", w_shape, spec.weight_dtype, "O", "weight")
-    if not spec.is_scaled:
+    channels, x_zero = (spec.out_channels,), _one("x_zero_point", spec.dtype)
+    w_zero = Operand("w_zero_point", channels, weight_dtype, "O", "weight")
+    if spec.out_dtype == SUMS:
         return x_zero, w_zero
     of_residual = _one("r_scale", "float32"), _one("r_zero_point", spec.out_dtype)
     return (
         _one("x_scale", "float32"), x_zero,
-        Operand("w_scale", w_shape, "float32", "O", "weight"), w_zero,
-        *(of_residual if spec.residual else ()),
+        Operand("w_scale", channels, "float32", "O", "weight"), w_zero,
+        *(of_residual if residual else ()),
         _one("y_scale", "float32"), _one("y_zero_point", spec.out_dtype),
     )  # fmt: skip
 
 
 def _one(name: str, dtype: str) -> Operand:
     return Operand(name, (1,), dtype, "", "weight")
+
+
+def check_integer(spec: Spec) -> None:
+    """Raises SpecError where no kernel gives such results of integers."""
+    if spec.out_dtype in FLOATS:
+        raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected int32, int8 or uint8")
+    if spec.act is not None and spec.act.slopes:
+        raise SpecError(f"activation: 'prelu' in {spec}, expected one without slopes with integers")
+    if spec.activation and spec.out_dtype == SUMS:
+        bounds = clamp_of(spec.activation)
+        if bounds is None or any(math.isfinite(b) and not b.is_integer() for b in bounds):
+            what = "relu, relu6 or a clip to integers where the result is int32"
+            raise SpecError(f"activation: {spec.activation!r} in {spec}, expected {what}")

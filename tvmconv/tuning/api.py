@@ -42,13 +42,12 @@ def tune(
     spec's verdict, with seconds a call of the chosen and of the default schedule. Raises SpecError,
     TargetError, TuningError.
     """
-    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.tuning.search.tuner import Options, run
 
     named = named_specs(specs)
     counts: dict[Spec, int] = {}
     for spec in named.values():
-        check_supported(spec)
+        spec.check_supported()
         counts[spec] = counts.get(spec, 0) + 1
     command = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
     options = Options(trials, minutes, threads, strategy, space, seed, replay, command)

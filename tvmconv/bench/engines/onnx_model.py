@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.bench.engines.layer_data import F32, Array, Layer, Unsupported
-from tvmconv.specs.deformable import DeformSpec
+from tvmconv.specs.activations import ACTIVATIONS
 from tvmconv.specs.kinds import Spec
-from tvmconv.specs.pooling import PoolSpec
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-_PLAIN = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "hard_swish": "HardSwish"}
+_OPSET = 17
+Nodes = tuple[list["NodeProto"], dict[str, Array]]  # and constants of theirs beside the layer's arrays
 
 
 def onnx_model(layer: Layer, *, channels_last: bool = False, dequantised: bool = False) -> bytes:
@@ -25,16 +25,12 @@ def onnx_model(layer: Layer, *, channels_last: bool = False, dequantised: bool =
     spec = layer.spec
     if "bfloat16" in (spec.dtype, layer.out_dtype):
         raise Unsupported("bfloat16: no engine that reads ONNX has such a convolution")
-    if isinstance(spec, PoolSpec):
-        nodes, held = [_pool(spec)], {}
-    elif isinstance(spec, DeformSpec):
-        nodes, held = [_deform(layer)], {}
-    elif layer.quantised and dequantised and layer.out_dtype != "int32":
+    if layer.quantised and dequantised and layer.out_dtype != "int32":
         nodes, held = _dequantised(layer)
     elif layer.quantised:
         nodes, held = [_integers(layer, channels_last)], {}
     else:
-        nodes, held = _convolution(layer)
+        nodes, held = _FAMILIES[spec.family](layer)
     nodes[-1].output[0] = "y"
     held |= {name: array for name, array in layer.arrays.items() if name not in layer.inputs}
     read = {name for node in nodes for name in node.input}
@@ -47,7 +43,7 @@ def onnx_model(layer: Layer, *, channels_last: bool = False, dequantised: bool =
     outputs = [ends("y", layer.expected.shape, layer.out_dtype)]
     weights = [numpy_helper.from_array(_scalar(n, a), n) for n, a in held.items() if n in read]
     graph = helper.make_graph(nodes, "layer", inputs, outputs, weights)
-    opsets = [helper.make_opsetid("", 19 if isinstance(spec, DeformSpec) else 17)]
+    opsets = [helper.make_opsetid("", 19 if nodes[0].op_type == "DeformConv" else _OPSET)]
     opsets += [helper.make_opsetid("com.microsoft", 1)] * channels_last
     return helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
@@ -63,27 +59,29 @@ def _geometry(spec: Spec) -> dict[str, Any]:
     return {"kernel_shape": spec.kernel, "pads": pads, "strides": spec.stride, "dilations": spec.dilation}
 
 
-def _pool(spec: PoolSpec) -> NodeProto:
+def _pool(layer: Layer) -> Nodes:
     from onnx import helper
 
+    spec: Any = layer.spec
     kind = "MaxPool" if spec.operation == "max" else "AveragePool"
     if spec.is_global:
-        return helper.make_node(f"Global{kind}", ["x"], ["y"])
+        return [helper.make_node(f"Global{kind}", ["x"], ["y"])], {}
     options = {**_geometry(spec), "ceil_mode": int(spec.ceil_mode)}
     if spec.operation == "avg":
         if set(options.pop("dilations")) != {1}:
             raise Unsupported("a mean with dilation")
         options["count_include_pad"] = int(spec.count_include_pad)
-    return helper.make_node(kind, ["x"], ["y"], **options)
+    return [helper.make_node(kind, ["x"], ["y"], **options)], {}
 
 
-def _deform(layer: Layer) -> NodeProto:
+def _deform(layer: Layer) -> Nodes:
     from onnx import helper
 
     names = ("x", "w", "offset", "bias", "mask")
     spec = layer.spec
     options = {**_geometry(spec), "group": spec.groups, "offset_group": spec.offset_groups}
-    return helper.make_node("DeformConv", [n if n in layer.arrays else "" for n in names], ["y"], **options)
+    given = [name if name in layer.arrays else "" for name in names]
+    return [helper.make_node("DeformConv", given, ["y"], **options)], {}
 
 
 def _integers(layer: Layer, channels_last: bool) -> NodeProto:
@@ -98,7 +96,7 @@ def _integers(layer: Layer, channels_last: bool) -> NodeProto:
     return helper.make_node(kind, [name for name in names if name in layer.arrays], ["y"], **options)
 
 
-def _dequantised(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
+def _dequantised(layer: Layer) -> Nodes:
     from onnx import helper
 
     def node(kind: str, inputs: list[str], output: str, **options: Any) -> NodeProto:
@@ -119,8 +117,7 @@ def _dequantised(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
     return nodes, held
 
 
-def _convolution(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
-    """(nodes, constants of theirs beside the layer's arrays)."""
+def _convolution(layer: Layer) -> Nodes:
     from onnx import helper
 
     spec, options = layer.spec, {**_geometry(layer.spec), "group": layer.spec.groups}
@@ -130,21 +127,35 @@ def _convolution(layer: Layer) -> tuple[list[NodeProto], dict[str, Array]]:
     nodes = [helper.make_node("ConvTranspose" if spec.transposed else "Conv", names, ["c"], **options)]
     if spec.residual:
         nodes.append(helper.make_node("Add", ["c", "residual"], ["s"]))
-    before = nodes[-1].output[0]
-    name, params = layer.activation or ("none", ())
-    held = {}
-    if name in _PLAIN:
-        nodes.append(helper.make_node(_PLAIN[name], [before], ["y"]))
-    elif name == "clip":
-        held = {"lo": F32(params[0]), "hi": F32(params[1])}
-        nodes.append(helper.make_node("Clip", [before, *held], ["y"]))
-    elif name == "leaky_relu":
-        nodes.append(helper.make_node("LeakyRelu", [before], ["y"], alpha=params[0]))
-    elif name == "hard_sigmoid":
-        nodes.append(helper.make_node("HardSigmoid", [before], ["y"], alpha=params[0], beta=params[1]))
-    elif name == "silu":
-        nodes.append(helper.make_node("Sigmoid", [before], ["g"]))
-        nodes.append(helper.make_node("Mul", [before, "g"], ["y"]))
-    elif name != "none":
+    after, held = _activation(layer, nodes[-1].output[0])
+    return nodes + after, {key: value.astype(spec.dtype) for key, value in held.items()}
+
+
+def _activation(layer: Layer, x: str) -> Nodes:
+    """Of the value ``x``."""
+    from onnx import defs, helper
+
+    if layer.activation is None:
+        return [], {}
+    name, params = layer.activation
+    row = ACTIVATIONS[name]
+    if row.onnx and defs.has(row.onnx) and defs.get_schema(row.onnx).since_version <= _OPSET:
+        options = dict(zip(row.attributes, params, strict=False))
+        held = {} if options else {f"p{i}": F32(value) for i, value in enumerate(params)}
+        return [helper.make_node(row.onnx, [x, *held], ["y"], **options)], held
+    if not row.spelled:
         raise Unsupported(f"activation {name}")
-    return nodes, {key: value.astype(spec.dtype) for key, value in held.items()}
+    nodes, held = [], {}
+    for i, (kind, *operands) in enumerate(row.spelled):
+        names = []
+        for operand in operands:
+            if isinstance(operand, float):
+                names.append(f"c{len(held)}")
+                held[names[-1]] = F32(operand)
+            else:
+                names.append(x if operand == "x" else f"a{operand}")
+        nodes.append(helper.make_node(kind, names, [f"a{i}"]))
+    return nodes, held
+
+
+_FAMILIES = {"conv": _convolution, "deform": _deform, "pool": _pool}

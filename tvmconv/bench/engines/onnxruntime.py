@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from tvmconv.bench.engines.layer_data import BYTES, Layer, Unsupported, first, last
+from tvmconv.base.dtypes import BYTES
+from tvmconv.bench.engines.layer_data import Layer, Unsupported, first, last
 from tvmconv.bench.engines.onnx_model import onnx_model
 from tvmconv.bench.engines.ways import Way
-from tvmconv.specs.conv import ConvSpec
 
 
 class OnnxRuntime:
@@ -65,7 +65,7 @@ class OnnxRuntime:
         import onnx
 
         spec = layer.spec
-        if not isinstance(spec, ConvSpec) or spec.dtype != "float32":
+        if spec.family != "conv" or spec.dtype != "float32":
             raise Unsupported("ONNX Runtime blocks convolutions of float32 only")
         bare = replace(layer, spec=replace(spec, residual=False), arrays=dict(layer.arrays))
         bare.arrays.pop("residual", None)

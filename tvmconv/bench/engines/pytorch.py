@@ -10,14 +10,7 @@ import numpy as np
 from tvmconv.base.dtypes import is_bfloat16
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.ways import Way
-from tvmconv.specs.deformable import DeformSpec
-from tvmconv.specs.pooling import PoolSpec
-
-# What frozen graphs call the activations.
-_FUSED = {
-    "relu": "relu", "clip": "hardtanh", "hard_swish": "hardswish", "hard_sigmoid": "hardsigmoid",
-    "silu": "swish", "sigmoid": "sigmoid", "tanh": "tanh", "leaky_relu": "leaky_relu",
-}  # fmt: skip
+from tvmconv.specs.activations import ACTIVATIONS
 
 
 class Torch:
@@ -57,12 +50,11 @@ class Torch:
         return self.torch.channels_last if rank == 2 else self.torch.channels_last_3d
 
     def ways(self, layer: Layer) -> Iterator[Way]:
-        if isinstance(layer.spec, DeformSpec):
-            raise Unsupported("PyTorch has no deformable convolution; torchvision has one")
-        if isinstance(layer.spec, PoolSpec):
-            yield from self.pools(layer)
-        else:
-            yield from self.quantised(layer) if layer.quantised else self.convolutions(layer)
+        floats = self.quantised if layer.quantised else self.convolutions
+        ways = {"conv": floats, "pool": self.pools}.get(layer.spec.family)
+        if ways is None:
+            raise Unsupported(f"PyTorch has no {layer.spec.kind}")
+        yield from ways(layer)
 
     def convolutions(self, layer: Layer) -> Iterator[Way]:
         torch, spec = self.torch, layer.spec
@@ -97,9 +89,10 @@ class Torch:
             raise Unsupported("this operator of oneDNN's is for ordinary convolutions")
         stride, _, dilation, groups = geometry
         name, params = layer.activation or ("none", ())
-        if name not in _FUSED and name != "none":
+        fused = "none" if name == "none" else ACTIVATIONS[name].onednn
+        if not fused:
             raise Unsupported(f"activation {name}")
-        fused, limits = _FUSED.get(name, name), [float(c) for c in params if name in ("clip", "leaky_relu")]
+        limits = [float(c) for c in params if name in ("clip", "leaky_relu")]
         reorder = torch.ops.mkldnn._reorder_convolution_weight
         packed = reorder(w, pads, stride, dilation, groups, list(x.shape))
         fixed = (packed, bias, pads, stride, dilation, groups)
@@ -115,19 +108,17 @@ class Torch:
             yield from self.blocked(x, w, bias, geometry, act)
 
     def activation(self, layer: Layer) -> Callable[[Any], Any]:
-        functional = self.torch.nn.functional
-        name, params = layer.activation or ("none", ())
-        found = {
-            "none": lambda y: y, "relu": functional.relu_, "sigmoid": lambda y: y.sigmoid_(),
-            "tanh": lambda y: y.tanh_(), "clip": lambda y: functional.hardtanh_(y, *params),
-            "leaky_relu": lambda y: functional.leaky_relu_(y, *params),
-            "silu": lambda y: functional.silu(y, inplace=True),
-            "hard_swish": lambda y: functional.hardswish(y, inplace=True),
-            "hard_sigmoid": lambda y: functional.hardsigmoid(y, inplace=True),
-        }.get(name)  # fmt: skip
-        if found is None:
+        if layer.activation is None:
+            return lambda y: y
+        name, params = layer.activation
+        called, functional = ACTIVATIONS[name].torch, self.torch.nn.functional
+        if not called:
             raise Unsupported(f"activation {name}")
-        return found
+        if not called.endswith("_"):
+            function = getattr(functional, called)
+            return lambda y: function(y, inplace=True)
+        function = getattr(functional, called, None) or getattr(self.torch, called)
+        return lambda y: function(y, *params)
 
     def blocked(self, x, w, bias, geometry, act) -> Iterator[Way]:
         torch = self.torch

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 from tvmconv.bench.engines.layer_data import F32, RELU, Array, Layer, Unsupported, last
-from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.pooling import PoolSpec
 
 _FUSED = {None: "NONE", RELU: "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
@@ -20,16 +18,12 @@ def tflite_model(layer: Layer) -> tuple[bytes, Array]:
     import flatbuffers
 
     spec = layer.spec
-    known = isinstance(spec, PoolSpec | ConvSpec) and spec.rank == 2
+    known = spec.family in ("conv", "pool") and spec.rank == 2
     if not known or layer.out_dtype != spec.dtype or spec.dtype not in ("float32", "int8"):
         raise Unsupported("here LiteRT has 2-D convolutions and poolings of float32 and int8 only")
     made = _Model(layer)
-    if isinstance(spec, PoolSpec):
-        made.pool()
-    elif spec.transposed:
-        made.transposed()
-    else:
-        made.convolution()
+    kinds = {"conv": made.transposed if spec.transposed else made.convolution, "pool": made.pool}
+    kinds[spec.family]()
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(made.model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), made.x
@@ -46,7 +40,7 @@ class _Model:
         self.model.version, self.model.buffers, self.model.subgraphs = 3, [tf.BufferT()], [self.graph]
         self.model.operatorCodes, self.graph.tensors, self.graph.operators = [], [], []
         self.same = self.is_same()
-        if not self.same and getattr(self.spec, "transposed", False) and any(map(any, self.spec.padding)):
+        if not self.same and self.spec.transposed and any(map(any, self.spec.padding)):
             raise Unsupported("a crop that is neither SAME nor VALID")
         self.x = last(layer.x if self.same else layer.padded(keep=False)[0])
         self.steps = {}
@@ -98,15 +92,14 @@ class _Model:
         shape = (self.spec.batch, *self.spec.out_spatial, self.spec.out_channels)
         x = inputs[2] if kind == "TRANSPOSE_CONV" else inputs[0]
         self.graph.inputs = [x]
-        name = (layer.activation or ("none",))[0]
-        swish = name == "hard_swish"
-        fused = "NONE" if swish else _FUSED.get(layer.clamp)
+        apart = self.spec.act.tflite if self.spec.act else ""
+        fused = "NONE" if apart else _FUSED.get(layer.clamp)
         if fused is None:
             raise Unsupported(f"TFLite has no fused clamp to {layer.clamp}")
         fused = getattr(tf.ActivationFunctionType, fused)
-        residual = getattr(self.spec, "residual", False)
+        residual = "residual" in self.layer.inputs
         options.fusedActivationFunction = tf.ActivationFunctionType.NONE if residual else fused
-        y = self.tensor("y" if not (residual or swish) else "c", shape)
+        y = self.tensor("y" if not (residual or apart) else "c", shape)
         self.operator(kind, options, inputs, y, version)
         if residual:
             other, total = self.tensor("r", shape), self.tensor("s", shape)
@@ -115,9 +108,9 @@ class _Model:
             self.operator("ADD", add, [y, other], total)
             self.graph.inputs.append(other)
             y = total
-        if swish:
+        if apart:
             done = self.tensor("z", shape)
-            self.operator("HARD_SWISH", tf.HardSwishOptionsT(), [y], done)
+            self.operator(apart, None, [y], done)
             y = done
         self.graph.outputs = [y]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx
 
 from tvmconv.compiler.ops import vector_math
-from tvmconv.specs.conv import ACTIVATIONS, parse_activation
+from tvmconv.specs.activations import ACTIVATIONS, parse_activation
 
 
 def finished(
@@ -28,7 +28,7 @@ def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
     if activation is None:
         return value
     name, params = parse_activation(activation)
-    return vector_math.let(value, lambda v: _ACTIVATIONS[name](v, *params))
+    return vector_math.let(value, lambda v: _FORMS[name](v, *params))
 
 
 def prelu(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
@@ -53,10 +53,26 @@ def _keep_nan(v: tirx.Expr, bound: float, beyond: type) -> tirx.Expr:
     return tirx.Select(beyond(v, _const(bound, v)), _const(bound, v), v)
 
 
+def _relu(v: tirx.Expr) -> tirx.Expr:
+    return _keep_nan(v, 0.0, tirx.LT)
+
+
+def _relu6(v: tirx.Expr) -> tirx.Expr:
+    return _clip(v, 0.0, 6.0)
+
+
+def _leaky_relu(v: tirx.Expr, alpha: float) -> tirx.Expr:
+    return prelu(v, _const(alpha, v))
+
+
 def _hard_sigmoid(v: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:
-    if (alpha, beta) == ACTIVATIONS["hard_sigmoid"]:
+    if (alpha, beta) == ACTIVATIONS["hard_sigmoid"].defaults:
         return _clip(v + _const(3.0, v), 0.0, 6.0) * _const(1 / 6, v)  # exact near -3, where it is near 0
     return _clip(v * _const(alpha, v) + _const(beta, v), 0.0, 1.0)
+
+
+def _hard_swish(v: tirx.Expr) -> tirx.Expr:
+    return v * _hard_sigmoid(v, *ACTIVATIONS["hard_sigmoid"].defaults)
 
 
 # float64 has the mathematical library's functions, one lane at a time.
@@ -67,6 +83,10 @@ def _sigmoid(v: tirx.Expr) -> tirx.Expr:
         return vector_math.sigmoid(v)
     one = _const(1.0, v)
     return one / (one + tirx.exp(-v))
+
+
+def _silu(v: tirx.Expr) -> tirx.Expr:
+    return v * _sigmoid(v)
 
 
 def _tanh(v: tirx.Expr) -> tirx.Expr:
@@ -85,16 +105,5 @@ def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
     return v * _sigmoid(twice)
 
 
-_ACTIVATIONS = {
-    "relu": lambda v: _keep_nan(v, 0.0, tirx.LT),
-    "relu6": lambda v: _clip(v, 0.0, 6.0),
-    "clip": _clip,
-    "leaky_relu": lambda v, alpha: prelu(v, _const(alpha, v)),
-    "sigmoid": _sigmoid,
-    "hard_sigmoid": _hard_sigmoid,
-    "hard_swish": lambda v: v * _hard_sigmoid(v, *ACTIVATIONS["hard_sigmoid"]),
-    "silu": lambda v: v * _sigmoid(v),
-    "tanh": _tanh,
-    "gelu": _gelu,
-    "gelu_tanh": _gelu_tanh,
-}
+# A row without its form here is a KeyError as soon as this is imported.
+_FORMS = {name: globals()[f"_{name}"] for name, row in ACTIVATIONS.items() if not row.slopes}

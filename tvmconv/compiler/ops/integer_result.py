@@ -8,7 +8,7 @@ from tvm import te, tirx
 
 from tvmconv.compiler.ops import requantise
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.specs.descriptor import clamp_of
+from tvmconv.specs.activations import clamp_of
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tvm import te, tirx
 
 from tvmconv.compiler.ops.epilogue import activate
 from tvmconv.compiler.ops.vector_math import let
-from tvmconv.specs.descriptor import clamp_of
+from tvmconv.specs.activations import clamp_of
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
 _ROUND = 1.5 * 2**23  # added to a number of up to 22 bits, it leaves that, rounded, in the lowest bits

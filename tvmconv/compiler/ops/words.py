@@ -17,6 +17,7 @@ from math import prod
 
 from tvm import te, tirx
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.lower.words import word
 from tvmconv.compiler.ops.conv import conditions_inside
@@ -24,8 +25,6 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
 from tvmconv.schedules.dots import Dot
-
-SMALL = ("int8", "uint8")
 
 
 def in_words(p: Problem, dot: Dot | None) -> Problem:
@@ -35,7 +34,7 @@ def in_words(p: Problem, dot: Dot | None) -> Problem:
 
 def shifts(dot: Dot | None) -> bool:
     """Whether zero points stay in the factors."""
-    return dot is not None and dot.x in SMALL
+    return dot is not None and dot.x in BYTES
 
 
 def copied(p: Problem, dot: Dot | None) -> bool:

@@ -11,12 +11,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import TuningError
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index
-from tvmconv.formats.logs.twins import twins
 from tvmconv.specs.kinds import Spec
 
 if TYPE_CHECKING:
@@ -70,10 +68,10 @@ class Logs:
 
     def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
         """(the spec or a twin of it, whose log, the verdict there) of all that there are, as they count."""
-        for relative in (spec, *twins(spec)):
+        for relative in (spec, *spec.twins()):
             for whose, floats, index in self._indexes:
                 entry = index.get(str(relative))
-                if entry is not None and (spec.dtype in FLOATS or not floats):
+                if entry is not None and (not spec.is_integer or not floats):
                     yield relative, whose, entry
 
 

@@ -9,8 +9,10 @@ come out as one and the same expression.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from tvmconv.specs.activations import ACTIVATIONS
 
 Expression = tuple[Any, ...]
 Operand = "Expression | float | None"
@@ -159,12 +161,23 @@ def _swish(operands: Operands, found: dict[str, Any]) -> Expression | None:
     return ("silu", inner) if inner and found.get("alpha", 1.0) == 1.0 else None
 
 
+def spelled(nodes: Sequence[tuple[Any, ...]]) -> Expression | None:
+    """The normal form of nodes as a row of the activations' table spells it."""
+    made: list[Expression | None] = []
+    for op_type, *operands in nodes:
+        values = {"x": X, **dict(enumerate(made))}
+        made.append(read(op_type, [o if isinstance(o, float) else values[o] for o in operands], {}))
+    return made[-1] if made else None
+
+
 _READERS: dict[str, Callable[[Operands, dict[str, Any]], Expression | None]] = {
+    # Operators that are an activation without parameters; others' are below.
+    **{row.onnx: _function(row.name) for row in ACTIVATIONS.values() if row.onnx and not row.defaults},
     "Relu": lambda operands, found: _clip(operands[0], 0.0, _INF),
     "Clip": _bounds, "Max": _extremum(False), "Min": _extremum(True),
     "LeakyRelu": _leaky, "PRelu": _leaky,
-    "Sigmoid": _function("sigmoid"), "Tanh": _function("tanh"), "Erf": _function("erf"),
-    "HardSigmoid": _hard_sigmoid, "HardSwish": _function("hard_swish"), "Gelu": _gelu, "Swish": _swish,
+    "Erf": _function("erf"), "Softplus": _function("softplus"),
+    "HardSigmoid": _hard_sigmoid, "Gelu": _gelu, "Swish": _swish,
     "Add": _add, "Sub": _sub, "Mul": _mul, "Div": _div,
     "Identity": lambda operands, found: _one(operands),
 }  # fmt: skip

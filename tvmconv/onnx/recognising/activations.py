@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.expressions import Expression, X, read
+from tvmconv.onnx.reading.expressions import Expression, X, read, spelled
 from tvmconv.onnx.reading.graph import Graph, attributes
 from tvmconv.onnx.recognising.folding import per_channel
-from tvmconv.specs.descriptor import canonical_activation
+from tvmconv.specs.activations import ACTIVATIONS, canonical_activation, clamp_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-_INF = math.inf
 _MAX_NODES = 12  # of one activation
 
 
@@ -86,49 +86,55 @@ def recognise(expression: Expression) -> str | None:
     """The canonical text of an activation of x; None for anything else."""
     if expression == X:
         return None
-    kind, *rest = expression
-    found: tuple[Any, ...] | None = None
-    if kind in _PLAIN and rest == [X]:
-        found = (kind,)
-    elif kind == "leaky_relu" and rest[1] == X:
-        found = ("leaky_relu", _short(rest[0]))
-    elif kind == "clip":
-        found = _clamp(*rest)
-    elif kind == "product":
-        found = _gate(*rest)
-    try:
-        return canonical_activation(found) if found else None
-    except SpecError:
-        return None  # bounds that make no clamp, and the like
-
-
-_PLAIN = ("sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "hard_swish")
-
-
-def _clamp(lo: float, hi: float, inner: Expression) -> tuple[Any, ...] | None:
-    if inner == X:
-        named = {(0.0, _INF): ("relu",), (0.0, 6.0): ("relu6",)}
-        return named.get((lo, hi), ("clip", _short(lo), _short(hi)))
-    if inner[0] == "affine" and inner[3] == X and _near(lo, 0) and _near(hi, 1):
-        alpha, beta = inner[1:3]
-        is_default = _near(alpha, 1 / 6) and _near(beta, 0.5)
-        return ("hard_sigmoid",) if is_default else ("hard_sigmoid", _short(alpha), _short(beta))
+    for name, form in _forms():
+        params = _params(form, expression)
+        if params is None:
+            continue
+        defaults = ACTIVATIONS[name].defaults
+        if None not in defaults and all(map(_near, params, defaults)):  # type: ignore[arg-type]
+            return name
+        try:
+            return _named(canonical_activation((name, *map(_short, params))))
+        except SpecError:
+            return None  # bounds that make no clamp, and the like
     return None
 
 
-def _gate(left: Expression, right: Expression) -> tuple[Any, ...] | None:
-    if X not in (left, right):
+@cache
+def _forms() -> tuple[tuple[str, Expression], ...]:
+    """(activation, normal form) of every way to have one, None for each parameter."""
+    found = []
+    for name, row in ACTIVATIONS.items():
+        if row.slopes:
+            continue
+        forms = [(name, *(None,) * len(row.defaults), X), row.form, spelled(row.spelled)]
+        found += [(name, form) for form in forms if form]
+    return tuple(found)
+
+
+def _params(form: Any, expression: Any) -> list[float] | None:
+    """What stands for each None of a form in an expression; None if that is not of the form."""
+    if form is None:
+        return [expression]
+    if isinstance(form, float):
+        return [] if isinstance(expression, float) and _near(expression, form) else None
+    if not isinstance(form, tuple):
+        return [] if form == expression else None
+    if not isinstance(expression, tuple) or (form[0], len(form)) != (expression[0], len(expression)):
         return None
-    gate = right if left == X else left
-    if gate == ("sigmoid", X):
-        return ("silu",)
-    if gate[0] == "clip" and _clamp(*gate[1:]) == ("hard_sigmoid",):
-        return ("hard_swish",)
-    if gate[0] == "affine" and gate[3][0] == "erf" and _near(gate[1], 0.5) and _near(gate[2], 0.5):
-        inner = gate[3][1]
-        if inner[0] == "affine" and inner[3] == X and _near(inner[1], math.sqrt(0.5)) and _near(inner[2], 0):
-            return ("gelu",)
+    orders = [expression[1:], expression[:0:-1]] if form[0] == "product" else [expression[1:]]
+    for parts in orders:
+        found = [_params(one, other) for one, other in zip(form[1:], parts, strict=True)]
+        if None not in found:
+            return [value for values in found for value in values or ()]
     return None
+
+
+def _named(activation: str | None) -> str | None:
+    """The name alone where a clamp is one that has a name of its own."""
+    bounds = clamp_of(activation)
+    names = (name for name, row in ACTIVATIONS.items() if row.bounds and not row.defaults)
+    return next((name for name in names if bounds == clamp_of(name)), activation)
 
 
 def _read(graph: Graph, node: NodeProto, known: dict[str, Expression], rank: int) -> Expression | None:

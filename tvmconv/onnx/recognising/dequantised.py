@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.onnx.reading.graph import Graph, Value, attributes, node_name, value_of
 from tvmconv.onnx.recognising.activations import match
 from tvmconv.onnx.recognising.folding import Sum, residual_after
-from tvmconv.onnx.recognising.integer_layers import BYTES, integer_spec, weights_of
+from tvmconv.onnx.recognising.integer_layers import integer_spec, weights_of
 from tvmconv.onnx.recognising.layers import Layer
-from tvmconv.specs.descriptor import clamp_of
+from tvmconv.specs.activations import clamp_of
 
 if TYPE_CHECKING:
     from onnx import NodeProto

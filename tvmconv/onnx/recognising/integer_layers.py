@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.attributes import INTEGER_INPUTS, QLINEAR_INPUTS, conv_spec
 from tvmconv.onnx.reading.graph import Graph, Value, node_name, value_of
@@ -18,7 +19,6 @@ from tvmconv.specs.conv import ConvSpec
 if TYPE_CHECKING:
     from onnx import NodeProto
 
-BYTES = ("int8", "uint8")
 
 
 def integer_spec(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import Spec
 
 if TYPE_CHECKING:
@@ -118,8 +117,7 @@ def weights_in(spec: Spec, w: np.ndarray) -> np.ndarray:
     That is (*kernel, I, O) for NHWC.
     """
     if spec.channels_last:
-        transposed = isinstance(spec, ConvSpec) and spec.transposed
-        w = w.transpose(*range(2, w.ndim), *((0, 1) if transposed else (1, 0)))
+        w = w.transpose(*range(2, w.ndim), *((0, 1) if spec.transposed else (1, 0)))
     return np.ascontiguousarray(w)
 
 

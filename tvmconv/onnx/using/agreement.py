@@ -10,7 +10,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import epsilon
 from tvmconv.base.errors import ArtifactError, SpecError
-from tvmconv.frontends.verify import ACTIVATION_ERRORS, exact_activation, operands
+from tvmconv.frontends.verify import ACTIVATION_ERRORS, operands
 from tvmconv.onnx.reading.model import Model, Source, load
 from tvmconv.onnx.reading.session import element_type, observe
 from tvmconv.onnx.recognising.extraction import extract
@@ -187,7 +187,7 @@ def _compare(
 def _activation_error(layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """What each element may differ by for its activation's sake: either side errs."""
     error = 2 * ACTIVATION_ERRORS.get(values[layer.y].dtype.name, 0.0)
-    if exact_activation(layer.spec) or not error:
+    if layer.spec.act is None or layer.spec.act.exact or not error:
         return np.zeros(())
     x = values[layer.activated] if layer.activated else np.zeros(())
     return error * np.maximum(np.abs(x.astype(np.float64)), 1)

@@ -48,7 +48,6 @@ def compile_model(
     from tvmconv.compiler.artifact.library import Library, check_can_bake
     from tvmconv.compiler.baking import packed_weights
     from tvmconv.compiler.compile import compile
-    from tvmconv.compiler.ops.support import check_supported
     from tvmconv.schedules.machines import resolve_all
 
     if bake_weights:
@@ -56,7 +55,7 @@ def compile_model(
     found = source if isinstance(source, Extraction) else extract(source, shapes, fixed=fixed, layout=layout)
     for layer in found.layers:
         try:
-            check_supported(layer.spec)
+            layer.spec.check_supported()
         except SpecError as error:
             raise SpecError(f"node {layer.name}: {error}") from None
     named = functions_of(found, bake_weights)

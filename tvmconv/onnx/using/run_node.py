@@ -9,6 +9,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import SpecError
+from tvmconv.base.messages import unknown
 from tvmconv.onnx.reading.attributes import INTEGER_INPUTS, QLINEAR_INPUTS, conv_spec
 from tvmconv.onnx.reading.graph import Value, node_name
 from tvmconv.onnx.reading.model import require_onnx
@@ -17,7 +18,6 @@ from tvmconv.onnx.recognising.integer_layers import integer_spec
 from tvmconv.onnx.recognising.pooling import REDUCTIONS, run_pool, run_reduction
 from tvmconv.onnx.recognising.transposed import transposed_spec
 from tvmconv.runtime.arrays import check_unmasked
-from tvmconv.specs.descriptor import unknown
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tvmconv.specs.activations import activate, clamp_of
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.descriptor import clamp_of
-from tvmconv.specs.reference.conv import Float64, activate, conv_reference, shuffled_channels
+from tvmconv.specs.reference.floats import Float64, conv_reference, shuffled_channels
 
 
 def quantised_reference(

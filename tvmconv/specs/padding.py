@@ -1,0 +1,114 @@
+"""Padding as it is given, and the numbers that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvmconv.base.errors import SpecError
+from tvmconv.base.messages import shown, unknown
+from tvmconv.specs.checks import read_integer, read_items
+from tvmconv.specs.names import NAMED_PADDINGS
+from tvmconv.specs.spec import Spec
+
+Pairs = tuple[tuple[int, int], ...]
+
+
+def window_padding(spec: Spec, value: Any) -> Pairs:
+    """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank)
+    pairs = []
+    for dim, (size, stride) in enumerate(zip(spec.in_spatial, spec.stride, strict=True)):
+        reach = spec.extent(dim) - 1
+        if name == "VALID":
+            pairs.append((0, 0))
+        elif name == "FULL":
+            pairs.append((reach, reach))
+        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
+            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+            pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def transposed_padding(
+    spec: Spec, output_padding: tuple[int, ...], value: Any
+) -> tuple[Pairs, tuple[int, ...]]:
+    """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
+    name = _padding_name(value)
+    if name is None:
+        return _padding_pairs(value, spec.rank), output_padding
+    if name == "FULL":
+        raise SpecError("padding: 'FULL', expected SAME, VALID or numbers for a transposed convolution")
+    if name == "VALID":
+        return ((0, 0),) * spec.rank, output_padding
+    pairs, grown = [], []
+    for dim, (stride, extra) in enumerate(zip(spec.stride, output_padding, strict=True)):
+        # in*stride results: what lies over is cropped, what is short becomes output padding.
+        over = spec.extent(dim) + extra - stride
+        crop = max(over, 0)
+        pairs.append((crop // 2, crop - crop // 2))
+        grown.append(extra + max(-over, 0))
+    return tuple(pairs), tuple(grown)
+
+
+def check_padding_mode(spec: Spec, mode: str) -> None:
+    """Raises SpecError for a mode that does not go with a finished spec's padding: elements that x lacks."""
+    if mode == "zeros":
+        return
+    if spec.transposed:
+        raise SpecError(f"padding_mode: {mode!r}, expected 'zeros' for a transposed convolution")
+    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border has to be
+    for dim, (size, pair) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
+        if over is not None and max(pair) > size - over:
+            most = f"{size - over} in spatial dim {dim}, whose input is {size} wide, for {mode!r}"
+            raise SpecError(f"padding: {spec.padding}, expected at most {most}")
+
+
+def check_output_padding(spec: Spec, extra: tuple[int, ...]) -> None:
+    """Raises SpecError for an output padding that does not go with a spec's stride and dilation."""
+    if any(extra) and not spec.transposed:
+        raise SpecError(f"output_padding: {extra}, expected 0 unless transposed")
+    for one, stride, dilation in zip(extra, spec.stride, spec.dilation, strict=True):
+        if one and one >= max(stride, dilation):
+            raise SpecError(
+                f"output_padding: {extra}, expected less than the larger of "
+                f"stride {spec.stride} and dilation {spec.dilation}"
+            )
+
+
+def check_crop(spec: Spec) -> None:
+    """Raises SpecError where a transposed convolution's padding takes all of its result."""
+    for dim, size in enumerate(spec.out_spatial):
+        if size < 1:
+            raise SpecError(
+                f"padding: {spec.padding}, expected to leave something of the result's "
+                f"{size + sum(spec.padding[dim])} elements in spatial dim {dim}"
+            )
+
+
+def _padding_pairs(value: Any, rank: int) -> Pairs:
+    """Padding that was given in numbers."""
+    items = read_items(value)
+    if items is None:
+        items = (value,) * rank
+    wanted = f"{', '.join(NAMED_PADDINGS)}, an integer, or {rank} per-dim integers or (lo, hi) pairs"
+    if len(items) != rank:
+        raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+    pairs = []
+    for item in items:
+        pair = read_items(item)
+        if pair is None:
+            pair = (item, item)
+        if len(pair) != 2 or isinstance(item, str):
+            raise SpecError(f"padding: {shown(value)}, expected {wanted}")
+        pairs.append((read_integer("padding", pair[0], 0), read_integer("padding", pair[1], 0)))
+    return tuple(pairs)
+
+
+def _padding_name(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    if value.upper() not in NAMED_PADDINGS:
+        raise unknown("padding", value, NAMED_PADDINGS)
+    return value.upper()

@@ -1,0 +1,238 @@
+"""What specs of all kinds have in common: each slides a window over an image, and answers for its kind."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tvmconv.base.dtypes import BYTES
+from tvmconv.specs.activations import Activation, row_of
+from tvmconv.specs.grammar import Grammar
+from tvmconv.specs.operand import Operand, Signature
+
+_QUANTISATION = ("_scale", "_zero_point")  # how the names of operands end that are not learnt
+
+
+class Spec:
+    """A layer with ``input_shape``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``layout``, ``dtype``.
+
+    Whoever has a spec asks it, and not which kind it is: what a kind lacks it answers here as one that has
+    none of it. Its referee is the module of its own name in tvmconv.specs.reference; that of its kernels, in
+    tvmconv.compiler.codegen, is called ``family``.
+    """
+
+    __slots__ = ()
+
+    family: ClassVar[str]
+    grammar: ClassVar[Grammar]
+
+    input_shape: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    layout: str
+    dtype: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}.parse({str(self)!r})"
+
+    # What a kind says of itself.
+
+    def signature(self) -> Signature:
+        """Every array of a call in call order: the first input, w and bias, the other inputs, the other
+        weights, the output. The one place that knows that order, which is the manifest's and the C
+        functions'."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> str:
+        """What people compare it by: dense, depthwise, maxpool, ..."""
+        raise NotImplementedError
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the result."""
+        raise NotImplementedError
+
+    @property
+    def terms(self) -> int:
+        """Numbers that are summed, or compared, for one result."""
+        raise NotImplementedError
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of one call, epilogue not counted."""
+        return 2 * self.macs
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one call, those on padding included."""
+        return 0
+
+    @property
+    def out_dtype(self) -> str:
+        """The type of the result."""
+        return self.dtype
+
+    @property
+    def transposed(self) -> bool:
+        """Whether elements of x spread over the result."""
+        return False
+
+    @property
+    def activation(self) -> str | None:
+        """The activation's text."""
+        return None
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether an operator of other engines computes it, with bias, residual and activation around it."""
+        return True
+
+    @property
+    def fill(self) -> float | None:
+        """What x may be padded with beforehand, to the same result; None if nothing does."""
+        return 0.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether integers small enough give the very values of the reference."""
+        return self.act is None or self.act.exact
+
+    def allowed_error(self) -> float:
+        """What a right result of ordinary data may err by, in spacings of the coarsest type at the size of
+        the sums: it grows as the square root of their length."""
+        return 8 + 2 * math.sqrt(self.terms)
+
+    def size_of_sums(self, rms: Mapping[str, float]) -> float:
+        """The rms value of a sum before the activation, were its terms independent, from those of arrays."""
+        return math.sqrt(self.terms) * rms["x"] * rms["w"]
+
+    def twins(self) -> tuple[Spec, ...]:
+        """Specs whose schedules are mostly good for this one, the nearest first: the same sums with less of
+        an epilogue.
+
+        Every strategy lays out the sums and lets the epilogue follow them. Not so the other way: who has no
+        epilogue asks for no spec that has one.
+        """
+        return ()
+
+    def check_supported(self) -> None:
+        """Raises SpecError for a well-formed spec that no kernel can be made for yet."""
+
+    def size_text(self, dim: int) -> str:
+        """The arithmetic of the result's size in a spatial dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
+        lo, hi = self.padding[dim]
+        total = f"({self.in_spatial[dim]} + {lo} + {hi} - {self._extent_text(dim)})"
+        return f"floor({total} / {self.stride[dim]}) + 1 = {self.out_spatial[dim]}"
+
+    def _out_dim(self, dim: int) -> int:
+        return (self.in_spatial[dim] + sum(self.padding[dim]) - self.extent(dim)) // self.stride[dim] + 1
+
+    # What follows from it.
+
+    def reference(self, arrays: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        """What it makes of ``arrays``, by the names of its signature, in float64. Raises SpecError."""
+        room, _, module = type(self).__module__.rpartition(".")
+        referee = importlib.import_module(f"{room}.reference.{module}")  # which imports this one
+        return referee.reference(self, **arrays)
+
+    @property
+    def act(self) -> Activation | None:
+        """The activation's row."""
+        return row_of(self.activation)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether x is of 8-bit integers."""
+        return self.dtype in BYTES
+
+    @property
+    def weights(self) -> Signature:
+        """What ``bind`` takes, in order."""
+        return tuple(operand for operand in self.signature() if operand.role == "weight")
+
+    @property
+    def inputs(self) -> Signature:
+        """What a call takes, in order."""
+        return tuple(operand for operand in self.signature() if operand.role == "input")
+
+    @property
+    def output(self) -> Operand:
+        """The result."""
+        return self.signature()[-1]
+
+    @property
+    def parameters(self) -> int:
+        """Learnt numbers: weights, bias, PReLU's slopes."""
+        return sum(o.elements for o in self.weights if not o.name.endswith(_QUANTISATION))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that one call must move at least: each array that it reads or writes, once."""
+        return sum(operand.nbytes for operand in self.signature())
+
+    @property
+    def intensity(self) -> float:
+        """Arithmetic intensity: flops per byte."""
+        return self.flops / self.bytes if self.bytes else 0.0
+
+    @property
+    def rank(self) -> int:
+        """Number of spatial dims, 1 to 3."""
+        return len(self.kernel)
+
+    @property
+    def taps(self) -> int:
+        """Elements of a window."""
+        return math.prod(self.kernel)
+
+    @property
+    def is_dilated(self) -> bool:
+        """Whether any dilation is over 1."""
+        return max(self.dilation) > 1
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether the layout is NHWC."""
+        return self.layout == "NHWC"
+
+    @property
+    def batch(self) -> int:
+        """Images a call; may be 0."""
+        return self.input_shape[0]
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of x."""
+        return self.input_shape[-1 if self.channels_last else 1]
+
+    @property
+    def in_spatial(self) -> tuple[int, ...]:
+        """Spatial dims of x."""
+        return self.input_shape[1:-1] if self.channels_last else self.input_shape[2:]
+
+    @property
+    def out_spatial(self) -> tuple[int, ...]:
+        """Spatial dims of the result."""
+        return tuple(self._out_dim(dim) for dim in range(self.rank))
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the result, in the layout of x."""
+        if self.channels_last:
+            return (self.batch, *self.out_spatial, self.out_channels)
+        return (self.batch, self.out_channels, *self.out_spatial)
+
+    def extent(self, dim: int) -> int:
+        """Elements from the first to the last that a window meets in a spatial dim."""
+        return self.dilation[dim] * (self.kernel[dim] - 1) + 1
+
+    def _extent_text(self, dim: int) -> str:
+        kernel, dilation = self.kernel[dim], self.dilation[dim]
+        return f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
