@@ -23,7 +23,7 @@ def layer(seed: int, number: int, sets: Sequence[str] = tuple(SETS), dtypes: Seq
     while True:
         of_set = list(SETS[rng.choice(list(sets))]())
         spec = rng.choice(of_set).spec(rng.choice(["NCHW", "NHWC"]), "none", "symmetric")
-        if not isinstance(spec, ConvSpec) or not spec.batch:
+        if spec.family != "conv" or not spec.batch:
             continue
         for change in rng.sample(_ALL, rng.choice(_CHANGES)):
             try:

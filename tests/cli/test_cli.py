@@ -155,14 +155,14 @@ def test_verify_descriptor(library: Path) -> None:
 def test_verify_reports_a_wrong_kernel(
     library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import tvmconv.specs.reference
+    import tvmconv.specs.reference.conv
 
     def off_by_one_tap(spec: tvmconv.ConvSpec, x: np.ndarray, w: np.ndarray, *bias: np.ndarray) -> np.ndarray:
         w = w.copy()
         w[0, 0, 0, 5] += 1
         return conv_reference(spec, x, w, *bias)
 
-    monkeypatch.setattr(tvmconv.specs.reference, "conv_reference", off_by_one_tap)
+    monkeypatch.setattr(tvmconv.specs.reference.conv, "conv_reference", off_by_one_tap)
     assert main(["verify", str(library), "--name", "pw", "--seed", "3"]) == 1
     output = capsys.readouterr().out
     target = tvmconv.load(library).manifest["target"]["name"]

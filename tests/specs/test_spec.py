@@ -12,6 +12,7 @@ from strategies import specs
 from tvmconv.base.errors import Error, SpecError
 from tvmconv.specs.activations import parse_activation
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.kinds import parse_spec
 from tvmconv.specs.shorthand import depthwise, pointwise
 
 
@@ -274,3 +275,38 @@ def test_any_text_parses_or_says_why(text):
         assert "\n" not in str(error)
     else:
         assert ConvSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize("text", [
+    "conv2d:1x3x8x8:o4:k3x3:NHCW", "maxpool2d:1x3x8x8:k3x3:NHCW", "avgpool2d:1x3x8x8:k3x3:NHCW",
+    "deform2d:1x3x8x8:o4:k3x3:NHCW",
+])  # fmt: skip
+def test_a_slip_is_recognised_in_every_kind(text):
+    with pytest.raises(SpecError, match=r"NHCW.*did you mean .*NHWC") as caught:
+        parse_spec(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_kind_is_offered_that_does_not_exist():
+    with pytest.raises(SpecError, match="did you mean deform2d") as caught:
+        parse_spec("deform3d:1x3x4x4x4:o3:k1x1x1")
+    offered = str(caught.value).partition("one of ")[2].partition(" (")[0].split(", ")
+    assert len(offered) == 13
+    for head in offered:
+        shape = "x".join(["1x4", *"9" * int(head[-2])])
+        kernel = "x".join("2" * int(head[-2]))
+        text = f"{head}:{shape}:k{kernel}" + ":o4" * ("pool" not in head)
+        assert str(parse_spec(text)).startswith(head)
+
+
+def test_equal_specs_have_one_text_in_every_kind():
+    for text in (
+        "conv1d:1x4x9:o8:k3:s2:p0+1:reflect:d2:g2:NCHW:uint8/int8:wuint8:bias:residual:relu6:sh2:direct",
+        "tconv3d:1x4x5x6x3:o8:k2x3x3:s2x1x1:p1x0x1:op1x0x0:NHWC:bfloat16/float32:clip=-1,2.5",
+        "deform2d:1x6x9x8:o9:k3x3:s2x1:p1:d1x2:g3:og2:mask:bias:NCHW:float32",
+        "avgpool2d:1x6x9x8:k3x2:s1x2:p1x0:ceil:countpad:NHWC:float16",
+        "maxpool1d:1x6x9:k3:s3:d2:NCHW:int8",
+    ):
+        assert str(parse_spec(text)) == text
+        head, shape, *tokens = text.split(":")
+        assert parse_spec(":".join([head, shape, *reversed(tokens)])) == parse_spec(text)

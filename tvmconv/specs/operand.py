@@ -16,5 +16,10 @@ class Operand(Dense):
 
     role: str = "input"
 
+    @property
+    def is_quantisation(self) -> bool:
+        """Whether it says what numbers integers stand for: a scale or a zero point."""
+        return self.name.endswith(("_scale", "_zero_point"))
+
 
 Signature = tuple[Operand, ...]

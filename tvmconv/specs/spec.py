@@ -14,8 +14,6 @@ from tvmconv.specs.activations import Activation, row_of
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
 
-_QUANTISATION = ("_scale", "_zero_point")  # how the names of operands end that are not learnt
-
 
 class Spec:
     """A layer with ``input_shape``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``layout``, ``dtype``.
@@ -170,7 +168,7 @@ class Spec:
     @property
     def parameters(self) -> int:
         """Learnt numbers: weights, bias, PReLU's slopes."""
-        return sum(o.elements for o in self.weights if not o.name.endswith(_QUANTISATION))
+        return sum(o.elements for o in self.weights if not o.is_quantisation)
 
     @property
     def bytes(self) -> int:

@@ -133,13 +133,13 @@ def _convolution(layer: Layer) -> Nodes:
 
 def _activation(layer: Layer, x: str) -> Nodes:
     """Of the value ``x``."""
-    from onnx import defs, helper
+    from onnx import helper
 
     if layer.activation is None:
         return [], {}
     name, params = layer.activation
     row = ACTIVATIONS[name]
-    if row.onnx and defs.has(row.onnx) and defs.get_schema(row.onnx).since_version <= _OPSET:
+    if row.onnx and _known(row.onnx):
         options = dict(zip(row.attributes, params, strict=False))
         held = {} if options else {f"p{i}": F32(value) for i, value in enumerate(params)}
         return [helper.make_node(row.onnx, [x, *held], ["y"], **options)], held
@@ -156,6 +156,16 @@ def _activation(layer: Layer, x: str) -> Nodes:
                 names.append(x if operand == "x" else f"a{operand}")
         nodes.append(helper.make_node(kind, names, [f"a{i}"]))
     return nodes, held
+
+
+def _known(operator: str) -> bool:
+    """Whether models as old as ours have it."""
+    from onnx import defs
+
+    try:
+        return bool(defs.get_schema(operator, max_inclusive_version=_OPSET))
+    except defs.SchemaError:
+        return False
 
 
 _FAMILIES = {"conv": _convolution, "deform": _deform, "pool": _pool}

@@ -53,7 +53,7 @@ class Torch:
         floats = self.quantised if layer.quantised else self.convolutions
         ways = {"conv": floats, "pool": self.pools}.get(layer.spec.family)
         if ways is None:
-            raise Unsupported(f"PyTorch has no {layer.spec.kind}")
+            raise Unsupported(f"PyTorch alone has no layer of kind {layer.spec.kind}")
         yield from ways(layer)
 
     def convolutions(self, layer: Layer) -> Iterator[Way]:

@@ -9,12 +9,6 @@ from typing import ClassVar
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.kinds import Spec, parse_spec
 from tvmconv.specs.operators.base import Array, Operator, Type
-from tvmconv.specs.reference import reference_of
-
-_SHAPES = {
-    "bias": "bias_shape", "slopes": "bias_shape", "residual": "output_shape", "offset": "offset_shape",
-    "mask": "mask_shape",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,17 +30,8 @@ class Layer(Operator):
         spec, given = self.spec, dict(zip(self.arguments, self.inputs, strict=True))
         if len(given) != len(self.arguments) or self.arguments[:1] != ("x",):
             raise SpecError(f"layer: arguments {', '.join(self.arguments)}, expected x first and each once")
-        wanted = {"x": spec.input_shape}
-        if hasattr(spec, "weight_shape"):
-            wanted["w"] = spec.weight_shape
-        for name, shape in _SHAPES.items():
-            if name == "offset":
-                has = hasattr(spec, shape)
-            else:
-                has = getattr(spec, name, False)
-            if has:
-                wanted[name] = (spec.out_channels,) if shape == "bias_shape" else getattr(spec, shape)
-        for name, shape in wanted.items():
+        wanted = (*spec.inputs, *spec.weights)
+        for name, shape in ((o.name, o.shape) for o in wanted if not o.is_quantisation):
             if name not in given or given[name].shape != shape:
                 what = given.get(name, "missing")
                 raise SpecError(f"layer: {name}: {what}, expected shape {shape} as {spec} has it")
@@ -56,13 +41,13 @@ class Layer(Operator):
     @property
     def dtype(self) -> str:
         """The type of its result."""
-        return getattr(self.spec, "out_dtype", self.spec.dtype)
+        return self.spec.out_dtype
 
     def infer(self) -> tuple[Type, ...]:
         return (Type(self.spec.output_shape, self.dtype),)
 
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        y = reference_of(self.spec, dict(zip(self.arguments, arrays, strict=True)))
+        y = self.spec.reference(dict(zip(self.arguments, arrays, strict=True)))
         whole = self.dtype.startswith(("int", "uint"))
         return (y.astype(self.dtype) if whole else y,)
 
