@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
+from small_networks import model
 
 import tvmconv
 from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
-
-
-def model(*nodes, shape=(1, 3, 8, 8), outputs=("y",), opset=21, weights=()):
-    graph = helper.make_graph(
-        list(nodes), "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [helper.make_tensor(n, TensorProto.FLOAT, a.shape, a.ravel()) for n, a in dict(weights).items()],
-    )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
 def refusal(*args, **options):
@@ -77,7 +69,7 @@ def test_argument_that_has_to_be_known():
 
 
 def test_shapes_that_do_not_fit():
-    said = refusal(helper.make_node("Add", ["x", "w"], ["y"], "sum"), weights={"w": np.ones((5, 8))}.items())
+    said = refusal(helper.make_node("Add", ["x", "w"], ["y"], "sum"), w=np.ones((5, 8), np.float32))
     assert "node sum: Add (node 1 of 1)" in said and "broadcast" in said
 
 

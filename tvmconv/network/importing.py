@@ -99,7 +99,7 @@ class _Import:
             layer, node = by_result.get(name), graph.producer(name)
             if node is None:
                 raise Error(f"{self._model.name}: value {name!r}: nothing makes it")
-            if layer is not None:
+            if layer is not None and not _is_of_rows(layer, node):
                 job = _Job((*layer.inputs.values(), *layer.computed.values()), (name,), layer)
             else:
                 job = _Job(tuple(filter(None, node.input)), tuple(out for out in node.output if out), node)
@@ -171,6 +171,11 @@ class _Import:
             raise Error(f"{where}: {error}") from None
         except (ValueError, KeyError) as error:
             raise Error(f"{where}: cannot be understood ({type(error).__name__}: {error})") from None
+
+
+def _is_of_rows(layer: Layer, node: NodeProto) -> bool:
+    """Whether a layer reduces the last of three dims: of sequences these are rows, not images."""
+    return node.op_type.startswith("Reduce") and node_name(node) == layer.name and len(layer.spec.kernel) == 1
 
 
 def _call_order(layer: Layer) -> list[str]:

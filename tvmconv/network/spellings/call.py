@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Importer = Callable[["Call"], None]
 
-_MOST_FOLDED = 1 << 24  # elements of a constant that is computed ahead of time
+MOST_FOLDED = 1 << 24  # elements of a constant that is computed ahead of time
 
 
 @dataclass
@@ -162,7 +162,7 @@ class Call:
         node = self.editor.producer(value)
         if node is None or any(name not in self.editor.constants for name in node.inputs):
             return value
-        if self.editor.types[value].size > _MOST_FOLDED:
+        if self.editor.types[value].size > MOST_FOLDED:
             return value
         self.editor.constants.update(folded(node, [self.editor.constants[name] for name in node.inputs]))
         self.editor.remove(node)
