@@ -7,7 +7,6 @@ from small_networks import checked, model, node, weights
 
 from tvmconv.network.importing import import_model
 from tvmconv.network.layout import channels_last
-from tvmconv.network.operators import Layer, Map, parse_operator
 from tvmconv.network.rewrites import (
     folded_after,
     folded_before,
@@ -24,6 +23,7 @@ from tvmconv.network.rewrites import (
     until_stable,
     without_repetition,
 )  # fmt: skip
+from tvmconv.specs.operators import Layer, Map, parse_operator
 
 
 def ops(graph, kind):
@@ -112,8 +112,8 @@ def test_a_small_map_is_not_put_into_a_large_one():
     ],
 )
 def test_expressions_that_have_a_name(expression, simple):
-    from tvmconv.network.operators import expression as ex
     from tvmconv.network.rewrites.algebra import simplified as shorter
+    from tvmconv.specs.operators import expression as ex
 
     found = shorter(ex.parse(expression))
     assert ex.text_of(found) == simple

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvmconv.network.operators import Copy
 from tvmconv.network.views import width
+from tvmconv.specs.operators import Copy
 
 
 def run_planned(graph, views, memory, inputs):

@@ -13,7 +13,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from tvmconv.network.operators.copy import Copy, Piece
+from tvmconv.specs.operators.copy import Copy, Piece
 
 MOST_PIECES = 256
 

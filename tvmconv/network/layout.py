@@ -11,11 +11,12 @@ import numpy as np
 from tvmconv.base.errors import SpecError
 from tvmconv.network.composing import composed
 from tvmconv.network.graph import Editor, Graph, Node, Value
-from tvmconv.network.operators import Copy, Layer, Map, Normalise, Piece, Reduce, Resize
-from tvmconv.network.operators.base import Type
-from tvmconv.network.operators.copy import permuted, reshaped
-from tvmconv.onnx.recognising.layers import shape_in, weights_in
+from tvmconv.onnx.reading.attributes import shape_in
+from tvmconv.onnx.recognising.layers import weights_in
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Piece, Reduce, Resize
+from tvmconv.specs.operators.base import Type
+from tvmconv.specs.operators.copy import permuted, reshaped
 from tvmconv.specs.pooling import PoolSpec
 
 DOORS = ("NCHW", "NHWC")

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tvmconv.network.graph import Graph
-from tvmconv.network.operators import Map
 from tvmconv.network.views import Views
+from tvmconv.specs.operators import Map
 
 ALIGNMENT = 64
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tvmconv.network.graph import Graph, Node
-from tvmconv.network.operators import Copy, Layer, Map, Normalise, Reduce, Resize
-from tvmconv.network.operators.base import Type
-from tvmconv.network.operators.copy import Piece
+from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Reduce, Resize
+from tvmconv.specs.operators.base import Type
+from tvmconv.specs.operators.copy import Piece
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.network.operators import expression as ex
+from tvmconv.specs.operators import expression as ex
 
 Expression = ex.Expression
 Array = np.ndarray[Any, Any]

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tvmconv.network.composing import composed
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Copy, Operator
-from tvmconv.network.operators.base import Type
+from tvmconv.specs.operators import Copy, Operator
+from tvmconv.specs.operators.base import Type
 
 
 def without_repetition(graph: Graph) -> Graph:

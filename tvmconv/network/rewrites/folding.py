@@ -10,13 +10,13 @@ import numpy as np
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Layer, Map
-from tvmconv.network.operators import expression as ex
-from tvmconv.network.operators.base import Array, Type
 from tvmconv.network.rewrites.algebra import activation_of, affine, innermost
 from tvmconv.network.rewrites.maps import map_of
 from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.reference.conv import shuffled_channels
+from tvmconv.specs.operators import Layer, Map
+from tvmconv.specs.operators import expression as ex
+from tvmconv.specs.operators.base import Array, Type
+from tvmconv.specs.reference.floats import shuffled_channels
 
 _ARITHMETIC = ("add", "sub", "mul", "div", "neg")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Map
-from tvmconv.network.operators import expression as ex
 from tvmconv.network.rewrites.algebra import simplified
+from tvmconv.specs.operators import Map
+from tvmconv.specs.operators import expression as ex
 
 MOST_INPUTS = 8
 MOST_PARTS = 64

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Map, Normalise, Reduce
-from tvmconv.network.operators import expression as ex
 from tvmconv.network.rewrites.algebra import affine
 from tvmconv.network.rewrites.maps import map_of
+from tvmconv.specs.operators import Map, Normalise, Reduce
+from tvmconv.specs.operators import expression as ex
 
 _A, _B = ("input", 0), ("input", 1)
 

@@ -9,9 +9,9 @@ import numpy as np
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Copy, Layer, Map, MatMul
-from tvmconv.network.operators.copy import permuted, reshaped
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.operators import Copy, Layer, Map, MatMul
+from tvmconv.specs.operators.copy import permuted, reshaped
 
 
 def products_as_layers(graph: Graph) -> Graph:

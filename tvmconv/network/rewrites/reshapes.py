@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.network.operators import Copy, Layer, Map
-from tvmconv.network.operators.base import Type
-from tvmconv.network.operators.copy import reshaped
+from tvmconv.specs.operators import Copy, Layer, Map
+from tvmconv.specs.operators.base import Type
+from tvmconv.specs.operators.copy import reshaped
 
 
 def maps_before_reshapes(graph: Graph) -> Graph:
