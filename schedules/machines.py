@@ -11,11 +11,12 @@ from tvmconv.schedules.cpu_machines import CHOSEN_BY_MODEL, Machine, near, prese
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 __all__ = [
-    "CHOSEN_BY_MODEL", "GpuMachine", "Machine", "Target", "names", "native", "near", "presets", "resolve",
-    "resolve_all",
+    "CHOSEN_BY_MODEL", "AnyMachine", "GpuMachine", "Machine", "Target", "names", "native", "near", "presets",
+    "resolve", "resolve_all",
 ]  # fmt: skip
 
-Target = str | Machine | GpuMachine
+AnyMachine = Machine | GpuMachine
+Target = str | AnyMachine
 
 
 def names() -> list[str]:
@@ -23,10 +24,10 @@ def names() -> list[str]:
     return ["native", *(preset.name for preset in presets()), *gpu_machines.names()]
 
 
-def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
+def resolve(name: str | AnyMachine) -> AnyMachine:
     """The machine of a target name, of several GPUs joined by commas, or of ``triple=T,cpu=C,features=+F-G``
     (see ``custom_targets``); a machine is returned as it is. Raises TargetError with near names."""
-    if isinstance(name, Machine | GpuMachine):
+    if isinstance(name, AnyMachine):
         return name
     if isinstance(name, str) and name.startswith(gpu_machines.PREFIX):
         return gpu_machines.resolve(name)
@@ -46,10 +47,10 @@ def resolve(name: str | Machine | GpuMachine) -> Machine | GpuMachine:
     )
 
 
-def resolve_all(target: Target | Sequence[Target]) -> list[Machine | GpuMachine]:
+def resolve_all(target: Target | Sequence[Target]) -> list[AnyMachine]:
     """The machines of one or more targets, apart by commas or in a sequence; GPUs, of which one library has
     code for several, are one machine. Raises TargetError."""
-    if isinstance(target, Machine | GpuMachine):
+    if isinstance(target, AnyMachine):
         return [target]
     if not isinstance(target, str):
         if not isinstance(target, Sequence):

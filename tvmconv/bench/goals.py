@@ -70,20 +70,21 @@ def judge(row: Row) -> Verdict:
     if OURS not in row.us:
         return Verdict()
     ours, limits = row.us[OURS], _limit_us(row)
-    percents = {f"{name}_percent": 100 * us / ours for name, us in limits.items() if us > 0}
+    fma, copy = (100 * limits[name] / ours if limits.get(name, 0) > 0 else None for name in ("fma", "copy"))
     goal, best = goal_of(row.spec), row.best()
     if goal is None or best is None:
-        return Verdict(**percents)
+        return Verdict(fma, copy)
     wanted = row.us[best] / goal.ratio
     others = row.best(without=(XNNPACK,))
     if goal.without_xnnpack is not None and others is not None:
         wanted = min(wanted, row.us[others] / goal.without_xnnpack)
-    enough = max(wanted, limits.get(goal.bound, 0.0) / goal.share)
+    bound = 0.0 if goal.bound is None else limits.get(goal.bound, 0.0)
+    enough = max(wanted, bound / goal.share)
     met = "ratio" if ours <= wanted else "bound" if ours <= enough else "missed"
     if met == "missed" and row.ratio(best) >= goal.ratio:
         met = "partly"
     below = goal.floor is not None and row.ratio(best) < goal.floor
-    return Verdict(**percents, goal_ratio=row.us[best] / enough, met=met, attained=enough / ours,
+    return Verdict(fma, copy, goal_ratio=row.us[best] / enough, met=met, attained=enough / ours,
                    floor=goal.floor, below_floor=below)  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -95,11 +95,11 @@ def run_app(argv: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def usage_message(error: Exception) -> str | None:
+def usage_message(error: Any) -> str | None:
     """The one line for an error of the argument parser; None if `error` is something else."""
     # Typer brings its own copy of click since 0.20 or so: take the base class from what it raises.
     bases = [base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"]
-    if not isinstance(error, tuple(bases)):
+    if not any(isinstance(error, base) for base in bases):
         return None
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else "tvmconv"

@@ -169,11 +169,12 @@ def measured(
     from tvmconv.bench.engines.layer_data import comparable
     from tvmconv.bench.ratios import OURS
     from tvmconv.runtime import load
-    from tvmconv.schedules.machines import resolve
+    from tvmconv.schedules.machines import Machine, resolve
     from tvmconv.specs.kinds import parse_spec
 
     module = load(library)
-    if "sms" in module.manifest["target"]:
+    machine = resolve(module.variant)
+    if not isinstance(machine, Machine):
         raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
     entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
     flush = Flush() if options["cold"] else None
@@ -181,7 +182,6 @@ def measured(
     with console.progress("timing") as step, ExitStack() as stack:
         step(0, len(entries), "the machine's roofline")
         dtypes = [entry["arguments"][0]["dtype"] for entry in entries]
-        machine = resolve(module.variant)
         limits = roofline.measure(machine, dtypes, threads, flush)
         session = None
         if peers:

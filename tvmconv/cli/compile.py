@@ -124,7 +124,7 @@ def compile_verb(
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
     check_output(output, target, header, cc)
     start = time.perf_counter()
-    how = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
+    how: dict[str, Any] = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
     if onnx is not None:
         library = models.compile_library(onnx, target, shapes or [], layout, bake, fixed=fixed or [], **how)
     else:

@@ -12,7 +12,7 @@ from tvmconv.cli.compile import AsJson
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine, Machine
 
 def check_one(target: str) -> None:
     """Raise TargetError for several targets."""
@@ -162,7 +162,7 @@ def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
     }
 
 
-def _has_logs(machine: Machine | GpuMachine) -> bool:
+def _has_logs(machine: AnyMachine) -> bool:
     """Whether records ship that were measured on such a machine."""
     from tvmconv.formats.logs.entries import read_index
     from tvmconv.formats.logs.folder import folders_of, shipped_root

@@ -171,11 +171,11 @@ def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) 
     from tvmconv.schedules.machines import resolve
 
     machine = resolve(target)
-    if isinstance(machine, GpuMachine) and rpc is None:
+    if isinstance(machine, GpuMachine):  # never with boards
         from tvmconv.tuning.search.tuner import runner_here
 
         return runner_here(machine, threads)
-    if rpc is None:
+    if rpc is None or key is None:
         from tvmconv.tuning.measuring.runner import check_here
 
         check_here(machine)
@@ -207,10 +207,11 @@ def _roofline(
     from tvmconv.bench import roofline
     from tvmconv.formats.logs import folder as folders
     from tvmconv.formats.logs.emulation import emulator
-    from tvmconv.schedules.machines import resolve
+    from tvmconv.schedules.machines import Machine, resolve
     from tvmconv.tuning.measuring.runner import cpu_model
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs}
+    assert isinstance(machine, Machine)  # GPUs have a runner of their own
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
     folders.prepare(folder, machine, emulator() is not None)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))

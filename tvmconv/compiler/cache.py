@@ -25,7 +25,7 @@ def key(*parts: Any) -> str:
     """A file name's worth of hash over ``parts`` and what every entry depends on."""
     digest = hashlib.sha256(_sources().encode())
     for part in parts:
-        if dataclasses.is_dataclass(part):
+        if dataclasses.is_dataclass(part) and not isinstance(part, type):
             part = dataclasses.asdict(part)
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\0")
     return digest.hexdigest()[:40]

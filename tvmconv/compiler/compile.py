@@ -14,7 +14,7 @@ from tvmconv.compiler.artifact.library import Library, check_request
 from tvmconv.compiler.workers import Job, build, build_all
 from tvmconv.formats.kernel import Kernel, Variant
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.schedules.machines import Machine, Target, resolve_all
+from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 from tvmconv.specs.kinds import Spec, parse_spec
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
@@ -90,7 +90,7 @@ def _spec(value: Spec | str) -> Spec:
 
 
 def _kernels(
-    specs: list[Spec], machine: Machine, logs: Logs, jobs: int | None, progress: Progress | None
+    specs: list[Spec], machine: AnyMachine, logs: Logs, jobs: int | None, progress: Progress | None
 ) -> dict[Spec, Kernel]:
 
     for spec in specs:

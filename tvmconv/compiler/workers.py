@@ -26,7 +26,7 @@ from tvmconv.compiler import cache
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.specs.kinds import Spec, parse_spec
 
 
@@ -35,7 +35,7 @@ class Job:
     """A kernel to be built: by a tuning log's record, if there is one."""
 
     spec: Spec
-    machine: Machine | GpuMachine
+    machine: AnyMachine
     tuned: Tuned | None = None
 
     @property
@@ -69,7 +69,7 @@ def _built(job: Job) -> Kernel:
 def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None]) -> None:
     """Build with ``count`` workers; ``finish`` is called in this thread. Raises the first error."""
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    results: queue.SimpleQueue[tuple[Spec | None, Kernel | Exception | None]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[Spec, Kernel | Exception | None]] = queue.SimpleQueue()
     for job in sorted(jobs, key=lambda job: -job.spec.flops):
         todo.put(job)
     workers = [_start() for _ in range(count)]
@@ -166,10 +166,10 @@ def _drive(
         results.put((spec, cache.read_kernel(job.path)))
 
 
-def machine_of(facts: dict[str, Any]) -> Machine | GpuMachine:
+def machine_of(facts: dict[str, Any]) -> AnyMachine:
     """The machine whose ``dataclasses.asdict`` went through JSON."""
-    kind = GpuMachine if "sms" in facts else Machine
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()})
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    return GpuMachine(**given) if "sms" in facts else Machine(**given)
 
 
 def serve() -> None:

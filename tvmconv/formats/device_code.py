@@ -46,7 +46,7 @@ def device_code(facts: dict[str, Any] | None) -> DeviceCode | None:
         return None
 
     def launches(rows: list[dict[str, Any]]) -> tuple[Launch, ...]:
-        return tuple(Launch(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        return tuple(Launch(row["kernel"], *map(tuple, (row["grid"], row["block"], row["operands"])))
                      for row in rows)
 
     return DeviceCode(facts["source"], facts["compiler"], tuple(map(tuple, facts["sizes"])),

@@ -11,7 +11,7 @@ from tvmconv.base.dense import Dense
 from tvmconv.formats.device_code import DeviceCode
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
 
@@ -88,7 +88,7 @@ class Kernel:
 class Variant:
     """A library's kernels for one of its targets, by function; ``baked``: their packed weights, likewise."""
 
-    machine: Machine
+    machine: AnyMachine
     functions: Mapping[str, Kernel]
     baked: Mapping[str, bytes] = field(default_factory=dict)
 

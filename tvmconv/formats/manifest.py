@@ -20,7 +20,7 @@ from tvmconv.formats import stated
 
 if TYPE_CHECKING:
     from tvmconv.formats.kernel import Param, Variant
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 DEFAULT_PREFIX = "tvmconv"  # of C functions' names
 FORMAT = 1  # of the manifest; a reader refuses newer ones
@@ -76,7 +76,7 @@ def symbol_of(name: str, prefix: str) -> str:
     return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
 
 
-def _target(machine: Machine) -> dict[str, Any]:
+def _target(machine: AnyMachine) -> dict[str, Any]:
     return {
         "name": machine.name,
         "triple": machine.triple,

@@ -11,6 +11,7 @@ from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.base.messages import shown
 from tvmconv.specs.checks import read_integer, read_layout
 from tvmconv.specs.conv import ConvSpec, Ints, Padding
+from tvmconv.specs.kinds import Spec
 
 
 def conv(
@@ -97,8 +98,9 @@ def spec_of(
     else:
         in_group, out = pair if last else reversed(pair)
         inputs = in_group * groups
+    options |= _integer_types(x, w)
     spec = ConvSpec(x_shape, out, kernel, layout=layout, groups=groups, dtype=name_of(x),
-                    **_integer_types(x, w), bias=bias is not None, transposed=transposed, **options)
+                    bias=bias is not None, transposed=transposed, **options)  # fmt: skip
     if inputs != channels and transposed:
         raise SpecError(f"w: shape {w_shape} has {inputs} input channels, expected {channels} as x has")
     if inputs != channels:
@@ -109,7 +111,7 @@ def spec_of(
     return spec
 
 
-def function(spec: ConvSpec, target: str = "native") -> Any:
+def function(spec: Spec, target: str = "native") -> Any:
     """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
     try:
         hash(target)
@@ -120,11 +122,11 @@ def function(spec: ConvSpec, target: str = "native") -> Any:
 
 
 @lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
-def _loaded(spec: ConvSpec, target: str) -> Any:
+def _loaded(spec: Spec, target: str) -> Any:
     return _load(spec, target)
 
 
-def _load(spec: ConvSpec, target: str) -> Any:
+def _load(spec: Spec, target: str) -> Any:
     from tvmconv import runtime
     from tvmconv.base import cache_folder
     from tvmconv.base.errors import ArtifactError

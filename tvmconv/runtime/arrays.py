@@ -6,13 +6,16 @@ import ctypes
 import itertools
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tvmconv.base.dtypes import BFLOAT16, name_of, numpy_dtype
 from tvmconv.base.errors import SpecError
+
+# NumPy's types tell from Python 3.12 on that its arrays are buffers.
+from_buffer: Callable[[Any], ctypes.c_char] = ctypes.c_char.from_buffer
 
 ALIGNMENT = 64  # of what the runtime allocates
 _PAGE = 4096
@@ -162,7 +165,7 @@ def check_apart(out: np.ndarray[Any, Any], name: str, array: Any) -> None:
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where the data begin."""
     if array.flags.carray and array.size:  # the quickest public way, for writable contiguous memory only
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
+        return ctypes.addressof(from_buffer(array))
     return int(array.__array_interface__["data"][0])
 
 
@@ -177,7 +180,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarr
         memory, place = np.empty(nbytes + ALIGNMENT, np.uint8), 0
     else:
         memory, place = np.empty(nbytes + _PAGE, np.uint8), next(_places) * _STEP % _PAGE
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    start = ctypes.addressof(from_buffer(memory))
     return np.ndarray(shape, dtype, memory, (place - start) % (ALIGNMENT if nbytes < _PAGE else _PAGE))
 
 

@@ -14,7 +14,7 @@ from tvmconv.base.errors import ArtifactError, Error, SpecError
 from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
 
-_from_buffer = ctypes.c_char.from_buffer
+_from_buffer = arrays.from_buffer
 _addressof = ctypes.addressof
 _ndarray = np.ndarray
 

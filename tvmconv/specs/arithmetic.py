@@ -250,10 +250,9 @@ def separable_saving(spec: Spec) -> Saving:
     """
     if spec.kind not in ("dense", "pointwise") or spec.transposed:
         raise SpecError(f"spec: {spec}, expected a convolution of one group, not transposed")
-    options = {"layout": spec.layout, "dtype": spec.dtype}
     first = depthwise(spec.input_shape, spec.kernel, stride=spec.stride, padding=spec.padding,
-                      dilation=spec.dilation, **options)  # fmt: skip
-    second = pointwise(first.output_shape, spec.out_channels, **options)
+                      dilation=spec.dilation, layout=spec.layout, dtype=spec.dtype)  # fmt: skip
+    second = pointwise(first.output_shape, spec.out_channels, layout=spec.layout, dtype=spec.dtype)
 
     def weights(layer: Spec) -> int:
         return layer.weights[0].elements

@@ -292,7 +292,7 @@ def without_borders(spec: ConvSpec) -> ConvSpec:
     spatial = [size + lo + hi for size, (lo, hi) in zip(spec.in_spatial, spec.padding, strict=True)]
     channels = spec.in_channels
     shape = (spec.batch, *spatial, channels) if spec.channels_last else (spec.batch, channels, *spatial)
-    return replace(spec, input_shape=shape, padding=0, padding_mode="zeros")
+    return replace(spec, input_shape=shape, padding=((0, 0),) * len(spatial), padding_mode="zeros")
 
 
 def _check_sizes(spec: ConvSpec) -> None:

@@ -63,7 +63,7 @@ def offline_round(
         at = Place(machine, logs, builder, None, 1, gpu)
         searched = META if space == META else None
         tasks = {str(spec): Task(spec, at, weight, searched, seed) for spec, weight in specs.items()}
-        read = _learn(tasks, facts, results) if facts else 0
+        read = _learn(tasks, facts, results) if facts and results else 0
         made = _write(place, machine, tasks, trials, seed, 1 + (facts or {"number": 0})["number"])
     finally:
         builder.stop()
@@ -156,8 +156,8 @@ def _write(
     facts = {"format": 1, "number": number, "target": machine.name, "seed": seed, "tasks": rows}
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    for name, library in libraries.items():
-        library.export(place / name, header=False)
+    for name, made in libraries.items():
+        made.export(place / name, header=False)
     carry(place)
     (place / "run.sh").write_text(_SCRIPT)
     (place / "run.sh").chmod(0o755)

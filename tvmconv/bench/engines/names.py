@@ -14,9 +14,9 @@ from tvmconv.bench.engines.litert import LiteRt
 from tvmconv.bench.engines.onnxruntime import OnnxRuntime
 from tvmconv.bench.engines.openvino import OpenVino
 from tvmconv.bench.engines.pytorch import Torch
-from tvmconv.bench.engines.ways import Ours
+from tvmconv.bench.engines.ways import Engine, Ours
 
-ENGINES = {
+ENGINES: dict[str, type[Engine]] = {
     "ours": Ours, "torch": Torch, "torch-cl": Torch, "onednn": Torch,
     "ort": OnnxRuntime, "ort-nchwc": OnnxRuntime, "litert": LiteRt, "openvino": OpenVino,
 }  # fmt: skip

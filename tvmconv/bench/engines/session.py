@@ -76,8 +76,8 @@ class Session:
                 disturbed = sample["disturbed"] or before or shared
                 samples[name].append({**sample, "disturbed": disturbed})
             turn, counted = turn + 1, counted + (not (before or shared))
-        for name, taken in samples.items():
-            held[name] |= statistic(taken)
+        for name, all_taken in samples.items():
+            held[name] |= statistic(all_taken)
         if OURS in held:
             held[OURS]["limits_doubtful"] = doubtful(limits)
         row = Row(spec, {name: said["us"] for name, said in held.items()}, held, fastest(limits))

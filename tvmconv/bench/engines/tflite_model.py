@@ -53,7 +53,8 @@ class _Model:
         """Whether the padding is what TFLite calls SAME."""
         from dataclasses import replace
 
-        return replace(self.spec, padding="SAME") == self.spec
+        same: Any = "SAME"  # which a spec takes, and holds as numbers
+        return replace(self.spec, padding=same) == self.spec
 
     def tensor(self, name: str, shape: tuple[int, ...], data: Array | None = None, axis: int = 0) -> int:
         tf, made = self.tf, self.tf.TensorT()

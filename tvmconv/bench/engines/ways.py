@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -21,6 +22,17 @@ class Way:
     call: Callable[[], object]
     result: Callable[[], np.ndarray]
     keep: tuple = ()  # memory that the engine uses without owning it
+
+
+class Engine(Protocol):
+    """What runs layers, in ways to choose from; ``modules`` that it needs."""
+
+    modules: ClassVar[tuple[str, ...]]
+    version: str
+
+    def __init__(self, threads: int, options: dict): ...
+
+    def ways(self, layer: Layer) -> Iterator[Way]: ...
 
 
 class Ours:

@@ -20,7 +20,7 @@ from tvmconv.base.errors import ArtifactError
 from tvmconv.formats.cpu_features import host_arch
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 _log = logging.getLogger("tvmconv")
 
@@ -39,7 +39,7 @@ _ARCHES = {"x86_64": "x86_64|amd64", "aarch64": "aarch64|arm64", "armv7": r"(arm
            "riscv64": r"riscv64\w*"}  # fmt: skip
 
 
-def find_cc(machine: Machine, cc: str | None = None) -> list[str]:
+def find_cc(machine: AnyMachine, cc: str | None = None) -> list[str]:
     """The command of the C compiler to use for ``machine``.
 
     ``cc`` if given (a command line, may hold options); else $CC and else cc, gcc or clang where they make
@@ -81,13 +81,13 @@ def _command(source: str, text: str) -> list[str]:
     return command
 
 
-def _check(command: Sequence[str], machine: Machine, said: str) -> None:
+def _check(command: Sequence[str], machine: AnyMachine, said: str) -> None:
     target = target_of(tuple(command))
     if target is not None and not _fits(target, machine):
         raise ArtifactError(f"{said} makes code for {target}, expected a compiler for {machine.triple}")
 
 
-def _fits(target: str | None, machine: Machine) -> bool:
+def _fits(target: str | None, machine: AnyMachine) -> bool:
     """Whether a compiler's target is Linux on ``machine``'s architecture, with its calling convention."""
     arch, *rest = (target or "").split("-")
     if not re.fullmatch(_ARCHES.get(machine.arch, machine.arch), arch) or not rest:
@@ -117,7 +117,7 @@ def _option(command: Sequence[str], name: str) -> str | None:
     return found[-1] if found else None
 
 
-def machine_options(command: Sequence[str], machine: Machine) -> tuple[str, ...]:
+def machine_options(command: Sequence[str], machine: AnyMachine) -> tuple[str, ...]:
     """What says the architecture and its baseline to a compiler that the command does not say already."""
     if not is_zig(command):
         return _BASELINE.get(machine.arch, ())
@@ -132,7 +132,7 @@ def is_zig(command: Sequence[str]) -> bool:
     return Path(command[0]).stem == "zig" or "ziglang" in command
 
 
-def say_if_slow(command: Sequence[str], machine: Machine) -> None:
+def say_if_slow(command: Sequence[str], machine: AnyMachine) -> None:
     """Log that zig will take a while, where it has not yet made the C library's parts for this target."""
     if not is_zig(command):
         return

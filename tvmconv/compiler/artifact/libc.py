@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tvmconv.base.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 _ELF_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "armv7": "EM_ARM", "riscv64": "EM_RISCV"}
 
@@ -80,7 +80,7 @@ def _said(line: Sequence[str], text: str = "") -> str:
     return done.stdout
 
 
-def needed(library: bytes, command: Sequence[str], machine: Machine, kind: str) -> str | None:
+def needed(library: bytes, command: Sequence[str], machine: AnyMachine, kind: str) -> str | None:
     """The C library that a linked ``library`` needs: "glibc 2.17", the oldest that has all versions of
     symbols that it asks for, or "musl"; None for an object, which does not say. Raises ArtifactError where
     ``command`` has made what is no ELF file of the machine's architecture for Linux."""
@@ -101,7 +101,7 @@ def needed(library: bytes, command: Sequence[str], machine: Machine, kind: str) 
             return None
         sections = list(file.iter_sections())
         libraries = [
-            tag.needed
+            str(tag.needed)  # type: ignore[attr-defined]  # pyelftools sets it by the tag's kind
             for section in sections
             if isinstance(section, DynamicSection)
             for tag in section.iter_tags("DT_NEEDED")

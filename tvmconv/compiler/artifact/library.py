@@ -24,7 +24,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 # Parts of TVM's runtime that the support code stands in for. A kernel that wants another would crash.
 _PROVIDED = {name.encode() for name in TVM_VARIABLES}
@@ -49,7 +49,7 @@ class Library:
     def __init__(
         self,
         functions: Mapping[str, Kernel],
-        machine: Machine,
+        machine: AnyMachine,
         *,
         prefix: str = "tvmconv",
         cc: str | None = None,
@@ -124,24 +124,24 @@ class Library:
         return sealed
 
 
-def _source_class(machine: Machine) -> type[Source]:
+def _source_class(machine: AnyMachine) -> type[Source]:
     return GpuSource if isinstance(machine, GpuMachine) else CpuSource
 
 
-def check_request(functions: Mapping[str, bool], machines: Sequence[Machine], prefix: str) -> None:
+def check_request(functions: Mapping[str, bool], machines: Sequence[AnyMachine], prefix: str) -> None:
     """What can be said of a library before anything is compiled. ``functions``: names, and whether each has
     weights. Raises SpecError and TargetError as ``Library`` does."""
     _check_targets(machines)
     names.check_names(functions, prefix, _source_class(machines[0]).LIBRARY_FUNCTIONS)
 
 
-def check_can_bake(machine: Machine) -> None:
+def check_can_bake(machine: AnyMachine) -> None:
     """Raise SpecError where a library for ``machine`` cannot hold weights."""
     if isinstance(machine, GpuMachine):
         raise SpecError(f"baked: weights for {machine.name}, expected none: on a GPU they are bound")
 
 
-def _check_targets(machines: Sequence[Machine]) -> None:
+def _check_targets(machines: Sequence[AnyMachine]) -> None:
     names = ", ".join(machine.name for machine in machines)
     if len(machines) == 1:
         return

@@ -19,7 +19,7 @@ from tvmconv.compiler.artifact.compilers import find_cc, is_zig, machine_options
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 _COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
             "-fdata-sections", "-g0", "-U_FORTIFY_SOURCE")  # fmt: skip
@@ -35,7 +35,7 @@ _FULL = ("No space left on device", "Disk quota exceeded", "NoSpaceLeft")  # of 
 _KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
 
 
-def kind_of(path: Path, machine: Machine) -> str:
+def kind_of(path: Path, machine: AnyMachine) -> str:
     """What ``link`` is to make for a file called ``path``, by its suffix. Raises ArtifactError."""
     suffix = Path(re.sub(r"\.so(\.\d+)+$", ".so", path.name)).suffix  # libconv.so.1 is a .so
     possible = (".so",) if isinstance(machine, GpuMachine) else tuple(_KINDS)
@@ -45,7 +45,7 @@ def kind_of(path: Path, machine: Machine) -> str:
 
 
 def link(
-    source: str, objects: Sequence[bytes], exports: Sequence[str], machine: Machine, *, soname: str,
+    source: str, objects: Sequence[bytes], exports: Sequence[str], machine: AnyMachine, *, soname: str,
     kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None, level: str = "-O2",
 ) -> tuple[bytes, str | None]:  # fmt: skip
     """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
@@ -71,7 +71,7 @@ def link(
 
 def _link(
     command: list[str], folder: Path, source: str, objects: Sequence[bytes], exports: Sequence[str],
-    machine: Machine, soname: str, data: Mapping[str, bytes],
+    machine: AnyMachine, soname: str, data: Mapping[str, bytes],
 ) -> bytes:  # fmt: skip
     script = "".join(f"    {name};\n" for name in exports)
     (folder / "exports.map").write_text(f"{{\n  global:\n{script}  local: *;\n}};\n", encoding="ascii")
@@ -86,7 +86,7 @@ def _link(
 
 def _join(
     command: list[str], folder: Path, source: str, objects: Sequence[bytes], exports: Sequence[str],
-    machine: Machine, soname: str, data: Mapping[str, bytes],
+    machine: AnyMachine, soname: str, data: Mapping[str, bytes],
 ) -> bytes:  # fmt: skip
     options = (*command, *machine_options(command, machine))
     *own, kernels = _sources(folder, source, objects, data)

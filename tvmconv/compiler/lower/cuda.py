@@ -101,11 +101,11 @@ def _launches(func: tirx.PrimFunc) -> tuple[Launch, ...]:
         tags = list(call.attrs.launch_params)
         operands, extents = operands[: -len(tags)], operands[-len(tags) :]
         sizes = {str(tag): int(extent) for tag, extent in zip(tags, extents, strict=True)}
-        grid_block = [sizes.pop(axis, 1) for axis in _AXES]
+        gx, gy, gz, bx, by, bz = (sizes.pop(axis, 1) for axis in _AXES)
         if sizes:
             raise AssertionError(f"launch parameters {sizes}, expected none beyond grid and block")
         at = tuple(aliases[operand.args[0].name] for operand in operands)
-        found.append(Launch(name.value, tuple(grid_block[:3]), tuple(grid_block[3:]), at))
+        found.append(Launch(name.value, (gx, gy, gz), (bx, by, bz), at))
 
     tvm_ffi.structural_walk(func.body, [(tirx.DeclBuffer, declared), (tvm.ir.Call, called)], order="pre")
     return tuple(found)

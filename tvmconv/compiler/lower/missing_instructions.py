@@ -6,6 +6,9 @@ conversions that TVM brings along return their result in another register than L
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tvm
 import tvm_ffi
 from tvm import tirx
@@ -98,7 +101,8 @@ def _half(cast: tirx.Cast) -> tirx.Expr:
 
 
 def _written_out(body: tirx.Stmt) -> tirx.Stmt:
-    triple, rules = str(Target.current().attrs.get("mtriple", "")), []
+    triple = str(Target.current().attrs.get("mtriple", ""))
+    rules: list[tuple[type, Callable[[Any], tirx.Expr]]] = []
     if triple.startswith(_NO_ROUNDING):
         rules.append((tvm.ir.Call, _rounding))
     if triple.startswith(_NO_HALF):

@@ -92,7 +92,7 @@ def _damage(facts: Any) -> str | None:
     for name in _NEEDED.keys() - _OPTIONAL - facts.keys():
         return f"no {name}"
     for name, value in facts.items():
-        expected = _EXPECTED.get(_NEEDED.get(name, ""))
+        expected = _EXPECTED.get(str(_NEEDED.get(name, "")))
         if expected is None:
             return f"{name[:80]!r}, expected no such fact"
         kind, fits = expected

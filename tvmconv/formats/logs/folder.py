@@ -31,8 +31,7 @@ from tvmconv.formats.logs.files import (
 )
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.gpu_machines import GpuMachine
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 __all__ = [
     "INDEX", "METADATA", "RECORDS", "WORKLOADS", "append_lines", "check_made", "check_version", "folder_of",
@@ -54,7 +53,7 @@ def shipped_root() -> Path:
     return Path(tvmconv.tuning_logs.__file__).parent
 
 
-def folder_of(root: str | os.PathLike[str], machine: Machine) -> Path:
+def folder_of(root: str | os.PathLike[str], machine: AnyMachine) -> Path:
     """The folder for ``machine`` under ``root``, or ``root`` itself if it is a target's folder.
 
     Raises TuningError if it is another target's.
@@ -69,8 +68,8 @@ def folder_of(root: str | os.PathLike[str], machine: Machine) -> Path:
 
 
 def folders_of(
-    root: str | os.PathLike[str], machine: Machine | GpuMachine
-) -> list[tuple[Path, Machine | GpuMachine, bool]]:
+    root: str | os.PathLike[str], machine: AnyMachine
+) -> list[tuple[Path, AnyMachine, bool]]:
     """The folders whose records count for ``machine``, each with whose it is and whether for floats alone:
     its own, its base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError
     as ``folder_of``."""
@@ -101,7 +100,7 @@ def check_version(folder: Path) -> None:
         raise TuningError(f"tuning_logs: {folder} was made with TVM {made}, expected {here}, the one here")
 
 
-def check_made(folder: Path, machine: Machine | GpuMachine, emulated: bool = False) -> None:
+def check_made(folder: Path, machine: AnyMachine, emulated: bool = False) -> None:
     """Raise TuningError for logs of another target, that another TVM made, or that were measured under
     emulation where others are wanted, or the other way round."""
     metadata = read_metadata(folder)
@@ -115,7 +114,7 @@ def check_made(folder: Path, machine: Machine | GpuMachine, emulated: bool = Fal
         raise TuningError(f"tuning_logs: {folder} was measured {what}{hint}")
 
 
-def prepare(folder: Path, machine: Machine, emulated: bool = False) -> None:
+def prepare(folder: Path, machine: AnyMachine, emulated: bool = False) -> None:
     """Make the folder ready for records of ``machine``, measured under emulation or not. Raises TuningError
     where that cannot be."""
     try:

@@ -18,8 +18,7 @@ from tvmconv.formats.logs.entries import Entry, read_index
 from tvmconv.specs.kinds import Spec
 
 if TYPE_CHECKING:
-    from tvmconv.schedules.gpu_machines import GpuMachine
-    from tvmconv.schedules.machines import Machine
+    from tvmconv.schedules.machines import AnyMachine
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Logs:
     does not exist; other folders that cannot be used are passed over with a warning.
     """
 
-    def __init__(self, machine: Machine, given: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, machine: AnyMachine, given: str | os.PathLike[str] | None = None) -> None:
         self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # whose, whether for floats alone, what
         if given is not None:
             if not Path(given).is_dir():
@@ -93,7 +92,7 @@ def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _index(folder: Path, machine: Machine | GpuMachine) -> dict[str, Entry]:
+def _index(folder: Path, machine: AnyMachine) -> dict[str, Entry]:
     """A folder's index but for what was measured under emulation, read again only when a file is another."""
     facts = []
     for name in (folders.INDEX, folders.METADATA):
@@ -106,6 +105,6 @@ def _index(folder: Path, machine: Machine | GpuMachine) -> dict[str, Entry]:
 
 
 @lru_cache(maxsize=16)
-def _read(folder: Path, machine: Machine | GpuMachine, *_: int) -> dict[str, Entry]:
+def _read(folder: Path, machine: AnyMachine, *_: int) -> dict[str, Entry]:
     folders.check_made(folder, machine)
     return {descriptor: entry for descriptor, entry in read_index(folder).items() if not entry.emulated}

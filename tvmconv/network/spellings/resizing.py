@@ -21,7 +21,7 @@ def _resize(call: Call) -> None:
         sizes = call.ints(3, "sizes")
     if scales is None and sizes is None:
         raise Error("scales, sizes: missing, expected one of them")
-    given = scales if scales is not None else sizes
+    given = scales if scales is not None else sizes or []
     if len(given) != len(axes):
         raise Error(f"scales or sizes: {len(given)} numbers, expected {len(axes)}")
     shape, factors = list(x.shape), [1.0] * rank
@@ -29,7 +29,7 @@ def _resize(call: Call) -> None:
     if scales is not None:
         for axis, scale in zip(axes, scales, strict=True):
             shape[axis], factors[axis] = int(x.shape[axis] * scale), scale
-    else:
+    elif sizes is not None:
         each = [size / max(x.shape[axis], 1) for axis, size in zip(axes, sizes, strict=True)]
         if policy != "stretch":
             if policy not in ("not_larger", "not_smaller"):

@@ -15,8 +15,8 @@ from typing import Any
 from tvmconv.specs.activations import ACTIVATIONS
 
 Expression = tuple[Any, ...]
-Operand = "Expression | float | None"
-Operands = list["Expression | float | None"]
+Operand = Expression | float | None
+Operands = list[Expression | float | None]
 
 X: Expression = ("x",)
 _INF = math.inf
@@ -104,8 +104,10 @@ def _sub(operands: Operands, found: dict[str, Any]) -> Expression | None:
 
 
 def _mul(operands: Operands, found: dict[str, Any]) -> Expression | None:
-    if len(operands) == 2 and all(isinstance(operand, tuple) for operand in operands):
-        return _product(*operands)
+    if len(operands) == 2:
+        left, right = operands
+        if isinstance(left, tuple) and isinstance(right, tuple):
+            return _product(left, right)
     pair = _split(operands)
     return _affine(pair[1], 0.0, pair[0]) if pair else None
 
@@ -119,10 +121,9 @@ def _div(operands: Operands, found: dict[str, Any]) -> Expression | None:
 
 def _bounds(operands: Operands, found: dict[str, Any]) -> Expression | None:
     inner = _one(operands)
-    bounds = [*operands[1:3], None, None][:2]
-    if inner is None or any(isinstance(bound, tuple) for bound in bounds):
+    lo, hi = [*operands[1:3], None, None][:2]
+    if inner is None or isinstance(lo, tuple) or isinstance(hi, tuple):
         return None
-    lo, hi = bounds
     lo = found.get("min", -_INF) if lo is None else lo
     hi = found.get("max", _INF) if hi is None else hi
     return _clip(inner, lo, hi)
@@ -156,6 +157,11 @@ def _gelu(operands: Operands, found: dict[str, Any]) -> Expression | None:
     return (kind, inner) if kind and inner else None
 
 
+def _relu(operands: Operands, found: dict[str, Any]) -> Expression | None:
+    inner = _one(operands)
+    return _clip(inner, 0.0, _INF) if inner else None
+
+
 def _swish(operands: Operands, found: dict[str, Any]) -> Expression | None:
     inner = _one(operands)
     return ("silu", inner) if inner and found.get("alpha", 1.0) == 1.0 else None
@@ -173,7 +179,7 @@ def spelled(nodes: Sequence[tuple[Any, ...]]) -> Expression | None:
 _READERS: dict[str, Callable[[Operands, dict[str, Any]], Expression | None]] = {
     # Operators that are an activation without parameters; others' are below.
     **{row.onnx: _function(row.name) for row in ACTIVATIONS.values() if row.onnx and not row.defaults},
-    "Relu": lambda operands, found: _clip(operands[0], 0.0, _INF),
+    "Relu": _relu,
     "Clip": _bounds, "Max": _extremum(False), "Min": _extremum(True),
     "LeakyRelu": _leaky, "PRelu": _leaky,
     "Erf": _function("erf"), "Softplus": _function("softplus"),

@@ -47,7 +47,7 @@ class Model:
         return {value.name: value for value in self.proto.graph.input if value.name not in given}
 
 
-def load(source: Source) -> Model:
+def load(source: Source | Model) -> Model:
     """The model of a file, of a file's bytes, or of a ModelProto (not changed).
 
     Raises Error where it cannot be read: not a model, an operator set that is unknown or too new, external

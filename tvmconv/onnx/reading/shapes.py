@@ -6,7 +6,7 @@ import contextlib
 import math
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.graph import Value
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Dims = tuple[int, ...]
 
 
-Declared = "list[int | str | None] | None"
+Declared = list[int | str | None] | None
 
 # Longer constants say nothing about shapes, and inference need not carry them along.
 _SHAPE_CONSTANT_ELEMENTS = 1024
@@ -55,11 +55,16 @@ def declared_shape(model: Model, name: str, shapes: Shapes) -> Dims | None:
     declared = _declared(model.inputs[name].type)
     if name in shapes:
         return _fill(model, name, declared, _sizes(name, shapes[name]), {})
-    fixed = declared is not None and all(isinstance(dim, int) for dim in declared)
-    return tuple(declared) if fixed else None
+    return _whole(declared)
 
 
-def _sizes(name: str, value: object, most: int | None = None) -> Dims:
+def _whole(dims: Sequence[int | str | None] | None) -> Dims | None:
+    """Dims that are all known."""
+    known = tuple(dim for dim in dims or () if isinstance(dim, int))
+    return None if dims is None or len(known) < len(dims) else known
+
+
+def _sizes(name: str, value: Any, most: int | None = None) -> Dims:
     """The dims that a caller states. Raises SpecError for what is no whole number, or below 0."""
     try:
         dims = tuple(operator.index(dim) for dim in (value if isinstance(value, Iterable) else (value,)))
@@ -120,14 +125,15 @@ def _fill(model: Model, name: str, declared: Declared, given: Dims | None, sizes
             f"shape of {name!r}: missing, and {model.name} leaves it open; expected as {name}=1x3x224x224"
         )
     dims = [sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in declared]
-    if not all(isinstance(dim, int) for dim in dims):
+    whole = _whole(dims)
+    if whole is None:
         names = [repr(dim) for dim in dims if isinstance(dim, str)]
         also = f", or sizes of the dimensions {', '.join(names)}" if names and None not in dims else ""
         raise SpecError(
             f"shape of {name!r}: missing, and {model.name} leaves it open as {_text(dims)}; "
             f"expected as {name}={_example(dims)}{also}"
         )
-    return tuple(dims)
+    return whole
 
 
 def _fits(given: Dims, declared: Declared) -> bool:
@@ -154,9 +160,9 @@ def inferred(model: Model, inputs: Mapping[str, Dims]) -> dict[str, Value]:
         lean = onnx.shape_inference.infer_shapes(lean, data_prop=_is_modest(lean))
     found = {}
     for value in (*lean.graph.input, *lean.graph.value_info, *lean.graph.output):
-        dims, dtype = _declared(value.type), type_of(value.type.tensor_type.elem_type)
-        if dims is not None and all(isinstance(dim, int) for dim in dims) and dtype:
-            found[value.name] = Value(tuple(dims), dtype.name)
+        dims, dtype = _whole(_declared(value.type)), type_of(value.type.tensor_type.elem_type)
+        if dims is not None and dtype:
+            found[value.name] = Value(dims, dtype.name)
     return found
 
 

@@ -48,8 +48,9 @@ def deform_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layo
     given = {name: value for name, value in zip(_INPUTS, node.input, strict=False) if value}
     x, w = (value_of(graph, known, given[name]) for name in ("x", "w"))
     spec = deform_spec(node, x.shape, w.shape, bias="bias" in given, mask="mask" in given, dtype=x.dtype)
-    inputs = {name: given[name] for name in ("x", "offset", "mask") if name in given}
-    weights, computed = {}, {}
+    inputs: dict[str, str] = {name: given[name] for name in ("x", "offset", "mask") if name in given}
+    weights: dict[str, np.ndarray] = {}
+    computed: dict[str, str] = {}
     for argument in ("w", "bias"):
         array = graph.constant(given[argument]) if argument in given else None
         if array is not None:

@@ -39,7 +39,8 @@ def conv_layer(
 
     def describe(*args: Any, **options: Any) -> ConvSpec:
         found = before(*args, **options)
-        return found if pad is None else pad.into(found)
+        padded = None if pad is None else pad.into(found)  # it goes into every spec of the node, or into none
+        return found if padded is None else padded
 
     if bias is not None and bias.shape != spec.bias_shape:
         raise SpecError(f"node {node_name(node)}: bias: shape {bias.shape}, expected {spec.bias_shape}")
@@ -83,7 +84,7 @@ def conv_layer(
         residual="residual" in inputs, activation=activation, shuffle=shuffle, layout=layout,
     )  # fmt: skip
     weights, computed = {}, {}
-    if constant:
+    if constant and w is not None:
         weights["w"] = weights_in(spec, _scaled(spec, w, scale))
         if folded:
             weights["bias"] = shift.astype(w.dtype)

@@ -121,7 +121,7 @@ def run_pool(node: NodeProto, arrays: list[Array | None], target: str) -> list[A
     name = node_name(node)
     if len(arrays) != 1 or arrays[0] is None:
         raise SpecError(f"node {name}: inputs: {len(arrays)} of them, expected x")
-    (x,) = arrays
+    x = arrays[0]
     indices = len(node.output) > 1 and bool(node.output[1])
     try:
         spec = pool_spec(node, x.shape, x.dtype.name)

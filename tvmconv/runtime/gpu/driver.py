@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 from tvmconv.base.errors import ArtifactError, Error
 
 _POINTER = ctypes.c_void_p
-_SIGNATURES = {
+_Function = Callable[..., int]
+_SIGNATURES: dict[str, list[Any]] = {
     "cuInit": [ctypes.c_uint],
     "cuGetErrorString": [ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)],
     "cuDeviceGetCount": [ctypes.POINTER(ctypes.c_int)],
@@ -28,6 +30,19 @@ _SIGNATURES = {
 
 class Driver:
     """libcuda.so.1, initialised. Raises ArtifactError where there is none, or no GPU."""
+
+    cuInit: _Function
+    cuGetErrorString: _Function
+    cuDeviceGetCount: _Function
+    cuDeviceGetAttribute: _Function
+    cuDevicePrimaryCtxRetain: _Function
+    cuCtxPushCurrent_v2: _Function
+    cuCtxPopCurrent_v2: _Function
+    cuMemAlloc_v2: _Function
+    cuMemFree_v2: _Function
+    cuMemcpyHtoD_v2: _Function
+    cuMemcpyDtoH_v2: _Function
+    cuStreamSynchronize: _Function
 
     def __init__(self) -> None:
         try:

@@ -87,7 +87,7 @@ class GpuBound:
         self, function: GpuFunction, weights: dict[str, Any], device: int | None, stream: int
     ) -> None:
         self._function, self._device = function, device
-        self._packed = function._packed_on(weights, device, stream) if weights else None
+        self._packed = None if device is None else function._packed_on(weights, device, stream)
 
     def __repr__(self) -> str:
         return f"<tvmconv bound function {self.name}: {self.descriptor}>"

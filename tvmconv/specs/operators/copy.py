@@ -157,7 +157,7 @@ class Copy(Operator):
 
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         kind, dtype = arrays[0].dtype, self.inputs[0].dtype
-        fill = cast(np.float64(self.fill), dtype)
+        fill = cast(np.array(self.fill, np.float64), dtype)
         y = np.full(math.prod(self.shape), fill, kind)
         for piece in self.pieces:
             flat = np.ascontiguousarray(arrays[piece.source]).reshape(-1)
@@ -260,7 +260,7 @@ def _runs(vector: list[int]) -> list[tuple[int, tuple[int, ...], tuple[int, ...]
         if first >= 0:
             runs.append((first, end - at, step if end - at > 1 else 0, at))
         at = end
-    found = []
+    found: list[tuple[int, tuple[int, ...], tuple[int, ...], int, tuple[int, ...]]] = []
     at = 0
     while at < len(runs):
         first, count, step, place = runs[at]

@@ -224,7 +224,7 @@ def _evaluate(e: Expression, arrays: Sequence[Array], dtypes: Sequence[str], wan
         return arrays[arguments[0]]
     if head == "number":
         kind = np.float64 if wanted is None or wanted in FLOATS else np.dtype(wanted)
-        return _integral(arguments[0], kind) if kind != np.float64 else np.float64(arguments[0])
+        return _integral(arguments[0], kind) if kind != np.float64 else np.array(arguments[0], np.float64)
     function = FUNCTIONS[head]
     types = [dtype_of(argument, dtypes) for argument in arguments]
     known = types[1:] if function.types == "where" else types
@@ -241,7 +241,7 @@ def _evaluate(e: Expression, arrays: Sequence[Array], dtypes: Sequence[str], wan
 def _integral(value: float, dtype: Any) -> Array:
     """A number in an integer type, the nearest one that it has."""
     if dtype == np.bool_:
-        return np.bool_(value)
+        return np.array(value, np.bool_)
     limits = np.iinfo(dtype)
     return np.array(min(max(int(max(min(value, 1e19), -1e19)), limits.min), limits.max), dtype)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +35,8 @@ def pool_reference(spec: PoolSpec, x: ArrayLike) -> NDArray[np.float64]:
             inside.append([tap for tap in taps if 0 <= tap < size])
             first, stop = (-lo, size + hi) if spec.count_include_pad else (0, size)
             count *= sum(first <= tap < stop for tap in taps)
-        window = xs[(slice(None), slice(None), *np.ix_(*inside))]
+        seen: tuple[Any, ...] = (slice(None), slice(None), *np.ix_(*inside))
+        window = xs[seen]
         window = window.reshape(*xs.shape[:2], math.prod(map(len, inside)))
         if spec.operation == "avg":
             with np.errstate(invalid="ignore"):

@@ -71,16 +71,18 @@ def quantised_reference(
     added = None if residual is None else np.asarray(residual, np.float32) - zeros
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         scale = np.float32(1) * xf * wf
-        if clamp_of(spec.activation):
+        clamp = clamp_of(spec.activation)
+        if clamp is not None:
             values = (sums.astype(np.float32) * by_channel(scale / yf, spec.rank)).take(order, axis)
             if added is not None:
                 values = values + added * (rf / yf)
-            bounds = (np.float32(bound) / yf for bound in clamp_of(spec.activation))
-            values = np.clip(values, *bounds)
+            lo, hi = (np.float32(bound) / yf for bound in clamp)
+            values = np.clip(values, lo, hi)
         else:
             real = (sums.astype(np.float32) * by_channel(scale, spec.rank)).take(order, axis)
             if added is not None:
                 real = real + added * rf
+            assert spec.activation is not None  # none at all is a clamp
             values = activate(spec.activation, real.astype(np.float64)) / yf
         values = np.rint(values).astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
     limits = np.iinfo(spec.out_dtype)

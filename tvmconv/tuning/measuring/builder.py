@@ -15,7 +15,7 @@ from tvmconv.compiler import cache
 from tvmconv.compiler.workers import without_collecting
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring import forks
 from tvmconv.tuning.measuring.forks import Forks
@@ -32,7 +32,7 @@ _SECONDS = 60.0  # more than any kernel takes to compile
 class Builder:
     """Compiles points of a spec for ``machine`` with ``jobs`` processes."""
 
-    def __init__(self, machine: Machine, jobs: int) -> None:
+    def __init__(self, machine: AnyMachine, jobs: int) -> None:
         self.machine = machine
         self.count = 0  # of kernels, to number their symbols
         self.forks = Forks("tvmconv.tuning.measuring.builder", jobs)

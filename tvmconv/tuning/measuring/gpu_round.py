@@ -48,11 +48,13 @@ def measure(folder: Path, library: str, name: str, rounds: int) -> dict[str, Any
             return {"error": f"wrong: {wrong}"}
 
     def call_of(which: str):
-        function, arguments = module[which], entries[which]["arguments"]
+        function: Any = module[which]  # of the GPU, as are the arrays
+        arguments = entries[which]["arguments"]
         weights, inputs = operands(arguments, function.placed(cases[0].arrays))
         bound, output = function.bind(*weights), arguments[-1]
         y = to_gpu(np.zeros(output["shape"], numpy_dtype(output["dtype"])))
-        pointers = [a._pointer for a in (*inputs, y)]
+        on_gpu: list[Any] = [*inputs, y]
+        pointers = [a._pointer for a in on_gpu]
         if bound._packed is not None:
             pointers.insert(1, bound._packed._pointer)
         return lambda _, held=(inputs, y, bound): function._entry(*pointers, None)

@@ -32,21 +32,22 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         self._read = b""
 
-    def start(self) -> None:
+    def start(self) -> subprocess.Popen[bytes]:
         """Start it, unless it runs."""
         if self.process is not None:
-            return
+            return self.process
         self._read = b""
         self.process = subprocess.Popen(
             [sys.executable, "-c", program(self.module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, env=self.environment, start_new_session=True,
         )  # fmt: skip
+        return self.process
 
     def ask(self, message: Any, timeout: float) -> Any:
         """The answer to ``message``, both JSON values. Raises ProcessError; the next question then starts
         another process."""
-        self.start()
-        process = self.process  # another thread may stop it meanwhile
+        process = self.start()  # held, for another thread may stop it meanwhile
+        assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps(message).encode() + b"\n")
             process.stdin.flush()

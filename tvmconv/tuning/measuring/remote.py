@@ -41,8 +41,9 @@ class RPCRunner:
         self, machine: Machine, tracker: str, key: str, threads: int | None = None, timeout: float = 60.0
     ) -> None:
         self.machine, self.timeout = machine, timeout
-        self.place = {"tracker": trackers.address(tracker), "key": key}
-        boards = trackers.wait(self.place["tracker"], key, _log.info)
+        address = trackers.address(tracker)
+        self.place = {"tracker": address, "key": key}
+        boards = trackers.wait(address, key, _log.info)
         self.processes = [Process("tvmconv.tuning.measuring.remote") for _ in range(boards)]
         self.last_seen = time.monotonic()
         facts = self._describe()
@@ -77,7 +78,7 @@ class RPCRunner:
                 **self.place, "what": "measure", "path": os.fspath(path), "library": f"{path.parent.name}.so",
                 "baseline": BASELINE, "timeout": self.timeout, "threads": self.threads, **asdict(effort),
             }  # fmt: skip
-            return self._on_all(message, names)
+            return iter(self._on_all(message, names))
 
         return on_library(kernels, self.machine, names, measure_all)
 

@@ -17,7 +17,7 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.formats.cpu_features import host_arch, host_features
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.emulation import emulator
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.tuning.measuring.process import Process, ProcessError
 
 BASELINE = "baseline"
@@ -87,8 +87,7 @@ class LocalRunner:
 
     def _start(self) -> None:
         if self.process.process is None:
-            self.process.start()
-            os.sched_setaffinity(self.process.process.pid, self.cpus)
+            os.sched_setaffinity(self.process.start().pid, self.cpus)
 
     def measure(
         self, kernels: Mapping[str, Kernel], names: Sequence[str], effort: Effort
@@ -129,7 +128,7 @@ class LocalRunner:
 class Linked:
     """A library of candidates in a folder of its own. Raises ArtifactError."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], machine: Machine) -> None:
+    def __init__(self, kernels: Mapping[str, Kernel], machine: AnyMachine) -> None:
         self.kernels = dict(kernels)
         self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
         self.path = Path(self.folder.name, "candidates.so")
@@ -157,7 +156,7 @@ def check_here(machine: Machine) -> None:
 
 
 def on_library(
-    kernels: Mapping[str, Kernel], machine: Machine, names: Sequence[str],
+    kernels: Mapping[str, Kernel], machine: AnyMachine, names: Sequence[str],
     measure: Callable[[Path], Iterator[Measured]],
 ) -> Iterator[Measured]:  # fmt: skip
     """What ``measure`` gives of the library of ``kernels``, an answer a name; or why it cannot be linked."""

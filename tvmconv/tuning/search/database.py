@@ -19,7 +19,7 @@ from tvmconv.formats.logs import traces
 from tvmconv.formats.logs.entries import check_choice
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.tuning.search.definition import workload_json
 from tvmconv.tuning.search.meta import MetaSpace
 from tvmconv.tuning.search.space import TuningSpace
@@ -101,7 +101,7 @@ class Database:
         return self._place[0]
 
 
-def _target(machine: Machine | GpuMachine, threads: int) -> Target:
+def _target(machine: AnyMachine, threads: int) -> Target:
     if isinstance(machine, GpuMachine):
         return cuda_target(machine.sms[0])
     return with_cores(llvm_target(machine), threads)

@@ -15,7 +15,7 @@ from tvmconv.compiler.codegen import traced
 from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of, text_of
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 
 
@@ -25,7 +25,7 @@ class MetaSpace:
 
     threads = len(os.sched_getaffinity(0))  # that sample and mutate: it is all C++
 
-    def __init__(self, spec: Spec, machine: Machine, default: Choice) -> None:
+    def __init__(self, spec: Spec, machine: AnyMachine, default: Choice) -> None:
         wrong = traced.refusal(spec, machine)
         if wrong is not None:
             raise TuningError(f"space {META!r}: {wrong}")

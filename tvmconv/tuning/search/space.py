@@ -22,7 +22,7 @@ from tvmconv.base.errors import TuningError
 from tvmconv.compiler import codegen
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.search.definition import module_of
 
@@ -36,7 +36,7 @@ class TuningSpace:
     threads = 1  # of sampling and mutation, which are Python here
     stamp: ClassVar[dict[str, str]] = {}  # annotations that records need beside those of their traces
 
-    def __init__(self, spec: Spec, machine: Machine, strategy: str | None = None) -> None:
+    def __init__(self, spec: Spec, machine: AnyMachine, strategy: str | None = None) -> None:
         self.spec, self.machine, self.module = spec, machine, module_of(spec)
         self.by_strategy = codegen.spaces(spec, machine)
         made = codegen.scheduled(spec, machine).schedule

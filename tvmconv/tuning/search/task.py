@@ -14,7 +14,7 @@ from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import Builder
 from tvmconv.tuning.measuring.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
@@ -30,13 +30,13 @@ _HOPELESS = 1.25  # times the best time so far: the search takes no closer look 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tuner works: the machine, the folder of logs, who builds and who measures, and who says so;
-    ``emulated``: whether what measures is an emulated CPU."""
+    """Where a tuner works: the machine, the folder of logs, who builds and who measures (None: it is
+    done elsewhere); ``emulated``: whether what measures is an emulated CPU."""
 
-    machine: Machine
+    machine: AnyMachine
     folder: Path
     builder: Builder
-    runner: Runner
+    runner: Runner | None
     threads: int
     cpu: str
     emulated: bool = False
@@ -161,9 +161,11 @@ class Task:
         """Results in the order of ``choices``, each when it is there, timed in turns with the default."""
         built = self._build(choices)
         names = list(dict.fromkeys(_name(kernel) for kernel in built if isinstance(kernel, Kernel)))
+        runner = self.place.runner
+        assert runner is not None and self.default is not None  # rounds for elsewhere measure nothing here
         # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
         kernels = {BASELINE: self.default, **self._at_hand()}
-        results = iter(self.place.runner.measure(kernels, names, effort) if names else ())
+        results = iter(runner.measure(kernels, names, effort) if names else ())
         found: dict[str, Measured] = {}
         for kernel in built:
             if isinstance(kernel, str):

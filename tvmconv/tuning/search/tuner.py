@@ -15,7 +15,7 @@ from tvmconv.formats.choice import META
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.schedules.machines import AnyMachine, Machine, resolve
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import BATCH, Builder
 from tvmconv.tuning.measuring.gpu import GpuRunner
@@ -102,7 +102,7 @@ def run(
         runner.stop()
 
 
-def runner_here(machine: Machine | GpuMachine, threads: int | None) -> Runner:
+def runner_here(machine: AnyMachine, threads: int | None) -> Runner:
     """The runner for this machine, with as many threads as CPUs if None, or for its GPU. Raises
     TuningError."""
     if not isinstance(machine, GpuMachine):
