@@ -131,29 +131,6 @@ GRID = np.concatenate([np.linspace(-9, 9, 181), [-100.0, 100.0, np.nan]])
 
 
 @pytest.mark.parametrize(
-    ("activation", "theirs"),
-    [
-        ("relu", F.relu),
-        ("relu6", F.relu6),
-        ("clip=-0.5,0.75", lambda v: torch.clamp(v, -0.5, 0.75)),
-        ("leaky_relu", F.leaky_relu),
-        ("leaky_relu=0.2", lambda v: F.leaky_relu(v, 0.2)),
-        ("sigmoid", torch.sigmoid),
-        ("hard_sigmoid", F.hardsigmoid),
-        ("hard_swish", F.hardswish),
-        ("silu", F.silu),
-        ("tanh", torch.tanh),
-        ("gelu", F.gelu),
-        ("gelu_tanh", lambda v: F.gelu(v, approximate="tanh")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_activation_as_torch(activation, theirs):
-    expected = theirs(torch.from_numpy(GRID)).numpy()
-    np.testing.assert_allclose(activate(activation, GRID), expected, rtol=1e-13, atol=1e-15)
-
-
-@pytest.mark.parametrize(
     ("activation", "op", "attributes"),
     [
         ("hard_sigmoid=0.2,0.4", "HardSigmoid", {"alpha": 0.2, "beta": 0.4}),

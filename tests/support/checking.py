@@ -3,17 +3,13 @@
 import math
 import zlib
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
 from tvmconv.base.dtypes import ACCUMULATORS, epsilon, numpy_dtype, rounded, widened
-from tvmconv.specs.activations import parse_activation
+from tvmconv.specs.activations import activate
 from tvmconv.specs.reference.floats import conv_reference, shuffled_channels
-
-# Their float32 result on an exact sum is the rounded float64 one.
-EXACT = (None, "relu", "relu6", "clip", "prelu")
-# The largest slope of each activation: by so much it may stretch an error of the sum.
-SLOPES = {"sigmoid": 0.25, "hard_swish": 1.5, "silu": 1.1, "gelu": 1.13, "gelu_tanh": 1.13}
 
 
 def random_arrays(spec, fill="normal", seed=0):
@@ -53,11 +49,7 @@ def terms_of(spec):
 
 def is_exact(spec):
     """Whether small integers give the very values of the reference, in any order of summation."""
-    return activation_name(spec) in EXACT
-
-
-def activation_name(spec):
-    return spec.activation and parse_activation(spec.activation)[0]
+    return spec.is_exact
 
 
 def allowed_error(spec, x, w, bias, residual=None, slopes=None):
@@ -71,15 +63,21 @@ def allowed_error(spec, x, w, bias, residual=None, slopes=None):
         size += np.abs(widened(residual))
     terms = terms_of(spec) + 3
     error = terms * unit / (1 - terms * unit) * size
-    name = activation_name(spec)
     if slopes is not None:
         factor = np.maximum(np.abs(widened(slopes)), 1)[shuffled_channels(spec)]
         factor = factor.reshape(-1, *(() if spec.channels_last else (1,) * spec.rank))
         return factor * (error + 2 * unit * size)
-    if name in EXACT:
+    if spec.is_exact:
         return error + 2 * unit * size
     # exp, tanh and erf err by a few roundings of values up to 1; silu and gelu scale those by v.
-    return SLOPES.get(name, 1.0) * error + 16 * unit * (1 + size)
+    return steepest(spec.activation) * error + 16 * unit * (1 + size)
+
+
+@cache
+def steepest(activation):
+    """The largest slope of an activation, or a bit more: by so much it may stretch an error of the sum."""
+    v = np.linspace(-12, 12, 1 << 14)
+    return 1.01 * np.abs(np.diff(activate(activation, v)) / np.diff(v)).max()
 
 
 def linear_part(spec):

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from tvmconv.base.dtypes import BYTES, FLOATS
 from tvmconv.base.errors import SpecError
+from tvmconv.specs import activations
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.pooling import PoolSpec
 
 ACTIVATIONS = (
-    "relu", "relu6", "clip=-0.5,0.75", "leaky_relu=0.2", "sigmoid", "hard_sigmoid", "hard_sigmoid=0.2,0.4",
-    "hard_swish", "silu", "tanh", "gelu", "gelu_tanh",
+    *(name for name, row in activations.ACTIVATIONS.items() if not row.slopes and not row.defaults),
+    "clip=-0.5,0.75", "leaky_relu=0.2", "hard_sigmoid", "hard_sigmoid=0.2,0.4",
 )  # fmt: skip
 WITH_SLOPES = (*ACTIVATIONS, "prelu")
 

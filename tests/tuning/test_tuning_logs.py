@@ -238,7 +238,7 @@ def test_a_line_that_was_cut_short_is_dropped_by_the_next_writer(tmp_path: Path)
 def test_several_processes_write_whole_lines(tmp_path: Path) -> None:
     folder = log_of(tmp_path, DW)
     program = (
-        "import json, sys\nfrom pathlib import Path\nfrom tvmconv.tuning import folder as f\n"
+        "import json, sys\nfrom pathlib import Path\nfrom tvmconv.formats.logs import folder as f\n"
         "folder, line = Path(sys.argv[1]), json.dumps(sys.argv[2] * 5000)\n"
         "for _ in range(150):\n"
         "    with f.locked(folder): f.append_lines(folder / 'shared', line)"
