@@ -22,7 +22,7 @@ TORCH = {
     "hard_sigmoid": lambda x, alpha, beta: torch.clamp(alpha * x + beta, 0, 1),
     "hard_swish": functional.hardswish, "silu": functional.silu, "tanh": torch.tanh,
     "gelu": functional.gelu, "gelu_tanh": lambda x: functional.gelu(x, approximate="tanh"),
-    "prelu": functional.prelu,
+    "mish": functional.mish, "prelu": functional.prelu,
 }  # fmt: skip
 ROWS = [name for name, row in ACTIVATIONS.items() if not row.slopes]
 IN_MODELS = [name for name in ROWS if ACTIVATIONS[name].onnx or ACTIVATIONS[name].spelled]
@@ -66,7 +66,7 @@ def test_kernels(dtype):
     """Of every float type."""
     x = torch.from_numpy(X).to(getattr(torch, dtype)).reshape(1, 1, -1)
     w = torch.ones((1, 1, 1), dtype=x.dtype)
-    specs = {name: ConvSpec(x.shape, 1, 1, dtype=dtype, activation=text_of(name)) for name in ROWS}
+    specs = {f"f_{n}": ConvSpec(x.shape, 1, 1, dtype=dtype, activation=text_of(n)) for n in ROWS}
     module = tvmconv.compile(specs).load()
     error = {"float32": 3e-7, "float64": 1e-14, "float16": 1e-3, "bfloat16": 8e-3}[dtype]
     for name, spec in specs.items():
@@ -135,7 +135,7 @@ def test_products_are_recognised_in_either_order():
 
 def test_integers_keep_the_curves():
     """A result of 8 bits is the curve of the real number, rounded to the nearest step."""
-    curves = {name: text_of(name) for name in ROWS if clamp_of(text_of(name)) is None}
+    curves = {f"f_{n}": text_of(n) for n in ROWS if clamp_of(text_of(n)) is None}
     spec = ConvSpec((1, 1, 256), 1, 1, dtype="int8")
     module = tvmconv.compile({name: replace(spec, activation=text) for name, text in curves.items()}).load()
     x, one = np.arange(-128, 128, dtype=np.int8).reshape(1, 1, -1), np.ones((1, 1, 1), np.int8)

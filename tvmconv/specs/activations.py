@@ -86,6 +86,8 @@ _ROWS = (
                         ("Mul", 3, 0.5))),
     Activation("gelu_tanh",  # so too
                lambda v: v * _sigmoid(math.sqrt(8 / math.pi) * (v + 0.044715 * v**3))),
+    Activation("mish", lambda v: v * np.tanh(np.logaddexp(0, v)), onnx="Mish",
+               spelled=(("Softplus", "x"), ("Tanh", 0), ("Mul", "x", 1)), torch="mish"),
     Activation("prelu", None, slopes=True, exact=True, homogeneous=True),
 )  # fmt: skip
 

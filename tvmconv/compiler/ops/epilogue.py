@@ -105,5 +105,22 @@ def _gelu_tanh(v: tirx.Expr) -> tirx.Expr:
     return v * _sigmoid(twice)
 
 
+def _mish(v: tirx.Expr) -> tirx.Expr:
+    # tanh(ln(1 + exp(v))) = n / (n + 2) with n = u * u + 2 * u, u = exp(v); and from e = exp(-v), which does
+    # not overflow where v is positive, 1 - m / (1 + 2 * e + m) with m = 2 * e * e.
+    one, two = _const(1.0, v), _const(2.0, v)
+    below = v < _const(0.0, v)
+
+    def of(e: tirx.Expr) -> tirx.Expr:
+        part = tirx.Select(below, e * (e + two), two * e * e)
+        return vector_math.let(part, lambda p: ratio(p / (p + tirx.Select(below, two, one + two * e))))
+
+    def ratio(r: tirx.Expr) -> tirx.Expr:
+        return vector_math.let(r, lambda r: v * tirx.Select(below, r, one - r))
+
+    falling = -tirx.abs(v)
+    return vector_math.let(vector_math.exp(falling) if v.ty.dtype == "float32" else tirx.exp(falling), of)
+
+
 # A row without its form here is a KeyError as soon as this is imported.
 _FORMS = {name: globals()[f"_{name}"] for name, row in ACTIVATIONS.items() if not row.slopes}

@@ -25,7 +25,7 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # ln(2) in two parts, the fir
 
 def sigmoid(v: tirx.Expr) -> tirx.Expr:
     """1 / (1 + exp(-v)) of a float32 scalar."""
-    return let(_exp(-tirx.abs(v)), lambda e: tirx.Select(v < _f(0), e, _f(1)) / (_f(1) + e))
+    return let(exp(-tirx.abs(v)), lambda e: tirx.Select(v < _f(0), e, _f(1)) / (_f(1) + e))
 
 
 def tanh(v: tirx.Expr) -> tirx.Expr:
@@ -41,7 +41,7 @@ def normal_cdf(v: tirx.Expr) -> tirx.Expr:
     """(1 + erf(v / sqrt(2))) / 2 of a float32 scalar, accurate in the lower tail as well."""
 
     def of(a: tirx.Expr) -> tirx.Expr:
-        tail = _exp(a * a * _f(-0.5)) * _polynomial(_TAIL_P, a) / _polynomial(_TAIL_Q, a)
+        tail = exp(a * a * _f(-0.5)) * _polynomial(_TAIL_P, a) / _polynomial(_TAIL_Q, a)
         return let(tail, lambda t: tirx.Select(v < _f(0), t, _f(1) - t))
 
     return let(_at_most(tirx.abs(v), _LARGEST_TAIL), of)
@@ -87,7 +87,7 @@ def _reduced(y: tirx.Expr, of: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> t
     return let(y * _f(math.log2(math.e)) + _f(_ROUND), split)
 
 
-def _exp(y: tirx.Expr) -> tirx.Expr:
+def exp(y: tirx.Expr) -> tirx.Expr:
     """exp(y) for y <= 0; denormal results too."""
 
     def of(y: tirx.Expr) -> tirx.Expr:
