@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks, from a bare machine: a fresh virtual environment, ruff, import-linter, pytest.
+# All checks, from a bare machine: a fresh virtual environment, ruff, import-linter, mypy, pytest.
 # Usage: scripts/test.sh [PYTEST ARGUMENTS]      e.g. scripts/test.sh tests/specs/test_spec.py -x
 # PYTHON names the interpreter to use; 3.10 or newer.
 set -euo pipefail
@@ -36,5 +36,6 @@ PYTHON=$python scripts/board_packages.sh "$TVMCONV_ROOTS/board" "$version"
 status=0
 "$python" -m ruff check . || status=$?
 "$work/venv/bin/lint-imports" || status=$?  # which room may import which: pyproject.toml
+"$python" -m mypy || status=$?
 "$python" -m pytest -n 2 --dist loadfile "$@" || status=$?  # also when ruff complains: both are wanted to know
 exit "$status"

@@ -60,7 +60,8 @@ class Verdict:
 
 def goal_of(spec: Spec) -> Goal | None:
     """The goal of a layer, if its kind has one."""
-    if spec.kind == "grouped" and spec.groups not in GROUPS:
+    grouped: Any = spec
+    if spec.kind == "grouped" and grouped.groups not in GROUPS:
         return None
     return GOALS.get(kind_of(spec))
 

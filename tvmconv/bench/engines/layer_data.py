@@ -77,8 +77,9 @@ class Layer:
         if activation is None:
             return None
         bounds = clamp_of(activation)
-        clips = bounds is not None and all(map(math.isfinite, bounds))
-        return ("clip", bounds) if clips else parse_activation(activation)
+        if bounds is not None and all(map(math.isfinite, bounds)):
+            return "clip", bounds
+        return parse_activation(activation)
 
     @property
     def clamp(self) -> tuple[float, float] | None:

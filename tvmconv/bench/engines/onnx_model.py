@@ -78,7 +78,7 @@ def _deform(layer: Layer) -> Nodes:
     from onnx import helper
 
     names = ("x", "w", "offset", "bias", "mask")
-    spec = layer.spec
+    spec: Any = layer.spec
     options = {**_geometry(spec), "group": spec.groups, "offset_group": spec.offset_groups}
     given = [name if name in layer.arrays else "" for name in names]
     return [helper.make_node("DeformConv", given, ["y"], **options)], {}
@@ -87,7 +87,7 @@ def _deform(layer: Layer) -> Nodes:
 def _integers(layer: Layer, channels_last: bool) -> NodeProto:
     from onnx import defs, helper
 
-    spec = layer.spec
+    spec: Any = layer.spec
     kind = "ConvInteger" if spec.out_dtype == "int32" else "QLinearConv"
     names = ["bias" if one.name == "B" else one.name for one in defs.get_schema(kind).inputs]
     options = {**_geometry(spec), "group": spec.groups}
@@ -102,8 +102,9 @@ def _dequantised(layer: Layer) -> Nodes:
     def node(kind: str, inputs: list[str], output: str, **options: Any) -> NodeProto:
         return helper.make_node(kind, inputs, [output], **options)
 
+    spec: Any = layer.spec
     arrays = layer.arrays
-    held = {"zeros": np.zeros(layer.spec.bias_shape, layer.spec.weight_dtype) + arrays["w_zero_point"]}
+    held = {"zeros": np.zeros(spec.bias_shape, spec.weight_dtype) + arrays["w_zero_point"]}
     nodes = [
         node("DequantizeLinear", ["x", "x_scale", "x_zero_point"], "xf"),
         node("DequantizeLinear", ["w", "w_scale", "zeros"], "wf", axis=0),
@@ -112,7 +113,7 @@ def _dequantised(layer: Layer) -> Nodes:
         held["b_scale"] = arrays["x_scale"] * arrays["w_scale"]
         nodes.append(node("DequantizeLinear", ["bias", "b_scale"], "bf", axis=0))
     inputs = ["xf", "wf", "bf"][: len(nodes)]
-    nodes.append(node("Conv", inputs, "c", **_geometry(layer.spec), group=layer.spec.groups))
+    nodes.append(node("Conv", inputs, "c", **_geometry(spec), group=spec.groups))
     nodes.append(node("QuantizeLinear", ["c", "y_scale", "y_zero_point"], "y"))
     return nodes, held
 
@@ -120,7 +121,8 @@ def _dequantised(layer: Layer) -> Nodes:
 def _convolution(layer: Layer) -> Nodes:
     from onnx import helper
 
-    spec, options = layer.spec, {**_geometry(layer.spec), "group": layer.spec.groups}
+    spec: Any = layer.spec
+    options = {**_geometry(spec), "group": spec.groups}
     if spec.transposed:
         options["output_padding"] = spec.output_padding
     names = ["x", "w"] if layer.bias is None else ["x", "w", "bias"]
@@ -140,8 +142,8 @@ def _activation(layer: Layer, x: str) -> Nodes:
     name, params = layer.activation
     row = ACTIVATIONS[name]
     if row.onnx and _known(row.onnx):
-        options = dict(zip(row.attributes, params, strict=False))
-        held = {} if options else {f"p{i}": F32(value) for i, value in enumerate(params)}
+        options: dict[str, Any] = dict(zip(row.attributes, params, strict=False))
+        held = {} if options else {f"p{i}": np.asarray(F32(value)) for i, value in enumerate(params)}
         return [helper.make_node(row.onnx, [x, *held], ["y"], **options)], held
     if not row.spelled:
         raise Unsupported(f"activation {name}")
@@ -151,7 +153,7 @@ def _activation(layer: Layer, x: str) -> Nodes:
         for operand in operands:
             if isinstance(operand, float):
                 names.append(f"c{len(held)}")
-                held[names[-1]] = F32(operand)
+                held[names[-1]] = np.asarray(F32(operand))
             else:
                 names.append(x if operand == "x" else f"a{operand}")
         nodes.append(helper.make_node(kind, names, [f"a{i}"]))

@@ -99,7 +99,7 @@ class OnnxRuntime:
         blocked = (layer.x.shape[0], dims[conv.input[1]][0], *spec.out_spatial)
         x = reordered(layer.x, nodes["ReorderInput"]) if "ReorderInput" in nodes else layer.x
         feeds = {conv.input[0]: x}
-        if spec.residual:
+        if "residual" in layer.arrays:
             conv.input.extend(["", "residual"][len(conv.input) - 2 :])
             reorder = helper.make_node("ReorderInput", ["r"], ["b"], domain="com.microsoft.nchwc")
             feeds["residual"] = reordered(layer.arrays["residual"], reorder)

@@ -57,8 +57,8 @@ class Torch:
         yield from ways(layer)
 
     def convolutions(self, layer: Layer) -> Iterator[Way]:
-        torch, spec = self.torch, layer.spec
-        functional = torch.nn.functional
+        torch, functional = self.torch, self.torch.nn.functional
+        spec: Any = layer.spec  # a convolution's
         data, pads = layer.padded(keep=True)
         x, w = self.tensor(data), self.tensor(layer.w)
         bias = None if layer.bias is None else self.tensor(layer.bias)
@@ -140,8 +140,9 @@ class Torch:
         return torch.conv2d(x.to_mkldnn(), eye, None, [1, 1], [0, 0], [1, 1], channels)
 
     def pools(self, layer: Layer) -> Iterator[Way]:
-        torch, spec = self.torch, layer.spec
-        functional, rank = torch.nn.functional, spec.rank
+        functional = self.torch.nn.functional
+        spec: Any = layer.spec  # a pooling's
+        rank = spec.rank
         data, pads = layer.padded(keep=True)
         x = self.tensor(data)
         if any(2 * pad > kernel for pad, kernel in zip(pads, spec.kernel, strict=True)):
@@ -172,7 +173,8 @@ class Torch:
 
     def quantised(self, layer: Layer) -> Iterator[Way]:
         """The quantised operators: fbgemm's kernels (`torch-cl`) and oneDNN's, weights packed for each."""
-        torch, spec, arrays = self.torch, layer.spec, layer.arrays
+        torch, arrays = self.torch, layer.arrays
+        spec: Any = layer.spec  # a convolution's
         if spec.out_dtype != "uint8" or spec.dtype != "uint8" or spec.weight_dtype != "int8":
             raise Unsupported("its quantised convolutions are from uint8 to uint8, with int8 weights")
         if self.kind == "torch":

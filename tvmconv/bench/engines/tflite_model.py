@@ -35,7 +35,8 @@ class _Model:
     def __init__(self, layer: Layer):
         from ai_edge_litert import schema_py_generated as tf
 
-        self.tf, self.layer, self.spec = tf, layer, layer.spec
+        self.tf, self.layer = tf, layer
+        self.spec: Any = layer.spec  # whose kind each method knows
         self.model, self.graph = tf.ModelT(), tf.SubGraphT()
         self.model.version, self.model.buffers, self.model.subgraphs = 3, [tf.BufferT()], [self.graph]
         self.model.operatorCodes, self.graph.tensors, self.graph.operators = [], [], []
@@ -53,8 +54,7 @@ class _Model:
         """Whether the padding is what TFLite calls SAME."""
         from dataclasses import replace
 
-        same: Any = "SAME"  # which a spec takes, and holds as numbers
-        return replace(self.spec, padding=same) == self.spec
+        return replace(self.spec, padding="SAME") == self.spec
 
     def tensor(self, name: str, shape: tuple[int, ...], data: Array | None = None, axis: int = 0) -> int:
         tf, made = self.tf, self.tf.TensorT()

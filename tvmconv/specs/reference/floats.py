@@ -86,7 +86,9 @@ def _forward(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
                     tap, spec.dilation, spec.stride, spec.out_spatial, strict=True
                 )
             )
-            y[:, o] += _mix_channels(w[(o, slice(None), *tap)], padded[(slice(None), i, *at)])
+            own: tuple[Any, ...] = (o, slice(None), *tap)
+            seen: tuple[Any, ...] = (slice(None), i, *at)
+            y[:, o] += _mix_channels(w[own], padded[seen])
     return y
 
 
@@ -106,7 +108,9 @@ def _transposed(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
                     tap, spec.dilation, spec.stride, spec.in_spatial, strict=True
                 )
             )
-            y[(slice(None), o, *at)] += _mix_channels(w[(i, slice(None), *tap)].T, x[:, i])
+            own: tuple[Any, ...] = (i, slice(None), *tap)
+            reached: tuple[Any, ...] = (slice(None), o, *at)
+            y[reached] += _mix_channels(w[own].T, x[:, i])
     kept = tuple(slice(lo, lo + out) for out, (lo, _) in zip(spec.out_spatial, spec.padding, strict=True))
     return y[(slice(None), slice(None), *kept)]
 
