@@ -16,7 +16,7 @@ from tvmconv.compiler.ops import crossed
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
-from tvmconv.schedules.cpu.tiles import peel_borders, peel_tail, run_parallel, vector_tile, write_out
+from tvmconv.schedules.cpu.tiles import evenly, peel_borders, peel_tail, run_parallel, vector_tile, write_out
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -31,6 +31,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
 _NEAR, _FAR = 1.1, 1.25  # what a multiply-add costs, of lines of x in the nearest cache or further away
 _FEW = 4  # output channels a group, of which a part of a vector still pays where rows have strides
@@ -51,7 +52,7 @@ def rule(p: Problem, machine: Machine) -> Plan | None:
 
 def reads_near(p: Problem, machine: Machine) -> bool:
     """Whether a core's cache still has what is read again of x, for the next row or block of channels."""
-    _, vectors = direct_last.tile_of(p, machine)
+    _, vectors = tile_of(p, machine)
     rows = p.spatial
     if p.out_group <= vectors * machine.lanes(p.acc_bytes) and len(rows) > 1:
         rows = (min(rows[0], (p.kernel[0] - 1) * p.dilation[0] + 1), *rows[1:])
@@ -62,8 +63,23 @@ def cost(p: Problem, machine: Machine) -> float:
     """Of a multiply-add of vectors, on the average: less where some taps, that see padding, are skipped, more
     where the lines of all planes that a tile reads do not fit the nearest cache."""
     seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
-    lines = p.in_group * prod(p.kernel[:-1]) * _LINE
-    return seen * (_NEAR if lines <= machine.l1 else _FAR)
+    return seen * (_NEAR if _lines_are_near(p, machine) else _FAR)
+
+
+def _lines_are_near(p: Problem, machine: Machine) -> bool:
+    return p.in_group * prod(p.kernel[:-1]) * _LINE <= machine.l1
+
+
+def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
+    """(pixels, vectors of output channels) of the register tile: wide where lines of x come from afar, for
+    each tile takes those that it reads anew; and where a row of taps is a loop, with short turns else."""
+    width, vectors = direct_last.tile_of(p, machine)
+    few = min(_FEW_VECTORS, vectors)
+    looped = p.taps > 1 and not direct_last.taps_of(p, machine, width * vectors)
+    if machine.vector_bits < 512 or (_lines_are_near(p, machine) and not looped):
+        return width, vectors
+    wide = evenly(p.out_spatial[-1], (machine.vector_registers - 2 * few) // few)
+    return (wide, few) if wide > width else (width, vectors)
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -74,7 +90,7 @@ def space(p: Problem, machine: Machine) -> Space:
         "block": sorted({min(v * lanes, p.out_group) for v in vectors}),
         "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
         "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
-        "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
+        "deep": [n for n in (1, 2, 3, 4) if p.in_group % n == 0],
     }
 
 
@@ -82,7 +98,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels and channels of the register tile; order of tasks; innermost dims of
     taps written out; input channels written out. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
-    width, vectors = direct_last.tile_of(p, machine)
+    width, vectors = tile_of(p, machine)
     default = {"width": width, "block": min(vectors * lanes, p.out_group), "order": _ORDERS[0],
                "taps": direct_last.taps_of(p, machine, width * vectors), "deep": 1}
     point = settled(point, default)

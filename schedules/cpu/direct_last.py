@@ -102,9 +102,9 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     best, best_score = (1, 1), 0.0
     for vectors in range(1, min(have, 4) + 1):
         # A register for the weights of each vector, and one for the input that meets them (AVX-512 takes it
-        # from memory where there is one); with several taps, room for what is loaded ahead.
+        # from memory where there is one); with a row of taps, room for what is loaded ahead.
         sums = machine.vector_registers - vectors - (narrow or vectors > 1)
-        if p.taps > 1:
+        if p.kernel[-1] > 1:
             sums = (machine.vector_registers - narrow) * 5 // 8
         for pixels in range(1, min(width, sums // vectors, _kept(p, machine)) + 1):
             tiles, blocks = -(-width // pixels), -(-have // vectors)

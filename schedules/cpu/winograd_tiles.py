@@ -192,7 +192,7 @@ def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, 
     height, width = packing.tiles(p)
     lanes, together = machine.lanes(), _together(p, machine)
     vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
-    most = (machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors
+    most = max((machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors, 1)
     step = evenly(width, most)
     sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy
     lines = max(1, min(height, -(-sums // (step * vectors)), most // step))

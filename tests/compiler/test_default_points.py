@@ -22,6 +22,12 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
     ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
     ("x86-64-v4", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4},
+    # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
+    ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
+    ("x86-64-v4", "conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW:float32:direct"): {"width": 14, "block": 32},
+    ("x86-64-v4", "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
+    # One tap a row: nothing of the next is loaded ahead, so that more sums fit.
+    ("x86-64-v4", "conv2d:1x28x7x168:o672:k5x1:p2x0:NHWC:float32"): {"width": 7, "block": 48},
     # Rows of taps that would be written out with all channels, and spill.
     ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
     ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},
