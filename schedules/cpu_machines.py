@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from tvmconv.base import messages
 from tvmconv.schedules.gpu_machines import PREFIX
@@ -34,6 +35,8 @@ class Machine:
     ``tvmconv.schedules.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
     one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that was measured.
     """
+
+    backend: ClassVar[str] = "cpu"  # the package of its strategies
 
     name: str
     arch: str

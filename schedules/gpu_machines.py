@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import ClassVar
 
 from tvmconv.base import messages
 from tvmconv.base.errors import TargetError
@@ -20,6 +21,8 @@ class GpuMachine:
     multiply-adds a clock of one multiprocessor; ``threads``: that it holds at a time. ``arch``, ``triple``
     and ``zig`` are of the CPU that calls the GPU: the one that compiles.
     """
+
+    backend: ClassVar[str] = "cuda"  # the package of its strategies
 
     name: str
     sms: tuple[int, ...]

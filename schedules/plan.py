@@ -1,24 +1,26 @@
-"""What a scheduling rule returns: which weights layout it wants, and how to schedule the kernel.
+"""Strategies: what each of them has to say of a problem on a machine, and which one is taken.
 
-A rule's module has ``space(p, machine)``, the values of each of its knobs that are worth trying, and
-``plan_of(p, machine, point=None)``: the plan for the default point, or for a given one.
+A backend, ``schedules.cpu`` or ``schedules.cuda``, has one ``TABLE`` of them. What is said here of a strategy
+goes for a module as well as for an object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
+from tvmconv.base.errors import TargetError
 from tvmconv.formats.choice import Choice
 
 if TYPE_CHECKING:
     from tvm.s_tir import Schedule
 
-    from tvmconv.compiler.ops.packing import Packing
-    from tvmconv.compiler.ops.winograd import WinogradPacking
-    from tvmconv.compiler.ops.winograd_rows import RowsPacking
+    from tvmconv.compiler.ops.algorithm import Algorithm
+    from tvmconv.schedules.gpu_machines import GpuMachine
+    from tvmconv.schedules.machines import Machine
 
 _MOST = (1 << 31) - 1  # TVM's loops count in 32 bits
 _LONGEST_STRIP = 64  # tiles
@@ -29,26 +31,116 @@ Space = dict[str, list[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A strategy's answer for one problem on one machine. ``point`` holds the value of each of its knobs;
-    ``exact``: whether sums of small integers are; ``pack``: the schedule of the function that packs weights,
-    where that has one."""
+    """A strategy's answer for one problem on one machine: an algorithm, how weights are packed for it (None
+    without weights), and how its definition is scheduled.
+
+    ``point`` holds the value of each of the strategy's knobs; ``exact``: whether sums of small integers are;
+    ``pack``: the schedule of the function that packs weights, where that has one.
+    """
 
     strategy: str
-    packing: Packing | WinogradPacking | RowsPacking
+    algorithm: Algorithm
+    packing: Any
     apply: Callable[[Schedule], None]
     point: dict[str, Any] = field(default_factory=dict)
-    algorithm: str = "direct"
     exact: bool = True
     pack: Callable[[Schedule], None] | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What manifests state of it."""
+        packing = {} if self.packing is None else {"packing": asdict(self.packing)}
+        return {"source": "default", "strategy": self.strategy, "point": self.point,
+                **self.algorithm.facts(self.exact), **packing}  # fmt: skip
 
-def chosen(rivals: list[ModuleType], problem: Any, machine: Any, choice: Choice) -> Plan:
-    """The plan of ``choice``, of one of ``rivals``. Raises ValueError where it does not fit."""
-    for module in rivals:
-        if choice.strategy == module.STRATEGY:
-            return module.plan_of(problem, machine, choice.point)
-    names = ", ".join(module.STRATEGY for module in rivals)
+
+class Strategy(Protocol):
+    """One way to schedule some problems. ``p``: a problem of ``compiler.ops``."""
+
+    @property
+    def STRATEGY(self) -> str:
+        """Its name, as logs have it."""
+
+    def fits(self, p: Any, machine: Any) -> bool:
+        """Whether it can schedule ``p`` for ``machine``."""
+
+    def space(self, p: Any, machine: Any) -> Space:
+        """The values of each of its knobs that are worth trying. None where its points are no knobs'."""
+
+    def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
+        """The plan for the default point, or for ``point``. Raises ValueError where that does not fit."""
+
+
+Test = Callable[[Any, Any], bool]
+"""Of a problem and a machine."""
+
+
+def always(p: Any, machine: Any) -> bool:
+    """Wherever it fits."""
+    return True
+
+
+def never(p: Any, machine: Any) -> bool:
+    """Only if it is asked for, or tried."""
+    return False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A strategy's place in a table. ``pays``: of problems that it fits, where it is the default if no row
+    before it is; ``tried``: where it is worth trying beside another that is."""
+
+    strategy: Strategy
+    pays: Test = always
+    tried: Test = always
+
+
+Table = Mapping[tuple[str, str | None], Sequence[Row]]
+"""By a problem's ``family`` and the algorithm that is asked for, if any: the strategies in order of
+preference. The last one takes what none fits."""
+
+
+@lru_cache(maxsize=64)  # a tuner asks for each of its candidates
+def strategies(p: Any, machine: Machine | GpuMachine, algorithm: str | None = None) -> tuple[Strategy, ...]:
+    """Those worth trying for ``p``, the default first. Raises TargetError for an algorithm that there is none
+    of for ``machine``."""
+    rows = _rows(p, machine, algorithm)
+    default = next(row for row in rows if row.pays(p, machine))
+    others = (row.strategy for row in rows if row is not default and row.tried(p, machine))
+    return default.strategy, *others
+
+
+def _rows(p: Any, machine: Machine | GpuMachine, algorithm: str | None) -> Sequence[Row]:
+    table: Table = importlib.import_module(f"tvmconv.schedules.{machine.backend}").TABLE
+    if (p.family, algorithm) not in table:
+        have = " or ".join(repr(name) for family, name in table if family == p.family and name)
+        raise TargetError(f"algorithm: {algorithm!r} for {machine.name}, expected {have}")
+    rows = table[p.family, algorithm]
+    return [row for row in rows if row.strategy.fits(p, machine)] or rows[-1:]
+
+
+def plan(
+    problems: Sequence[Any], machine: Machine | GpuMachine, algorithm: str | None = None,
+    choice: Choice | None = None,
+) -> tuple[Any, Plan]:  # fmt: skip
+    """A problem and its plan: of ``problems``, which are the same layer in order of preference, the first by
+    its default strategy, or the one that ``choice`` is for. Raises ValueError where that does not fit."""
+    if choice is None:
+        return problems[0], strategies(problems[0], machine, algorithm)[0].plan_of(problems[0], machine)
+    known = [(p, found) for p in problems for found in strategies(p, machine, algorithm)]
+    for p, strategy in known:
+        if choice.strategy == strategy.STRATEGY:
+            return p, strategy.plan_of(p, machine, choice.point)
+    names = ", ".join(strategy.STRATEGY for _, strategy in known)
     raise ValueError(f"strategy {choice.strategy!r}: expected one of {names}")
+
+
+def spaces(
+    problems: Sequence[Any], machine: Machine | GpuMachine, algorithm: str | None = None
+) -> dict[str, Space]:
+    """The space of each strategy that may be best, by name."""
+    found = {s.STRATEGY: s.space(p, machine) for p in problems for s in strategies(p, machine, algorithm)}
+    return {name: space for name, space in found.items() if space}
 
 
 def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:

@@ -34,17 +34,14 @@ def stock(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     import tvm
     from tvm.s_tir import meta_schedule as ms
 
-    from tvmconv.compiler.ops import conv
-    from tvmconv.compiler.ops.packing import Packing
-    from tvmconv.compiler.ops.problem import problem_of
+    from tvmconv.compiler.codegen.family import family_of
     from tvmconv.schedules.llvm import llvm_target
     from tvmconv.schedules.machines import resolve
     from tvmconv.specs.kinds import parse_spec
     from tvmconv.tuning.search.database import with_cores
 
-    p = problem_of(parse_spec(descriptor))
-    packing = Packing(p.groups * p.out_group, across_groups=True) if p.groups > 1 else Packing(p.out_group)
-    func = conv.kernel_func(p, packing, bias=False, activation=None, out_dtype="float32")
+    spec = parse_spec(descriptor)
+    func = family_of(spec).definition(spec, meta=True)
     target = with_cores(llvm_target(resolve("native")), len(os.sched_getaffinity(0)))
     start = time.perf_counter()
     builder = ms.builder.LocalBuilder(timeout_sec=PATIENCE)

@@ -1,14 +1,9 @@
-"""Strategies for CPUs with vectors; of the rules, in this order, the first that takes a problem wins.
-
-A tuner tries more: every strategy in ``spaces``, at the points of its own space.
-"""
+"""Strategies for CPUs with vectors: their table."""
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.formats.choice import Choice
+from tvmconv.schedules import traced
 from tvmconv.schedules.cpu import (
     crossed,
     deform,
@@ -17,61 +12,81 @@ from tvmconv.schedules.cpu import (
     im2col,
     panels,
     planes,
+    pool_last,
+    pool_planes,
+    pool_whole_last,
+    pool_whole_plane,
+    transposed,
+    transposed_planes,
     winograd_rows,
     winograd_tiles,
+    words_last,
 )
-from tvmconv.schedules.cpu import pooling as pool
-from tvmconv.schedules.cpu.integers import integer_plan, integer_spaces
-from tvmconv.schedules.cpu.phases import transposed_plan, transposed_spaces
+from tvmconv.schedules.cpu.tiles import across_groups
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan, Space, chosen
+from tvmconv.schedules.plan import Row, Table, never
+from tvmconv.schedules.words import InWords
 
-__all__ = ["deform", "integer_plan", "integer_spaces", "plan", "pool", "spaces", "transposed_plan",
-           "transposed_spaces"]  # fmt: skip
 
-DIRECT = (groups_last.rule, direct_last.rule, crossed.rule, planes.rule)
-RULES = {
-    None: (winograd_tiles.rule, groups_last.rule, panels.rule, *DIRECT),
-    "direct": DIRECT,
-    "im2col": (panels.columns_rule, im2col.plan_of),
-    "winograd": (winograd_tiles.plan_of,),
+def _within_groups(p: Problem, machine: Machine) -> bool:
+    """Where no vector holds channels of several groups; or of two, where one of half a vector may be worth as
+    much."""
+    return not across_groups(p, machine) or p.out_group > 2
+
+
+def _matrices(p: Problem, machine: Machine) -> bool:
+    """Where a product of matrices may be won."""
+    return not across_groups(p, machine) and p.in_group * p.out_group > 1
+
+
+def _transforms(p: Problem, machine: Machine) -> bool:
+    """Where those of x serve several channels."""
+    return p.in_group > 1 or _matrices(p, machine)
+
+
+def _no_words(p: Problem, machine: Machine) -> bool:
+    """Of 8-bit integers, channels last: where neither groups fill vectors nor there are dot products."""
+    return not across_groups(p, machine) and words_last.dot_of(p, machine) is None
+
+
+_GROUPS_LAST = Row(groups_last, groups_last.pays)
+_DIRECT = (
+    Row(direct_last, tried=_within_groups),
+    Row(crossed, crossed.pays),
+    Row(planes),
+    Row(traced, never),
+)
+_FLOATS = {
+    None: (
+        Row(winograd_tiles, winograd_tiles.pays, _transforms),
+        _GROUPS_LAST,
+        Row(panels, panels.pays),
+        *_DIRECT,
+        Row(im2col, never, _matrices),
+        Row(winograd_rows, never, across_groups),
+    ),
+    "direct": (_GROUPS_LAST, *_DIRECT),
+    "im2col": (Row(panels), Row(im2col)),
+    "winograd": (Row(winograd_tiles),),
 }
-_RIVALS = {
-    None: (direct_last, planes, crossed, panels, im2col, winograd_tiles),
-    "direct": (direct_last, planes, crossed),
-    "im2col": (panels, im2col),
-    "winograd": (winograd_tiles,),
+_INTEGERS = (
+    Row(InWords(groups_last)),
+    Row(words_last, tried=never),
+    Row(InWords(direct_last, words_last.dot_of), tried=_no_words),
+    Row(InWords(planes, words_last.dot_of)),
+)
+_TRANSPOSED = (Row(transposed_planes, transposed.pays_in_planes), Row(transposed))
+_INTEGERS_TRANSPOSED = (
+    Row(InWords(transposed_planes, words_last.transposed_dot_of), transposed.pays_in_planes),
+    Row(InWords(transposed, words_last.transposed_dot_of)),
+)
+_POOLINGS = (Row(pool_last), Row(pool_planes), Row(pool_whole_last), Row(pool_whole_plane))
+
+TABLE: Table = {
+    **{("conv", algorithm): rows for algorithm, rows in _FLOATS.items()},
+    **{("integer", algorithm): _INTEGERS for algorithm in (None, "direct")},
+    **{("transposed", algorithm): _TRANSPOSED for algorithm in (None, "direct")},
+    **{("integer_transposed", algorithm): _INTEGERS_TRANSPOSED for algorithm in (None, "direct")},
+    ("deform", None): (Row(deform),),
+    ("pool", None): _POOLINGS,
 }
-
-
-def plan(
-    problem: Problem, machine: Machine, algorithm: str | None = None, choice: Choice | None = None
-) -> Plan:
-    """The plan of the first rule that takes ``problem``, by ``algorithm`` if one is asked for that fits;
-    between them the rules take every problem. Or that of ``choice``; ValueError if it does not fit."""
-    if choice is not None:
-        return chosen(_rivals(problem, machine, algorithm), problem, machine, choice)
-    for rule in RULES[algorithm]:
-        found = rule(problem, machine)
-        if found is not None:
-            return found
-    raise AssertionError(f"no strategy takes {problem}")
-
-
-def spaces(problem: Problem, machine: Machine, algorithm: str | None = None) -> dict[str, Space]:
-    """The space of each strategy that may be best for ``problem``, by name."""
-    return {m.STRATEGY: m.space(problem, machine) for m in _rivals(problem, machine, algorithm)}
-
-
-def _rivals(problem: Problem, machine: Machine, algorithm: str | None) -> list[ModuleType]:
-    if algorithm in (None, "direct") and groups_last.fits(problem, machine):
-        if algorithm is None and winograd_rows.fits(problem, machine):
-            return [groups_last, winograd_rows]
-        # Where a vector holds two groups, one of half a vector may be worth as much.
-        rivals = [groups_last, direct_last] if problem.out_group > 2 else [groups_last]
-        if algorithm is None and problem.in_group > 1 and winograd_tiles.fits(problem, machine):
-            rivals.append(winograd_tiles)
-        return rivals
-    few = problem.in_group == problem.out_group == 1 and algorithm is None  # no product of matrices to win
-    modules = _RIVALS["direct" if few else algorithm]
-    return [module for module in modules if module.fits(problem, machine)]

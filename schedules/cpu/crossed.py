@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops import crossed
+from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
@@ -41,13 +41,13 @@ def fits(p: Problem, machine: Machine) -> bool:
     return not p.channels_last and p.out_group > 1 and not p.is_depthwise
 
 
-def rule(p: Problem, machine: Machine) -> Plan | None:
+def pays(p: Problem, machine: Machine) -> bool:
     """Where rows of planes are no good vectors: strides, short rows, a single pixel."""
-    if not fits(p, machine) or planes.suits(p, machine):
-        return None
+    if planes.suits(p, machine):
+        return False
     if (p.stride[-1] > 1 and p.out_group >= _FEW) or prod(p.out_spatial) == 1:
-        return plan_of(p, machine)
-    return None if p.taps == 1 or 2 * p.out_group < machine.lanes(p.acc_bytes) else plan_of(p, machine)
+        return True
+    return p.taps > 1 and 2 * p.out_group >= machine.lanes(p.acc_bytes)
 
 
 def reads_near(p: Problem, machine: Machine) -> bool:
@@ -109,8 +109,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_divides(point, deep=p.in_group)
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point,
-                algorithm=crossed.ALGORITHM)
+    return Plan(STRATEGY, ALGORITHM, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point)
 
 
 def schedule(

@@ -5,84 +5,83 @@ the packed weights in a register tile of pixels by output channels.
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.deform import BEFORE, DeformProblem
-from tvmconv.formats.choice import Choice
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
+from tvmconv.compiler.ops.deform import BEFORE, Columns, DeformProblem
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.schedules.cpu.tiles import (
+    peel_at,
+    peel_tail,
+    register_tile,
+    run_parallel,
+    vector_run,
+    vector_tile,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
+    Plan,
     Space,
     at_most,
-    require,
     require_block,
     require_registers,
     require_within,
     settled,
 )
-from tvmconv.specs.deformable import DeformSpec
 
 STRATEGY = "deform_columns"
 _FEWEST_TASKS = 4  # each of them reads all the weights
 
 
-def space(spec: DeformSpec, machine: Machine) -> Space:
-    p, point = plan_of(spec, machine)
-    _, lanes, channels = _vectors(spec, machine)
+def fits(p: DeformProblem, machine: Machine) -> bool:
+    return True
+
+
+def space(p: DeformProblem, machine: Machine) -> Space:
+    default = plan_of(p, machine).point
+    _, lanes, channels = _vectors(p, machine)
     return {
-        "width": list(range(1, min(prod(spec.out_spatial), machine.vector_registers - 2) + 1)),
+        "width": list(range(1, min(p.pixels, machine.vector_registers - 2) + 1)),
         "block": sorted({min(v * lanes, channels) for v in range(1, 5)}),
-        "tiles": at_most(p.tiles, point["tiles"]),
+        "tiles": at_most(-(-p.pixels // default["width"]), default["tiles"]),
     }
 
 
-def plan_of(
-    spec: DeformSpec, machine: Machine, choice: Choice | None = None
-) -> tuple[DeformProblem, dict[str, Any]]:
-    """The problem cut into register tiles, and its point: pixels and output channels of such a tile, tiles
-    of pixels a task. Raises ValueError where ``choice`` does not fit."""
-    across, lanes, channels = _vectors(spec, machine)
-    if choice is None:
-        width, block = tile_of(spec, machine)
-        p = DeformProblem(spec, width, block, across)
-        return p, {"width": width, "block": block, "tiles": tiles_of(p, machine)}
-    require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
-    _, default = plan_of(spec, machine)
-    point = settled(choice.point, default)
-    require_within(point, width=prod(spec.out_spatial))
+def plan_of(p: DeformProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: pixels and output channels of the register tile, tiles of pixels a task. Raises
+    ValueError where it does not fit."""
+    across, lanes, channels = _vectors(p, machine)
+    width, block = tile_of(p, machine)
+    default = replace(p, width=width, block=block, across_groups=across)
+    point = settled(point, {"width": width, "block": block, "tiles": tiles_of(default, machine)})
+    require_within(point, width=p.pixels)
     require_block(point, lanes, channels)
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
-    p = DeformProblem(spec, point["width"], point["block"], across)
-    require_within(point, tiles=p.tiles)
-    return p, point
+    algorithm, packing = Columns(point["width"]), Packing(point["block"], across)
+    tiled = algorithm.tiled(p, packing)
+    require_within(point, tiles=tiled.tiles)
+    return Plan(STRATEGY, algorithm, packing,
+                lambda sch: schedule(sch, tiled, machine, point["tiles"]), point)
 
 
-def _vectors(spec: DeformSpec, machine: Machine) -> tuple[bool, int, int]:
+def _vectors(p: DeformProblem, machine: Machine) -> tuple[bool, int, int]:
     """(whether a vector holds channels of several groups, its lanes, the channels that are cut into them)."""
-    lanes, out_group = machine.lanes(), spec.out_channels // spec.groups
-    if spec.groups > 1 and 2 * out_group <= lanes:
-        return True, lanes // out_group * out_group, spec.out_channels
-    return False, lanes, out_group
+    lanes, groups = machine.lanes(), p.spec.groups
+    if groups > 1 and 2 * p.out_group <= lanes:
+        return True, lanes // p.out_group * p.out_group, p.spec.out_channels
+    return False, lanes, p.out_group
 
 
-def tile_of(spec: DeformSpec, machine: Machine) -> tuple[int, int]:
+def tile_of(p: DeformProblem, machine: Machine) -> tuple[int, int]:
     """The register tile, (pixels, output channels), that wastes least on ``machine``."""
-    (_, lanes, channels), pixels = _vectors(spec, machine), prod(spec.out_spatial)
-    have = -(-channels // lanes)
-    best, best_score = (1, 1), 0.0
-    for vectors in range(1, min(have, 4) + 1):
-        for width in range(1, min(pixels, (machine.vector_registers - vectors - 1) // vectors) + 1):
-            tiles, blocks = -(-pixels // width), -(-have // vectors)
-            filled = pixels / (tiles * width) * have / (blocks * vectors)
-            hidden = min(1.0, width * vectors / (machine.fma_latency * machine.fma_ports))
-            score = filled * hidden * min(1.0, 0.6 + 0.1 * width * vectors / (width + vectors))
-            if score > best_score * 1.001:
-                best, best_score = (width, vectors), score
-    return best[0], min(best[1] * lanes, channels)
+    _, lanes, channels = _vectors(p, machine)
+    registers, have = machine.vector_registers, -(-channels // lanes)
+    width, vectors = register_tile(machine, p.pixels, have, lambda v: (registers - v - 1) // v)
+    return width, min(vectors * lanes, channels)
 
 
 def tiles_of(p: DeformProblem, machine: Machine) -> int:
@@ -91,15 +90,15 @@ def tiles_of(p: DeformProblem, machine: Machine) -> int:
     return max(1, min(machine.l2 // 2 // size, p.tiles * p.batch // _FEWEST_TASKS, p.tiles))
 
 
-def schedule(sch: Schedule, p: DeformProblem, machine: Machine, point: dict[str, Any]) -> None:
-    lanes, tiles = machine.lanes(), point["tiles"]
+def schedule(sch: Schedule, p: DeformProblem, machine: Machine, tiles: int) -> None:
+    lanes = machine.lanes()
     image, columns, sums, y = map(sch.get_sblock, ("image", "columns", "sums", "y"))
     _image(sch, p, image, lanes)
 
     n, g, o, pixel = sch.get_loops(y)
     tile, inner = sch.split(pixel, [None, p.width], preserve_unit_iters=True)
     task, tile = sch.split(tile, [None, tiles], preserve_unit_iters=True)
-    across, wide, _ = _vectors(p.spec, machine)
+    across, wide, _ = _vectors(p, machine)
     blocks = [] if across else [g]
     oo, oi = sch.split(sch.fuse(g, o) if across else o, [None, p.block], preserve_unit_iters=True)
     sch.reorder(n, task, *blocks, oo, tile, oi, inner)

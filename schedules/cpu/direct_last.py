@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
@@ -20,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     peel_borders,
     peel_strips,
     peel_tail,
+    register_tile,
     run_parallel,
     vector_tile,
     widen,
@@ -49,10 +51,6 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 def fits(p: Problem, machine: Machine) -> bool:
     return p.channels_last
-
-
-def rule(p: Problem, machine: Machine) -> Plan | None:
-    return plan_of(p, machine) if fits(p, machine) else None
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -90,7 +88,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
     few = p.in_group <= _FEW and not machine.memory_operands
-    return Plan(STRATEGY, Packing(block), lambda sch: schedule(sch, p, lanes, few, **point), point)
+    packing = Packing(block)
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, **point), point)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -99,24 +98,20 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
     narrow = machine.vector_bits < 512
-    best, best_score = (1, 1), 0.0
-    for vectors in range(1, min(have, 4) + 1):
+
+    def most(vectors: int) -> int:
         # A register for the weights of each vector, and one for the input that meets them (AVX-512 takes it
         # from memory where there is one); with a row of taps, room for what is loaded ahead.
         sums = machine.vector_registers - vectors - (narrow or vectors > 1)
         if p.kernel[-1] > 1:
             sums = (machine.vector_registers - narrow) * 5 // 8
-        for pixels in range(1, min(width, sums // vectors, _kept(p, machine)) + 1):
-            tiles, blocks = -(-width // pixels), -(-have // vectors)
-            filled = width / (tiles * pixels) * have / (blocks * vectors)
-            per_load = pixels * vectors / (pixels + vectors)
-            hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
-            score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
-            if len(p.spatial) == 1:
-                score *= _balance(p.batch * p.groups * tiles * blocks)
-            if score > best_score * 1.001:
-                best, best_score = (pixels, vectors), score
-    return best
+        return min(sums // vectors, _kept(p, machine))
+
+    def balance(pixels: int, vectors: int) -> float:
+        pieces = -(-width // pixels) * -(-have // vectors)
+        return _balance(p.batch * p.groups * pieces) if len(p.spatial) == 1 else 1.0
+
+    return register_tile(machine, width, have, most, balance)
 
 
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
@@ -20,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     across_groups,
     border_tiles,
     evenly,
+    height,
     peel_at,
     peel_borders,
     peel_tail,
@@ -53,19 +55,17 @@ def fits(p: Problem, machine: Machine) -> bool:
     return across_groups(p, machine)
 
 
-def rule(p: Problem, machine: Machine) -> Plan | None:
-    # With a stride x is shuffled for most products: half a vector a group, unshuffled, is better then where
-    # machines have as many ports for that.
+def pays(p: Problem, machine: Machine) -> bool:
+    """Not with a stride, where x is shuffled for most products: half a vector a group, unshuffled, is better
+    then if machines have as many ports for that."""
     halves = machine.vector_bits == 512 and 4 * p.out_group > machine.lanes(p.acc_bytes)
-    if not fits(p, machine) or (halves and p.in_group > 1 and p.stride[-1] > 1):
-        return None
-    return plan_of(p, machine)
+    return not (halves and p.in_group > 1 and p.stride[-1] > 1)
 
 
 def space(p: Problem, machine: Machine) -> Space:
     default, lanes = plan_of(p, machine).point, _lanes(p, machine)
     channels = p.groups * p.out_group
-    strips = {-(-_height(p) // n) for n in at_most(_height(p))}
+    strips = {-(-height(p) // n) for n in at_most(height(p))}
     return {
         "rows": sorted({*strips, default["rows"]}),
         "width": sorted({*range(1, min(8, p.out_spatial[-1]) + 1), default["width"]}),
@@ -86,7 +86,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
                "order": _ORDERS[1], "walk": _walk(p, machine)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
-    require_within(point, rows=_height(p), width=p.out_spatial[-1])
+    require_within(point, rows=height(p), width=p.out_spatial[-1])
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require_block(point, lanes, channels)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
@@ -94,7 +94,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
             f"less than {len(p.kernel)} where there are more than {_WRITTEN_OUT} vectors of sums")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     require(point["walk"] in _WALKS, point, "walk", " or ".join(_WALKS))
-    return Plan(STRATEGY, Packing(block, across_groups=True),
+    return Plan(STRATEGY, ALGORITHM, Packing(block, across_groups=True),
                 lambda sch: schedule(sch, p, lanes, **point), point)
 
 
@@ -109,10 +109,6 @@ def _blocks(lanes: int, channels: int) -> list[int]:
     blocks = sorted({min(vectors * lanes, channels) for vectors in range(1, _VECTORS + 1)})
     even = [block for block in blocks if channels % block == 0]
     return even if len(even) >= 3 else blocks
-
-
-def _height(p: Problem) -> int:
-    return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
 def _walk(p: Problem, machine: Machine) -> str:
@@ -161,10 +157,9 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
         # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
         vectors, width = 1, min(8, p.out_spatial[-1])
-    height = _height(p)
     others = p.batch * prod(p.out_spatial[:-2]) * -(-channels // (vectors * lanes))
-    strips = min(height, -(-FEWEST_TASKS // others))
-    rows = -(-height // strips)
+    strips = min(height(p), -(-FEWEST_TASKS // others))
+    rows = -(-height(p) // strips)
     if _is_large(p, machine) and p.kernel[-1] > 1:
         rows = min(rows, 4 if p.stride[-1] == 1 else 2)
     return rows, width, vectors
@@ -213,5 +208,5 @@ def schedule(
 def _peel_rows(sch: Schedule, row, p: Problem, rows: int) -> None:
     """Treat the rows that meet a border in the first or the last strip apart from the others of any strip."""
     first, last = border_tiles(p, len(p.spatial) - 2, 1)
-    above_last_strip = (-(-_height(p) // rows) - 1) * rows
+    above_last_strip = (-(-height(p) // rows) - 1) * rows
     peel_at(sch, row, rows, [first, max(first, last - above_last_strip)])

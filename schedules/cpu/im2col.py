@@ -8,12 +8,12 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops import im2col
-from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.im2col import ALGORITHM
+from tvmconv.compiler.ops.problem import Problem, flat
 from tvmconv.schedules.cpu import direct_last, planes
 from tvmconv.schedules.cpu.tiles import run_parallel
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan, Space
+from tvmconv.schedules.plan import Plan, Space, Strategy
 from tvmconv.specs.checks import MOST_ELEMENTS, most_workspace
 
 STRATEGY = "im2col"
@@ -32,13 +32,13 @@ def _bounded(p: Problem) -> bool:
 
 
 def space(p: Problem, machine: Machine) -> Space:
-    return _product(p).space(im2col.flat(p), machine)
+    return _product(p).space(flat(p), machine)
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for any problem, whether or not it pays; ``point`` is the matrix product's. Raises ValueError
     where it does not fit."""
-    product = _product(p).plan_of(im2col.flat(p), machine, point)
+    product = _product(p).plan_of(flat(p), machine, point)
 
     def apply(sch: Schedule) -> None:
         columns = sch.get_sblock("columns")
@@ -47,9 +47,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         run_parallel(sch, p, sch.get_loops(columns)[:3])
         product.apply(sch)
 
-    return Plan(STRATEGY, product.packing, apply, product.point, algorithm="im2col")
+    return Plan(STRATEGY, ALGORITHM, product.packing, apply, product.point)
 
 
-def _product(p: Problem):
+def _product(p: Problem) -> Strategy:
     """The strategy of the matrix product."""
     return direct_last if p.channels_last else planes

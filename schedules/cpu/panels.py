@@ -15,8 +15,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.loops import VECTORS
-from tvmconv.compiler.ops import panels
-from tvmconv.compiler.ops.panels import PanelsPacking
+from tvmconv.compiler.ops.panels import ALGORITHM, PanelsPacking
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import crossed, planes
 from tvmconv.schedules.cpu.tiles import (
@@ -54,18 +53,17 @@ def fits(p: Problem, machine: Machine) -> bool:
     return not p.channels_last and p.out_group > 1 and not p.is_depthwise
 
 
-def rule(p: Problem, machine: Machine) -> Plan | None:
+def pays(p: Problem, machine: Machine) -> bool:
     """Where planes are large or their rows no good vectors, and a strip has pixels enough to go through all
     weights for. A few planes are as well read in place, and of many groups each has little to go through."""
-    if not fits(p, machine) or p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
-        return None
-    if p.taps > 1:
-        enough = min(prod(p.out_spatial), _ENOUGH * machine.lanes(p.acc_bytes))
-        if p.in_group <= _FEW or most_pixels(p, machine) < enough:
-            return None
-        if crossed.reads_near(p, machine) and crossed.cost(p, machine) < cost(p, machine):
-            return None
-    return plan_of(p, machine)
+    if p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
+        return False
+    if p.taps == 1:
+        return True
+    enough = min(prod(p.out_spatial), _ENOUGH * machine.lanes(p.acc_bytes))
+    if p.in_group <= _FEW or most_pixels(p, machine) < enough:
+        return False
+    return not crossed.reads_near(p, machine) or crossed.cost(p, machine) >= cost(p, machine)
 
 
 def cost(p: Problem, machine: Machine) -> float:
@@ -75,11 +73,6 @@ def cost(p: Problem, machine: Machine) -> float:
     first, last = border_tiles(p, len(p.spatial) - 1, 1)
     parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
     return 1 + _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
-
-
-def columns_rule(p: Problem, machine: Machine) -> Plan | None:
-    """Wherever it fits."""
-    return plan_of(p, machine) if fits(p, machine) else None
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -122,8 +115,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     packing = PanelsPacking(point["channels"], tall=point["tall"], long=point["long"])
     shared = shares_columns(p, machine, packing)
-    return Plan(STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, shared, **point), point,
-                algorithm=panels.ALGORITHM)
+    return Plan(STRATEGY, ALGORITHM, packing,
+                lambda sch: schedule(sch, p, packing, lanes, shared, **point), point)
 
 
 def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:

@@ -13,13 +13,16 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    divisor,
     peel_at,
     peel_strips,
     peel_tail,
+    register_tile,
     run_parallel,
     stage,
     vector_tile,
@@ -47,10 +50,6 @@ _LEAST_FILLED = 0.9  # of vectors along rows, where those of output channels are
 
 def fits(p: Problem, machine: Machine) -> bool:
     return not p.channels_last
-
-
-def rule(p: Problem, machine: Machine) -> Plan | None:
-    return plan_of(p, machine) if fits(p, machine) else None
 
 
 def suits(p: Problem, machine: Machine) -> bool:
@@ -107,7 +106,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require_strip(point, len(p.spatial) == 1 and not copied, "where there are rows or copies")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    return Plan(STRATEGY, Packing(point["channels"]), lambda sch: schedule(sch, p, lanes, **point), point)
+    packing = Packing(point["channels"])
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, **point), point)
 
 
 def _written_out(p: Problem) -> int:
@@ -123,7 +123,7 @@ def planes_of(p: Problem, machine: Machine) -> int:
         return 1
     size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
     most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
-    return max(d for d in range(1, max(most, 1) + 1) if p.groups % d == 0)
+    return divisor(p.groups, most)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
@@ -133,17 +133,10 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
         vectors = min(width, 2)
         most = min(4, (machine.vector_registers - 2) // vectors)
         return 1, min(p.out_spatial[-2], most) if len(p.spatial) > 1 else 1, vectors
-    best, best_score = (1, 1, 1), 0.0
-    for vectors in range(1, min(width, 4) + 1):
-        for channels in range(1, min(p.out_group, (machine.vector_registers - vectors - 1) // vectors) + 1):
-            blocks, tiles = -(-p.out_group // channels), -(-width // vectors)
-            filled = p.out_group / (blocks * channels) * width / (tiles * vectors)
-            hidden = min(1.0, channels * vectors / (machine.fma_latency * machine.fma_ports))
-            per_load = channels * vectors / (channels + vectors)
-            score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
-            if score > best_score * 1.001:
-                best, best_score = (channels, 1, vectors), score
-    return best
+    channels, vectors = register_tile(
+        machine, p.out_group, width, lambda vectors: (machine.vector_registers - vectors - 1) // vectors
+    )
+    return channels, 1, vectors
 
 
 def schedule(

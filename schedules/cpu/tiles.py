@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
+from tvmconv.compiler.ops.pooling import PoolProblem
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 
 # Below this many multiply-adds waking the other threads costs more than they save.
 PARALLEL_MACS = 40_000
+_WIDEST = 4  # vectors of a register tile
+_LONGEST_UNROLLED = 16  # taps
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
 FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
 
@@ -22,6 +27,38 @@ def across_groups(p: Problem, machine: Machine) -> bool:
 def evenly(extent: int, most: int) -> int:
     """The size, at most ``most``, of as few equal tiles of ``extent`` as there can be."""
     return -(-extent // -(-extent // most))
+
+
+def register_tile(
+    machine: Machine, extent: int, vectors: int, most: Callable[[int], int],
+    balance: Callable[[int, int], float] = lambda size, wide: 1.0,
+) -> tuple[int, int]:  # fmt: skip
+    """(size, vectors) of the register tile that wastes least of ``extent`` elements by ``vectors`` vectors:
+    of its sums none is empty, their latency is hidden, each load serves many of them.
+
+    ``most``: elements, at most, of a tile that wide; ``balance``: what else a tile's worth is multiplied
+    with, from its size and its vectors."""
+    best, best_score = (1, 1), 0.0
+    for wide in range(1, min(vectors, _WIDEST) + 1):
+        for size in range(1, min(extent, most(wide)) + 1):
+            tiles, blocks = -(-extent // size), -(-vectors // wide)
+            filled = extent / (tiles * size) * vectors / (blocks * wide)
+            hidden = min(1.0, size * wide / (machine.fma_latency * machine.fma_ports))
+            per_load = size * wide / (size + wide)
+            score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load) * balance(size, wide)
+            if score > best_score * 1.001:
+                best, best_score = (size, wide), score
+    return best
+
+
+def height(p: Problem | PoolProblem) -> int:
+    """Rows of the output."""
+    return p.out_spatial[-2] if len(p.spatial) > 1 else 1
+
+
+def divisor(number: int, most: int) -> int:
+    """The largest divisor of ``number`` that is at most ``most``, or 1."""
+    return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)
 
 
 def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:
@@ -120,3 +157,12 @@ def vector_run(sch: Schedule, loop, lanes: int, extent: int):
     peel_tail(sch, outer, extent, lanes)
     sch.vectorize(inner)
     return outer, inner
+
+
+def unroll_taps(sch: Schedule, sizes: Sequence[int], taps: list) -> None:
+    """Unroll the innermost of ``taps``, loops of these ``sizes``, as far as they are few."""
+    count = 1
+    for loop, size in zip(reversed(taps[-2:]), reversed(sizes[-2:]), strict=True):
+        count *= size
+        if count <= _LONGEST_UNROLLED:
+            sch.unroll(loop)

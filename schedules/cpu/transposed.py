@@ -1,4 +1,4 @@
-"""Transposed convolution, phase by phase: which strategy, and the one with vectors of output channels.
+"""Transposed convolution, phase by phase, with vectors of output channels.
 
 The phases along a row are written out (up to a few), so that which taps they have is known while compiling;
 phases of the other dims are loops, and a tap that a phase has not is skipped as a whole row of taps. Borders
@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last
 from tvmconv.schedules.cpu.tiles import across_groups, peel_at, peel_tail, run_parallel, vector_tile, widen
@@ -57,7 +58,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     require_within(point, width=p.positions[-1])
     require_block(point, lanes, channels)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
-    return Plan(STRATEGY, TransposedPacking(block, across),
+    return Plan(STRATEGY, PhaseSums(), TransposedPacking(block, across),
                 lambda sch: schedule(sch, p, lanes, width, block, across), point)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import planes
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
@@ -65,7 +66,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     require(phases == 1 or (phases > 1 and _alike(p, phases) and channels == 1), point, "phases",
             "1 where phases see x at different places, or there are channels beside them")
     require_registers(point, "channels", channels * vectors * phases, machine.vector_registers)
-    return Plan(STRATEGY, TransposedPacking(channels),
+    return Plan(STRATEGY, PhaseSums(planes=True), TransposedPacking(channels),
                 lambda sch: schedule(sch, p, lanes, point["planes"], channels, vectors, phases), point)
 
 

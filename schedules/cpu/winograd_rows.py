@@ -56,8 +56,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_block(point, lanes, p.groups)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     require(point["inner"] in _INNER, point, "inner", " or ".join(_INNER))
-    return Plan(STRATEGY, winograd_rows.RowsPacking(point["block"]),
-                lambda sch: schedule(sch, p, lanes, **point), point, algorithm=winograd_rows.ALGORITHM)
+    return Plan(STRATEGY, winograd_rows.ALGORITHM, winograd_rows.RowsPacking(point["block"]),
+                lambda sch: schedule(sch, p, lanes, **point), point)
 
 
 def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, order: str, inner: str) -> None:

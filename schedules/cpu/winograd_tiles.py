@@ -58,14 +58,13 @@ def fits(p: Problem, machine: Machine) -> bool:
     return winograd.fits(p)
 
 
-def rule(p: Problem, machine: Machine) -> Plan | None:
-    if not winograd.fits(p):
-        return None
+def pays(p: Problem, machine: Machine) -> bool:
+    """Where it costs less than the definition, in vectors that are full."""
     if _together(p, machine) * p.out_group < machine.lanes():
-        return None  # vectors would be in part empty
+        return False
     sides = _sides(p, machine)
     own = _cost(p, machine, sides) + _transforms(p, machine, sides)
-    return plan_of(p, machine) if _by_definition(p, machine) >= _LEAST_GAIN * own else None
+    return _by_definition(p, machine) >= _LEAST_GAIN * own
 
 
 def _by_definition(p: Problem, machine: Machine) -> float:
@@ -182,7 +181,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_registers(point, "step", point["lines"] * step * -(-block // lanes), machine.vector_registers)
     packing = WinogradPacking(block, packing.tile, together)
     return Plan(
-        STRATEGY, packing, lambda sch: schedule(sch, p, packing, lanes, point), point, algorithm="winograd",
+        STRATEGY, winograd.ALGORITHM, packing, lambda sch: schedule(sch, p, packing, lanes, point), point,
         exact=all(t.exact for t in packing.transforms(p)), pack=pack_schedule,
     )  # fmt: skip
 

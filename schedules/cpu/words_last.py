@@ -9,10 +9,20 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import copied, in_words, shifts
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
+from tvmconv.schedules.cpu.tiles import (
+    across_groups,
+    peel_at,
+    peel_tail,
+    register_tile,
+    run_parallel,
+    vector_run,
+    vector_tile,
+)
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
@@ -34,6 +44,14 @@ def dot_of(p: Problem, machine: Machine) -> Dot | None:
     """The widest dot product of ``machine`` whose words are more than half full; none for one channel."""
     able = [DOTS[name] for name in machine.int8_dots]
     return max((dot for dot in able if 2 * p.in_group > dot.size), key=lambda dot: dot.size, default=None)
+
+
+def transposed_dot_of(p: TransposedProblem, machine: Machine) -> Dot | None:
+    """One whose factors are less their zero points: which taps meet an output differs from phase to phase,
+    and so would what zero points add. None where a vector holds several groups, whose words lie apart."""
+    if p.in_group == 1 or across_groups(p, machine):
+        return None
+    return next((DOTS[name] for name in machine.int8_dots if not shifts(DOTS[name])), None)
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -64,26 +82,18 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    return Plan(STRATEGY, Packing(point["block"]), lambda sch: schedule(sch, p, machine, **point), point)
+    algorithm = ALGORITHM.of_words(dot, window_lanes(p, machine))
+    packing = Packing(point["block"])
+    return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
 
 def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
     have = -(-p.out_group // machine.lanes())
-    width = p.out_spatial[-1]
     # Beside the sums: a word of x, and a product that has yet to be added.
     registers = machine.vector_registers - 1 - (not dot.adds)
-    best, best_score = (1, 1), 0.0
-    for vectors in range(1, min(have, 4) + 1):
-        for pixels in range(1, min(width, (registers - vectors) // vectors) + 1):
-            tiles, blocks = -(-width // pixels), -(-have // vectors)
-            filled = width / (tiles * pixels) * have / (blocks * vectors)
-            per_load = pixels * vectors / (pixels + vectors)
-            hidden = min(1.0, pixels * vectors / (machine.fma_latency * machine.fma_ports))
-            score = filled * hidden * min(1.0, 0.6 + 0.1 * per_load)
-            if score > best_score * 1.001:
-                best, best_score = (pixels, vectors), score
-    return best
+    most = p.out_spatial[-1]
+    return register_tile(machine, most, have, lambda vectors: (registers - vectors) // vectors)
 
 
 def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str) -> None:

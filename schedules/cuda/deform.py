@@ -8,37 +8,37 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.deform import DeformProblem
-from tvmconv.formats.choice import Choice
+from tvmconv.compiler.ops.deform import Columns, DeformProblem
+from tvmconv.compiler.ops.packing import Packing
 from tvmconv.schedules.cuda.tiles import divisor, divisors, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Space, require, require_divides, require_within, settled
-from tvmconv.specs.deformable import DeformSpec
+from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled
 
 STRATEGY = "deform_sampled"
 _CHANNELS = 8  # a thread: each of its samples is used so often
 
 
-def space(spec: DeformSpec, machine: GpuMachine) -> Space:
+def fits(p: DeformProblem, machine: GpuMachine) -> bool:
+    """Whether the strategy takes ``p``: it takes everything."""
+    return True
+
+
+def space(p: DeformProblem, machine: GpuMachine) -> Space:
     """Output channels that a thread computes."""
-    return {"block": divisors(spec.out_channels // spec.groups, 4 * _CHANNELS)}
+    return {"block": divisors(p.out_group, 4 * _CHANNELS)}
 
 
-def plan_of(
-    spec: DeformSpec, machine: GpuMachine, choice: Choice | None = None
-) -> tuple[DeformProblem, dict[str, Any]]:
-    """The problem with what a thread computes, one pixel and some output channels, and its point. Raises
-    ValueError where ``choice`` does not fit."""
-    out_group = spec.out_channels // spec.groups
-    if choice is not None:
-        require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
-    point = settled(None if choice is None else choice.point, {"block": divisor(out_group, _CHANNELS)})
-    require_divides(point, block=out_group)
+def plan_of(p: DeformProblem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+    """The plan for the default point, or for ``point``; ValueError if that does not fit. A thread computes
+    one pixel and some output channels."""
+    point = settled(point, {"block": divisor(p.out_group, _CHANNELS)})
+    require_divides(point, block=p.out_group)
     require_within(point, block=4 * _CHANNELS)
-    return DeformProblem(spec, 1, point["block"]), point
+    algorithm, packing = Columns(), Packing(point["block"])
+    return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, algorithm.tiled(p, packing)), point)
 
 
-def schedule(sch: Schedule, p: DeformProblem, machine: GpuMachine, point: dict[str, Any]) -> None:
+def schedule(sch: Schedule, p: DeformProblem) -> None:
     sch.compute_inline(sch.get_sblock("image"))
     columns, sums, y = map(sch.get_sblock, ("columns", "sums", "y"))
     n, g, o, pixel = sch.get_loops(y)

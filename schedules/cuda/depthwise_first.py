@@ -9,6 +9,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cuda.tiles import THREADS, WARP, divisor, written_out
@@ -43,7 +44,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
     require(_threads(point) <= 1024, point, "planes", "at most 1024 threads a block")
     require(len(p.spatial) > 1 or point["down"] * point["rows"] == 1, point, "rows", "1: there are no rows")
     require(_bytes(p, point) <= 48 << 10, point, "rows", "a tile that fits shared memory")
-    return Plan(STRATEGY, Packing(1), lambda sch: schedule(sch, p, **point), point)
+    return Plan(STRATEGY, ALGORITHM, Packing(1), lambda sch: schedule(sch, p, **point), point)
 
 
 def _threads(point: dict[str, int]) -> int:

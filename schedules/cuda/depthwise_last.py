@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, written_out
@@ -46,7 +47,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
     few = not point["held"] or held(p, point) <= 2 * _MOST_HELD
     require(few, point, "held", "less of x than registers hold")
     packing = Packing(point["channels"], across_groups=True)
-    return Plan(STRATEGY, packing, lambda sch: schedule(sch, p, **point), point)
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, **point), point)
 
 
 def held(p: Problem, point: dict[str, Any]) -> int:

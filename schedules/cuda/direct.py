@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cuda.tiles import (
@@ -21,10 +22,8 @@ from tvmconv.schedules.cuda.tiles import (
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, at_most, require_divides, require_within, settled
 
-_MOST_WRITTEN_OUT = 64  # multiply-adds
-
-
 STRATEGY = "direct"
+_MOST_WRITTEN_OUT = 64  # multiply-adds
 
 
 def fits(p: Problem, machine: GpuMachine) -> bool:
@@ -43,7 +42,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
     point = settled(point, {"channels": divisor(p.out_group, 4), "width": width})
     require_divides(point, channels=p.out_group)
     require_within(point, channels=4, width=p.out_spatial[-1])
-    return Plan(STRATEGY, Packing(point["channels"]), lambda sch: schedule(sch, p, **point), point)
+    return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), lambda sch: schedule(sch, p, **point), point)
 
 
 def schedule(sch: Schedule, p: Problem, channels: int, width: int) -> None:

@@ -58,7 +58,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
     bytes_used = 4 * point["depth"] * (point["pixels"] + point["channels"]) + 16 * point["pixels"]
     require(bytes_used <= _SHARED, point, "depth", f"{_SHARED} bytes of shared memory to hold the tiles")
     packing = GemmPacking(point["channels"], pixels=point["pixels"])
-    return Plan(STRATEGY, packing, lambda sch: schedule(sch, p, point), point, ALGORITHM)
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, point), point)
 
 
 def _threads(point: dict[str, Any]) -> int:

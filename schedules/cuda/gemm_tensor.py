@@ -87,7 +87,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None
     require(tile <= _SHARED, point, "depth", f"{_SHARED} bytes of shared memory to hold the tiles")
     pixels, channels = _sides(p, point["rows"], point["columns"])
     packing = TensorPacking(channels, pixels=pixels, depth=point["depth"], columns=point["warp_columns"])
-    return Plan(STRATEGY, packing, lambda sch: schedule(sch, p, point), point, ALGORITHM)
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, point), point)
 
 
 def _sides(p: Problem, rows: Any, columns: Any) -> tuple[Any, Any]:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops import pooling as pool
-from tvmconv.compiler.ops.pooling import PoolProblem
-from tvmconv.formats.choice import Choice
-from tvmconv.schedules.cpu.pooling import PoolPlan
+from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, windows_func
 from tvmconv.schedules.cuda.tiles import VECTOR_BYTES, divisor, divisors, inline_pad, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.plan import Space, require, require_divides, require_within, settled
+from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled
 
 STRATEGY = "pool"
 
 
-def spaces(p: PoolProblem, machine: GpuMachine) -> dict[str, Space]:
-    """The space of the strategy for ``p``, by its name: channels that a thread computes."""
-    return {STRATEGY: {"channels": divisors(p.channels, 4)}}
+def fits(p: PoolProblem, machine: GpuMachine) -> bool:
+    """Whether the strategy takes ``p``: it takes everything."""
+    return True
 
 
-def plan(p: PoolProblem, machine: GpuMachine, choice: Choice | None = None) -> PoolPlan:
-    """The plan for ``p``; every pooling has one. Raises ValueError where ``choice`` does not fit."""
-    if choice is not None:
-        require(choice.strategy == STRATEGY, {"strategy": choice.strategy}, "strategy", STRATEGY)
-    default = {"channels": divisor(p.channels, VECTOR_BYTES // max(p.acc_bytes, 4))}
-    point = settled(None if choice is None else choice.point, default)
+def space(p: PoolProblem, machine: GpuMachine) -> Space:
+    """Channels that a thread computes."""
+    return {"channels": divisors(p.channels, 4)}
+
+
+def plan_of(p: PoolProblem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+    """The plan for the default point, or for ``point``; ValueError if that does not fit."""
+    point = settled(point, {"channels": divisor(p.channels, VECTOR_BYTES // max(p.acc_bytes, 4))})
     require_divides(point, channels=p.channels)
     require_within(point, channels=4)
-    sch = Schedule(pool.windows_func(p))
-    schedule(sch, p, **point)
-    return PoolPlan(sch.mod["main"], STRATEGY, point)
+    return Plan(STRATEGY, Pooling(windows_func), None, lambda sch: schedule(sch, p, **point), point)
 
 
 def schedule(sch: Schedule, p: PoolProblem, channels: int) -> None:

@@ -6,12 +6,18 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cuda.tiles import divisor, divisors, inline_pad, spread, vectorized
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled
 
 STRATEGY = "transposed"
+
+
+def fits(p: TransposedProblem, machine: GpuMachine) -> bool:
+    """Whether the strategy takes ``p``: it takes everything."""
+    return True
 
 
 def space(p: TransposedProblem, machine: GpuMachine) -> Space:
@@ -24,7 +30,8 @@ def plan_of(p: TransposedProblem, machine: GpuMachine, point: dict[str, Any] | N
     point = settled(point, {"channels": divisor(p.out_group, 4)})
     require_divides(point, channels=p.out_group)
     require_within(point, channels=4)
-    return Plan(STRATEGY, TransposedPacking(point["channels"]), lambda sch: schedule(sch, p, **point), point)
+    packing = TransposedPacking(point["channels"])
+    return Plan(STRATEGY, PhaseSums(), packing, lambda sch: schedule(sch, p, **point), point)
 
 
 def schedule(sch: Schedule, p: TransposedProblem, channels: int) -> None:

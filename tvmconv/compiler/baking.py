@@ -9,8 +9,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS, name_of, widened
 from tvmconv.base.errors import SpecError
-from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.panels import PanelsPacking
+from tvmconv.compiler.ops import algorithm
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.compiler.ops.transposed_problem import (
     TRANSPOSED,
@@ -19,16 +18,11 @@ from tvmconv.compiler.ops.transposed_problem import (
     ordinary_array,
     transposed_problem_of,
 )
-from tvmconv.compiler.ops.winograd import WinogradPacking
-from tvmconv.compiler.ops.winograd_rows import RowsPacking
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.runtime import quantisation
 from tvmconv.runtime.arrays import Argument
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import parse_spec
-
-# By algorithm, where it has its own.
-_PACKINGS = {"winograd": WinogradPacking, "winograd_rows": RowsPacking, "panels": PanelsPacking}
 
 
 def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
@@ -58,7 +52,7 @@ def _packed_floats(
     kernel: Kernel, spec: ConvSpec, weights: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What is packed, by name, of a convolution of floats: in NumPy, which compiles nothing."""
-    w, kind = weights["w"], _PACKINGS.get(kernel.schedule["algorithm"], Packing)
+    w, kind = weights["w"], algorithm.named(kernel.schedule["algorithm"]).packing
     if not spec.transposed:
         problem = problem_of(spec)
     elif kernel.schedule["strategy"].startswith(TRANSPOSED):

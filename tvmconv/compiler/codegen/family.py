@@ -1,17 +1,29 @@
-"""What a family of specs hands over for code generation."""
+"""What a family of specs is to code generation, and the way that all of them go: a spec's problem, a plan for
+it, its algorithm's definition, scheduled.
+
+A family is a module of this package, found by its specs' ``family``.
+"""
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.codegen.params import params
+from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Param
+from tvmconv.schedules import plan as plans
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan
+from tvmconv.schedules.plan import Plan, Space
+from tvmconv.specs.kinds import Spec
 
 
 @dataclass(frozen=True)
@@ -28,15 +40,72 @@ class Scheduled:
     schedule: dict[str, Any] = field(default_factory=dict)
 
 
-def rules_for(machine: Machine | GpuMachine) -> Any:
-    """The package of strategies for ``machine``."""
-    from tvmconv.schedules import cpu, cuda
+class Family:
+    """What a family's module has as its ``FAMILY``. Specs are such as ``check_supported`` lets pass."""
 
-    return cuda if isinstance(machine, GpuMachine) else cpu
+    def problems(self, spec: Any, machine: Machine | GpuMachine) -> Sequence[Any]:
+        """What ``spec`` may be computed as, the best first: problems that strategies take."""
+        raise NotImplementedError
+
+    def definition(self, spec: Any, meta: bool = False) -> tirx.PrimFunc:
+        """``spec``'s kernel, unscheduled, the same for every machine: what records of tuning are of.
+        ``meta``: what traces of meta_schedule's own space are of, where it takes the spec."""
+        raise NotImplementedError
+
+    def prepack(self, spec: Any, facts: Mapping[str, Any]) -> tirx.PrimFunc:
+        """The function that packs the weights of a kernel by what its manifest states (``Plan.facts``)."""
+        raise NotImplementedError
+
+    def algorithm(self, spec: Any) -> str | None:
+        """The one that is asked for, if any is."""
+        return None
+
+    def epilogue(self, spec: Any) -> Epilogue | None:
+        """What a kernel does besides, where its problem does not say it."""
+        return None
+
+    def scheduled(self, spec: Any, machine: Machine | GpuMachine, choice: Choice | None = None) -> Scheduled:
+        """The kernel of ``spec``, scheduled; by ``choice`` if there is one. Raises ValueError where that does
+        not fit."""
+        p, plan = self._planned(spec, machine, choice)
+        algorithm, packing, does = plan.algorithm, plan.packing, self.epilogue(spec)
+        arrays = params(spec, algorithm.shapes(p, packing))
+        return Scheduled(
+            kernel=applied(algorithm.definition(p, packing, does), plan.apply),
+            prepack=_prepack(algorithm, p, packing, does, plan.pack),
+            inputs=arrays.inputs, weights=arrays.weights, packed=algorithm.packed(p, packing, does),
+            output=arrays.output, schedule=plan.facts,
+        )  # fmt: skip
+
+    def check(self, spec: Any, machine: Machine | GpuMachine, choice: Choice) -> None:
+        """Raise ValueError where ``choice`` does not fit; cheaper than scheduling by it."""
+        self._planned(spec, machine, choice)
+
+    def spaces(self, spec: Any, machine: Machine | GpuMachine) -> dict[str, Space]:
+        """The space of each strategy for ``spec``, by name."""
+        return plans.spaces(self.problems(spec, machine), machine, self.algorithm(spec))
+
+    def _planned(self, spec: Any, machine: Machine | GpuMachine, choice: Choice | None) -> tuple[Any, Plan]:
+        return plans.plan(self.problems(spec, machine), machine, self.algorithm(spec), choice)
 
 
-def apply(plan: Plan, func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func`` as ``plan`` schedules it."""
+def family_of(spec: Spec) -> Family:
+    """The family of ``spec``."""
+    return importlib.import_module(f"{__package__}.{spec.family}").FAMILY
+
+
+def applied(func: tirx.PrimFunc, schedule: Callable[[Schedule], None]) -> tirx.PrimFunc:
+    """``func``, scheduled."""
     sch = Schedule(func)
-    plan.apply(sch)
+    schedule(sch)
     return sch.mod["main"]
+
+
+@lru_cache(maxsize=16)
+def _prepack(
+    algorithm: Algorithm, p: Any, packing: Any, does: Epilogue | None,
+    schedule: Callable[[Schedule], None] | None,
+) -> tirx.PrimFunc | None:  # fmt: skip
+    """The function that packs weights. Candidates for one spec mostly have it in common."""
+    func = algorithm.prepack(p, packing, does)
+    return func if func is None or schedule is None else applied(func, schedule)

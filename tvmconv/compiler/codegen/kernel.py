@@ -11,9 +11,7 @@ from tvm import tirx
 
 from tvmconv.base import scratch
 from tvmconv.base.errors import SpecError
-from tvmconv.compiler.codegen import conv, cuda, deform
-from tvmconv.compiler.codegen import pooling as pool
-from tvmconv.compiler.codegen.family import Scheduled
+from tvmconv.compiler.codegen.family import Scheduled, family_of
 from tvmconv.compiler.lower import generated, lower_cpu, lowered, parallel_loops, workspace_of
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
@@ -22,12 +20,7 @@ from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import CHOSEN_BY_MODEL, Machine
 from tvmconv.schedules.plan import Space
 from tvmconv.specs.checks import most_workspace
-from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.kinds import Spec
-from tvmconv.specs.pooling import PoolSpec
-
-_FAMILIES = {ConvSpec: conv, DeformSpec: deform, PoolSpec: pool}
 
 
 def symbol_of(spec: Spec) -> str:
@@ -38,17 +31,17 @@ def symbol_of(spec: Spec) -> str:
 def scheduled(spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None) -> Scheduled:
     """The kernel of ``spec``, scheduled for ``machine`` and not yet lowered; by ``choice`` instead of the
     rules if there is one. Raises ValueError where that does not fit."""
-    return _FAMILIES[type(spec)].scheduled(spec, machine, choice)
+    return family_of(spec).scheduled(spec, machine, choice)
 
 
 def spaces(spec: Spec, machine: Machine | GpuMachine) -> dict[str, Space]:
     """The space of each strategy for ``spec`` on ``machine``, by name."""
-    return _FAMILIES[type(spec)].spaces(spec, machine)
+    return family_of(spec).spaces(spec, machine)
 
 
 def check_choice(spec: Spec, machine: Machine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit; cheaper than scheduling by it."""
-    _FAMILIES[type(spec)].check(spec, machine, choice)
+    family_of(spec).check(spec, machine, choice)
 
 
 def module_of(symbol: str, made: Scheduled) -> tvm.IRModule:
@@ -109,6 +102,8 @@ def build_kernel(
     made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
     device, packer, parallel, workspace = None, b"", (), (0, 0)
     if isinstance(machine, GpuMachine):
+        from tvmconv.compiler.codegen import cuda  # with it a GPU's schedules
+
         code, device = cuda.compiled(symbol, module_of(symbol, made), machine)
     else:
         if packers is not None and made.prepack is not None:

@@ -1,94 +1,57 @@
-"""The convolution: dense, grouped, depthwise, pointwise, dilated, of any rank, in both layouts."""
+"""The convolution of floats: dense, grouped, depthwise, pointwise, dilated, of any rank, in both layouts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from tvm import te, tirx
 
-from tvmconv.compiler.ops import crossed, im2col, implicit_gemm, panels, tensor_gemm, winograd, winograd_rows
+from tvmconv.compiler.ops.algorithm import Epilogue, Sums
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.compiler.ops.epilogue import finished
-from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
-from tvmconv.compiler.ops.problem import Problem, join, reach_of, result_index, split
+from tvmconv.compiler.ops.problem import Problem, join, result_index, split
 from tvmconv.compiler.ops.transposed_problem import ordinary_weights
-from tvmconv.compiler.ops.winograd import WinogradPacking
-from tvmconv.compiler.ops.winograd_rows import RowsPacking
-
-WINOGRADS = {"winograd": winograd, winograd_rows.ALGORITHM: winograd_rows}
-# Algorithms whose sums have the pixels in one dimension, as ``im2col.flat`` says.
-FLAT = {"im2col": im2col.sums, implicit_gemm.ALGORITHM: implicit_gemm.sums, tensor_gemm.ALGORITHM: None,
-        panels.ALGORITHM: None}
 
 
 @lru_cache(maxsize=16)  # what is tuned differs in its schedule for the most part
-def kernel_func(
-    p: Problem,
-    packing: Packing | WinogradPacking | RowsPacking,
-    *,
-    algorithm: str = "direct",
-    bias: bool,
-    residual: bool = False,
-    activation: str | None,
-    out_dtype: str,
-) -> tirx.PrimFunc:
+def kernel_func(algorithm: Sums, p: Problem, packing: Any, does: Epilogue) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when x is padded or widened),
-    ``conv``, ``y``; by the algorithms in ``FLAT`` also ``columns``; by Winograd's also ``patches`` and
-    ``products``, and always ``pad``.
+    ``conv``, ``y``, and those that the algorithm has between.
 
-    Shapes: x ``p.x_shape()``, weights ``packing.shape(p)``, residual and y ``p.result_shape``, bias and
-    slopes (there are some for "prelu") ``(groups, out_group)``.
+    Shapes: ``algorithm.shapes(p)``, weights ``packing.shape`` of the problem that it sees.
     """
+    done = algorithm.seen(p)  # what y and the weights are shaped for
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
-    done = im2col.flat(p) if algorithm in FLAT else p  # what y and the weights are shaped for
-    dtype = packing.dtype(p)
-    w = te.placeholder(packing.shape(done), dtype, name="w")
-    b = channel_array(p, "b") if bias else None
-    r = te.placeholder(done.result_shape, out_dtype, name="r") if residual else None
-    slopes = channel_array(p, "slopes") if activation == "prelu" else None
-    shape, place = done.y_shape, lambda at: (split(done, at), [])  # of the result as it is computed
-    if algorithm in WINOGRADS:
-        own = WINOGRADS[algorithm]
-        shape, place = own.y_shape(p, packing), lambda at: own.place(p, packing, at)
-        inside = _padded(p, x, own.patch_reach(p, packing), dtype)
-        acc = own.sums(p, packing, lambda n, h, w, g, i: inside(n, g, i, (h, w)), w)
-    elif algorithm == panels.ALGORITHM:
-        shape, place = panels.y_shape(p, packing), lambda at: panels.place(p, packing, at)
-        reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
-        acc = panels.sums(p, packing, _padded(p, x, reach, dtype), w)
-    else:
-        reach = tuple(reach_of(p, d) for d in range(len(p.spatial)))
-        padded = padded_copy(p, x, reach, dtype) if p.padded or p.dtype != dtype else x
-        if algorithm == tensor_gemm.ALGORITHM:
-            shape, place = packing.sums_shape(p), lambda at: packing.place(p, at)
-            acc = tensor_gemm.products(p, packing, lambda n, g, i, at: padded(*join(p, n, g, i, at)), w)
-        else:
-            own = crossed.sums if algorithm == crossed.ALGORITHM else FLAT.get(algorithm, _sums)
-            acc = own(p, packing, padded, w)
+    w = te.placeholder(packing.shape(done), packing.dtype(p), name="w")
+    b = channel_array(p, "b") if does.bias else None
+    r = te.placeholder(done.result_shape, does.out_dtype, name="r") if does.residual else None
+    slopes = channel_array(p, "slopes") if does.slopes else None
+    padded = Padded(p, x, algorithm.reaches(p, packing), packing.dtype(p))
+    acc = algorithm.sums(p, packing, padded, w)
 
     def stored(at):
-        (n, g, o, spatial), inside = place(at)
+        (n, g, o, spatial), inside = algorithm.placed(p, packing, at)
         return result_index(done, join(done, n, g, o, spatial)), inside
 
     def finish(*at):
-        (_, g, o, _), _ = place(at)
+        (_, g, o, _), _ = algorithm.placed(p, packing, at)
         value = finished(
             acc(*at), bias=None if b is None else b(g, o),
             residual=None if r is None else widened(r(*stored(at)[0]), p.acc_dtype),
-            slope=None if slopes is None else slopes(g, o), activation=activation,
+            slope=None if slopes is None else slopes(g, o), activation=does.activation,
         )  # fmt: skip
-        return narrowed(value, out_dtype)
+        return narrowed(value, does.out_dtype)
 
+    shape = algorithm.sums_shape(p, packing)
     y = te.compute(shape, finish, name="y")
     func = te.create_prim_func([t for t in (x, r, w, b, slopes, y) if t is not None])
     return with_placed_result(func, done.result_shape, stored) if shape != done.result_shape else func
 
 
-def prepack_func(
-    p: Problem, packing: Packing | WinogradPacking | RowsPacking, *, channel_arrays: tuple[str, ...] = ()
-) -> tirx.PrimFunc:
+def prepack_func(p: Problem, packing: Any, *, channel_arrays: tuple[str, ...] = ()) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
     ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
     w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
@@ -123,35 +86,23 @@ def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> li
     return inside
 
 
-def padded_copy(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> te.Tensor:
-    """The stage ``pad``: x as a ``dtype``, with its zeros around it, ``reach`` positions a dimension."""
-    value = _padded(p, x, reach, dtype)
-    return te.compute(p.x_shape(reach), lambda *at: value(*split(p, at)), name="pad")
+class Padded:
+    """x as a ``dtype`` with its zeros around it, ``reach`` positions a dimension."""
 
+    def __init__(self, p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> None:
+        self.p, self.x, self.reach, self.dtype = p, x, reach, dtype
 
-def _padded(p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> Callable[..., tirx.Expr]:
-    """A function of (n, g, c, place among the ``reach`` padded positions): x as a ``dtype``, or zero; that
-    also where further conditions don't hold."""
-    def value(n, g, c, spatial, conditions=()):
-        inside = [*conditions_inside(p, spatial, reach), *conditions]
-        source = x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
-        source = source.astype(dtype)
-        return te.if_then_else(te.all(*inside), source, tirx.const(0, dtype)) if inside else source
+    def __call__(self, n, g, c, spatial: Sequence, conditions: Sequence[tirx.Expr] = ()) -> tirx.Expr:
+        """Input channel c of group g at one of those positions; zero also where a condition doesn't hold."""
+        p = self.p
+        inside = [*conditions_inside(p, spatial, self.reach), *conditions]
+        source = self.x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
+        source = source.astype(self.dtype)
+        return te.if_then_else(te.all(*inside), source, tirx.const(0, self.dtype)) if inside else source
 
-    return value
-
-
-def _sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor) -> te.Tensor:
-    live = [p.live_taps(d) for d in range(len(p.kernel))]
-    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
-    taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
-    i = te.reduce_axis((0, p.in_group), name="i")
-
-    def value(*at):
-        n, g, o, spatial = split(p, at)
-        dims = zip(spatial, p.stride, taps, p.dilation, strict=True)
-        source = [s * stride + k * dilation for s, stride, k, dilation in dims]
-        weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(x(*join(p, n, g, i, source)) * weight, axis=[*axes, i])
-
-    return te.compute(p.y_shape, value, name="conv")
+    def copy(self) -> te.Tensor:
+        """All of it, in the layout of ``p``, as the stage ``pad``; x itself where that is the same."""
+        p = self.p
+        if not p.padded and p.dtype == self.dtype:
+            return self.x
+        return te.compute(p.x_shape(self.reach), lambda *at: self(*split(p, at)), name="pad")

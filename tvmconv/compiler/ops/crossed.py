@@ -4,23 +4,22 @@ last stage transposes into planes."""
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, split
 
 if TYPE_CHECKING:
     from tvm import te
 
-ALGORITHM = "crossed"
 
-
-def sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor):
+def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor):
     """The stage ``conv``, ``(batch, *out_spatial, groups, out_group)``; as a function of an index into the
-    channels-first result."""
+    channels-first result. ``x``: a ``conv.Padded``."""
     from tvm import te
 
-    q = replace(p, channels_last=True)
+    q, padded = replace(p, channels_last=True), x.copy()
     live = [p.live_taps(d) for d in range(len(p.kernel))]
     axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
     taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
@@ -29,7 +28,7 @@ def sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor):
     def value(*at):
         n, g, o, spatial = split(q, at)
         weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(x(*join(p, n, g, i, place_of(p, spatial, taps))) * weight, axis=[*axes, i])
+        return te.sum(padded(*join(p, n, g, i, place_of(p, spatial, taps))) * weight, axis=[*axes, i])
 
     conv = te.compute(q.y_shape, value, name="conv")
 
@@ -37,3 +36,6 @@ def sums(p: Problem, packing: Packing, x: te.Tensor, w: te.Tensor):
         return conv(*join(q, *split(p, at)))
 
     return read
+
+
+ALGORITHM = Sums("crossed", sums)

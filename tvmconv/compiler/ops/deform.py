@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import te, tirx
 
+from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.formats.kernel import Param
 from tvmconv.specs.deformable import BORDER, DeformSpec
 
 BEFORE = 2  # rows and columns of the border before the image: a place that is outside reads these two
@@ -18,9 +21,11 @@ class DeformProblem:
     ``across_groups`` those of all groups, in blocks."""
 
     spec: DeformSpec
-    width: int
-    block: int
+    width: int = 1
+    block: int = 1
     across_groups: bool = False
+
+    family = "deform"  # the strategies that take it
 
     @property
     def batch(self) -> int:
@@ -184,3 +189,34 @@ def _columns(p: DeformProblem, image: te.Tensor, offset: te.Tensor, mask: te.Ten
         return value * mask(n, where[2], t, tirx.min(pixel, p.pixels - 1))
 
     return te.compute((p.batch, p.tiles * p.width, spec.taps, spec.in_channels), column, name="columns")
+
+
+@dataclass(frozen=True)
+class Columns(Algorithm):
+    """Sampled columns, in tiles of ``width`` pixels. Packings are ``Packing``, of which only the fields are
+    read."""
+
+    width: int = 1
+
+    def tiled(self, p: DeformProblem, packing: Packing) -> DeformProblem:
+        """``p`` cut into register tiles."""
+        return replace(p, width=self.width, block=packing.block, across_groups=packing.across_groups)
+
+    def definition(self, p: DeformProblem, packing: Packing, does: Epilogue | None) -> tirx.PrimFunc:
+        """See ``kernel_func``."""
+        return kernel_func(self.tiled(p, packing))
+
+    def prepack(self, p: DeformProblem, packing: Packing, does: Epilogue | None) -> tirx.PrimFunc:
+        """See ``prepack_func``."""
+        return prepack_func(self.tiled(p, packing))
+
+    def shapes(self, p: DeformProblem, packing: Packing) -> Shapes:
+        """See ``Algorithm``."""
+        return {"offset": p.offset_shape, "mask": p.mask_shape, "w": p.weight_shape, "bias": p.bias_shape,
+                "y": p.y_shape}  # fmt: skip
+
+    def packed(self, p: DeformProblem, packing: Packing, does: Epilogue | None) -> tuple[Param, ...]:
+        """See ``Algorithm``."""
+        spec = p.spec
+        bias = Param("packed_bias", spec.bias_shape, spec.dtype, "", p.bias_shape)
+        return (Param("packed_w", self.tiled(p, packing).packed_shape, spec.dtype), *[bias] * spec.bias)

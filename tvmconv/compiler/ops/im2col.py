@@ -5,38 +5,26 @@ The copy costs memory traffic; it pays where rows are too short for vectors alon
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, join, split
+from tvmconv.compiler.ops.problem import Problem, flat, join, split
 
 if TYPE_CHECKING:
     from tvm import te
 
 
-def flat(p: Problem) -> Problem:
-    """The matrix product as a problem: pixels in one dimension, taps in one, at distance 0 of one another.
+def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> te.Tensor:
+    """The convolution as stages ``columns`` and ``conv``, the latter shaped as ``flat(p)``'s y.
 
-    Its weights lie in memory as those of ``p``, packed or not, and its y as that of ``p``.
-    """
-    pixels = prod(p.out_spatial)
-    return replace(
-        p, spatial=(pixels,), out_spatial=(pixels,), kernel=(p.taps,),
-        stride=(1,), pad=((0, 0),), dilation=(0,),
-    )  # fmt: skip
-
-
-def sums(p: Problem, packing: Packing, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The convolution of ``padded`` as stages ``columns`` and ``conv``, the latter shaped as ``flat(p)``'s y.
-
-    ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``. Columns leave out the
+    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out the
     taps that see padding alone.
     """
     from tvm import te
 
-    q = flat(p)
+    q, padded = flat(p), x.copy()
     live = [p.live_taps(d) for d in range(len(p.kernel))]
     count = prod(map(len, live))
     inner = (count, p.in_group) if p.channels_last else (count, q.spatial[0])
@@ -73,3 +61,6 @@ def sums(p: Problem, packing: Packing, padded: te.Tensor, w: te.Tensor) -> te.Te
         return te.sum(read * w(*packing.index(q, g, o, (whole,), i)), axis=[tap, i])
 
     return te.compute(q.y_shape, value, name="conv")
+
+
+ALGORITHM = Sums("im2col", sums, flat=True)

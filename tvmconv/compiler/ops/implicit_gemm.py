@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tvmconv.compiler.ops.im2col import flat
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, join, split
+from tvmconv.compiler.ops.problem import Problem, flat, join, split
 
 if TYPE_CHECKING:
     from tvm import te
-
-ALGORITHM = "implicit_gemm"
 
 
 @dataclass(frozen=True)
@@ -26,15 +24,15 @@ class GemmPacking(Packing):
     pixels: int = 1
 
 
-def sums(p: Problem, packing: GemmPacking, padded: te.Tensor, w: te.Tensor) -> te.Tensor:
-    """The convolution of ``padded`` as stages ``columns`` and ``conv``: the latter shaped as ``flat(p)``'s y,
+def sums(p: Problem, packing: GemmPacking, x: Any, w: te.Tensor) -> te.Tensor:
+    """The convolution as stages ``columns`` and ``conv``: the latter shaped as ``flat(p)``'s y,
     but with pixels and channels in whole tiles.
 
-    ``padded``: x with its zeros, in the layout of ``p``; ``w``: packed for ``flat(p)``.
+    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``.
     """
     from tvm import te, tirx
 
-    q = flat(p)
+    q, padded = flat(p), x.copy()
     pixels, channels = whole_tiles(p, packing)
     if p.channels_last:
         shape = (q.batch, pixels, q.groups, p.taps, q.in_group)
@@ -74,3 +72,6 @@ def whole_tiles(p: Problem, packing: GemmPacking) -> tuple[int, int]:
     """(pixels, output channels a group) with the last tile of each filled up."""
     pixels = -(-prod(p.out_spatial) // packing.pixels) * packing.pixels
     return pixels, -(-p.out_group // packing.block) * packing.block
+
+
+ALGORITHM = Sums("implicit_gemm", sums, GemmPacking, flat=True)

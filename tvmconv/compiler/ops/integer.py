@@ -3,23 +3,27 @@ zero point), finished as they are or scaled to 8 bits. ``ops.words`` has the fac
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from tvm import te, tirx
 
 from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.ops import tensor_gemm, words
+from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes, Sums
 from tvmconv.compiler.ops.conv import packed_channels
-from tvmconv.compiler.ops.im2col import flat
-from tvmconv.compiler.ops.integer_result import Quantised, Result, packed_scales
+from tvmconv.compiler.ops.integer_result import Result, packed_scales
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
-from tvmconv.compiler.ops.problem import Problem, join, place_of, result_index, split
+from tvmconv.compiler.ops.problem import Problem, flat, join, place_of, result_index, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
 from tvmconv.compiler.ops.transposed import Phases
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem, ordinary_weights
+from tvmconv.formats.kernel import Param
 from tvmconv.schedules.dots import Dot
 
 
-def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lanes: int = 1) -> tirx.PrimFunc:
+def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1) -> tirx.PrimFunc:
     """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
     ``Result`` has them.
@@ -72,7 +76,7 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised, lan
 
 
 def transposed_func(
-    p: TransposedProblem, packing: Packing, dot: Dot | None, q: Quantised, planes: bool
+    p: TransposedProblem, packing: Packing, dot: Dot | None, q: Epilogue, planes: bool
 ) -> tirx.PrimFunc:
     """``kernel_func`` of a transposed convolution, by a ``dot`` whose factors are less their zero points:
     stages ``pad``, always, and those of ``Phases``."""
@@ -93,7 +97,7 @@ def transposed_func(
     return phases.func([x, result.residual, w, x_zero, result.bias, *result.scales, y])
 
 
-def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Quantised) -> tirx.PrimFunc:
+def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue) -> tirx.PrimFunc:
     """``(w[, bias], quantisation..., what the kernel takes after x and residual)``.
 
     Quantisation: x and w zero points, or with scaled sums the scales of x, w, residual (if any) and y, each
@@ -138,3 +142,84 @@ def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, 
         return te.sum(read * weight if dot is None else dot_product(dot, read, weight), axis=[*axes, i])
 
     return te.compute(p.y_shape, value, name="conv")
+
+
+class _Integers(Algorithm):
+    """What both have in common: how weights are packed, in words that ``dot`` multiplies, and which arrays
+    there are."""
+
+    dot: Dot | None
+    name = "direct"
+
+    def prepack(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
+        """See ``prepack_func``."""
+        return prepack_func(p, packing, self.dot, does)
+
+    def shapes(self, p: Problem, packing: Packing) -> Shapes:
+        """See ``Algorithm``."""
+        result = (flat(p) if isinstance(packing, TensorPacking) else p).result_shape
+        return {"x": p.x_shape(), "w": p.given_weight_shape, "bias": (p.groups, p.out_group),
+                "residual": result, "y": result}  # fmt: skip
+
+    def packed(self, p: Problem, packing: Packing, does: Epilogue) -> tuple[Param, ...]:
+        """See ``Algorithm``."""
+        one, out, channels = (1,), (p.groups * p.out_group,), (p.groups, p.out_group)
+        kept = words.shifts(self.dot)
+        found = [
+            Param("packed_w", packing.shape(words.in_words(p, self.dot)), "int32"),
+            Param("packed_x_zero_point", one, self.dot.x if kept else p.dtype),
+        ]
+        if does.bias or kept:
+            found.append(Param("packed_bias", out, "int32", "", channels))
+        if kept:
+            found += [
+                Param("packed_w_zero_point", out, "int32", "", channels),
+                Param("packed_w_zero_points_matter", one, "int32"),
+            ]
+        if does.scaled:
+            found += [
+                Param("packed_multiplier", out, "float32", "", channels),
+                Param("packed_limits", (2,), "float32"), Param("packed_y_zero_point", one, "int32"),
+            ]  # fmt: skip
+            if does.real:
+                found.append(Param("packed_y_scale", one, "float32"))
+            if does.residual:
+                found += [
+                    Param("packed_r_multiplier", one, "float32"),
+                    Param("packed_r_zero_point", one, "int32"),
+                ]
+        return tuple(found)
+
+    def facts(self, exact: bool) -> dict[str, Any]:
+        """See ``Algorithm``."""
+        return {"algorithm": self.name, "dot": None if self.dot is None else self.dot.name}
+
+
+@dataclass(frozen=True)
+class IntegerSums(_Integers):
+    """``of``, an algorithm of floats, over integers; ``lanes``: words side by side in sums over windows."""
+
+    of: Sums
+    dot: Dot | None = None
+    lanes: int = 1
+
+    @property
+    def name(self) -> str:
+        """That of ``of``."""
+        return self.of.name
+
+    def definition(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
+        """See ``kernel_func``."""
+        return kernel_func(p, packing, self.dot, does, self.lanes)
+
+
+@dataclass(frozen=True)
+class IntegerPhases(_Integers):
+    """Transposed convolutions phase by phase; ``planes``: as in ``Phases``."""
+
+    planes: bool = False
+    dot: Dot | None = None
+
+    def definition(self, p: TransposedProblem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
+        """See ``transposed_func``."""
+        return transposed_func(p, packing, self.dot, does, self.planes)

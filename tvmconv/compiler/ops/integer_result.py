@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tvm import te, tirx
 
 from tvmconv.compiler.ops import requantise
+from tvmconv.compiler.ops.algorithm import Epilogue
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.specs.activations import clamp_of
-
-
-@dataclass(frozen=True)
-class Quantised:
-    """What an integer kernel does besides: types, bias, whether a residual is added, activation."""
-
-    weight_dtype: str
-    out_dtype: str
-    bias: bool
-    residual: bool
-    activation: str | None
-
-    @property
-    def scaled(self) -> bool:
-        """Whether sums are scaled to ``out_dtype``."""
-        return self.out_dtype != "int32"
-
-    @property
-    def real(self) -> bool:
-        """Whether the activation is computed on real numbers, and does more than to clamp."""
-        return self.scaled and clamp_of(self.activation) is None
 
 
 class Result:
@@ -40,7 +17,7 @@ class Result:
     """
 
     def __init__(
-        self, p: Problem, q: Quantised, result_shape: tuple[int, ...], always_bias: bool = False
+        self, p: Problem, q: Epilogue, result_shape: tuple[int, ...], always_bias: bool = False
     ) -> None:
         channels, one = (p.groups, p.out_group), (1,)
 
@@ -77,7 +54,7 @@ class Result:
 
 
 def packed_scales(
-    p: Problem, q: Quantised, x_scale: te.Tensor, w_scale: te.Tensor, y_scale: te.Tensor, y_zero: te.Tensor,
+    p: Problem, q: Epilogue, x_scale: te.Tensor, w_scale: te.Tensor, y_scale: te.Tensor, y_zero: te.Tensor,
     r_scale: te.Tensor | None, r_zero: te.Tensor | None,
 ) -> list[te.Tensor]:  # fmt: skip
     """``Result.scales``, those that there are, from the user's arrays."""

@@ -7,19 +7,17 @@ gap, so that vectors go on from row to row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tvmconv.compiler.ops.im2col import flat
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, place_of, places
+from tvmconv.compiler.ops.problem import Problem, flat, place_of, places
 
 if TYPE_CHECKING:
     from tvm import te, tirx
-
-ALGORITHM = "panels"
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,10 @@ def place(p: Problem, packing: PanelsPacking, at: Sequence[tirx.Expr]) -> tuple[
     return (n, g, o, (down * width + column,)), [column < width] if width % packing.long else []
 
 
-def sums(p: Problem, packing: PanelsPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
+def sums(p: Problem, packing: PanelsPacking, x: Any, w: te.Tensor) -> te.Tensor:
     """The convolution as stages ``columns`` and ``conv``, the latter of ``y_shape``.
 
-    ``padded(n, g, i, place, conditions)``: x with its zeros, zero unless all conditions hold; ``w``: packed
-    for ``flat(p)``. Columns leave out the taps that see padding alone."""
+    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out taps that see padding alone."""
     from tvm import te
 
     q, (down, along) = flat(p), packing.strips(p)
@@ -70,7 +67,7 @@ def sums(p: Problem, packing: PanelsPacking, padded: Callable[..., tirx.Expr], w
         row, at = high * packing.tall + row, wide * packing.long + at
         inside = [row < rows] * (rows % packing.tall > 0) + [at < width] * (width % packing.long > 0)
         source = place_of(p, [*places(p.out_spatial[:-1], row), at], taps_of(taps))
-        return padded(n, g, i, source, inside)
+        return x(n, g, i, source, inside)
 
     shape = (p.batch, p.groups, down, along, *counts, p.in_group, packing.tall, packing.long)
     columns = te.compute(shape, column, name="columns")
@@ -86,3 +83,6 @@ def sums(p: Problem, packing: PanelsPacking, padded: Callable[..., tirx.Expr], w
         return te.sum(read * w(*packing.index(q, g, o, (whole,), i)), axis=[*axes, i])
 
     return te.compute(y_shape(p, packing), value, name="conv")
+
+
+ALGORITHM = Sums("panels", sums, PanelsPacking, flat=True, shape=y_shape, place=place)

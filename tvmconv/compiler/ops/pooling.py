@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from tvm import te, tirx
 
 from tvmconv.base.dtypes import ACCUMULATORS, FLOATS, ITEMSIZE
+from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.specs.pooling import PoolSpec
 
@@ -33,6 +35,8 @@ class PoolProblem:
     counted: tuple[tuple[int, int], ...]
     operation: str
     dtype: str
+
+    family = "pool"  # the strategies that take it
 
     @property
     def macs(self) -> int:
@@ -251,3 +255,19 @@ def _count(p: PoolProblem, d: int, position) -> int | tirx.Expr:
     start = position * p.stride[d] - lo
     until = te.min(kernel, te.indexdiv(stop - start + dilation - 1, dilation))
     return until - te.max(0, te.indexdiv(tirx.max(first - start, 0) + dilation - 1, dilation))
+
+
+@dataclass(frozen=True)
+class Pooling(Algorithm):
+    """One of the functions above: ``func(p, *args)``."""
+
+    func: Callable[..., tirx.PrimFunc]
+    args: tuple = ()
+
+    def definition(self, p: PoolProblem, packing: Any, does: Epilogue | None) -> tirx.PrimFunc:
+        """``(x, y)``."""
+        return self.func(p, *self.args)
+
+    def shapes(self, p: PoolProblem, packing: Any) -> Shapes:
+        """See ``Algorithm``."""
+        return {"x": p.x_shape, "y": p.y_shape}

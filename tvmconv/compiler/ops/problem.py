@@ -48,6 +48,11 @@ class Problem:
     flipped: bool = False
 
     @property
+    def family(self) -> str:
+        """The strategies that take it: "conv" or, of 8-bit factors, "integer"."""
+        return "integer" if self.dtype in ("int8", "uint8") else "conv"
+
+    @property
     def acc_dtype(self) -> str:
         """The type that sums are held in, and that the packed weights have."""
         return ACCUMULATORS[self.dtype]
@@ -202,6 +207,18 @@ def _merged(dims: list[tuple], channels_last: bool) -> tuple[list[tuple], int]:
             pixels = dims[at][0] * dims[at + 1][0]
             dims = [*dims[:at], (pixels, pixels, *dims[at][2:]), *dims[at + 2 :]]
     return dims, times
+
+
+def flat(p: Problem) -> Problem:
+    """The matrix product as a problem: pixels in one dimension, taps in one, at distance 0 of one another.
+
+    Its weights lie in memory as those of ``p``, packed or not, and its y as that of ``p``.
+    """
+    pixels = prod(p.out_spatial)
+    return replace(
+        p, spatial=(pixels,), out_spatial=(pixels,), kernel=(p.taps,),
+        stride=(1,), pad=((0, 0),), dilation=(0,),
+    )  # fmt: skip
 
 
 def split(p: Problem, at: tuple) -> tuple:

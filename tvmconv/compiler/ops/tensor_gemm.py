@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, place_of, places
+from tvmconv.compiler.ops.problem import Problem, join, place_of, places
 
 if TYPE_CHECKING:
     from tvm import te
 
     from tvmconv.schedules.dots import Dot
 
-ALGORITHM = "tensor_gemm"
 ROWS, COLUMNS = 16, 8  # of the instruction's result
 HALF = 8  # rows: a thread has sums of two rows, so far apart
 
@@ -133,3 +133,15 @@ def products(
         return te.sum(product(x, weight), axis=[tap, part, i])
 
     return te.compute(packing.sums_shape(p), value, name="conv")
+
+
+def sums(p: Problem, packing: TensorPacking, x: Any, w: te.Tensor) -> te.Tensor:
+    """``products`` of floats; ``x``: a ``conv.Padded``."""
+    padded = x.copy()
+    return products(p, packing, lambda n, g, i, at: padded(*join(p, n, g, i, at)), w)
+
+
+ALGORITHM = Sums(
+    "tensor_gemm", sums, TensorPacking, flat=True, shape=lambda p, packing: packing.sums_shape(p),
+    place=lambda p, packing, at: packing.place(p, at),
+)  # fmt: skip

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from tvm import te, tirx
 
 from tvmconv.compiler.lower.dots import dot_product
+from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, FloatConvolution
 from tvmconv.compiler.ops.casts import narrowed, widened
-from tvmconv.compiler.ops.conv import channel_array, padded_copy
+from tvmconv.compiler.ops.conv import Padded, channel_array
 from tvmconv.compiler.ops.epilogue import finished
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
 from tvmconv.compiler.ops.problem import Problem, join, result_index
-from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
+from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.schedules.dots import Dot
 
 Source = Callable[..., tirx.Expr]
@@ -90,26 +91,16 @@ class Phases:
         return with_placed_result(made, self.p.result_shape, self.place)
 
 
-def kernel_func(
-    p: TransposedProblem,
-    packing: TransposedPacking,
-    *,
-    bias: bool,
-    residual: bool = False,
-    activation: str | None,
-    out_dtype: str,
-    planes: bool,
-) -> tirx.PrimFunc:
+def kernel_func(p: TransposedProblem, packing: Packing, does: Epilogue, planes: bool) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (where x is padded or
     widened), ``conv``, ``phase``, ``y``, of which all but the first are as ``Phases`` has them."""
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(p), p.acc_dtype, name="w")
-    b = channel_array(p, "b") if bias else None
-    residue = te.placeholder(p.result_shape, out_dtype, name="r") if residual else None
-    slopes = channel_array(p, "slopes") if activation == "prelu" else None
+    b = channel_array(p, "b") if does.bias else None
+    residue = te.placeholder(p.result_shape, does.out_dtype, name="r") if does.residual else None
+    slopes = channel_array(p, "slopes") if does.slopes else None
     phases = Phases(p, planes)
-    seen = phases.padded
-    copy = padded_copy(seen, x, phases.reach, p.acc_dtype) if seen.padded or p.widened else x
+    copy = Padded(phases.padded, x, phases.reach, p.acc_dtype).copy()
     phase = phases.sums(packing, lambda n, g, i, place: copy(*join(p, n, g, i, place)), p.in_group, w)
 
     def finish(*at):
@@ -117,9 +108,9 @@ def kernel_func(
         value = finished(
             phase(*at), bias=None if b is None else b(g, o), slope=None if slopes is None else slopes(g, o),
             residual=None if residue is None else widened(residue(*phases.place(at)[0]), p.acc_dtype),
-            activation=activation,
+            activation=does.activation,
         )  # fmt: skip
-        return narrowed(value, out_dtype)
+        return narrowed(value, does.out_dtype)
 
     return phases.func([x, residue, w, b, slopes, te.compute(phase.shape, finish, name="y")])
 
@@ -145,3 +136,21 @@ def _used(p: TransposedProblem, q, r, taps, place) -> list[tirx.Expr]:
             if hi:
                 conditions.append(place[d] < p.spatial[d])
     return conditions
+
+
+@dataclass(frozen=True)
+class PhaseSums(FloatConvolution):
+    """The definition phase by phase; ``planes``: as in ``Phases``."""
+
+    planes: bool = False
+    name = "direct"
+
+    def definition(self, p: TransposedProblem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
+        """See ``kernel_func``."""
+        return kernel_func(p, packing, does, self.planes)
+
+    def of_words(self, dot: Dot | None) -> Algorithm:
+        """See ``integer.IntegerPhases``."""
+        from tvmconv.compiler.ops.integer import IntegerPhases
+
+        return IntegerPhases(self.planes, dot)

@@ -36,6 +36,11 @@ class TransposedProblem(Problem):
     """
 
     @property
+    def family(self) -> str:
+        """The strategies that take it: "transposed" or, of 8-bit factors, "integer_transposed"."""
+        return "integer_transposed" if super().family == "integer" else "transposed"
+
+    @property
     def macs(self) -> int:
         return self.batch * prod(self.spatial) * self.groups * self.in_group * self.out_group * self.taps
 

@@ -10,12 +10,13 @@ in a dimension, each with its tiles.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.toom_cook import Transform, most_outputs, transform
@@ -98,11 +99,11 @@ class WinogradPacking:
         return np.ascontiguousarray(np.moveaxis(found, 3, -1)).reshape(self.shape(p))
 
 
-def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
+def sums(p: Problem, packing: WinogradPacking, x: Any, w: te.Tensor) -> te.Tensor:
     """The convolution as stages ``pad``, ``rows``, ``patches``, ``products``, ``folded``, ``conv``; the last
     of ``y_shape``.
 
-    ``padded(n, h, w, g, i)``: x with its zeros, as far as ``patch_reach``. The stages have a dimension of
+    ``x``: a ``conv.Padded``, as far as ``patch_reach``. The stages have a dimension of
     images before each dimension of places or tiles. In between, ``together`` groups are side by side.
     """
     from tvm import te
@@ -114,7 +115,7 @@ def sums(p: Problem, packing: WinogradPacking, padded: Callable[..., tirx.Expr],
 
     def inside(n, py, h, px, w, at, c):
         g, i = at * together + te.indexdiv(c, p.in_group), te.indexmod(c, p.in_group)
-        return padded(n, h * down + py, w * across + px, g, i)
+        return x(n, g, i, (h * down + py, w * across + px))
 
     h, w_ = of_rows.reach(height), of_columns.reach(width)
     pad = te.compute((n, down, h, across, w_, many, channels), inside, name="pad")
@@ -172,3 +173,6 @@ def patch_reach(p: Problem, packing: WinogradPacking) -> tuple[int, ...]:
     """Positions of each padded dimension that the patches look at: the last tile may hang over."""
     dims = zip(packing.transforms(p), packing.tiles(p), p.dilation, strict=True)
     return tuple(t.reach(count) * d for t, count, d in dims)
+
+
+ALGORITHM = Sums("winograd", sums, WinogradPacking, shape=y_shape, place=place, reach=patch_reach)

@@ -8,12 +8,13 @@ pay only where they have a port of their own beside that of multiply-adds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.compiler.ops.algorithm import Sums
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, reach_of
 from tvmconv.compiler.ops.toom_cook import transform
@@ -21,7 +22,6 @@ from tvmconv.compiler.ops.toom_cook import transform
 if TYPE_CHECKING:
     from tvm import te, tirx
 
-ALGORITHM = "winograd_rows"
 PAIR = transform(2, 3)
 
 
@@ -66,17 +66,17 @@ class RowsPacking:
         return np.ascontiguousarray(np.einsum("brcl,ic->bril", plain, np.asarray(PAIR.weight, w.dtype)))
 
 
-def sums(p: Problem, packing: RowsPacking, padded: Callable[..., tirx.Expr], w: te.Tensor) -> te.Tensor:
+def sums(p: Problem, packing: RowsPacking, x: Any, w: te.Tensor) -> te.Tensor:
     """The convolution as stages ``rows``, ``products``, ``conv``; the last of ``y_shape``.
 
-    ``padded(n, h, w, g, i)``: x with its zeros, as far as ``patch_reach``."""
+    ``x``: a ``conv.Padded``, as far as ``patch_reach``."""
     from tvm import te
 
     n, height, g = p.batch, p.out_spatial[0], p.groups
     stride, dilation = p.stride[0], p.dilation[0]
 
     def row(n, h, t, i, g):
-        return PAIR.of_input(i, lambda c: padded(n, h, 2 * t + c, g, 0))
+        return PAIR.of_input(i, lambda c: x(n, g, 0, (h, 2 * t + c)))
 
     rows = te.compute((n, patch_reach(p, packing)[0], pairs(p), 4, g), row, name="rows")
     r = te.reduce_axis((0, p.kernel[0]), name="r")
@@ -108,3 +108,6 @@ def place(p: Problem, packing: RowsPacking, at: Sequence[tirx.Expr]) -> tuple[tu
 def patch_reach(p: Problem, packing: RowsPacking) -> tuple[int, ...]:
     """Positions of each padded dimension that are looked at: the last pair may hang over."""
     return reach_of(p, 0), 2 * pairs(p) + 2
+
+
+ALGORITHM = Sums("winograd_rows", sums, RowsPacking, shape=y_shape, place=place, reach=patch_reach)

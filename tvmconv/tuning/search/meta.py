@@ -5,18 +5,32 @@ from __future__ import annotations
 
 import os
 
-import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
+from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import TuningError
-from tvmconv.compiler.codegen import traced
+from tvmconv.compiler import codegen
 from tvmconv.formats.choice import META, TRACE, Choice
 from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of, text_of
+from tvmconv.schedules import traced
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine
+from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import Spec
+from tvmconv.tuning.search.definition import module_of
+
+
+def refusal(spec: Spec) -> str | None:
+    """Why meta_schedule's space does not take ``spec``; None if it does."""
+    if not isinstance(spec, ConvSpec) or spec.transposed:
+        return f"{spec}, expected a convolution that is not transposed"
+    if spec.dtype not in FLOATS:
+        return f"{spec}, expected floats (the sums of its 8-bit products may saturate)"
+    if spec.algorithm not in (None, "direct"):
+        return f"{spec}, expected no algorithm but direct"
+    return None if spec.batch else f"{spec}, expected a batch"
 
 
 class MetaSpace:
@@ -26,11 +40,11 @@ class MetaSpace:
     threads = len(os.sched_getaffinity(0))  # that sample and mutate: it is all C++
 
     def __init__(self, spec: Spec, machine: AnyMachine, default: Choice) -> None:
-        wrong = traced.refusal(spec, machine)
+        wrong = refusal(spec)
         if wrong is not None:
             raise TuningError(f"space {META!r}: {wrong}")
         self.spec, self.machine, self.default = spec, machine, default
-        self.module = tvm.IRModule({"main": traced.function(spec).with_attr("global_symbol", "main")})
+        self.module = module_of(spec, meta=True)
         self.stamp = {SPEC: str(spec), key_of(STRATEGY, [0]): META}
 
     def holds(self, choice: Choice) -> bool:
@@ -38,7 +52,7 @@ class MetaSpace:
         if choice.strategy != META:
             return False
         try:
-            traced.check(self.spec, self.machine, choice)
+            codegen.scheduled(self.spec, self.machine, choice)
         except ValueError:
             return False
         return True

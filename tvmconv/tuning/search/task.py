@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tvmconv.base.errors import TuningError
-from tvmconv.compiler.codegen.traced import refusal
 from tvmconv.formats.choice import META, Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
@@ -19,7 +18,7 @@ from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import Builder
 from tvmconv.tuning.measuring.runner import BASELINE, DUEL, SEARCH, Effort, Measured, Runner
 from tvmconv.tuning.search.database import FAILED, Database
-from tvmconv.tuning.search.meta import MetaSpace
+from tvmconv.tuning.search.meta import MetaSpace, refusal
 from tvmconv.tuning.search.search import Candidate, Search, import_early
 from tvmconv.tuning.search.space import TuningSpace, freeze
 
@@ -84,7 +83,7 @@ class Task:
 
     def _holds(self, choice: Choice) -> bool:
         """Whether a point can be measured, be it of the space that is searched or not."""
-        if choice.strategy == META and refusal(self.spec, self.place.machine) is not None:
+        if choice.strategy == META and refusal(self.spec) is not None:
             return False
         return self._home(choice.strategy)[0].holds(choice)
 

@@ -1,0 +1,45 @@
+"""Strategies for floats over 8-bit integers in words (``ops.words``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tvmconv.compiler.ops.words import in_words
+from tvmconv.schedules.dots import Dot
+from tvmconv.schedules.plan import Plan, Space, Strategy
+
+
+def whole(p: Any, machine: Any) -> Dot | None:
+    """Each element a word of its own."""
+    return None
+
+
+@dataclass(frozen=True)
+class InWords:
+    """``of``, given the words of a problem for its input channels; ``dot_of``: the dot product of words."""
+
+    of: Strategy
+    dot_of: Callable[[Any, Any], Dot | None] = whole
+
+    @property
+    def STRATEGY(self) -> str:
+        """See ``Strategy``."""
+        return self.of.STRATEGY
+
+    def _seen(self, p: Any, machine: Any) -> Any:
+        return in_words(p, self.dot_of(p, machine))
+
+    def fits(self, p: Any, machine: Any) -> bool:
+        """See ``Strategy``."""
+        return self.of.fits(self._seen(p, machine), machine)
+
+    def space(self, p: Any, machine: Any) -> Space:
+        """See ``Strategy``."""
+        return self.of.space(self._seen(p, machine), machine)
+
+    def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
+        """See ``Strategy``."""
+        plan = self.of.plan_of(self._seen(p, machine), machine, point)
+        return replace(plan, algorithm=plan.algorithm.of_words(self.dot_of(p, machine)))

@@ -1,0 +1,182 @@
+"""What an algorithm is to those who schedule and compile it: its definition, and how its weights are packed.
+
+A strategy's plan names one as an object. Those for convolutions of floats are modules of this package, by
+their names; no TVM is imported for them, so that weights can be packed into a library without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem, flat, reach_of, split
+from tvmconv.formats.kernel import Param
+from tvmconv.specs.activations import clamp_of
+
+if TYPE_CHECKING:
+    from tvm import te, tirx
+
+    from tvmconv.schedules.dots import Dot
+    from tvmconv.specs.conv import ConvSpec
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a convolution's kernel does besides its sums: types, what is added, the activation."""
+
+    weight_dtype: str
+    out_dtype: str
+    bias: bool = False
+    residual: bool = False
+    activation: str | None = None
+
+    @staticmethod
+    def of(spec: ConvSpec) -> Epilogue:
+        """That of ``spec``."""
+        return Epilogue(spec.weight_dtype, spec.out_dtype, spec.bias, spec.residual, spec.activation)
+
+    @property
+    def scaled(self) -> bool:
+        """Of 8-bit integers: whether their sums are scaled to ``out_dtype``."""
+        return self.out_dtype != "int32"
+
+    @property
+    def real(self) -> bool:
+        """Of 8-bit integers: whether the activation is computed on real numbers, and does more than to
+        clamp."""
+        return self.scaled and clamp_of(self.activation) is None
+
+    @property
+    def slopes(self) -> bool:
+        """Whether there are PReLU's slopes."""
+        return self.activation == "prelu"
+
+    @property
+    def channel_arrays(self) -> tuple[str, ...]:
+        """Names of the arrays with one value an output channel."""
+        return ("bias",) * self.bias + ("slopes",) * self.slopes
+
+
+class Algorithm:
+    """How a kernel computes its problem ``p``, given the ``packing`` of its weights and what it ``does``
+    besides (its ``Epilogue``; None for kinds of layers that have none)."""
+
+    def definition(self, p: Any, packing: Any, does: Epilogue | None) -> tirx.PrimFunc:
+        """``(inputs..., packed..., output)``, unscheduled."""
+        raise NotImplementedError
+
+    def prepack(self, p: Any, packing: Any, does: Epilogue | None) -> tirx.PrimFunc | None:
+        """``(weights..., packed...)``, unscheduled; None where there are no weights."""
+        return None
+
+    def shapes(self, p: Any, packing: Any) -> Shapes:
+        """Of the arrays of a call, by name: the shapes that these functions put over them."""
+        raise NotImplementedError
+
+    def packed(self, p: Any, packing: Any, does: Epilogue | None) -> tuple[Param, ...]:
+        """The arrays in between."""
+        return ()
+
+    def facts(self, exact: bool) -> dict[str, Any]:
+        """What manifests state of it; ``exact``: whether sums of small integers are."""
+        return {}
+
+    def of_words(self, dot: Dot | None) -> Algorithm:
+        """The same over 8-bit integers, in words that ``dot`` multiplies."""
+        raise NotImplementedError
+
+
+class FloatConvolution(Algorithm):
+    """What algorithms for convolutions of floats have in common."""
+
+    name: str
+
+    def seen(self, p: Problem) -> Problem:
+        """The problem that weights and result are shaped for."""
+        return p
+
+    def prepack(self, p: Problem, packing: Any, does: Epilogue) -> tirx.PrimFunc:
+        """See ``conv.prepack_func``."""
+        from tvmconv.compiler.ops import conv
+
+        return conv.prepack_func(self.seen(p), packing, channel_arrays=does.channel_arrays)
+
+    def shapes(self, p: Problem, packing: Any) -> Shapes:
+        """See ``Algorithm``."""
+        done, channels = self.seen(p), (p.groups, p.out_group)
+        result = done.result_shape
+        return {"x": p.x_shape(), "w": done.given_weight_shape, "bias": channels, "slopes": channels,
+                "residual": result, "y": result}  # fmt: skip
+
+    def packed(self, p: Problem, packing: Any, does: Epilogue) -> tuple[Param, ...]:
+        """See ``Algorithm``."""
+        done, channels = self.seen(p), (p.groups, p.out_group)
+        flat_shape = (p.groups * p.out_group,)
+        return (
+            Param("packed_w", packing.shape(done), packing.dtype(done)),
+            *(Param(f"packed_{name}", flat_shape, p.acc_dtype, "", channels) for name in does.channel_arrays),
+        )
+
+    def facts(self, exact: bool) -> dict[str, Any]:
+        """See ``Algorithm``."""
+        return {"algorithm": self.name, "exact": exact}
+
+
+@dataclass(frozen=True)
+class Sums(FloatConvolution):
+    """An algorithm by how it makes the stage ``conv`` from x and weights: ``sums(p, packing, x, w)``, x a
+    ``conv.Padded``.
+
+    ``packing``: the class of its packings. ``flat``: the result's pixels are in one dimension, and so are the
+    kernel's taps. Where ``conv`` isn't shaped as the result: its ``shape``, where its elements ``place`` in
+    the result as ``(n, g, o, spatial)`` and under which conditions, and how far into x each dimension has
+    ``reach``; each of (p, packing).
+    """
+
+    name: str
+    sums: Callable[[Problem, Any, Any, te.Tensor], Any]
+    packing: type = Packing
+    flat: bool = False
+    shape: Callable[[Problem, Any], tuple[int, ...]] | None = None
+    place: Callable[[Problem, Any, Sequence], tuple[tuple, list]] | None = None
+    reach: Callable[[Problem, Any], tuple[int, ...]] | None = None
+
+    def seen(self, p: Problem) -> Problem:
+        """The problem that weights and result are shaped for."""
+        return flat(p) if self.flat else p
+
+    def sums_shape(self, p: Problem, packing: Any) -> tuple[int, ...]:
+        """Of the result as it is computed."""
+        return self.seen(p).y_shape if self.shape is None else self.shape(p, packing)
+
+    def placed(self, p: Problem, packing: Any, at: Sequence) -> tuple[tuple, list]:
+        """(n, g, o, spatial) of an element of that shape, and when there is such an output."""
+        return (split(self.seen(p), tuple(at)), []) if self.place is None else self.place(p, packing, at)
+
+    def reaches(self, p: Problem, packing: Any) -> tuple[int, ...]:
+        """Positions of each padded dimension that are looked at."""
+        if self.reach is not None:
+            return self.reach(p, packing)
+        return tuple(reach_of(p, d) for d in range(len(p.spatial)))
+
+    def definition(self, p: Problem, packing: Any, does: Epilogue) -> tirx.PrimFunc:
+        """See ``conv.kernel_func``."""
+        from tvmconv.compiler.ops import conv
+
+        return conv.kernel_func(self, p, packing, does)
+
+    def of_words(self, dot: Dot | None, lanes: int = 1) -> Algorithm:
+        """See ``integer.IntegerSums``."""
+        from tvmconv.compiler.ops.integer import IntegerSums
+
+        return IntegerSums(self, dot, lanes)
+
+
+def named(name: str) -> Sums:
+    """The algorithm that a manifest names."""
+    return importlib.import_module(f"{__package__}.{name}").ALGORITHM
