@@ -36,7 +36,9 @@ POINTS = {
 
 def test_every_machine_has_registers_enough() -> None:
     """What is a default for one is made of what another has: 8 registers on RISC-V without vectors."""
-    specs = [*(text for _, text in POINTS), "tconv1d:1x18x23:o1:k32:s16:NCHW:float32"]
+    small = "conv2d:1x4x4x32:o64:k3x3:p1:NHWC:float32"  # few tiles, wide ones, of Winograd's algorithm
+    transposed = "tconv1d:1x18x23:o1:k32:s16:NCHW:float32"
+    specs = [*(text for _, text in POINTS), transposed, small, f"{small}:winograd"]
     for machine in presets():
         for text in specs:
             codegen.scheduled(ConvSpec.parse(text), machine)
