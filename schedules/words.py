@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.words import in_words
 from tvmconv.schedules.dots import Dot
 from tvmconv.schedules.plan import Plan, Space, Strategy
@@ -42,4 +43,4 @@ class InWords:
     def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
         """See ``Strategy``."""
         plan = self.of.plan_of(self._seen(p, machine), machine, point)
-        return replace(plan, algorithm=plan.algorithm.of_words(self.dot_of(p, machine)))
+        return replace(plan, algorithm=over_words(plan.algorithm, self.dot_of(p, machine)))

@@ -10,6 +10,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.direct import ALGORITHM
+from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
@@ -82,7 +83,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    algorithm = ALGORITHM.of_words(dot, window_lanes(p, machine))
+    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine))
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 

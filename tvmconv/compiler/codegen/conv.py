@@ -11,6 +11,7 @@ from tvmconv.compiler.codegen import bordered
 from tvmconv.compiler.codegen.family import Family, Scheduled
 from tvmconv.compiler.ops import direct
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue
+from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, problem_of
 from tvmconv.compiler.ops.transposed import PhaseSums
@@ -75,5 +76,5 @@ def _problem(spec: ConvSpec) -> Problem:
 
 def _by_definition(p: Problem, dot: Any = None) -> Algorithm:
     """The algorithm that is ``p``'s definition."""
-    algorithm: Algorithm = PhaseSums() if "transposed" in p.family else direct.ALGORITHM
-    return algorithm.of_words(dot) if "integer" in p.family else algorithm
+    algorithm = PhaseSums() if "transposed" in p.family else direct.ALGORITHM
+    return over_words(algorithm, dot) if "integer" in p.family else algorithm

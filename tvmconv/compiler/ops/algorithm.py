@@ -19,7 +19,6 @@ from tvmconv.specs.activations import clamp_of
 if TYPE_CHECKING:
     from tvm import te, tirx
 
-    from tvmconv.schedules.dots import Dot
     from tvmconv.specs.conv import ConvSpec
 
 Shapes = dict[str, tuple[int, ...]]
@@ -85,10 +84,6 @@ class Algorithm:
     def facts(self, exact: bool) -> dict[str, Any]:
         """What manifests state of it; ``exact``: whether sums of small integers are."""
         return {}
-
-    def of_words(self, dot: Dot | None) -> Algorithm:
-        """The same over 8-bit integers, in words that ``dot`` multiplies."""
-        raise NotImplementedError
 
 
 class FloatConvolution(Algorithm):
@@ -169,12 +164,6 @@ class Sums(FloatConvolution):
         from tvmconv.compiler.ops import conv
 
         return conv.kernel_func(self, p, packing, does)
-
-    def of_words(self, dot: Dot | None, lanes: int = 1) -> Algorithm:
-        """See ``integer.IntegerSums``."""
-        from tvmconv.compiler.ops.integer import IntegerSums
-
-        return IntegerSums(self, dot, lanes)
 
 
 def named(name: str) -> Sums:

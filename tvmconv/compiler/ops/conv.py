@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tvm import te, tirx
 
-from tvmconv.compiler.ops.algorithm import Epilogue, Sums
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.compiler.ops.epilogue import finished
 from tvmconv.compiler.ops.placing import with_placed_result
 from tvmconv.compiler.ops.problem import Problem, join, result_index, split
 from tvmconv.compiler.ops.transposed_problem import ordinary_weights
+
+if TYPE_CHECKING:
+    from tvmconv.compiler.ops.algorithm import Epilogue, Sums
 
 
 @lru_cache(maxsize=16)  # what is tuned differs in its schedule for the most part

@@ -17,7 +17,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
 from tvmconv.compiler.ops.problem import Problem, flat, join, place_of, result_index, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
-from tvmconv.compiler.ops.transposed import Phases
+from tvmconv.compiler.ops.transposed import Phases, PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem, ordinary_weights
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.dots import Dot
@@ -223,3 +223,8 @@ class IntegerPhases(_Integers):
     def definition(self, p: TransposedProblem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``transposed_func``."""
         return transposed_func(p, packing, self.dot, does, self.planes)
+
+
+def over_words(of: Sums | PhaseSums, dot: Dot | None, lanes: int = 1) -> Algorithm:
+    """An algorithm of floats over 8-bit integers, in words that ``dot`` multiplies."""
+    return IntegerPhases(of.planes, dot) if isinstance(of, PhaseSums) else IntegerSums(of, dot, lanes)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tvm import te, tirx
 
 from tvmconv.compiler.lower.dots import dot_product
-from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, FloatConvolution
+from tvmconv.compiler.ops.algorithm import Epilogue, FloatConvolution
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.compiler.ops.conv import Padded, channel_array
 from tvmconv.compiler.ops.epilogue import finished
@@ -148,9 +148,3 @@ class PhaseSums(FloatConvolution):
     def definition(self, p: TransposedProblem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``kernel_func``."""
         return kernel_func(p, packing, does, self.planes)
-
-    def of_words(self, dot: Dot | None) -> Algorithm:
-        """See ``integer.IntegerPhases``."""
-        from tvmconv.compiler.ops.integer import IntegerPhases
-
-        return IntegerPhases(self.planes, dot)
