@@ -9,8 +9,9 @@ import tvmconv
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.codegen.kernel import scheduled
-from tvmconv.formats import manifest
-from tvmconv.formats.kernel import Kernel, Variant
+from tvmconv.formats import statement
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import Variant
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.specs.operand import Operand
@@ -84,8 +85,9 @@ def test_kernels_take_their_specs_arrays(spec):
         for buffer, operand in zip(function.params, wanted, strict=True):
             assert str(buffer.dtype) == operand.dtype
             assert np.prod([int(size) for size in buffer.shape], dtype=int) == operand.elements
-    kernel = Kernel("k", str(spec), b"", made.inputs, made.weights, made.packed, made.output)
-    library = manifest.build([Variant(machine, {"f": kernel})], "tvmconv", {"tvmconv": "0", "tvm": "0"})
+    kernel = Kernel("k", str(spec), b"", made.inputs, made.weights, made.packed, made.output,
+                    order=tuple(operand.name for operand in spec.signature()))  # fmt: skip
+    library = statement.build([Variant(machine, {"f": kernel})], "tvmconv", {"tvmconv": "0", "tvm": "0"})
     (function,) = library["functions"]
     found = [Operand(**{**facts, "shape": tuple(facts["shape"])}) for facts in function["arguments"]]
     assert tuple(found) == spec.signature()

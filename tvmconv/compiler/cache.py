@@ -51,7 +51,7 @@ def read_kernel(path: Path) -> Kernel | None:
         facts = json.loads(head)
         for field in ("inputs", "weights", "packed"):
             facts[field] = tuple(_param(p) for p in facts[field])
-        facts |= {field: tuple(facts[field]) for field in ("parallel", "workspace")}
+        facts |= {field: tuple(facts[field]) for field in ("parallel", "workspace", "order")}
         facts["device"] = device_code(facts["device"])
         end = len(code) - facts.pop("packer")
         return Kernel(

@@ -12,8 +12,9 @@ from tvmconv.compiler import cache
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
 from tvmconv.compiler.workers import Job, build, build_all
-from tvmconv.formats.kernel import Kernel, Variant
+from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
+from tvmconv.formats.program import Variant
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 from tvmconv.specs.kinds import Spec, parse_spec
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tvmconv.base.dense import Dense
 from tvmconv.formats.device_code import DeviceCode
-
-if TYPE_CHECKING:
-    from tvmconv.schedules.machines import AnyMachine
 
 PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
 
@@ -40,7 +36,8 @@ class Kernel:
     the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
     bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
     ``workspace``: most bytes that a call takes at a time beside its arrays, for the calling thread, and for
-    each thread that computes. With ``device``, ``object`` are cubins.
+    each thread that computes. With ``device``, ``object`` are cubins. ``order``: names of all but the packed
+    arrays, as its spec's signature has them.
     """
 
     symbol: str
@@ -56,11 +53,19 @@ class Kernel:
     packer: bytes = field(default=b"", repr=False)
     parallel: tuple[int, ...] = ()
     workspace: tuple[int, int] = (0, 0)
+    order: tuple[str, ...] = ()
 
     @property
     def objects(self) -> tuple[bytes, ...]:
         """All that is to be linked."""
         return (self.object, self.packer) if self.packer else (self.object,)
+
+    @property
+    def arguments(self) -> tuple[tuple[Param, str], ...]:
+        """All but the packed arrays and the role of each, in the order of a call in Python."""
+        roles = [(self.inputs, "input"), (self.weights, "weight"), ((self.output,), "output")]
+        found = {param.name: (param, role) for params, role in roles for param in params}
+        return tuple(found[name] for name in self.order or found)
 
     def packed_offsets(self) -> tuple[int, ...]:
         """Byte offset of each part of ``packed`` in the blob."""
@@ -82,15 +87,6 @@ class Kernel:
             offsets.append(end)
             end += -(-part.nbytes // PACKED_ALIGNMENT) * PACKED_ALIGNMENT
         return offsets, end
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A library's kernels for one of its targets, by function; ``baked``: their packed weights, likewise."""
-
-    machine: AnyMachine
-    functions: Mapping[str, Kernel]
-    baked: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def renamed(kernel: Kernel, place: str) -> Kernel:

@@ -12,122 +12,31 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tvmconv.base.errors import ArtifactError
 from tvmconv.formats import library_file as files
 from tvmconv.formats import stated
 
-if TYPE_CHECKING:
-    from tvmconv.formats.kernel import Param, Variant
-    from tvmconv.schedules.machines import AnyMachine
-
 DEFAULT_PREFIX = "tvmconv"  # of C functions' names
 FORMAT = 1  # of the manifest; a reader refuses newer ones
 ABI = 2  # of the C functions, and of what our runtime looks for beside them
+PROGRAM_ABI = 3  # the same where there are functions of several steps, which take arrays of pointers
 # Variables that our runtime sets, so that a process has one pool and a thread one workspace: see pool.c and
 # support.c.
 SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
+STEPS = "steps"  # of a function's entry, where it is of several: what they compute
 WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
-_FIRST_WEIGHTS = ("w", "bias")  # before the inputs after x in a call; others come after these
-_ZEROS = "0" * _HASH_DIGITS
+ZEROS = "0" * _HASH_DIGITS  # of a hash that is yet to be made
 _LIBC_ROOM = 26  # of the field's value, which is known once the library is linked
-
-
-def build(
-    variants: Sequence[Variant],
-    prefix: str,
-    versions: dict[str, str],
-    *,
-    about: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Mapping[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """The manifest of a library that is yet to be linked; its hash is zeros.
-
-    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
-    what a CPU must have at least. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
-    "tvm". ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
-    """
-    targets = [_target(variant.machine) for variant in variants]
-    return {
-        "format": FORMAT,
-        "abi": ABI,
-        "kind": "shared",
-        "tvmconv": versions["tvmconv"],
-        "tvm": versions["tvm"],
-        "prefix": prefix,
-        "target": targets[-1],
-        "variants": targets,
-        **(about or {}),
-        "functions": [
-            {**_function(name, prefix, variants), **(facts or {}).get(name, {})}
-            for name in variants[0].functions
-        ],
-        "libc": None,
-        "sha256": _ZEROS,
-    }
 
 
 def symbol_of(name: str, prefix: str) -> str:
     """The C function of the function ``name``: with a prefix of one's own, that covers everything."""
     return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
-
-
-def _target(machine: AnyMachine) -> dict[str, Any]:
-    return {
-        "name": machine.name,
-        "triple": machine.triple,
-        "cpu": machine.cpu,
-        "arch": machine.arch,
-        "requires": list(machine.requires),
-        **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
-    }
-
-
-def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
-    kernel = variants[0].functions[name]
-
-    def argument(param: Param, role: str) -> dict[str, Any]:
-        return {
-            "name": param.name,
-            "shape": list(param.shape),
-            "dtype": param.dtype,
-            "layout": param.layout,
-            "role": role,
-        }
-
-    symbol = symbol_of(name, prefix)
-    found = {
-        "name": name,
-        **({"symbol": symbol} if symbol != name else {}),  # in C
-        "descriptor": kernel.descriptor,
-        "arguments": [
-            *(argument(param, "input") for param in kernel.inputs[:1]),
-            *(argument(param, "weight") for param in kernel.weights if param.name in _FIRST_WEIGHTS),
-            *(argument(param, "input") for param in kernel.inputs[1:]),
-            *(argument(param, "weight") for param in kernel.weights if param.name not in _FIRST_WEIGHTS),
-            argument(kernel.output, "output"),
-        ],
-        "packed_bytes": max(variant.functions[name].packed_bytes for variant in variants),
-        **dict(zip(WORKSPACE, workspace(name, variants), strict=True)),
-        "flops": kernel.flops,
-        "bytes": kernel.traffic,
-        "schedule": kernel.schedule,
-        "baked": name in variants[0].baked,
-        **({"compiler": kernel.device.compiler} if kernel.device else {}),
-    }
-    if len(variants) > 1:  # "schedule" is that of the first
-        found["schedules"] = {v.machine.name: v.functions[name].schedule for v in variants}
-    return found
-
-
-def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:
-    """``Kernel.workspace`` of a function: what the variant that takes most of each takes."""
-    call, thread = zip(*(variant.functions[name].workspace for variant in variants), strict=True)
-    return max(call), max(thread)
 
 
 def workspace_text(function: Mapping[str, Any]) -> str:
@@ -142,7 +51,7 @@ def embedded(manifest: dict[str, Any]) -> bytes:
     """The bytes that a library carries: magic, length, JSON; last in it room for the C library, and the hash
     zeroed."""
     facts = {key: value for key, value in manifest.items() if key not in ("libc", "sha256")}
-    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=True)[:-1] + _last(None, _ZEROS)
+    text = json.dumps(facts, separators=(",", ":"), ensure_ascii=True)[:-1] + _last(None, ZEROS)
     return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text.encode()
 
 
@@ -156,9 +65,9 @@ def seal(library: bytes, libc: str | None = None) -> tuple[bytes, str]:
     found = _find(library)
     if found is None:
         raise ArtifactError("library: no manifest in what was linked, expected one in its read-only data")
-    end, size = sum(found), len(_last(None, _ZEROS))
+    end, size = sum(found), len(_last(None, ZEROS))
     before, after = library[: end - size], library[end:]
-    zeroed = _last(libc, _ZEROS).encode()
+    zeroed = _last(libc, ZEROS).encode()
     if len(zeroed) != size:
         raise ArtifactError(f"library: needs {libc!r}, expected {_LIBC_ROOM - 2} characters at most")
     digest = hashlib.sha256(before + zeroed + after).hexdigest()
@@ -204,7 +113,7 @@ def _digest(data: bytes, at: int) -> str:
     digest = hashlib.sha256()
     with memoryview(data) as view:
         digest.update(view[:at])
-        digest.update(_ZEROS.encode())
+        digest.update(ZEROS.encode())
         digest.update(view[at + _HASH_DIGITS :])
     return digest.hexdigest()
 

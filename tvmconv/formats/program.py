@@ -1,18 +1,22 @@
 """What a C function of a library does: kernels run in order over places in memory. Plain facts, no TVM.
 
 A kernel alone makes two such programs, ``run_of`` and ``prepack_of``; a ``Program`` of one's own puts several
-kernels together, with constants and a planned workspace: see ``steps_of``.
+kernels together, with constants and a planned workspace: see ``program`` and ``step``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tvmconv.base.errors import SpecError
 from tvmconv.formats.device_code import GPU_ALIGNMENT, Launch
 from tvmconv.formats.kernel import PACKED_ALIGNMENT, Kernel, Param
+from tvmconv.formats.order import prepack_order, run_order
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import AnyMachine
 
 ALIGNMENT = 64  # of the workspace and of each constant
 MOST_ARGUMENTS = 128  # TCV_MAX_ARGS
@@ -140,13 +144,26 @@ class Program:
         return replace(self, steps=tuple(steps))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A library's functions for one of its targets, by name; ``baked``: packed weights of those that are a
+    kernel alone."""
+
+    machine: AnyMachine
+    functions: Mapping[str, Kernel | Program]
+    baked: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def program(
     descriptor: str, inputs: Sequence[Param], outputs: Sequence[Param], steps: Sequence[Step], *,
     constants: Sequence[bytes] = (), workspace: int = 0,
 ) -> Program:  # fmt: skip
     """A program of several kernels; ``Place("argument", i)`` counts inputs, then outputs. ``workspace`` is
     rounded up to a multiple of 64. Raises SpecError as ``Program`` does."""
-    arguments = (*(_array(p, "input") for p in inputs), *(_array(p, "output") for p in outputs))
+    kernel = steps[0].kernel if steps else None
+    arguments = [
+        *(_array(p, "input", kernel) for p in inputs), *(_array(p, "output", kernel) for p in outputs)
+    ]  # fmt: skip
     if not inputs or not outputs:
         what = f"{descriptor}: {len(inputs)} inputs and {len(outputs)} outputs"
         raise SpecError(f"{what}, expected some of each")
@@ -157,7 +174,7 @@ def program(
         if argument.nbytes == 0:
             raise SpecError(f"{descriptor}: {argument.name} of no elements, expected some")
     rounded = -(-workspace // ALIGNMENT) * ALIGNMENT
-    return Program(arguments, tuple(steps), tuple(constants), rounded, descriptor,
+    return Program(tuple(arguments), tuple(steps), tuple(constants), rounded, descriptor,
                    {"source": f"{len(steps)} steps"})  # fmt: skip
 
 
@@ -178,25 +195,20 @@ def step(kernel: Kernel, inputs: Sequence[Place], output: Place, packed: Place |
 
 
 def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
-    """NAME of a kernel alone: x, packed (where there are weights), the other inputs, y. ``baked``: packed
-    weights that stand in for NULL."""
-    arguments = [_array(p, "input", kernel) for p in kernel.inputs]
-    if kernel.packed:
-        arguments.insert(1, replace(_packed(kernel), default=None if baked is None else 0))
+    """NAME of a kernel alone. ``baked``: packed weights that stand in for NULL."""
+    inputs = [_array(p, "input", kernel) for p in kernel.inputs]
+    packed = [replace(_packed(kernel), default=None if baked is None else 0)] if kernel.packed else []
+    arguments = run_order(inputs, [_array(kernel.output, "output", kernel)], packed)
     at = {a.name: Place("argument", i) for i, a in enumerate(arguments)}
-    run = step(kernel, [at[p.name] for p in kernel.inputs], Place("argument", len(arguments)),
-               at["packed"] if kernel.packed else None)  # fmt: skip
-    arguments.append(_array(kernel.output, "output", kernel))
+    run = step(kernel, [at[p.name] for p in kernel.inputs], at[kernel.output.name], at.get("packed"))
     return Program(tuple(arguments), (run,), () if baked is None else (baked,), descriptor=kernel.descriptor)
 
 
 def prepack_of(kernel: Kernel) -> Program:
-    """NAME_prepack of a kernel with weights: w, bias (always there, not looked at without one), others,
-    packed."""
-    arguments = [_array(p, "weight") for p in kernel.weights]
-    if len(arguments) < 2 or arguments[1].name != "bias":
-        arguments.insert(1, Argument("bias", 0, 1, "weight"))
-    arguments.append(replace(_packed(kernel), role="output"))
+    """NAME_prepack of a kernel with weights; a bias that it lacks is not looked at."""
+    given = {p.name: _array(p, "weight") for p in kernel.weights}
+    packed, absent = replace(_packed(kernel), role="output"), Argument("bias", 0, 1, "weight")
+    arguments = prepack_order(given, packed, absent)
     at = {a.name: Place("argument", i) for i, a in enumerate(arguments)}
     weights = [(p, at[p.name]) for p in kernel.weights]
     pack = Step(kernel, (*weights, *_parts(kernel, at["packed"])), prepack=True)
@@ -204,8 +216,11 @@ def prepack_of(kernel: Kernel) -> Program:
 
 
 def _array(param: Param, role: Role, kernel: Kernel | None = None) -> Argument:
-    align = param.itemsize if kernel is None or kernel.device is None else max(param.itemsize, GPU_ALIGNMENT)
-    return Argument(param.name, param.nbytes, align, role, param)
+    return Argument(param.name, param.nbytes, _alignment(param, kernel), role, param)
+
+
+def _alignment(param: Param, kernel: Kernel | None) -> int:
+    return param.itemsize if kernel is None or kernel.device is None else max(param.itemsize, GPU_ALIGNMENT)
 
 
 def _packed(kernel: Kernel) -> Argument:
@@ -228,8 +243,8 @@ def _check_step(program: Program, what: str, step: Step) -> None:
             raise SpecError(f"{here}, expected a place that there is")
         if place.offset < 0 or place.offset + param.nbytes > room:
             raise SpecError(f"{here}, expected {param.nbytes} bytes within {room}")
-        if place.offset % param.itemsize:
-            raise SpecError(f"{here}, expected a multiple of {param.itemsize}")
+        if place.offset % (align := _alignment(param, step.kernel)):
+            raise SpecError(f"{here}, expected a multiple of {align}")
     for param, place in step.written:
         if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
             raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")

@@ -109,7 +109,8 @@ _ARGUMENT = _table({
 _FUNCTION = _table(
     {"name": _IDENTIFIER, "descriptor": _TEXT, "arguments": _list(_ARGUMENT, 2), "packed_bytes": _number,
      "flops": _number, "bytes": _number, "schedule": _a(dict, "an object")},
-    {"symbol": _IDENTIFIER, "baked": _a(bool, "true or false"), "onnx_nodes": _list(_TEXT)},
+    {"symbol": _IDENTIFIER, "baked": _a(bool, "true or false"), "onnx_nodes": _list(_TEXT),
+     "steps": _list(_TEXT, 1)},
 )  # fmt: skip
 _ONNX = _table({
     "model": _TEXT, "digest": _TEXT, "layout": _TEXT, "shapes": _a(dict, "an object"),
@@ -130,10 +131,14 @@ def _distinct(key: str, names: list[str]) -> None:
 
 
 def _check_function(key: str, function: dict[str, Any]) -> None:
-    """Arguments in the order of a call: the first an input, the last alone what is written."""
+    """Arguments in the order of a call: the first an input, the last alone what is written; of a function of
+    several steps, inputs and then outputs."""
     arguments = function["arguments"]
     roles = [argument["role"] for argument in arguments]
-    if roles[0] != "input" or roles[-1] != "output" or roles.count("output") > 1:
+    if "steps" in function:
+        if roles != sorted(roles) or set(roles) != {"input", "output"}:
+            raise _wrong(f"{key}.arguments", roles, "inputs first, then outputs")
+    elif roles[0] != "input" or roles[-1] != "output" or roles.count("output") > 1:
         raise _wrong(f"{key}.arguments", roles, "an input first, and one output, last")
     if bool(function["packed_bytes"]) != ("weight" in roles):
         expected = "some with weights, and 0 without"

@@ -120,14 +120,15 @@ def read(want: Argument, value: Any, *, copy: bool) -> np.ndarray[Any, Any]:
     return array
 
 
-def written(want: Argument, value: Any) -> np.ndarray[Any, Any]:
-    """``value`` as the array to write a result to: contiguous and writable. Raises SpecError."""
-    array = view("out", value)
-    _check(want._replace(name="out"), array)
+def written(want: Argument, value: Any, name: str = "out") -> np.ndarray[Any, Any]:
+    """``value``, given as ``name``, as the array to write a result to: contiguous and writable. Raises
+    SpecError."""
+    array = view(name, value)
+    _check(want._replace(name=name), array)
     if not array.flags.c_contiguous:
-        raise SpecError(f"out: strides {array.strides}, expected a contiguous array")
+        raise SpecError(f"{name}: strides {array.strides}, expected a contiguous array")
     if not array.flags.writeable and _is_read_only(value):
-        raise SpecError("out: read-only, expected a writable array")
+        raise SpecError(f"{name}: read-only, expected a writable array")
     return array
 
 

@@ -10,9 +10,12 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tvmconv.formats.order import prepack_order, run_order
+
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}  # DLPack's
 _CPU, _TENSOR = 1, 7  # kDLCPU, kTVMFFIDLTensorPtr
 _NULL = " is NULL"
+_Kind = tuple[Sequence[int], str]  # shape and dtype
 
 
 class _Tensor(ctypes.Structure):  # DLTensor
@@ -41,21 +44,20 @@ def unlike(
             return f"function {name}: packed_bytes {packed}, expected {size()}"
     if gpu:  # its functions are not for TVM
         return ""
-    by_role: dict[str, list[tuple[Sequence[int], str]]] = {"input": [], "weight": [], "output": []}
+    by_role: dict[str, dict[str, _Kind]] = {"input": {}, "weight": {}, "output": {}}
     for a in facts["arguments"]:
-        by_role[a["role"]].append((a["shape"], a["dtype"]))
-    inputs, weights, blob = by_role["input"], by_role["weight"], [([packed], "uint8")] if packed else []
-    if why := _refused(library, name, [*inputs[:1], *blob, *inputs[1:], *by_role["output"]], last_error):
+        by_role[a["role"]][a["name"]] = a["shape"], a["dtype"]
+    inputs, outputs = (list(by_role[role].values()) for role in ("input", "output"))
+    blob = [packed], "uint8"
+    if why := _refused(library, name, run_order(inputs, outputs, [blob] if packed else []), last_error):
         return why
-    if not packed:
-        return ""
-    if "bias" not in [a["name"] for a in facts["arguments"]]:
-        weights = [*weights[:1], ([], "uint8"), *weights[1:]]  # taken where there is none, whatever it is
-    return _refused(library, f"{name}_prepack", [*weights, *blob], last_error)
+    absent = (), "uint8"  # taken for a bias where there is none, whatever it is
+    weights = prepack_order(by_role["weight"], blob, absent)
+    return _refused(library, f"{name}_prepack", weights, last_error) if packed else ""
 
 
 def _refused(
-    library: ctypes.CDLL, name: str, arguments: Sequence[tuple[Sequence[int], str]],
+    library: ctypes.CDLL, name: str, arguments: Sequence[_Kind],
     last_error: Callable[[], bytes | None],
 ) -> str:  # fmt: skip
     """Why a function does not take such tensors; empty if it does."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tvmconv.base.errors import ArtifactError, Error, SpecError
+from tvmconv.formats.order import prepack_order, run_order
 from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
 
@@ -50,15 +51,18 @@ class Function:
         self._last_error = last_error
         self._packed_bytes: int = facts["packed_bytes"]
         self.baked: bool = facts.get("baked", False)
+        self._find(library, facts.get("symbol", self.name))
+
+    def _find(self, library: ctypes.CDLL, symbol: str) -> None:
+        """The C functions, and what they take."""
         pointer = ctypes.c_void_p
-        count = len(self._inputs) + 1 + bool(self._packed_bytes) + self._after
-        symbol = facts.get("symbol", self.name)
+        packed = [self._packed_bytes] if self._packed_bytes else []
         self._entry = library[symbol]
-        self._entry.argtypes = [pointer] * count
+        self._entry.argtypes = [pointer] * (len(run_order(self._inputs, [1], packed)) + self._after)
         self._prepack = None
-        if self._packed_bytes:
+        if packed:
             self._prepack = library[f"{symbol}_prepack"]
-            self._prepack.argtypes = [pointer] * (len(self._prepack_order()) + 1 + self._after)
+            self._prepack.argtypes = [pointer] * (len(self._prepack_order({}, None)) + self._after)
 
     def __repr__(self) -> str:
         return f"<tvmconv function {self.name}: {self.descriptor}>"
@@ -110,9 +114,10 @@ class Function:
                 values[name] = quantisation.read(wanted, values.get(name))
         return {name: values[name] for name in known}
 
-    def _prepack_order(self) -> list[str]:
-        names = [a.name for a in self._weights]
-        return names if "bias" in names else [*names[:1], "bias", *names[1:]]
+    def _prepack_order(self, pointers: Mapping[str, int], packed: int | None) -> list[int | None]:
+        """What prepack takes: pointers to weights by name, NULL for those that are not there."""
+        weights = {a.name: pointers.get(a.name) for a in self._weights}
+        return prepack_order(weights, packed, None)
 
     def _pack(self, weights: dict[str, Any]) -> np.ndarray[Any, Any] | None:
         if self.baked and not weights:
@@ -121,8 +126,8 @@ class Function:
         if self._prepack is not None:
             wanted = {a.name: a for a in self._weights}
             kept = {name: arrays.read(wanted[name], value, copy=True) for name, value in weights.items()}
-            pointers = [arrays.address(kept[n]) if n in kept else None for n in self._prepack_order()]
-            self._check(self._prepack(*pointers, arrays.address(packed)))
+            at = {name: arrays.address(array) for name, array in kept.items()}
+            self._check(self._prepack(*self._prepack_order(at, arrays.address(packed))))
         return packed
 
     def _check(self, code: int) -> None:
@@ -261,7 +266,5 @@ class Bound:
     def _pointers(
         self, read: Sequence[np.ndarray[Any, Any]], result: np.ndarray[Any, Any]
     ) -> list[int | None]:
-        pointers: list[int | None] = [arrays.address(array) for array in (*read, result)]
-        if self._function._packed_bytes:
-            pointers.insert(1, self._pointer)
-        return pointers
+        packed = [self._pointer] if self._function._packed_bytes else []
+        return run_order([arrays.address(array) for array in read], [arrays.address(result)], packed)

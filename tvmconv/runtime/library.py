@@ -153,10 +153,8 @@ def _functions(
     for facts in manifest["functions"]:
         if why := claims.unlike(library, facts, last_error, gpu=gpu):
             raise ArtifactError(f"library: {file} is not what its manifest states: {why}")
-    kind, variant = Function, manifest["target"]["name"]
+    variant = manifest["target"]["name"]
     if gpu:
-        from tvmconv.runtime.gpu.function import GpuFunction as kind
-
         if library[f"{prefix}_check_device"](-1):
             why = last_error().decode("utf-8", "replace")
             raise ArtifactError(f"library: {file} needs an NVIDIA GPU ({manifest['target']['name']}): {why}")
@@ -168,12 +166,31 @@ def _functions(
             raise ArtifactError(f"library: {file}: {(last_error() or b'').decode('utf-8', 'replace')}")
         variant = chosen.decode()
         _shared.join(library, prefix)
-    return {facts["name"]: kind(library, facts, last_error) for facts in manifest["functions"]}, variant
+    functions = {f["name"]: _kind(f, gpu)(library, f, last_error) for f in manifest["functions"]}
+    return functions, variant
+
+
+def _kind(facts: dict[str, Any], gpu: bool) -> type[Function]:
+    """The class of a function."""
+    if gpu:
+        from tvmconv.runtime.gpu.function import GpuFunction
+
+        if manifests.STEPS in facts:
+            name = facts["name"]
+            raise ArtifactError(f"function {name}: of several steps on a GPU, expected a call from C")
+        return GpuFunction
+    if manifests.STEPS in facts:
+        from tvmconv.runtime.program import ProgramFunction
+
+        return ProgramFunction
+    return Function
 
 
 def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
-    if manifest["abi"] != manifests.ABI:
-        raise ArtifactError(f"library: {file} has C ABI version {manifest['abi']}, expected {manifests.ABI}")
+    known = manifests.ABI, manifests.PROGRAM_ABI
+    if manifest["abi"] not in known:
+        wanted = " or ".join(map(str, known))
+        raise ArtifactError(f"library: {file} has C ABI version {manifest['abi']}, expected {wanted}")
     if manifest["kind"] != "shared":
         kind = manifest["kind"]
         raise ArtifactError(f"library: {file} is an {kind} to link into a program, expected a shared library")

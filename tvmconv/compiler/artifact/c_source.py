@@ -13,9 +13,8 @@ from typing import Any, ClassVar
 
 from tvmconv.base.errors import ArtifactError
 from tvmconv.formats import manifest as manifests
-from tvmconv.formats.kernel import Kernel, Variant
-from tvmconv.formats.manifest import symbol_of
-from tvmconv.formats.program import ALIGNMENT, Argument, Program, prepack_of, run_of
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import ALIGNMENT, Argument, Program, Variant, prepack_of, run_of
 
 HIDDEN = '__attribute__((visibility("hidden")))'  # of what is linked in from elsewhere
 
@@ -82,7 +81,7 @@ class Source(ABC):
             entry
             for name in variants[0].functions
             for entry in entries_of(
-                symbol_of(name, prefix), [v.functions[name] for v in variants],
+                manifests.symbol_of(name, prefix), [v.functions[name] for v in variants],
                 [v.baked.get(name) for v in variants],
             )
         ]

@@ -9,8 +9,8 @@ from dataclasses import replace
 from tvmconv.compiler.artifact.c_source import HIDDEN, Entry, Source, c_dtype
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats.cpu_features import FEATURES, check_features
-from tvmconv.formats.kernel import Kernel, Variant, renamed
-from tvmconv.formats.program import Place, Program, Step
+from tvmconv.formats.kernel import Kernel, renamed
+from tvmconv.formats.program import Place, Program, Step, Variant
 
 TVM_VARIABLES = ("__TVMBackendParallelLaunch", "__TVMBackendAllocWorkspace", "__TVMBackendFreeWorkspace")
 _TVM_NAMES = (*TVM_VARIABLES, "TVMFFIErrorSetRaisedFromCStrParts")  # that kernels refer to

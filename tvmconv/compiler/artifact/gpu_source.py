@@ -10,8 +10,8 @@ from tvmconv.base.errors import SpecError
 from tvmconv.compiler.artifact.c_source import HIDDEN, Source
 from tvmconv.formats import cuda_source as sources
 from tvmconv.formats.device_code import DeviceCode
-from tvmconv.formats.kernel import Kernel, Variant
-from tvmconv.formats.program import Place, Program
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import Place, Program, Variant
 
 if TYPE_CHECKING:
     from tvmconv.schedules.gpu_machines import GpuMachine

@@ -184,6 +184,8 @@ def _function(facts: dict[str, Any], entries: Mapping[str, Entry], after: str) -
     macro = name.upper()
     run, pack = entries[name], entries[f"{name}_prepack"] if facts["packed_bytes"] else None
     lines = ["", f"/* {name}: {c_comment(facts['descriptor'])}", " *", *_facts(run)]
+    if run.by_arrays and not after:
+        lines.append(" *             with NULL the library keeps one for the calling thread")
     if facts["baked"]:
         lines += [" *", " * The library holds this function's weights: with packed NULL it uses them."]
     if pack:

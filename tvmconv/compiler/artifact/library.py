@@ -18,8 +18,9 @@ from tvmconv.compiler.artifact import linker, names
 from tvmconv.compiler.artifact.c_source import Source
 from tvmconv.compiler.artifact.cpu_source import TVM_VARIABLES, CpuSource
 from tvmconv.compiler.artifact.gpu_source import GpuSource
-from tvmconv.formats import manifest
-from tvmconv.formats.kernel import Kernel, Variant
+from tvmconv.formats import manifest, statement
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import Program, Variant
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ _PROVIDED = {name.encode() for name in TVM_VARIABLES}
 class Library:
     """Compiled functions for one or more targets: ``export`` makes the file, ``load`` runs them here.
 
-    ``functions``: kernels by the names that they get in Python and, after ``prefix`` where that is not the
-    default, in C. ``prefix``: of the C functions; the default one is of the library's own alone. ``cc``: the
-    C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to hold in the library, by
-    function (``baking.packed_weights`` makes them); these functions can be called without weights.
+    ``functions``: kernels, and programs of several, by the names that they get in Python and, after
+    ``prefix`` where that is not the default, in C. ``prefix``: of the C functions; the default one is of the
+    library's own alone. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed
+    weights to hold in the library, by function (``baking.packed_weights`` makes them); these functions can be
+    called without weights.
     ``others``: the same functions for more targets of one architecture; of these the CPU chooses when the
     library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
     function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers, that C has
@@ -48,7 +50,7 @@ class Library:
 
     def __init__(
         self,
-        functions: Mapping[str, Kernel],
+        functions: Mapping[str, Kernel | Program],
         machine: AnyMachine,
         *,
         prefix: str = "tvmconv",
@@ -62,9 +64,9 @@ class Library:
             raise SpecError("functions: none, expected at least one")
         given = [Variant(machine, dict(functions), dict(baked or {})), *others]
         self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
-        check_request({name: bool(kernel.packed) for name, kernel in functions.items()},
+        check_request({name: isinstance(f, Kernel) and bool(f.packed) for name, f in functions.items()},
                       [variant.machine for variant in self.variants], prefix)
-        self.functions: Mapping[str, Kernel] = MappingProxyType(dict(self.variants[0].functions))
+        self.functions: Mapping[str, Kernel | Program] = MappingProxyType(dict(self.variants[0].functions))
         self.machine = self.variants[0].machine
         self.prefix = prefix
         self._cc = cc
@@ -72,7 +74,7 @@ class Library:
             check_can_bake(self.machine)
         for variant in self.variants:
             _check_kernels(variant)
-        self._manifest = manifest.build(self.variants, prefix, _versions(), about=about, facts=facts)
+        self._manifest = statement.build(self.variants, prefix, _versions(), about=about, facts=facts)
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -157,13 +159,16 @@ def _check_targets(machines: Sequence[AnyMachine]) -> None:
 
 
 def _check_kernels(variant: Variant) -> None:
-    for name, kernel in variant.functions.items():
-        wanted = set(re.findall(rb"__TVM(?:Backend|FFI)\w+", b"".join(kernel.objects))) - _PROVIDED
-        if wanted:
+    for name, function in variant.functions.items():
+        kernels = function.kernels if isinstance(function, Program) else (function,)
+        code = b"".join(part for kernel in kernels for part in kernel.objects)
+        if wanted := set(re.findall(rb"__TVM(?:Backend|FFI)\w+", code)) - _PROVIDED:
             what = ", ".join(sorted(symbol.decode() for symbol in wanted))
             raise ArtifactError(f"function {name}: its kernel needs {what}, which a library has not")
     for name, data in variant.baked.items():
-        if len(data) != (wanted_bytes := variant.functions[name].packed_bytes):
+        function = variant.functions[name]
+        wanted_bytes = function.packed_bytes if isinstance(function, Kernel) else 0
+        if len(data) != wanted_bytes:
             raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted_bytes}")
 
 

@@ -121,6 +121,7 @@ def build_kernel(
         symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
         packer=packer, parallel=parallel, workspace=workspace,
+        order=tuple(operand.name for operand in spec.signature()),
     )  # fmt: skip
 
 

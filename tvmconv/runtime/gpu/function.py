@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tvmconv.base.errors import SpecError
+from tvmconv.formats.order import run_order
 from tvmconv.runtime.arrays import Argument
 from tvmconv.runtime.function import Function
 from tvmconv.runtime.gpu import arrays as gpu_arrays
@@ -69,10 +70,11 @@ class GpuFunction(Function):
             if is_quantisation(name):
                 value = to_gpu(value, device)
             views[name] = (gpu_arrays.view(wanted[name], value, device, stream), value)
-        pointers = [views[name][0].pointer if name in views else None for name in self._prepack_order()]
+        at = {name: seen.pointer for name, (seen, _) in views.items()}
+        pointers = self._prepack_order(at, packed._pointer)
         cuda = driver()
         with cuda.on(device):
-            self._check(self._prepack(*pointers, packed._pointer, stream))
+            self._check(self._prepack(*pointers, stream))
             cuda.check(cuda.cuStreamSynchronize(stream), "packing weights")
         return packed
 
@@ -124,12 +126,11 @@ class GpuBound:
         written = gpu_arrays.view(y, result, device, stream, "out")
         if not written.writable:
             raise SpecError("out: read-only, expected a writable array")
-        pointers = [seen.pointer for seen in views]
-        if self._packed is not None:
-            pointers.insert(1, self._packed._pointer)
+        packed = [] if self._packed is None else [self._packed._pointer]
+        pointers = run_order([seen.pointer for seen in views], [written.pointer], packed)
         if y.nbytes:
             with driver().on(device):
-                function._check(function._entry(*pointers, written.pointer, stream))
+                function._check(function._entry(*pointers, stream))
         if isinstance(result, GpuArray):
             result._stream = stream
         return result

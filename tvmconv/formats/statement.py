@@ -1,0 +1,107 @@
+"""What a library will say of itself: its manifest, from what is to be linked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.formats import manifest
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import Variant
+
+if TYPE_CHECKING:
+    from tvmconv.schedules.machines import AnyMachine
+
+
+def build(
+    variants: Sequence[Variant],
+    prefix: str,
+    versions: dict[str, str],
+    *,
+    about: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """The manifest of a library that is yet to be linked; its hash is zeros.
+
+    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
+    what a CPU must have at least. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
+    "tvm". ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
+    """
+    functions = variants[0].functions
+    plain = all(isinstance(function, Kernel) for function in functions.values())
+    targets = [_target(variant.machine) for variant in variants]
+    return {
+        "format": manifest.FORMAT,
+        "abi": manifest.ABI if plain else manifest.PROGRAM_ABI,
+        "kind": "shared",
+        "tvmconv": versions["tvmconv"],
+        "tvm": versions["tvm"],
+        "prefix": prefix,
+        "target": targets[-1],
+        "variants": targets,
+        **(about or {}),
+        "functions": [
+            {**_function(name, prefix, variants), **(facts or {}).get(name, {})}
+            for name in functions
+        ],
+        "libc": None,
+        "sha256": manifest.ZEROS,
+    }
+
+
+def _target(machine: AnyMachine) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "triple": machine.triple,
+        "cpu": machine.cpu,
+        "arch": machine.arch,
+        "requires": list(machine.requires),
+        **({"sms": list(machine.sms)} if hasattr(machine, "sms") else {}),
+    }
+
+
+def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
+    functions = [variant.functions[name] for variant in variants]
+    first, symbol = functions[0], manifest.symbol_of(name, prefix)
+    if isinstance(first, Kernel):
+        arguments, devices = first.arguments, [first.device]
+    else:
+        arguments = tuple((a.array, a.role) for a in first.arguments if a.array)
+        devices = [kernel.device for kernel in first.kernels]
+    steps = () if isinstance(first, Kernel) else first.steps
+    packed = [f.packed_bytes for f in functions if isinstance(f, Kernel)]
+    found = {
+        "name": name,
+        **({"symbol": symbol} if symbol != name else {}),  # in C
+        "descriptor": first.descriptor,
+        "arguments": [
+            {"name": array.name, "shape": list(array.shape), "dtype": array.dtype, "layout": array.layout,
+             "role": role}
+            for array, role in arguments
+        ],
+        "packed_bytes": max(packed, default=0),
+        **dict(zip(manifest.WORKSPACE, workspace(name, variants), strict=True)),
+        "flops": first.flops,
+        "bytes": first.traffic,
+        "schedule": first.schedule,
+        "baked": name in variants[0].baked,
+        **({"compiler": devices[0].compiler} if devices[0] else {}),
+        **({manifest.STEPS: [step.kernel.descriptor for step in steps]} if steps else {}),
+    }  # fmt: skip
+    if len(variants) > 1:  # "schedule" is that of the first
+        found["schedules"] = {v.machine.name: f.schedule for v, f in zip(variants, functions, strict=True)}
+    return found
+
+
+def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:
+    """What a function takes beside its arrays: for a call, and for each thread that computes; of each, what
+    the variant takes that takes most. A program's calling thread computes as well."""
+    taken = []
+    for function in (variant.functions[name] for variant in variants):
+        if isinstance(function, Kernel):
+            taken.append(function.workspace)
+        else:
+            of_kernels = (sum(kernel.workspace) for kernel in function.kernels)
+            taken.append((function.workspace, max(of_kernels, default=0)))
+    call, thread = zip(*taken, strict=True)
+    return max(call), max(thread)
