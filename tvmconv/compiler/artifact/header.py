@@ -44,7 +44,9 @@ _TOP = """/* {title}
  * starts a pool of its own.
  *
  * Beside its arrays a call takes NAME_WORKSPACE_BYTES of memory, and each thread that computes for it
- * NAME_THREAD_WORKSPACE_BYTES; threads keep up to 64 MiB each for their next call.
+ * NAME_THREAD_WORKSPACE_BYTES; threads keep up to 64 MiB each for their next call. A function of several
+ * steps takes its NAME_WORKSPACE_BYTES from the caller; for a thread that gives none the library keeps as
+ * much.
  *
  * A static library (.a) or object (.o) of it is linked into a program with -pthread -lm.
  *
