@@ -18,6 +18,7 @@ import libraries
 import numpy as np
 import programs
 import pytest
+from cli_tools import tool
 from guard import guarded, guarded_copy, in_child, outside_untouched
 from libraries import run
 from places import DATA, SUPPORT
@@ -101,6 +102,17 @@ def test_what_a_library_says(path: Path) -> None:
     assert facts["flops"] == sum(spec.flops for spec in specs)
     assert facts["workspace_bytes"] == -(-(programs.BEFORE + 9 * 11 * 24 * 4) // 64) * 64
     assert manifests.read(path)["abi"] == 3  # a runtime that knows no such functions refuses them
+
+
+def test_from_the_shell(path: Path) -> None:
+    listed = tool("inspect", path)
+    assert listed.returncode == 0 and "1x9x11x24, 1x9x11x16" in listed.stdout
+    shown = tool("inspect", path, "main").stdout
+    assert all(f"step {i}: {text}" in shown for i, text in enumerate(programs.SPECS.values()))
+    for verb in ("run", "verify"):
+        done = tool(verb, path)
+        said = "tvmconv: error: function main: 3 steps, expected one that a descriptor stands for"
+        assert (done.returncode, done.stderr.strip()) == (2, said)
 
 
 def test_loads_in_tvm(path: Path) -> None:

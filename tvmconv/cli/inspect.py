@@ -110,7 +110,9 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
                 function["name"],
                 function["descriptor"],
                 ", ".join(a["name"] for a in function["arguments"] if a["role"] != "output"),
-                *(console.shape(a["shape"]) for a in function["arguments"] if a["role"] == "output"),
+                ", ".join(
+                    console.shape(a["shape"]) for a in function["arguments"] if a["role"] == "output"
+                ),
                 console.size(function["packed_bytes"]),
                 " + ".join(console.size(function[key]) for key in WORKSPACE if function.get(key)) or "none",
                 f"{function['flops'] / 1e6:.2f}",
@@ -136,6 +138,8 @@ def _print_function(function: dict[str, Any]) -> None:
     from tvmconv.formats.manifest import workspace_text
 
     print(workspace_text(function).rstrip(",") or "workspace not stated")
+    for number, step in enumerate(function.get("steps", ())):
+        print(f"step {number}: {step}")
     print(f"schedule: {' '.join(f'{key}={value}' for key, value in function['schedule'].items())}\n")
     console.print_table(
         ("argument", "role", "shape", "dtype", "layout"),

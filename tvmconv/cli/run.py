@@ -117,9 +117,10 @@ def _run_one(
     import numpy as np
 
     from tvmconv.base.dtypes import numpy_dtype
-    from tvmconv.frontends.verify import operands
+    from tvmconv.frontends.verify import check_alone, operands
     from tvmconv.runtime.arrays import aligned
 
+    check_alone(entry)
     *arguments, output = entry["arguments"]
     arrays, invented = _arrays(entry, texts, seed)
     y = aligned(np.empty(output["shape"], numpy_dtype(output["dtype"])))

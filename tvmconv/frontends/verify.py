@@ -120,12 +120,20 @@ class Case:
         )
 
 
+def check_alone(entry: Mapping[str, Any]) -> None:
+    """Raises SpecError for the entry of a function of several steps, which no descriptor stands for."""
+    if steps := entry.get("steps"):
+        name = entry["name"]
+        raise SpecError(f"function {name}: {len(steps)} steps, expected one that a descriptor stands for")
+
+
 def prepare(
     entry: Mapping[str, Any], fill: str, *, seed: int = 0, tolerance: float | None = None
 ) -> Case:
     """The case of a function given its manifest entry; see `verify`."""
     from tvmconv.specs.kinds import parse_spec
 
+    check_alone(entry)
     spec = parse_spec(entry["descriptor"])
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
     expected = spec.reference(arrays)
