@@ -19,17 +19,21 @@ from tvmconv.compiler.ops.transposed_problem import (
     transposed_problem_of,
 )
 from tvmconv.formats.kernel import Kernel, Param
+from tvmconv.formats.program import Program
 from tvmconv.runtime import quantisation
 from tvmconv.runtime.arrays import Argument
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import parse_spec
 
 
-def packed_weights(kernel: Kernel, weights: Mapping[str, Any]) -> bytes:
+def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> bytes:
     """The packed blob of ``kernel`` for ``weights``: what ``bind`` takes, as NumPy arrays by name.
 
-    For any target, on any machine. Raises SpecError for arrays that do not fit.
+    For any target, on any machine. Raises SpecError for arrays that do not fit, and for a program, whose
+    weights are among its constants.
     """
+    if not isinstance(kernel, Kernel):
+        raise SpecError(f"{kernel.descriptor}: {len(kernel.steps)} steps, expected a kernel alone")
     given = {param.name: _fitting(param, weights.get(param.name)) for param in kernel.weights}
     spec = parse_spec(kernel.descriptor)
     if isinstance(spec, ConvSpec) and spec.dtype in FLOATS:
