@@ -82,6 +82,7 @@ from tvmconv.bench.engines.worker import EngineError
 from tvmconv.bench.goals import Verdict
 from tvmconv.bench.ratios import OURS, kind_of
 from tvmconv.bench.table import Table
+from tvmconv.formats.logs.emulation import cpu_model
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import Spec, parse_spec
 
@@ -239,11 +240,6 @@ def write_csv(path: Path, report: dict, engines: list[str]) -> None:
                 times = [row["engines"].get(name, {}).get("us") for name in engines]
                 facts = [*(row[key] for key in known), *(row["goal"][key] for key in judged)]
                 out.writerow([table["threads"], *facts, *times])
-
-
-def cpu_model() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def ours(descriptor: str, trials: int, folder: Path) -> dict[str, float]:
     """Our tuner; the library by its record, and the one by default, are exported to `folder`."""
     start = time.perf_counter()
     import tvmconv
-    from tvmconv.compiler.workers import without_torch
+    from tvmconv.base.processes import without_torch
     from tvmconv.formats.logs import folder as folders
     from tvmconv.formats.logs.traces import read
 

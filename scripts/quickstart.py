@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 import tvmconv
+from tvmconv.base.clock import each_timed
 
 LAYERS = {
     "conv1": tvmconv.ConvSpec(
@@ -61,7 +61,7 @@ def main() -> int:
         y = f(x)
         error = np.abs(y - onnxruntime_result(spec, x, w, bias)).max() / np.ptp(y)
         good &= bool(error <= ALLOWED_ERROR)
-        seconds = median_seconds(lambda f=f, x=x, y=y: f(x, out=y))
+        seconds = float(np.median(each_timed(lambda f=f, x=x, y=y: f(x, out=y))))
         print(f"{name:6}  {seconds * 1e6:8.1f}  {spec.flops / seconds / 1e9:7.1f}  {error:7.1e}  {spec}")
         arrays[name] = x = y
 
@@ -160,17 +160,6 @@ def onnxruntime_result(spec: tvmconv.ConvSpec, x: np.ndarray, w: np.ndarray, bia
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
     return y.transpose(0, 2, 3, 1)
-
-
-def median_seconds(call: Callable[[], object], total: float = 0.3) -> float:
-    """The median time of a call, of as many as fit in `total` seconds."""
-    times: list[float] = []
-    end = time.perf_counter() + total
-    while len(times) < 5 or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
 
 
 def write_picture(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tvmconv.base.processes import ProcessError
 from tvmconv.tuning.measuring.forks import Forks
-from tvmconv.tuning.measuring.process import ProcessError
 
 
 def children(pid: int) -> list[int]:

@@ -22,6 +22,7 @@ from cli_tools import tool
 
 import tvmconv
 from tvmconv.base.errors import TuningError
+from tvmconv.base.processes import Process, ProcessError
 from tvmconv.compiler import codegen
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
@@ -33,7 +34,6 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import Spec, parse_spec
 from tvmconv.tuning.measuring import measure
 from tvmconv.tuning.measuring.builder import Builder
-from tvmconv.tuning.measuring.process import Process, ProcessError
 from tvmconv.tuning.measuring.runner import BASELINE, DUEL, SEARCH, Effort, LocalRunner, Measured
 from tvmconv.tuning.search.space import TuningSpace
 from tvmconv.tuning.search.task import Task

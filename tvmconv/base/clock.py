@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from array import array
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 TRIES = 3
 COLD_CALLS = 3  # a sample; each is flushed for
 FEWEST_CLEAN = 3
+_EACH_SECONDS = 0.3
 
 
 def timed(call: Callable[[], object], times: int) -> float:
@@ -22,6 +24,18 @@ def timed(call: Callable[[], object], times: int) -> float:
     for _ in repeat(None, times):
         call()
     return perf_counter() - start
+
+
+def each_timed(call: Callable[[], object], repeat: int | None = None) -> Sequence[float]:
+    """Seconds of each of `repeat` calls (None: as many as fit in 0.3 s, 3 to 10000) after a warm-up."""
+    call()
+    once = timed(call, 1)
+    if repeat is None:
+        repeat = int(min(10_000, max(3, _EACH_SECONDS / max(once, 1e-9))))
+    times = array("d")
+    for _ in range(repeat):
+        times.append(timed(call, 1))
+    return times
 
 
 def calls_for(call: Callable[[], object], seconds: float) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,9 +29,6 @@ Examples:
 others are given. All else that is not given is random (--seed), and the result says what was. Times are of a
 bound call, weights prepacked and output allocated beforehand: the median and the fastest of --repeat calls.
 """
-
-_TARGET_SECONDS = 0.3
-"""How long to repeat a function when --repeat does not say."""
 
 
 def register(app: typer.Typer) -> None:
@@ -116,6 +111,7 @@ def _run_one(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     import numpy as np
 
+    from tvmconv.base.clock import each_timed
     from tvmconv.base.dtypes import numpy_dtype
     from tvmconv.frontends.verify import check_alone, operands
     from tvmconv.runtime.arrays import aligned
@@ -130,7 +126,7 @@ def _run_one(
         weights, inputs = operands(arguments, arrays)
         bound = function.bind(*weights)
         inputs = [aligned(array) for array in inputs]  # in memory as a layer before would leave them
-        times = measure(lambda: bound(*inputs, out=y), repeat)
+        times = each_timed(lambda: bound(*inputs, out=y), repeat)
     median = float(np.median(times))
     row = {
         "name": entry["name"],
@@ -162,22 +158,6 @@ def _on_gpu(
         bound(*inputs, out=y)
         times = [clock.round(lambda _: bound(*inputs, out=y), 1) for _ in range(repeat or 100)]
     return y.numpy(), times
-
-
-def measure(call: Callable[[], object], repeat: int | None = None) -> Sequence[float]:
-    """Seconds of each of `repeat` calls (None: as many as fit in 0.3 s, 3 to 10000) after a warm-up."""
-    call()
-    start = time.perf_counter()
-    call()
-    once = time.perf_counter() - start
-    if repeat is None:
-        repeat = int(min(10_000, max(3, _TARGET_SECONDS / max(once, 1e-9))))
-    times = array("d")
-    for _ in range(repeat):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return times
 
 
 def _arrays(

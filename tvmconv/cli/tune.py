@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import TuningError
+from tvmconv.base.processes import without_torch
 from tvmconv.cli import console, models
 from tvmconv.cli.compile import Descriptors
 from tvmconv.cli.targets import OneTarget, check_one
-from tvmconv.compiler.workers import without_torch
 
 if TYPE_CHECKING:
     from tvmconv.bench.roofline import Roofline
@@ -206,9 +206,8 @@ def _roofline(
 
     from tvmconv.bench import roofline
     from tvmconv.formats.logs import folder as folders
-    from tvmconv.formats.logs.emulation import emulator
+    from tvmconv.formats.logs.emulation import cpu_model, emulator
     from tvmconv.schedules.machines import Machine, resolve
-    from tvmconv.tuning.measuring.runner import cpu_model
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs}
     assert isinstance(machine, Machine)  # GPUs have a runner of their own

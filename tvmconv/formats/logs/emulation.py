@@ -25,6 +25,18 @@ def emulator() -> str | None:
     return _other_program() or _other_kernel() or _other_cpu()
 
 
+def cpu_model() -> str:
+    """This machine's CPU as the kernel names it; of a board, the board; of none, what emulates it."""
+    emulates = emulator()
+    if emulates is not None:
+        return f"{host_arch()}, emulated by {emulates}"
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    board = Path("/proc/device-tree/model")
+    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else os.uname().machine
+
+
 def _other_program() -> str | None:
     """The program that the kernel runs, where it is not the one that this process is told."""
     told, true = _link("/proc/self/exe"), _link("/proc/thread-self/exe")

@@ -31,7 +31,7 @@ def shapes_by_running(
 
     Raises Error where onnxruntime is missing, cannot run it, or the limits do not suffice.
     """
-    from tvmconv.compiler.workers import program
+    from tvmconv.base.processes import program
 
     require_runtime()
     part = part_of(model.proto, names)

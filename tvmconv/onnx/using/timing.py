@@ -6,15 +6,16 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvmconv.base.clock import timed
 from tvmconv.onnx.reading.session import open_session, require_runtime
 from tvmconv.onnx.recognising.layers import Extraction, Layer
 from tvmconv.onnx.using.agreement import arriving, bind, feeds_of
@@ -55,9 +56,7 @@ def library_times(
     times: dict[str, list[float]] = {name: [] for name, *_ in calls}
     for _ in range(repeat):
         for name, bound, inputs, y in calls:
-            start = time.perf_counter()
-            bound(*inputs, out=y)
-            times[name].append(time.perf_counter() - start)
+            times[name].append(timed(partial(bound, *inputs, out=y), 1))
     return {name: median(seconds) for name, seconds in times.items()}
 
 

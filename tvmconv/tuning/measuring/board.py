@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvmconv.base.errors import TuningError
-from tvmconv.compiler.workers import program
+from tvmconv.base.processes import end_group, ended, program
 from tvmconv.tuning.measuring import tracker as trackers
-from tvmconv.tuning.measuring.process import ended
 
 MEASURE = "tvmconv.board.measure"
 DESCRIBE = "tvmconv.board.describe"
@@ -66,8 +65,7 @@ def supervise(server: Server, log: Callable[[str], None]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    end_group(process.pid)
     process.stdin.close()
     process.wait()
 
@@ -110,8 +108,7 @@ def _end_with_supervisor() -> None:
 def _describe() -> str:
     """Facts about this board, JSON."""
     from tvmconv.formats.cpu_features import host_arch
-    from tvmconv.formats.logs.emulation import emulator
-    from tvmconv.tuning.measuring.runner import cpu_model
+    from tvmconv.formats.logs.emulation import cpu_model, emulator
 
     facts = {"arch": host_arch(), "cpu": cpu_model(), "cpus": len(os.sched_getaffinity(0))}
     return json.dumps({**facts, "emulated": emulator() is not None})

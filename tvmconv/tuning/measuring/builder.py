@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.base import scratch
+from tvmconv.base.processes import ProcessError, without_collecting
 from tvmconv.compiler import cache
-from tvmconv.compiler.workers import without_collecting
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring import forks
 from tvmconv.tuning.measuring.forks import Forks
-from tvmconv.tuning.measuring.process import ProcessError
 
 if TYPE_CHECKING:
     from tvmconv.compiler.codegen import Packers

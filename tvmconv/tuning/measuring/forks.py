@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvmconv.compiler.workers import program
-from tvmconv.tuning.measuring.process import ProcessError, ended
+from tvmconv.base.processes import ProcessError, end_group, ended, program
 
 _PACKET = 1 << 16  # bytes: messages and answers have to be shorter
 
@@ -102,7 +100,7 @@ class Forks:
                              default=(0, math.inf))  # fmt: skip
             left = until - time.monotonic()
             if left <= 0:
-                _kill(pid)
+                end_group(pid)
                 self._killed.add(pid)
                 return pid, "late", None
             self._socket.settimeout(None if pid == 0 else left)
@@ -118,7 +116,7 @@ class Forks:
         if process is None:
             return
         for pid in (process.pid, *self._at_work):
-            _kill(pid)
+            end_group(pid)
         self._at_work.clear()
         self._killed.clear()
         self._socket.close()  # which idle ones take for the end
@@ -157,8 +155,3 @@ def _fork(channel: socket.socket, answer: Callable[[Any], Any]) -> int:
 
 def _tell(channel: socket.socket, what: str, value: Any, pid: int | None = None) -> None:
     channel.send(json.dumps([pid or os.getpid(), what, value]).encode())
-
-
-def _kill(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)

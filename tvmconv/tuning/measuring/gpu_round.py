@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tvmconv.base.processes import ended
+
 ROUND, RESULTS = "round.json", "results.json"
 BASELINE = "baseline"
 ROUNDS = 9
@@ -97,7 +99,7 @@ def alone(
         return {"error": f"running: no result within {_SECONDS:.0f} s"}
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"error": f"running: ended with {done.returncode}: {last}"}
+        return {"error": f"running: ended with {ended(done.returncode)}: {last}"}
     return json.loads(done.stdout)
 
 

@@ -7,19 +7,16 @@ against the float64 reference, then timed in turns with the baseline, in the sam
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
-from tvmconv.base.clock import preemptions
+from tvmconv.base.clock import preemptions, timed
+from tvmconv.base.processes import answer_lines, forked
 from tvmconv.frontends.verify import Case, operands, prepare
 from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
-from tvmconv.tuning.measuring.process import answer_lines, ended
 
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, where others' work takes our CPUs away
@@ -40,7 +37,7 @@ def measure(message: dict[str, Any]) -> dict[str, Any]:
         cases = [_case(json.dumps(facts), fill) for fill in message["fills"]]
     except Exception as error:
         return {"error": f"loading: {error}"}
-    return _forked(partial(_run, message, module, cases), message["timeout"])
+    return forked(partial(_run, message, module, cases), message["timeout"])
 
 
 @lru_cache(maxsize=1)
@@ -52,35 +49,6 @@ def _library(path: str) -> Module:
 def _case(entry: str, fill: str) -> Case:
     """Data and result for all candidates of a spec."""
     return prepare(json.loads(entry), fill)
-
-
-def _forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
-    """What ``work`` returns in a child of this process."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.close(reading)
-            try:
-                answer = work()
-            except Exception as error:
-                answer = {"error": f"running: {error}"}
-            with os.fdopen(writing, "w") as file:
-                json.dump(answer, file)
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        ready, _, _ = select.select([file], [], [], timeout)
-        if not ready:
-            os.kill(child, signal.SIGKILL)
-        data = file.read()
-    _, status = os.waitpid(child, 0)
-    if not ready:
-        return {"error": f"running: no result within {timeout:.0f} s"}
-    if not data:
-        return {"error": f"running: ended with {ended(os.waitstatus_to_exitcode(status))}"}
-    return json.loads(data)
 
 
 def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str, Any]:
@@ -105,10 +73,7 @@ def _call(function: Any, case: Case) -> Callable[[], Any]:
 
 
 def _time(call: Callable[[], Any], times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    return (time.perf_counter() - start) / times
+    return timed(call, times) / times
 
 
 def _times(call: Callable[[], Any], burst: float) -> int:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base.errors import TuningError
+from tvmconv.base.processes import Process, ProcessError, answer_lines
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.machines import Machine
 from tvmconv.tuning.measuring import tracker as trackers
-from tvmconv.tuning.measuring.process import Process, ProcessError, answer_lines
 from tvmconv.tuning.measuring.runner import BASELINE, Effort, Measured, on_library
 
 _log = logging.getLogger("tvmconv")

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from tvmconv.base.errors import ArtifactError, TuningError
+from tvmconv.base.processes import Process, ProcessError
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.formats.cpu_features import host_arch, host_features
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.logs.emulation import emulator
+from tvmconv.formats.logs.emulation import cpu_model, emulator
 from tvmconv.schedules.machines import AnyMachine, Machine
-from tvmconv.tuning.measuring.process import Process, ProcessError
 
 BASELINE = "baseline"
 
@@ -167,15 +167,3 @@ def on_library(
         return
     with linked.folder:
         yield from measure(linked.path)
-
-
-def cpu_model() -> str:
-    """This machine's CPU as the kernel names it; of a board, the board; of none, what emulates it."""
-    emulates = emulator()
-    if emulates is not None:
-        return f"{host_arch()}, emulated by {emulates}"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    board = Path("/proc/device-tree/model")
-    return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else os.uname().machine

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import TuningError
-from tvmconv.compiler.workers import without_collecting
+from tvmconv.base.processes import without_collecting
 from tvmconv.formats.choice import META
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry

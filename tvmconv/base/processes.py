@@ -1,0 +1,181 @@
+"""Python processes: one that answers lines of JSON, started again after it died or took too long; forks that
+have one thing to do; what TVM is imported under. Plain subprocesses, so that a caller's script needs no
+``__main__`` guard."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+
+def program(module: str) -> str:
+    """Python source of a process that runs ``serve`` of ``module``.
+
+    It has this process's import path, not one that begins with the working directory, and no torch, which
+    TVM would import wherever it is installed: that takes longer than all the rest.
+    """
+    return f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
+           f"from {module} import serve; serve()"
+
+
+@contextlib.contextmanager
+def without_torch() -> Iterator[None]:
+    """For an import of TVM in this process, as ``program`` has it: where the process is ours. (tvm_ffi then
+    takes tensors of a torch that comes later by the common protocol, not by its own shorter way.)"""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """For an import of TVM: a sixth of its time goes into looking for garbage that is not there."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class ProcessError(Exception):
+    """The process gave no answer: how it ended, or that it took too long."""
+
+
+class Process:
+    """``module.serve()`` in a process group of its own, so that Ctrl-C is its parent's business.
+
+    ``environment``: variables besides this process's own; ``quiet``: what it says to stderr is not heard. The
+    process starts when it is first asked.
+    """
+
+    def __init__(
+        self, module: str, environment: Mapping[str, str] | None = None, *, quiet: bool = True
+    ) -> None:
+        self.module, self.quiet = module, quiet
+        self.environment = {**os.environ, **(environment or {})}
+        self.process: subprocess.Popen[bytes] | None = None
+        self._read = b""
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start it, unless it runs."""
+        if self.process is not None:
+            return self.process
+        self._read = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program(self.module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if self.quiet else None, env=self.environment, start_new_session=True,
+        )  # fmt: skip
+        return self.process
+
+    def ask(self, message: Any, timeout: float | None = None) -> Any:
+        """The answer to ``message``, both JSON values, within ``timeout`` seconds if not None. Raises
+        ProcessError; the next question then starts another process."""
+        process = self.start()  # held, for another thread may stop it meanwhile
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+            process.stdin.flush()
+            return json.loads(self._line(process.stdout, timeout))
+        except TimeoutError:
+            self.stop()
+            raise ProcessError(f"no answer within {timeout:.0f} s") from None
+        except ValueError:  # of its closed pipes, or of what is no JSON
+            self.stop()
+            raise ProcessError("the process was stopped, or answered what is no JSON") from None
+        except (OSError, EOFError):
+            code = process.wait()
+            self.stop()
+            raise ProcessError(f"the process ended with {ended(code)}") from None
+
+    def _line(self, stdout: IO[bytes], timeout: float | None) -> bytes:
+        output, start = stdout.fileno(), time.monotonic()
+        while b"\n" not in self._read:
+            left = None if timeout is None else max(0.0, start + timeout - time.monotonic())
+            ready, _, _ = select.select([output], [], [], left)
+            if not ready:
+                raise TimeoutError
+            data = os.read(output, 1 << 16)
+            if not data:
+                raise EOFError
+            self._read += data
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def stop(self) -> None:
+        """End the process and what it started."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        end_group(process.pid)
+        process.communicate()
+
+
+def ended(code: int) -> str:
+    """How a process ended, in words."""
+    if code >= 0:
+        return f"status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def answer_lines(answer: Any) -> None:
+    """What a process does until its input ends: ``answer(message)`` for each line of it."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed must not mix with the answers
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+
+def forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]:
+    """What ``work`` returns in a fork of this process, JSON; ``{"error": text}`` where it raises, dies or
+    takes more than ``timeout`` seconds."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            try:
+                answer = work()
+            except Exception as error:
+                answer = {"error": f"running: {error}"}
+            with os.fdopen(writing, "w") as out:
+                json.dump(answer, out)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        ready, _, _ = select.select([file], [], [], timeout)
+        if not ready:
+            os.kill(child, signal.SIGKILL)
+        data = file.read()
+    _, status = os.waitpid(child, 0)
+    if not ready:
+        return {"error": f"running: no result within {timeout:.0f} s"}
+    if not data:
+        return {"error": f"running: ended with {ended(os.waitstatus_to_exitcode(status))}"}
+    return json.loads(data)
+
+
+def end_group(group: int) -> None:
+    """Kill a process that leads a group of its own, and what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
