@@ -22,3 +22,9 @@ def prepack_order(weights: Mapping[str, _T], packed: _T, absent: _T) -> list[_T]
     if "bias" not in weights:
         found.insert(1, absent)
     return [*found, packed]
+
+
+def bind_order(weights: Mapping[str, _T]) -> list[_T | None]:
+    """Of ``bind``: w; the bias, or None in its place; other weights."""
+    others = [value for name, value in weights.items() if name not in ("w", "bias")]
+    return [weights.get("w"), weights.get("bias"), *others]

@@ -19,6 +19,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import BYTES, FLOATS, epsilon, rounded, widened
 from tvmconv.base.errors import SpecError
+from tvmconv.formats.order import bind_order
 
 if TYPE_CHECKING:
     from tvmconv.runtime import Module
@@ -205,8 +206,8 @@ def operands(
 ) -> tuple[list[np.ndarray | None], list[np.ndarray]]:
     """Positional arguments for `bind` (the bias keeps its place where there is none) and for the call."""
     named = {role: [a["name"] for a in arguments if a["role"] == role] for role in ("weight", "input")}
-    weights = ["w", "bias", *(name for name in named["weight"] if name not in ("w", "bias"))]
-    return [arrays.get(name) for name in weights], [arrays[name] for name in named["input"]]
+    weights = bind_order({name: arrays.get(name) for name in named["weight"]})
+    return weights, [arrays[name] for name in named["input"]]
 
 
 def _call(

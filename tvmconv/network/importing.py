@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -180,8 +180,7 @@ def _is_of_rows(layer: Layer, node: NodeProto) -> bool:
 
 def _call_order(layer: Layer) -> list[str]:
     """A layer's arguments as functions of its spec take them."""
-    given: dict[str, Any] = {**layer.inputs, **layer.weights, **layer.computed}
-    first = [name for name in ("x", "w", "bias", "residual", "slopes") if name in given]
-    return [*first, *(name for name in given if name not in first)]
+    given = {*layer.inputs, *layer.weights, *layer.computed}
+    return [operand.name for operand in layer.spec.signature() if operand.name in given]
 
 

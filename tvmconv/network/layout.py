@@ -13,11 +13,9 @@ from tvmconv.network.composing import composed
 from tvmconv.network.graph import Editor, Graph, Node, Value
 from tvmconv.onnx.reading.attributes import shape_in
 from tvmconv.onnx.recognising.layers import weights_in
-from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Piece, Reduce, Resize
 from tvmconv.specs.operators.base import Type
 from tvmconv.specs.operators.copy import permuted, reshaped
-from tvmconv.specs.pooling import PoolSpec
 
 DOORS = ("NCHW", "NHWC")
 
@@ -36,9 +34,7 @@ def channels_last(graph: Graph, door: str = "NCHW") -> Graph:
 
 def _is_layer(node: Node) -> bool:
     """Whether a node is a layer that can be channels-last and is not."""
-    return isinstance(node.op, Layer) and isinstance(node.op.spec, ConvSpec | PoolSpec) and (
-        not node.op.spec.channels_last
-    )  # fmt: skip
+    return isinstance(node.op, Layer) and "NHWC" in node.op.spec.layouts and not node.op.spec.channels_last
 
 
 def _turned(graph: Graph) -> set[str]:

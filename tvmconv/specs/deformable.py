@@ -49,6 +49,7 @@ class DeformSpec(Spec):
     """
 
     family: ClassVar[str] = "deform"
+    layouts: ClassVar[tuple[str, ...]] = ("NCHW",)
     grammar: ClassVar[Grammar] = Grammar(
         kinds=("deform",),
         ranks=(2,),
@@ -108,7 +109,7 @@ class DeformSpec(Spec):
         store("bias", read_flag("bias", bias))
         store("layout", read_layout(layout, 2))
         store("dtype", read_dtype("dtype", dtype, DTYPES))
-        if self.layout != "NCHW":
+        if self.layout not in self.layouts:
             raise SpecError(f"layout: {layout!r}, expected NCHW: deformable convolution has no other")
         check_shape(shape)
         for name, count, channels in (

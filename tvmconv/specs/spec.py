@@ -27,6 +27,7 @@ class Spec:
 
     family: ClassVar[str]
     grammar: ClassVar[Grammar]
+    layouts: ClassVar[tuple[str, ...]] = ("NCHW", "NHWC")
 
     input_shape: tuple[int, ...]
     kernel: tuple[int, ...]

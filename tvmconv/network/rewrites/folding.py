@@ -4,10 +4,10 @@ values of their shape as residuals, activations."""
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Editor, Graph, Node
 from tvmconv.network.rewrites.algebra import activation_of, affine, innermost
@@ -41,10 +41,16 @@ def folded_after(graph: Graph) -> Graph:
     return editor.graph()
 
 
+def _floats(node: Node) -> ConvSpec | None:
+    """The spec of a node that is a convolution of floats."""
+    spec: Any = node.op.spec if isinstance(node.op, Layer) else None
+    return spec if spec is not None and spec.family == "conv" and not spec.is_integer else None
+
+
 def _is_open(node: Node) -> bool:
     """Whether a node is a convolution of floats that has no activation yet."""
-    spec = node.op.spec if isinstance(node.op, Layer) else None
-    return isinstance(spec, ConvSpec) and spec.dtype in FLOATS and spec.activation is None
+    spec = _floats(node)
+    return spec is not None and spec.activation is None
 
 
 def _after(editor: Editor, layer: Node, node: Node, number: int) -> Node | None:
@@ -130,8 +136,7 @@ def _changed(
 def relayered(editor: Editor, layer: Node, spec: ConvSpec, given: dict[str, str], outputs: tuple[str, ...],
               source: tuple[str, ...] = ()) -> Node:  # fmt: skip
     """A node of a spec and its arguments by name, in call order."""
-    first = [name for name in ("x", "w", "bias", "residual", "slopes") if name in given]
-    names = [*first, *(name for name in given if name not in first)]
+    names = [operand.name for operand in spec.signature() if operand.name in given]
     values = tuple(editor.actual(given[name]) for name in names)
     types = [editor.types[value] for value in values]
     types[0] = Type(spec.input_shape, spec.dtype)  # the value is maybe not made yet
@@ -180,8 +185,8 @@ def folded_before(graph: Graph) -> Graph:
 
 def _before(editor: Editor, layer: Node, value: str, x: str, scale: Array, shift: Array) -> Node | None:
     """A layer that reads ``value``, scale * x + shift, reading x itself."""
-    spec = layer.op.spec if isinstance(layer.op, Layer) else None
-    if not isinstance(spec, ConvSpec) or spec.dtype not in FLOATS or spec.transposed:
+    spec = _floats(layer)
+    if spec is None or spec.transposed:
         return None
     given = dict(zip(layer.op.arguments, map(editor.actual, layer.inputs), strict=True))
     if list(given.values()).count(value) != 1 or given["x"] != value or not _has_constants(editor, layer):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tvmconv.formats.order import bind_order
 from tvmconv.specs.kinds import Spec
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ class Layer:
     @property
     def bound(self) -> tuple[np.ndarray | None, ...]:
         """Arguments for ``bind`` of a layer with constant weights."""
-        others = (array for name, array in self.weights.items() if name not in ("w", "bias"))
-        return (self.w, self.bias, *others)
+        return tuple(bind_order(self.weights))
 
     @property
     def constant(self) -> bool:
