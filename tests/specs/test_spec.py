@@ -2,11 +2,13 @@
 
 import dataclasses
 import pickle
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 from strategies import specs
 
 from tvmconv.base.errors import Error, SpecError
@@ -297,6 +299,23 @@ def test_no_kind_is_offered_that_does_not_exist():
         kernel = "x".join("2" * int(head[-2]))
         text = f"{head}:{shape}:k{kernel}" + ":o4" * ("pool" not in head)
         assert str(parse_spec(text)).startswith(head)
+
+
+def test_nobody_asks_which_kind_a_spec_is():
+    """Outside of the kinds: they answer for themselves."""
+    asked = re.compile(
+        r"isinstance\([\w.]*spec\b|isinstance\([^)]*\b(Conv|Deform|Pool)Spec\b|hasattr\([\w.]*spec\b"
+        r"|getattr\([\w.]*spec\b|\(\"int8\", *\"uint8\"\)|type\([\w.]*spec\)"
+    )
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for folder in ("tvmconv", "schedules", "scripts")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if (ROOT / "tvmconv" / "specs") not in file.parents
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if asked.search(line) and "BYTES = " not in line
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_equal_specs_have_one_text_in_every_kind():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.base.dtypes import FLOATS, name_of, widened
+from tvmconv.base.dtypes import name_of, widened
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.ops import algorithm
 from tvmconv.compiler.ops.problem import problem_of
@@ -22,7 +22,6 @@ from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.formats.program import Program
 from tvmconv.runtime import quantisation
 from tvmconv.runtime.arrays import Argument
-from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import parse_spec
 
 
@@ -36,7 +35,7 @@ def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> byte
         raise SpecError(f"{kernel.descriptor}: {len(kernel.steps)} steps, expected a kernel alone")
     given = {param.name: _fitting(param, weights.get(param.name)) for param in kernel.weights}
     spec = parse_spec(kernel.descriptor)
-    if isinstance(spec, ConvSpec) and spec.dtype in FLOATS:
+    if spec.family == "conv" and not spec.is_integer:
         parts = _packed_floats(kernel, spec, given)
     else:
         from tvmconv.compiler.codegen.prepack import packed_here
@@ -53,7 +52,7 @@ def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> byte
 
 
 def _packed_floats(
-    kernel: Kernel, spec: ConvSpec, weights: Mapping[str, np.ndarray]
+    kernel: Kernel, spec: Any, weights: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """What is packed, by name, of a convolution of floats: in NumPy, which compiles nothing."""
     w, kind = weights["w"], algorithm.named(kernel.schedule["algorithm"]).packing

@@ -89,6 +89,11 @@ class Spec:
         return None
 
     @property
+    def algorithm(self) -> str | None:
+        """The algorithm that is asked for."""
+        return None
+
+    @property
     def is_operator(self) -> bool:
         """Whether an operator of other engines computes it, with bias, residual and activation around it."""
         return True

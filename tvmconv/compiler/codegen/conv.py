@@ -38,10 +38,6 @@ class Convolutions(Family):
         flipped = flipped_problem_of(spec) if p.family == "transposed" and machine.backend == "cpu" else None
         return [p] if flipped is None else [flipped, p]
 
-    def algorithm(self, spec: ConvSpec) -> str | None:
-        """See ``Family``."""
-        return spec.algorithm
-
     def epilogue(self, spec: ConvSpec) -> Epilogue:
         """See ``Family``."""
         return Epilogue.of(spec)

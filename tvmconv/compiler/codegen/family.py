@@ -56,10 +56,6 @@ class Family:
         """The function that packs the weights of a kernel by what its manifest states (``Plan.facts``)."""
         raise NotImplementedError
 
-    def algorithm(self, spec: Any) -> str | None:
-        """The one that is asked for, if any is."""
-        return None
-
     def epilogue(self, spec: Any) -> Epilogue | None:
         """What a kernel does besides, where its problem does not say it."""
         return None
@@ -83,10 +79,10 @@ class Family:
 
     def spaces(self, spec: Any, machine: Machine | GpuMachine) -> dict[str, Space]:
         """The space of each strategy for ``spec``, by name."""
-        return plans.spaces(self.problems(spec, machine), machine, self.algorithm(spec))
+        return plans.spaces(self.problems(spec, machine), machine, spec.algorithm)
 
     def _planned(self, spec: Any, machine: Machine | GpuMachine, choice: Choice | None) -> tuple[Any, Plan]:
-        return plans.plan(self.problems(spec, machine), machine, self.algorithm(spec), choice)
+        return plans.plan(self.problems(spec, machine), machine, spec.algorithm, choice)
 
 
 def family_of(spec: Spec) -> Family:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from tvmconv.base.dtypes import ACCUMULATORS, ITEMSIZE
+from tvmconv.base.dtypes import ACCUMULATORS, BYTES, ITEMSIZE
 from tvmconv.specs.conv import ConvSpec
 
 
@@ -50,7 +50,7 @@ class Problem:
     @property
     def family(self) -> str:
         """The strategies that take it: "conv" or, of 8-bit factors, "integer"."""
-        return "integer" if self.dtype in ("int8", "uint8") else "conv"
+        return "integer" if self.dtype in BYTES else "conv"
 
     @property
     def acc_dtype(self) -> str:

@@ -9,7 +9,6 @@ from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 from tvm.s_tir.schedule import Trace
 
-from tvmconv.base.dtypes import FLOATS
 from tvmconv.base.errors import TuningError
 from tvmconv.compiler import codegen
 from tvmconv.formats.choice import META, TRACE, Choice
@@ -17,16 +16,15 @@ from tvmconv.formats.logs.traces import SPEC, STRATEGY, key_of, text_of
 from tvmconv.schedules import traced
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine
-from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.search.definition import module_of
 
 
 def refusal(spec: Spec) -> str | None:
     """Why meta_schedule's space does not take ``spec``; None if it does."""
-    if not isinstance(spec, ConvSpec) or spec.transposed:
+    if spec.family != "conv" or spec.transposed:
         return f"{spec}, expected a convolution that is not transposed"
-    if spec.dtype not in FLOATS:
+    if spec.is_integer:
         return f"{spec}, expected floats (the sums of its 8-bit products may saturate)"
     if spec.algorithm not in (None, "direct"):
         return f"{spec}, expected no algorithm but direct"
