@@ -1,7 +1,7 @@
 """Channels-first convolution by vectors of output channels: each input value is broadcast against weights,
 whatever its stride or dilation, and the sums of a tile are transposed in registers into planes.
 
-Borders are tiles of their own, as in ``direct_last``; there is no copy of x.
+Borders are tiles of their own, as in ``direct_last``; x is copied only where it has to be widened.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ def reads_near(p: Problem, machine: Machine) -> bool:
 
 def cost(p: Problem, machine: Machine) -> float:
     """Of a multiply-add of vectors, on the average: less where some taps, that see padding, are skipped, more
-    where the lines of all planes that a tile reads do not fit the nearest cache."""
+    where vectors are in part empty, or the lines of all planes that a tile reads don't fit the nearest
+    cache."""
     seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
-    return seen * (_NEAR if _lines_are_near(p, machine) else _FAR)
+    filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
+    return seen / filled * (_NEAR if _lines_are_near(p, machine) else _FAR)
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:
@@ -116,7 +118,9 @@ def schedule(
     sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, order: str, taps: int, deep: int
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if p.padded or p.widened:
+    if p.widened:  # once, not for every tile
+        planes.copy_padded(sch, p, sch.get_sblock("pad"))
+    elif p.padded:
         sch.compute_inline(sch.get_sblock("pad"))
     rank = len(p.spatial)
     n, g, o, *outer, x = sch.get_loops(y)

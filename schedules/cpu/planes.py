@@ -62,10 +62,10 @@ def suits(p: Problem, machine: Machine) -> bool:
     near = size <= machine.l2 // 2 or p.in_group <= _FEW
     if p.taps == 1:
         return near or (size <= machine.l2 and p.in_group <= _SOME)
-    return near and _filled(width, lanes) >= _LEAST_FILLED * _filled(p.out_group, lanes)
+    return near and filled(width, lanes) >= _LEAST_FILLED * filled(p.out_group, lanes)
 
 
-def _filled(extent: int, lanes: int) -> float:
+def filled(extent: int, lanes: int) -> float:
     """The part of vectors along ``extent`` elements that they fill."""
     return extent / (-(-extent // lanes) * lanes)
 
@@ -180,7 +180,7 @@ def schedule(
     else:
         run_parallel(sch, p, [n, *tasks])
         if copy is not None:
-            run_parallel(sch, p, sch.get_loops(copy)[:3])
+            copy_padded(sch, p, copy)
     rank = len(p.spatial)
     own = sch.get_loops(conv)[-(2 * rank + 4):]
     channel, row, pixel = own[2], own[3 : rank + 2], own[rank + 2]
@@ -190,7 +190,7 @@ def schedule(
     for loop in (channel, *row, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, offsets[0])
-    if copy is not None:
+    if copy is not None and p.is_depthwise:
         _peel_zeros(sch, p, copy)
 
 
@@ -202,6 +202,12 @@ def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int
     vec, lane = vector_tile(sch, pixel, lanes, span)
     sch.reorder(*summed, vec, lane)
     sch.decompose_reduction(window, summed[0])
+
+
+def copy_padded(sch: Schedule, p: Problem, copy) -> None:
+    """Copy x with its zeros, in the type of the sums, before anything else."""
+    run_parallel(sch, p, sch.get_loops(copy)[:3])
+    _peel_zeros(sch, p, copy)
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:

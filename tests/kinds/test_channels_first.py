@@ -86,6 +86,14 @@ def test_other_types(strategy: str) -> None:
     guard.in_child(check_values_and_memory, str(module.path), named)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_x_is_widened_once(dtype: str) -> None:
+    """Not for each tile that reads it, which took five times as long."""
+    spec = ConvSpec.parse(f"conv2d:1x9x12x13:o40:k3x3:s2:p1:NCHW:{dtype}")
+    kernel = codegen.build_kernel(spec, resolve("native"), Choice("crossed", {}))
+    assert sum(kernel.workspace) >= 9 * 13 * 14 * 4
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_weights_baked_are_those_packed(strategy: str) -> None:
     spec, machine = ConvSpec.parse(SPECS[1]), resolve("native")
@@ -116,6 +124,7 @@ BY_RULE = {
     "conv2d:1x28x28x512:o512:k3x3:d4:p4:NHWC:float32": "direct_last",
     "conv2d:1x14x14x512:o512:k3x3:d2:p2:NHWC:float32": "direct_last",
     "conv2d:8x64x1000x5:o64:k5x5:p2:NCHW:float32": "winograd_tiles",
+    "conv2d:1x128x33x33:o21:k3x3:p1:NCHW:float16": "panels",  # a vector and a part of one
     "conv2d:1x1280x1x1:o1000:k1x1:NCHW:float32": "crossed",  # vectors along a single pixel
     "conv2d:1x256x28x28:o256:k3x3:p1:g32:NCHW:float32:direct": "planes",
     "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:float32": "winograd_tiles",
