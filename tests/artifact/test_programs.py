@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import edge
-import emulation
 import libraries
 import numpy as np
 import programs
@@ -26,7 +25,7 @@ from places import DATA, SUPPORT
 import tvmconv
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.formats import manifest as manifests
-from tvmconv.formats.program import Place, Program, program, step
+from tvmconv.formats.program import Place, Program, Variant, program, step
 from tvmconv.schedules.machines import resolve
 
 HERE = "x86-64-v3"
@@ -191,52 +190,6 @@ def test_c_program_on_arm(suffix: str, tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (0, f"{cpu}: right\n"), done
 
 
-# ---- on a GPU, by a driver that is none ----
-
-
-def test_launches(tmp_path: Path) -> None:
-    made = tvmconv.compile({"pw": "conv2d:2x6x5x16:o16:k1x1:NHWC:float32"}, "cuda-sm_90")
-    made.export(tmp_path / "pw.so")
-    kernel = made.functions["pw"]
-    x, packed, y = (Place("argument", i) for i in range(3))
-    between = Place("workspace", 0, 256)
-    param = kernel.inputs[0]
-    blob = replace(param, name="weights", shape=(kernel.packed_bytes // 4,), layout="", kernel_shape=None)
-    twice = program("twice", [param, blob], [kernel.output],
-                    [step(kernel, [x], between, packed), step(kernel, [between], y, packed)],
-                    workspace=256 + kernel.output.nbytes)  # fmt: skip
-    library = Library({"main": twice}, made.machine, prefix="net")
-    assert "NET_MAIN_WORKSPACE_BYTES 4096" in library.header()
-    in_child(check_launches, str(library.export(tmp_path / "gpu.so")), str(tmp_path / "pw.so"))
-    with pytest.raises(tvmconv.SpecError, match="function net_main: constants for cuda-sm_90, expected none"):
-        Library({"main": replace(twice, constants=(b"0" * 64,))}, made.machine, prefix="net").source()
-    with pytest.raises(tvmconv.SpecError, match="x at byte 8 of workspace, expected a multiple of 16"):
-        replace(twice, steps=(step(kernel, [between._replace(offset=8)], y, packed),))
-
-
-def check_launches(library: str, single: str) -> None:
-    emulation.fake_driver()
-    emulation.emulate(Path(single))  # the same kernel
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((2, 6, 5, 16), np.float32), rng.standard_normal((1, 1, 16, 16), np.float32)
-    bound = tvmconv.load(single)["pw"].bind(tvmconv.to_gpu(w))
-    given, y = tvmconv.to_gpu(x), tvmconv.to_gpu(np.zeros_like(x))
-    workspace = tvmconv.to_gpu(np.zeros(4096, np.uint8))
-    raw = ctypes.CDLL(library)
-    raw.net_last_error.restype = ctypes.c_char_p
-    inputs = (ctypes.c_void_p * 2)(given._pointer, bound._packed._pointer)
-    outputs = (ctypes.c_void_p * 1)(y._pointer)
-    before = emulation.value("fake_launches")
-    assert raw.net_main(inputs, outputs, ctypes.c_void_p(workspace._pointer), None) == 0, raw.net_last_error()
-    assert emulation.value("fake_launches") == before + 2
-    np.testing.assert_allclose(y.numpy(), x @ w[0, 0] @ w[0, 0], rtol=1e-4, atol=1e-4)
-    askew = (ctypes.c_void_p * 1)(y._pointer + 4)
-    assert raw.net_main(inputs, askew, None, None) == 2  # TVMCONV_ERR_ALIGN, to 16 bytes
-    assert raw.net_main(inputs, outputs, None, None) == 1
-    assert raw.net_last_error() == b"net_main: workspace is NULL"
-    assert raw.net_main(inputs, None, None, None) == 1 and raw.net_last_error() == b"net_main: out is NULL"
-
-
 # ---- programs that make no sense ----
 
 
@@ -250,7 +203,11 @@ def test_places_that_make_no_sense() -> None:
         return program("p", kernel.inputs, [kernel.output], steps, **facts)
 
     assert made(step(kernel, [x], y, packed)).workspace == 0
-    inside = Place("workspace", 0, 64)
+    def of(inputs: Any, outputs: Any) -> Program:
+        return program("p", inputs, outputs, [whole], constants=[blob])
+
+    inside, whole = Place("workspace", 0, 64), step(kernel, [x], y, packed)
+    other = Variant(resolve("x86-64-v2"), {"f": kernel})
     for make, words in (
         (lambda: step(kernel, [x, x], y, packed), "2 inputs, expected 1: x"),
         (lambda: step(kernel, [x], y), "None, expected a place of 2048 bytes of packed weights"),
@@ -266,9 +223,13 @@ def test_places_that_make_no_sense() -> None:
         (lambda: made(step(kernel, [x], y, Place("constant", 0, 64))), "expected 2048 bytes within 2048"),
         (lambda: made(step(kernel, [x], inside._replace(offset=66), packed), workspace=9000),
          "y at byte 66 of workspace, expected a multiple of 4"),
-        (lambda: program("p", [], [kernel.output], []), "p: 0 inputs and 1 outputs, expected some of each"),
-        (lambda: program("p", kernel.inputs, kernel.inputs, []), "x, x, expected names that differ"),
-        (lambda: program("p", kernel.inputs, [replace(kernel.output, shape=(0,))], []), "of no elements"),
+        (lambda: of([], [kernel.output]), "p: 0 inputs and 1 outputs, expected some of each"),
+        (lambda: program("p", kernel.inputs, [kernel.output], []), "p: no steps, expected some"),
+        (lambda: of(kernel.inputs, [replace(kernel.output, name="X")]), "arguments x, X, expected names"),
+        (lambda: of(kernel.inputs, [replace(kernel.output, name="a b")]), "p: argument 'a b', expected a C"),
+        (lambda: of(kernel.inputs, [replace(kernel.output, shape=(0,))]), "y of no elements"),
+        (lambda: Library({"f": made(whole)}, resolve(HERE), others=[other]).source(),
+         "function f: other arrays on another target, expected the same on each"),
     ):  # fmt: skip
         with pytest.raises(tvmconv.SpecError) as caught:
             make()

@@ -6,6 +6,7 @@ kernels together, with constants and a planned workspace: see ``program`` and ``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -154,6 +155,13 @@ class Variant:
     baked: Mapping[str, bytes] = field(default_factory=dict)
 
 
+def arrays_of(function: Kernel | Program) -> tuple[tuple[Param, str], ...]:
+    """What callers give to a library's function, and the role of each, in the order of a call."""
+    if isinstance(function, Kernel):
+        return function.arguments
+    return tuple((a.array, a.role) for a in function.arguments if a.array)
+
+
 def program(
     descriptor: str, inputs: Sequence[Param], outputs: Sequence[Param], steps: Sequence[Step], *,
     constants: Sequence[bytes] = (), workspace: int = 0,
@@ -167,10 +175,14 @@ def program(
     if not inputs or not outputs:
         what = f"{descriptor}: {len(inputs)} inputs and {len(outputs)} outputs"
         raise SpecError(f"{what}, expected some of each")
+    if not steps:
+        raise SpecError(f"{descriptor}: no steps, expected some")
     names = [a.name for a in arguments]
-    if len(set(names)) < len(names):
+    if len({name.upper() for name in (*names, "workspace")}) <= len(names):  # the header's macros
         raise SpecError(f"{descriptor}: arguments {', '.join(names)}, expected names that differ")
     for argument in arguments:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", argument.name):
+            raise SpecError(f"{descriptor}: argument {argument.name!r}, expected a C identifier")
         if argument.nbytes == 0:
             raise SpecError(f"{descriptor}: {argument.name} of no elements, expected some")
     rounded = -(-workspace // ALIGNMENT) * ALIGNMENT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.formats import manifest
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.program import Variant
+from tvmconv.formats.program import Variant, arrays_of
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine
@@ -63,12 +63,8 @@ def _target(machine: AnyMachine) -> dict[str, Any]:
 def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
     functions = [variant.functions[name] for variant in variants]
     first, symbol = functions[0], manifest.symbol_of(name, prefix)
-    if isinstance(first, Kernel):
-        arguments, devices = first.arguments, [first.device]
-    else:
-        arguments = tuple((a.array, a.role) for a in first.arguments if a.array)
-        devices = [kernel.device for kernel in first.kernels]
     steps = () if isinstance(first, Kernel) else first.steps
+    device = first.device if isinstance(first, Kernel) else first.kernels[0].device
     packed = [f.packed_bytes for f in functions if isinstance(f, Kernel)]
     found = {
         "name": name,
@@ -77,7 +73,7 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
         "arguments": [
             {"name": array.name, "shape": list(array.shape), "dtype": array.dtype, "layout": array.layout,
              "role": role}
-            for array, role in arguments
+            for array, role in arrays_of(first)
         ],
         "packed_bytes": max(packed, default=0),
         **dict(zip(manifest.WORKSPACE, workspace(name, variants), strict=True)),
@@ -85,7 +81,7 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
         "bytes": first.traffic,
         "schedule": first.schedule,
         "baked": name in variants[0].baked,
-        **({"compiler": devices[0].compiler} if devices[0] else {}),
+        **({"compiler": device.compiler} if device else {}),
         **({manifest.STEPS: [step.kernel.descriptor for step in steps]} if steps else {}),
     }  # fmt: skip
     if len(variants) > 1:  # "schedule" is that of the first

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tvmconv.base.errors import ArtifactError
+from tvmconv.base.errors import ArtifactError, SpecError
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.program import ALIGNMENT, Argument, Program, Variant, prepack_of, run_of
+from tvmconv.formats.program import ALIGNMENT, Argument, Program, Variant, arrays_of, prepack_of, run_of
 
 HIDDEN = '__attribute__((visibility("hidden")))'  # of what is linked in from elsewhere
 
@@ -52,8 +52,14 @@ class Entry:
 def entries_of(
     symbol: str, functions: Sequence[Kernel | Program], baked: Sequence[bytes | None]
 ) -> list[Entry]:
-    """The C functions of a library's function; ``functions`` and ``baked`` weights: of each variant."""
+    """The C functions of a library's function; ``functions`` and ``baked`` weights: of each variant. Raises
+    SpecError where these do not take the same."""
     kernels = [f for f in functions if isinstance(f, Kernel)]
+    taken = {
+        tuple((a.name, a.shape, a.dtype, a.layout, role) for a, role in arrays_of(f)) for f in functions
+    }  # fmt: skip
+    if len(kernels) not in (0, len(functions)) or len(taken) > 1:
+        raise SpecError(f"function {symbol}: other arrays on another target, expected the same on each")
     if not kernels:
         return [Entry(symbol, tuple(f for f in functions if isinstance(f, Program)), by_arrays=True)]
     runs = tuple(run_of(kernel, held) for kernel, held in zip(kernels, baked, strict=True))
