@@ -23,7 +23,8 @@ from tvmconv.network.rewrites import (
     until_stable,
     without_repetition,
 )  # fmt: skip
-from tvmconv.specs.operators import Layer, Map, parse_operator
+from tvmconv.network.rewrites.algebra import activation_of
+from tvmconv.specs.operators import Layer, Map, expression, parse_operator
 
 
 def ops(graph, kind):
@@ -258,3 +259,13 @@ def test_rewrites_end():
     """A network that nothing changes any more is the same network."""
     graph = simplified(import_model(model(*IMAGE, **IMAGE_WEIGHTS)))
     assert until_stable(graph, [merged_copies, fused_maps, folded_after]).nodes == graph.nodes
+
+
+@pytest.mark.parametrize(("text", "activation"), [
+    ("relu(a)", "relu"), ("clip(a,0,6)", "relu6"), ("clip(a,-1,2.5)", "clip=-1,2.5"), ("clip(a,3,1)", None),
+    ("leaky_relu(a,0.2)", "leaky_relu=0.2"), ("hard_sigmoid(a,0.2,0.5)", "hard_sigmoid=0.2,0.5"),
+    ("gelu_tanh(a)", "gelu_tanh"), ("mul(a,tanh(softplus(a)))", "mish"), ("mul(tanh(softplus(a)),a)", "mish"),
+    ("mul(b,tanh(softplus(a)))", None), ("exp(a)", None), ("relu(b)", None),
+])  # fmt: skip
+def test_activations_of_the_table(text, activation):
+    assert activation_of(expression.parse(text)) == activation

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
+from tvmconv.base.errors import SpecError
+from tvmconv.specs.activations import ACTIVATIONS, canonical_activation, clamp_of
 from tvmconv.specs.operators import expression as ex
 
 Expression = ex.Expression
@@ -204,18 +207,47 @@ def _is_constant(e: Expression, constants: Sequence[Array | None]) -> bool:
 
 def activation_of(e: Expression, number: int = 0) -> str | None:
     """The text that specs have for an activation of one input; None for other expressions."""
+    for name, form in _written_out(number):
+        if _is_form(form, e):
+            return name
     head, *arguments = e
-    if not arguments or arguments[0] != ("input", number) or head in ("input", "number"):
+    row = ACTIVATIONS.get(head)
+    if row is None or row.slopes or arguments[0] != ("input", number):
         return None
     numbers = [_number(argument) for argument in arguments[1:]]
     if None in numbers:
         return None
-    plain = ("relu", "sigmoid", "tanh", "silu", "hard_swish", "gelu", "gelu_tanh")
-    if head in plain and not numbers:
-        return head
-    if head in ("clip", "leaky_relu", "hard_sigmoid"):
-        short = [float(str(np.float32(value))) for value in numbers]
-        if head == "clip" and short == [0.0, 6.0]:
-            return "relu6"
-        return f"{head}={','.join(map(repr, short))}" if head == "clip" or np.isfinite(short).all() else None
-    return None
+    short = [float(str(np.float32(value))) for value in numbers]
+    try:
+        found = canonical_activation((head, *short))
+    except SpecError:
+        return None  # bounds that make no clamp, and the like
+    bounds = clamp_of(found)
+    named = (name for name, row in ACTIVATIONS.items() if row.bounds and not row.defaults)
+    return next((name for name in named if bounds == clamp_of(name)), found)
+
+
+@cache
+def _written_out(number: int) -> tuple[tuple[str, Expression], ...]:
+    """(activation, what exporters write that have no operator for it) of the input ``number``."""
+    found = []
+    for name, row in ACTIVATIONS.items():
+        made: list[Expression] = []
+        for kind, *operands in row.spelled:
+            values = {"x": ("input", number), **dict(enumerate(made))}
+            given = (("number", o) if isinstance(o, float) else values[o] for o in operands)
+            made.append((kind.lower(), *given))
+        found += [(name, made[-1])] if made else []
+    return tuple(found)
+
+
+def _is_form(form: Any, e: Any) -> bool:
+    """Whether an expression is another, its numbers but for float32's rounding; factors in either order."""
+    if isinstance(form, float):
+        return isinstance(e, float) and _near(form, e)
+    if not isinstance(form, tuple):
+        return form == e
+    if not isinstance(e, tuple) or (form[0], len(form)) != (e[0], len(e)):
+        return False
+    orders = (e[1:], e[:0:-1]) if form[0] in ("mul", "add") else (e[1:],)
+    return any(all(map(_is_form, form[1:], parts)) for parts in orders)

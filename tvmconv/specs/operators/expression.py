@@ -17,6 +17,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS, rounded, widened
 from tvmconv.base.errors import SpecError
+from tvmconv.specs.activations import ACTIVATIONS
 from tvmconv.specs.operators.base import DTYPES, Array, number_text
 
 Expression = tuple[Any, ...]
@@ -26,11 +27,6 @@ _MOST_DEPTH = 100
 _TOKEN = re.compile(r"[a-z_]+\d*|-?(?:inf|nan)\b|[-+]?\d+\.?\d*(?:e[-+]?\d+)?|[(),]")
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
-
-
-def _sigmoid(v: Array) -> Array:
-    return 1 / (1 + np.exp(-v))
 
 
 def _divided(a: Array, b: Array) -> Array:
@@ -60,6 +56,14 @@ class Function(NamedTuple):
     apply: Callable[..., Array]
 
 
+def _activation(name: str) -> Function:
+    """A float's function as the table of activations has it."""
+    row = ACTIVATIONS[name]
+    if row.forward is None:
+        raise KeyError(name)
+    return Function(1 + len(row.defaults), "float", row.forward)
+
+
 FUNCTIONS: dict[str, Function] = {
     "add": Function(2, "same", np.add), "sub": Function(2, "same", np.subtract),
     "mul": Function(2, "same", np.multiply), "div": Function(2, "same", _divided),
@@ -75,12 +79,9 @@ FUNCTIONS: dict[str, Function] = {
     "sin": Function(1, "float", np.sin), "cos": Function(1, "float", np.cos),
     "relu": Function(1, "same", lambda v: np.maximum(v, np.zeros((), v.dtype))),
     "clip": Function(3, "same", lambda v, lo, hi: np.minimum(np.maximum(v, lo), hi)),
-    "sigmoid": Function(1, "float", _sigmoid), "tanh": Function(1, "float", np.tanh),
-    "silu": Function(1, "float", lambda v: v * _sigmoid(v)),
-    "hard_sigmoid": Function(3, "float", lambda v, a, b: np.clip(a * v + b, 0, 1)),
-    "hard_swish": Function(1, "float", lambda v: v * np.clip(v + 3, 0, 6) / 6),
-    "gelu": Function(1, "float", lambda v: 0.5 * v * _erfc(-v / math.sqrt(2))),
-    "gelu_tanh": Function(1, "float", lambda v: v * _sigmoid(math.sqrt(8 / math.pi) * (v + 0.044715 * v**3))),
+    "sigmoid": _activation("sigmoid"), "tanh": _activation("tanh"), "silu": _activation("silu"),
+    "hard_sigmoid": _activation("hard_sigmoid"), "hard_swish": _activation("hard_swish"),
+    "gelu": _activation("gelu"), "gelu_tanh": _activation("gelu_tanh"),
     "leaky_relu": Function(2, "same", lambda v, a: np.where(v < 0, a * v, v)),
     "elu": Function(2, "float", lambda v, a: np.where(v < 0, a * np.expm1(np.minimum(v, 0)), v)),
     "softplus": Function(1, "float", lambda v: np.logaddexp(v, 0)),
