@@ -140,10 +140,10 @@ class Detector(nn.Module):
     def _grid(self, levels: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         points, strides = [], []
         for level, z in enumerate(levels):
-            rows, columns = torch.arange(z.shape[2]) + 0.5, torch.arange(z.shape[3]) + 0.5
+            rows, columns = (torch.arange(int(size), dtype=torch.float32) + 0.5 for size in z.shape[2:])
             y, x = torch.meshgrid(rows, columns, indexing="ij")
             points.append(torch.stack([x, y]).reshape(2, -1))
-            strides.append(torch.full((1, y.numel()), 8.0 * 2**level))
+            strides.append(torch.full((1, int(y.numel())), 8.0 * 2**level, dtype=torch.float32))
         return torch.cat(points, 1)[None], torch.cat(strides, 1)[None]
 
 

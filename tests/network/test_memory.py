@@ -21,7 +21,10 @@ def planned(proto, door="NCHW"):
     feeds = feeds_of(first)
     wanted = session_results(proto, feeds)
     if door == "NHWC":
-        feeds, wanted = ({k: np.moveaxis(a, 1, -1) for k, a in one.items()} for one in (feeds, wanted))
+        feeds, wanted = (
+            {k: np.moveaxis(a, 1, -1) if a.ndim == 4 else a for k, a in arrays.items()}
+            for arrays in (feeds, wanted)
+        )
     feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
     assert_near(run_planned(graph, views, memory, feeds), wanted)
     assert memory.bound <= memory.bytes and all(at % ALIGNMENT == 0 for at in memory.offsets.values())

@@ -86,6 +86,19 @@ def test_chains_of_maps_are_one():
     assert ops(one, "map") == ["map:1x3x8x8:float32:abs(exp(neg(a)))"]
 
 
+def test_a_value_that_is_read_under_two_names():
+    """Reshaped to its own shape it is the same value, once copies are gone."""
+    proto = model(
+        node("Neg", "x", "a"), node("Reshape", "a s", "b"), node("Max", "a b", "y"), s=np.array([1, 3, 8, 8]),
+    )  # fmt: skip
+    after = checked(proto, merged_copies, fused_maps)
+    assert after.counts() == {"map": 1}
+    assert len(after.nodes[0].inputs) == 1
+    conv = model(CONV, node("Reshape", "c s", "b"), node("Add", "c b", "y"), s=np.array([1, 3, 8, 8]),
+                 **weights(w=(3, 3, 3, 3)))  # fmt: skip
+    assert not spec_of(checked(conv, merged_copies, folded_after)).residual
+
+
 def test_a_small_map_is_not_put_into_a_large_one():
     proto = model(
         node("GlobalAveragePool", "x", "p"), node("Exp", "p", "e"), node("Mul", "x e", "y"),

@@ -7,7 +7,7 @@ the second meets a piece of the first where their digits can be equal, and what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -35,65 +35,101 @@ class _TooHard(Exception):
 def composed(outer: Copy, number: int, inner: Copy) -> Copy | None:
     """``outer`` with its input ``number`` replaced by the inputs of ``inner``, which makes it; in the place
     of that input come all of inner's. None where there is no such copy of few pieces."""
-    units = _units(inner)
-    if units is None or inner.infer()[0] != outer.inputs[number]:
+    if inner.infer()[0] != outer.inputs[number] or not outer.inputs[number].size:
         return None
+    for units in _units(inner):
+        try:
+            return _composed(outer, number, inner, units)
+        except _TooHard:
+            continue
+    return None
+
+
+def _composed(outer: Copy, number: int, inner: Copy, units: Sequence[int]) -> Copy | None:
     inputs = (*outer.inputs[:number], *inner.inputs, *outer.inputs[number + 1 :])
     pieces: list[Piece] = []
     filled = 0
-    try:
-        firsts = [
-            (one, *_split(one.to, zip(one.to_steps, one.steps, one.sizes, strict=True), units))
-            for one in inner.pieces
-        ]
-        for piece in outer.pieces:
-            if piece.source != number:
-                later = piece.source + (len(inner.inputs) - 1) * (piece.source > number)
-                pieces.append(replace(piece, source=later))
-                continue
-            start, to, loops = piece.start, piece.to, []
-            for step, to_step, size in zip(piece.steps, piece.to_steps, piece.sizes, strict=True):
-                if step < 0:
-                    start, to = start + (size - 1) * step, to + (size - 1) * to_step
-                    step, to_step = -step, -to_step
-                loops.append((step, to_step, size))
-            digits, split, still = _split(start, loops, units)
-            found = [m for first in firsts if (m := _met(digits, split, first, units, number)) is not None]
-            met = [
-                Piece.of(source, at, [*steps, *(0 for _ in still)], to + more,
-                         [*to_steps, *(s for s, _ in still)], [*sizes, *(size for _, size in still)])
-                for source, at, steps, more, to_steps, sizes in found
-            ]  # fmt: skip
-            filled += piece.count - sum(one.count for one in met)
-            pieces += met
-    except _TooHard:
-        return None
+    firsts = [
+        (one, *_split(one.to, zip(one.to_steps, one.steps, one.sizes, strict=True), units))
+        for one in inner.pieces
+    ]
+    for piece in outer.pieces:
+        if piece.source != number:
+            later = piece.source + (len(inner.inputs) - 1) * (piece.source > number)
+            pieces.append(replace(piece, source=later))
+            continue
+        start, to, loops = piece.start, piece.to, []
+        for step, to_step, size in zip(piece.steps, piece.to_steps, piece.sizes, strict=True):
+            if step < 0:
+                start, to = start + (size - 1) * step, to + (size - 1) * to_step
+                step, to_step = -step, -to_step
+            loops.append((step, to_step, size))
+        digits, split, still = _split(start, loops, units)
+        found = [m for first in firsts if (m := _met(digits, split, first, units, number)) is not None]
+        met = [
+            Piece.of(source, at, [*steps, *(0 for _ in still)], to + more,
+                     [*to_steps, *(s for s, _ in still)], [*sizes, *(size for _, size in still)])
+            for source, at, steps, more, to_steps, sizes in found
+        ]  # fmt: skip
+        filled += piece.count - sum(one.count for one in met)
+        pieces += met
+    pieces = joined_pieces(pieces) if len(pieces) <= 2 * MOST_PIECES else pieces
     if len(pieces) > MOST_PIECES or (filled and not outer.is_full and outer.fill != inner.fill):
         return None
     return Copy(inputs, outer.shape, tuple(pieces), inner.fill if filled else outer.fill)
 
 
-def _units(inner: Copy) -> list[int] | None:
-    """What one of each digit counts, falling, the number of elements first; None where a step of the pieces
-    is no multiple of the next."""
-    own = {step for piece in inner.pieces for step in piece.to_steps}
-    boxes = {
+def joined_pieces(pieces: Sequence[Piece]) -> list[Piece]:
+    """Pieces of which none goes on where another ends, in what they read and write."""
+    found: list[Piece] = []
+    for piece in sorted(pieces, key=lambda one: one.to):
+        before = next((at for at, one in enumerate(found) if _both(one, piece) is not None), None)
+        if before is None:
+            found.append(piece)
+        else:
+            found[before] = _both(found[before], piece)  # type: ignore[assignment]
+    return found if len(found) == len(pieces) else joined_pieces(found)
+
+
+def _both(first: Piece, second: Piece) -> Piece | None:
+    """A piece and one that goes on where it ends along one of its loops; None for others."""
+    loops = [tuple(zip(one.to_steps, one.steps, one.sizes, strict=True)) for one in (first, second)]
+    if first.source != second.source or len(loops[0]) != len(loops[1]):
+        return None
+    apart = [at for at, (a, b) in enumerate(zip(*loops, strict=True)) if a != b]
+    candidates = apart or range(len(loops[0]))
+    for at in candidates if len(apart) < 2 else ():
+        (to_step, step, size), (*others, more) = loops[0][at], loops[1][at]
+        if [to_step, step] != others:
+            return None
+        if (second.to - first.to, second.start - first.start) == (to_step * size, step * size):
+            sizes = [*first.sizes[:at], size + more, *first.sizes[at + 1 :]]
+            return Piece.of(first.source, first.start, first.steps, first.to, first.to_steps, sizes)
+    return None
+
+
+def _units(inner: Copy) -> Iterator[list[int]]:
+    """What one of each digit counts, falling, the number of elements first: by the dims of the value between
+    and the steps of the pieces, by these and where pieces end, by steps alone."""
+    own = {step for piece in inner.pieces for step in piece.to_steps} | {1}
+    dims = set(accumulate(reversed(inner.shape), lambda a, b: a * b))
+    ends = {
         step * size for piece in inner.pieces
         for step, size in zip(piece.to_steps, piece.sizes, strict=True) if piece.to % (step * size) == 0
     }  # fmt: skip
-    steps = own | boxes | set(accumulate(reversed(inner.shape), lambda a, b: a * b)) | {1}
-    total = inner.infer()[0].size
-    if not total:
-        return None
-    chain = [total]
-    for step in sorted(steps, reverse=True):
-        if 0 < step < chain[-1]:
-            if chain[-1] % step:
-                if step in own:
-                    return None
-                continue
-            chain.append(step)
-    return chain
+    seen = []
+    for steps in (own | dims, own | dims | ends, own):
+        chain = [inner.infer()[0].size]
+        for step in sorted(steps, reverse=True):
+            if 0 < step < chain[-1]:
+                if chain[-1] % step == 0:
+                    chain.append(step)
+                elif step in own:
+                    break
+        else:
+            if chain not in seen:
+                seen.append(chain)
+                yield chain
 
 
 def _split(start: int, loops, units: Sequence[int]):

@@ -142,8 +142,8 @@ class Editor:
         editor = cls({name: graph.values[name] for name in graph.inputs}, dict(graph.outputs),
                      dict(graph.constants))  # fmt: skip
         editor.types = {name: value.type for name, value in graph.values.items()}
-        for node in graph.nodes:
-            editor.put(node)
+        editor.nodes = {node.output: node for node in graph.nodes}
+        editor._producers = {name: node for node in graph.nodes for name in node.outputs}
         return editor
 
     def put(self, node: Node) -> None:

@@ -46,8 +46,8 @@ def interpret(
         if seen is not None:
             seen(node, results)
         arrays.update(zip(node.outputs, results, strict=True))
-        for name in (*node.inputs, *node.outputs):  # a large network's values need not all be kept
-            readers[name] = readers.get(name, 0) - (name in node.inputs) * node.inputs.count(name)
+        for name in {*node.inputs, *node.outputs}:  # a large network's values need not all be kept
+            readers[name] = readers.get(name, 0) - node.inputs.count(name)
             if readers[name] <= 0:
                 arrays.pop(name, None)
     return {

@@ -23,8 +23,7 @@ DOORS = ("NCHW", "NHWC")
 def channels_last(graph: Graph, door: str = "NCHW") -> Graph:
     """The same network with images channels-last inside.
 
-    door: layout of the network's inputs and results that are images, (N, C, *spatial) of 3 to 5 dims, for
-    "NHWC" of those that the layers' layout reaches. Raises SpecError for another.
+    door: layout of all inputs and results of 4 dims, whatever they are. Raises SpecError for another.
     """
     if door not in DOORS:
         raise SpecError(f"layout: {door!r}, expected one of {', '.join(DOORS)}")
@@ -99,7 +98,7 @@ class _Turning:
         self._first: dict[str, str] = {}
         for name in graph.inputs:
             value = graph.values[name]
-            if name in turned and door == "NHWC":
+            if self._at_door(name, door):
                 inputs[name] = Value(name, shape_in("NHWC", value.shape), value.dtype)
                 self._last[name] = name
             else:
@@ -124,9 +123,13 @@ class _Turning:
                 self._editor.put(Node(node.op, names, node.outputs, node.source))
                 self._first.update({name: name for name in node.outputs})
         for public, name in self._old.outputs.items():
-            last = name in self._turned and self._door == "NHWC"
+            last = self._at_door(name, self._door)
             self._editor.outputs[public] = self.last(name) if last else self.first(name)
         return self._editor.graph()
+
+    def _at_door(self, name: str, door: str) -> bool:
+        """Whether an input or a result is channels-last at the door."""
+        return door == "NHWC" and len(self._old.values[name].shape) == 4
 
     def first(self, name: str) -> str:
         """A value as the old graph has it."""

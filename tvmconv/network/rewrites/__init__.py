@@ -27,8 +27,8 @@ _MOST_ROUNDS = 20
 
 
 def simplified(graph: Graph, door: str = "NCHW") -> Graph:
-    """A network made ready: simplified, channels-last inside, simplified again. door: the layout of images
-    that the network takes and gives."""
+    """A network made ready: simplified, channels-last inside, simplified again. door: the layout of
+    inputs and results of 4 dims."""
     return until_stable(channels_last(until_stable(graph, EVERY), door), EVERY)
 
 

@@ -75,7 +75,7 @@ def _after(editor: Editor, layer: Node, node: Node, number: int) -> Node | None:
             residual, tree = names[other[1]], mine
             break
     y = layer.op.infer()[0]
-    if residual is not None and (spec.residual or editor.types[residual] != y):
+    if residual is not None and (spec.residual or residual == layer.output or editor.types[residual] != y):
         return None
     line = affine(tree, number, constants)
     pair = [None if line is None else _by_channel(spec, part, y.shape) for part in line or (None, None)]

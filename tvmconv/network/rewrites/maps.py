@@ -15,10 +15,10 @@ MOST_PARTS = 64
 def fused_maps(graph: Graph) -> Graph:
     """A map whose one reader is a map of the same shape becomes part of it."""
     editor = Editor.of(graph)
+    readers = editor.consumers()
     for node in graph.nodes:
         if not isinstance(node.op, Map):
             continue
-        readers = editor.consumers()
         while (joined := _joined(editor, node, readers)) is not None:
             node = joined
             editor.put(node)
@@ -35,7 +35,7 @@ def simpler_maps(graph: Graph) -> Graph:
         tree = simplified(node.op.tree)
         if tree[0] == "input" and node.op.inputs[tree[1]] == node.op.infer()[0]:
             editor.replace(node.output, node.inputs[tree[1]])
-        elif tree != node.op.tree:
+        elif tree != node.op.tree or len(set(node.inputs)) < len(node.inputs):
             made = map_of(editor, tree, node.inputs)
             if made is not None and made[0].infer() == node.op.infer():
                 editor.put(Node(*made, node.outputs, node.source))
@@ -64,7 +64,7 @@ def _joined(editor: Editor, node: Node, readers: dict[str, list[Node]]) -> Node 
     """A map with one that only it reads, and that is of its shape, put into it; None where there is none."""
     assert isinstance(node.op, Map)
     shape = node.op.infer()[0].shape
-    for number, name in enumerate(map(editor.actual, node.inputs)):
+    for name in map(editor.actual, node.inputs):
         before = editor.producer(name)
         if before is None or not isinstance(before.op, Map) or editor.types[name].shape != shape:
             continue
@@ -73,8 +73,8 @@ def _joined(editor: Editor, node: Node, readers: dict[str, list[Node]]) -> Node 
         names = (*node.inputs, *before.inputs)
         later = [("input", len(node.inputs) + at) for at in range(len(before.inputs))]
         inner = ex.substituted(before.op.tree, later)
-        parts = [("input", at) for at in range(len(node.inputs))]
-        parts[number] = inner
+        same = [editor.actual(other) == name for other in node.inputs]  # it may be read twice
+        parts = [inner if is_it else ("input", at) for at, is_it in enumerate(same)]
         tree = ex.substituted(node.op.tree, parts)
         made = map_of(editor, tree, names)
         if made is None or len(made[1]) > MOST_INPUTS or ex.parts(tree) > MOST_PARTS:

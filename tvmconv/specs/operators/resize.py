@@ -214,7 +214,7 @@ def _places(op: Resize, axis: int, size: int, wanted: int, scale: float) -> Arra
     if kind == "tf_half_pixel_for_nn":
         return (i + 0.5) / scale
     if kind == "pytorch_half_pixel" and wanted == 1:
-        return np.full(wanted, -0.5)
+        return np.zeros(wanted)
     half = (i + 0.5) / scale - 0.5
     if kind == "half_pixel_symmetric":
         exact = scale * size
