@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
+from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.compiler.ops.pooling import PoolProblem
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
@@ -61,7 +62,7 @@ def divisor(number: int, most: int) -> int:
     return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)
 
 
-def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:
+def border_tiles(p: Problem | PoolProblem, d: int, tile: int) -> tuple[int, int]:
     """Of the tiles along output dimension d: how many at the low side see padding, and the first one at
     the high side that does or that is not whole."""
     count = -(-p.out_spatial[d] // tile)
@@ -79,7 +80,7 @@ def border_tiles(p: Problem, d: int, tile: int) -> tuple[int, int]:
     return first, last
 
 
-def peel_borders(sch: Schedule, loop, p: Problem, d: int, tile: int) -> None:
+def peel_borders(sch: Schedule, loop, p: Problem | PoolProblem, d: int, tile: int) -> None:
     """Treat the tiles of ``loop`` that meet a border of dimension d apart from the others."""
     count = -(-p.out_spatial[d] // tile)
     first, last = border_tiles(p, d, tile)
@@ -113,7 +114,7 @@ def stage(sch: Schedule, name: str):
     return sch.get_sblock(name) if name in names else None
 
 
-def run_parallel(sch: Schedule, p: Problem, loops: list) -> None:
+def run_parallel(sch: Schedule, p: Problem | PoolProblem | DeformProblem, loops: list) -> None:
     """Spread ``loops``, directly nested, over the threads, if the work is worth waking them."""
     turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others
     if p.macs >= PARALLEL_MACS and turning:

@@ -72,6 +72,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels and channels of the register tile; order of tasks. Raises ValueError
     where it does not fit."""
     dot, lanes = dot_of(p, machine), machine.lanes()
+    assert dot is not None  # for it fits
     width, vectors = tile_of(p, machine, dot)
     # What is larger stays in the cache from one task to the next: weights of a block, or rows of x.
     weights = 4 * prod(Packing(lanes).shape(in_words(p, dot)))
@@ -99,6 +100,7 @@ def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
 
 def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str) -> None:
     dot, lanes, rank = dot_of(p, machine), machine.lanes(), len(p.spatial)
+    assert dot is not None
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if copied(p, dot):
         _copy(sch, p, dot, machine)

@@ -3,6 +3,7 @@ the thread itself, for each of its channels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd
 from typing import Any
 
@@ -28,7 +29,7 @@ def space(p: DeformProblem, machine: GpuMachine) -> Space:
     return {"block": divisors(p.out_group, 4 * _CHANNELS)}
 
 
-def plan_of(p: DeformProblem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: DeformProblem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit. A thread computes
     one pixel and some output channels."""
     point = settled(point, {"block": divisor(p.out_group, _CHANNELS)})

@@ -4,6 +4,7 @@ reach around it, into shared memory; each thread computes some rows of one colum
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -35,7 +36,7 @@ def space(p: Problem, machine: GpuMachine) -> Space:
     return {"planes": _POWERS[:6], "down": _POWERS[:6], "across": _POWERS[2:], "rows": [1, 2, 4, 8]}
 
 
-def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     point = settled(point, _default(p) or {"planes": 1, "down": 1, "across": WARP, "rows": 1})
     for name, value in point.items():

@@ -7,6 +7,7 @@ share at their borders is in the cache of the multiprocessor.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -37,7 +38,7 @@ def space(p: Problem, machine: GpuMachine) -> Space:
             "channels": divisors(p.groups, _VECTOR), "held": [False, True]}  # fmt: skip
 
 
-def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     point = settled(point, _default(p, machine))
     require_within(point, rows=_height(p), width=p.out_spatial[-1], channels=_VECTOR)

@@ -3,6 +3,7 @@ and reads x and the weights through the caches."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -36,7 +37,7 @@ def space(p: Problem, machine: GpuMachine) -> Space:
     return {"channels": divisors(p.out_group, 4), "width": at_most(min(p.out_spatial[-1], 8))}
 
 
-def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     width = 4 if p.channels_last and p.out_spatial[-1] >= 16 else 1
     point = settled(point, {"channels": divisor(p.out_group, 4), "width": width})

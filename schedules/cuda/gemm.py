@@ -5,6 +5,7 @@ small tile of pixels by output channels in registers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -44,7 +45,7 @@ def space(p: Problem, machine: GpuMachine) -> Space:
     }  # fmt: skip
 
 
-def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     names = ("pixels", "channels", "thread_pixels", "thread_channels")
     default = {**dict(zip(names, _tile_of(p, machine), strict=True)), "depth": max(divisors(p.in_group, 16))}

@@ -7,6 +7,7 @@ of its warps has a tile of the result in the registers of its threads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Any
 
@@ -70,7 +71,7 @@ def space(p: Problem, machine: GpuMachine) -> Space:
     }  # fmt: skip
 
 
-def plan_of(p: Problem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     default = dict(zip(("rows", "columns", "warp_rows", "warp_columns"), _tile_of(p, machine), strict=True))
     brought = 128 if machine.sms[0] >= 80 else 64  # bytes of a row: Turing has 64 KB for all of its blocks

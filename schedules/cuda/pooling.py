@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -24,7 +25,7 @@ def space(p: PoolProblem, machine: GpuMachine) -> Space:
     return {"channels": divisors(p.channels, 4)}
 
 
-def plan_of(p: PoolProblem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: PoolProblem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     point = settled(point, {"channels": divisor(p.channels, VECTOR_BYTES // max(p.acc_bytes, 4))})
     require_divides(point, channels=p.channels)

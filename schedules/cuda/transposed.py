@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -25,7 +26,7 @@ def space(p: TransposedProblem, machine: GpuMachine) -> Space:
     return {"channels": divisors(p.out_group, 4)}
 
 
-def plan_of(p: TransposedProblem, machine: GpuMachine, point: dict[str, Any] | None = None) -> Plan:
+def plan_of(p: TransposedProblem, machine: GpuMachine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for the default point, or for ``point``; ValueError if that does not fit."""
     point = settled(point, {"channels": divisor(p.out_group, 4)})
     require_divides(point, channels=p.out_group)

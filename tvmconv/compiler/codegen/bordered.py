@@ -16,11 +16,13 @@ from tvmconv.compiler.ops.border import bordered_func
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.conv import ConvSpec, without_borders
 
 
-def scheduled(spec: ConvSpec, machine: Machine, of_inner: Callable[[ConvSpec], Scheduled]) -> Scheduled:
+def scheduled(
+    spec: ConvSpec, machine: AnyMachine, of_inner: Callable[[ConvSpec], Scheduled]
+) -> Scheduled:
     """The scheduled kernel of ``spec``, given how to get that of its inner one. Raises TargetError."""
     if isinstance(machine, GpuMachine):
         what = f"padding_mode: {spec.padding_mode!r} for {machine.name}"

@@ -39,7 +39,7 @@ def spaces(spec: Spec, machine: Machine | GpuMachine) -> dict[str, Space]:
     return family_of(spec).spaces(spec, machine)
 
 
-def check_choice(spec: Spec, machine: Machine, choice: Choice) -> None:
+def check_choice(spec: Spec, machine: Machine | GpuMachine, choice: Choice) -> None:
     """Raise ValueError where ``choice`` does not fit; cheaper than scheduling by it."""
     family_of(spec).check(spec, machine, choice)
 

@@ -13,7 +13,7 @@ from tvmconv.compiler.codegen.kernel import named
 from tvmconv.compiler.lower import lower_cpu
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.llvm import llvm_target
-from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.machines import native
 from tvmconv.specs.kinds import parse_spec
 
 
@@ -22,7 +22,7 @@ def packed_here(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> dict[str, 
     are as ``kernel.weights`` says. Raises TargetError on a machine that nothing can be compiled for."""
     spec = parse_spec(kernel.descriptor)
     func = family_of(spec).prepack(spec, kernel.schedule)
-    built = lower_cpu(named({"prepack": func}), llvm_target(resolve("native")))
+    built = lower_cpu(named({"prepack": func}), llvm_target(native()))
     given = [tvm.runtime.tensor(weights[p.name].reshape(p.kernel_shape or p.shape)) for p in kernel.weights]
     made = [tvm.runtime.empty(p.kernel_shape or p.shape, p.dtype) for p in kernel.packed]
     built["prepack"](*given, *made)

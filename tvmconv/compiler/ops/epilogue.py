@@ -72,7 +72,8 @@ def _hard_sigmoid(v: tirx.Expr, alpha: float, beta: float) -> tirx.Expr:
 
 
 def _hard_swish(v: tirx.Expr) -> tirx.Expr:
-    return v * _hard_sigmoid(v, *ACTIVATIONS["hard_sigmoid"].defaults)
+    own = [value for value in ACTIVATIONS["hard_sigmoid"].defaults if value is not None]
+    return v * _hard_sigmoid(v, *own)
 
 
 # float64 has the mathematical library's functions, one lane at a time.

@@ -34,8 +34,8 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
     Shapes: the weights' ``packing.shape`` of the problem in words, bias, w's zero points and multiplier
     (groups, out_group), residual and y ``p.result_shape`` (flat with a ``TensorPacking``), others (1,).
     """
-    done, tensor = words.in_words(p, dot), isinstance(packing, TensorPacking)
-    done_y = flat(p) if tensor else p
+    done, tensor = words.in_words(p, dot), packing if isinstance(packing, TensorPacking) else None
+    done_y = p if tensor is None else flat(p)
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(done), "int32", name="w")
     kept = words.shifts(dot)
@@ -44,15 +44,16 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
     w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
     source = words.sources(p, dot, x, x_zero)
-    if tensor:
-        acc = tensor_gemm.products(done, packing, source, w, dot)
-        seen = words.window_of_tiles(p, packing, dot, source, some)
+    if tensor is not None:
+        assert dot is not None
+        acc = tensor_gemm.products(done, tensor, source, w, dot)
+        seen = words.window_of_tiles(p, tensor, dot, source, some)
     else:
         acc = _sums(p, done, packing, dot, source, w)
-        seen = words.window(p, dot, source, some, lanes) if kept else None
+        seen = words.window(p, dot, source, some, lanes) if kept and dot is not None else None
 
     def place(at):
-        return packing.place(p, at) if tensor else (split(p, at), [])
+        return (split(p, at), []) if tensor is None else tensor.place(p, at)
 
     def stored(at):
         found, inside = place(at)
@@ -64,11 +65,11 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
         if result.bias is not None:
             value = value + result.bias(g, o)
         if seen is not None:
-            pixel = packing.pixel_dims(p, at) if tensor else join(p, n, g, 0, spatial)
+            pixel = join(p, n, g, 0, spatial) if tensor is None else tensor.pixel_dims(p, at)
             value = value - w_zero(g, o) * seen(*pixel)
         return result.of(value, g, o, stored(at)[0])
 
-    shape = packing.sums_shape(p) if tensor else p.y_shape
+    shape = p.y_shape if tensor is None else tensor.sums_shape(p)
     y = te.compute(shape, finish, name="y")
     arrays = (x, result.residual, w, x_zero, result.bias, w_zero, some, *result.scales, y)
     func = te.create_prim_func([t for t in arrays if t is not None])
@@ -109,7 +110,7 @@ def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue) -> 
     x_zero = te.placeholder(one, p.dtype, name="x_zero_point")
     w_zero = te.placeholder(out, q.weight_dtype, name="w_zero_point")
     packed = [words.packed_weights(p, packing, dot, ordinary_weights(p, w), w_zero)]
-    if words.shifts(dot):
+    if dot is not None and words.shifts(dot):
         packed += [
             te.compute(one, lambda i: words.shifted(x_zero(i), dot.x), name="packed_x_zero"),
             *words.corrections(p, dot, w, x_zero, w_zero, b),

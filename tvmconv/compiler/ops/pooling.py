@@ -104,7 +104,7 @@ def problem_of(spec: PoolSpec) -> PoolProblem:
         rows = [size for size, *_ in dims]
         rows = [prod(rows)] if channels == 1 else [prod(rows[:-1]), rows[-1]]
         dims = [(size, 1, size, size, (0, 0), 1, (0, size)) for size in rows]
-    columns = (tuple(column) for column in zip(*dims, strict=True))
+    columns: Any = (tuple(column) for column in zip(*dims, strict=True))
     spatial, out_spatial, kernel, stride, pad, dilation, counted = columns
     return PoolProblem(batch, spatial, out_spatial, channels, kernel, stride, pad, dilation, counted,
                        spec.operation, spec.dtype)

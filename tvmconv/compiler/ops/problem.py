@@ -221,7 +221,7 @@ def flat(p: Problem) -> Problem:
     )  # fmt: skip
 
 
-def split(p: Problem, at: tuple) -> tuple:
+def split(p: Problem, at: Sequence) -> tuple:
     """(batch, group, channel of the group, spatial) of an index into x or y."""
     if p.channels_last:
         n, *spatial, g, c = at

@@ -122,8 +122,8 @@ def _short(outputs: int, taps: int) -> tuple[list[list[float]], list[list[float]
     left.append(_product(points))
     weight.append([Fraction(k == taps - 1) for k in range(taps)])
     output = [[a**k for a in points] + [Fraction(k == outputs - 1)] for k in range(outputs)]
-    b, g, a = ([[float(v) for v in row] for row in m] for m in (left, weight, output))
-    return b, g, a
+    bt, gt, at = ([[float(v) for v in row] for row in m] for m in (left, weight, output))
+    return bt, gt, at
 
 
 def _product(roots: Sequence[Fraction]) -> list[Fraction]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tvm import te, tirx
@@ -70,7 +70,7 @@ class Phases:
     def _mixed(self, n, g, o, q, r) -> tuple:
         return (n, g, o, *q[:-1], *r, q[-1]) if self.planes else (n, *q, *r, g, o)
 
-    def parts(self, at: tuple) -> tuple:
+    def parts(self, at: Sequence) -> tuple:
         """(batch, group, output channel of it, positions, phases) of an index."""
         rank = len(self.p.spatial)
         if self.planes:
@@ -79,7 +79,7 @@ class Phases:
         n, *spatial, g, o = at
         return n, g, o, tuple(spatial[:rank]), tuple(spatial[rank:])
 
-    def place(self, at: tuple) -> tuple[tuple, list[tirx.Expr]]:
+    def place(self, at: Sequence) -> tuple[tuple, list[tirx.Expr]]:
         """Where the result holds what is computed at an index, and the conditions under which it does."""
         n, g, o, q, r = self.parts(at)
         spatial = [q[d] * stride + r[d] for d, stride in enumerate(self.p.stride)]

@@ -138,7 +138,7 @@ def flipped_problem_of(spec: ConvSpec) -> Problem | None:
 class _AsConvolution:
     """A transposed convolution's weights, read by the index of an ordinary one's."""
 
-    def __init__(self, p: TransposedProblem, w: te.Tensor) -> None:
+    def __init__(self, p: Problem, w: te.Tensor) -> None:
         self.p, self.w, self.dtype = p, w, w.dtype
 
     def __call__(self, *at: Any) -> Any:
