@@ -8,19 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tvmconv.base.errors import SpecError
 from tvmconv.base.messages import shown, unknown
 
-Float64 = NDArray[np.float64]
+if TYPE_CHECKING:
+    pass
+
+Float64 = "NDArray[np.float64]"
 Node = tuple[Any, ...]  # ONNX operator, then its operands: "x", the number of an earlier node, a constant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Activation:
     """What the spec calls ``name``, "name=parameters" where ``defaults`` has some (None: must be given).
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tvmconv.base.errors import SpecError
@@ -28,7 +29,7 @@ class Grammar:
     needed: tuple[str, ...]
     ranks: tuple[int, ...] = (1, 2, 3)
 
-    @property
+    @cached_property
     def heads(self) -> dict[str, tuple[str, int]]:
         """(kind, rank) by the first word that says so."""
         return {f"{kind}{rank}d": (kind, rank) for kind in self.kinds for rank in self.ranks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tvmconv.specs.activations import ACTIVATIONS, canonical_activation
@@ -15,7 +16,8 @@ DIMS = re.compile(rf"{_NUMBER}(?:x{_NUMBER})*")
 _PADS = re.compile(rf"{_NUMBER}(?:\+{_NUMBER})?(?:x{_NUMBER}(?:\+{_NUMBER})?)*")
 
 
-@dataclass(frozen=True)
+# What a dataclass makes beside __init__ would cost a millisecond of every start.
+@dataclass(eq=False, repr=False)
 class Token:
     """How one argument of a spec is written. ``what``: it, in a list of what is understood."""
 
@@ -39,7 +41,7 @@ class Token:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Sizes(Token):
     """Letters before a size for each spatial dim, or one for all. Not written where all are ``default``.
     ``each``: written for each dim though they are equal."""
@@ -62,7 +64,7 @@ class Sizes(Token):
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Count(Token):
     """Letters before one number. Not written where it is ``default``."""
 
@@ -80,7 +82,7 @@ class Count(Token):
         return None if value == self.default else f"{self.letters}{value}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Pads(Token):
     """p1, p1x2, p0+1x0+1, pSAME."""
 
@@ -101,7 +103,7 @@ class Pads(Token):
         return None if set(padding) == {(0, 0)} else f"p{pads(padding)}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Flag(Token):
     """A word that makes an argument True."""
 
@@ -122,7 +124,7 @@ class Flag(Token):
         return self.word if getattr(spec, self.argument) else None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Name(Token):
     """One of ``names``, after ``prefix``. ``silent`` is not written, nor is what is none of them."""
 
@@ -135,7 +137,7 @@ class Name(Token):
     def what(self) -> str:
         return self.called
 
-    @property
+    @cached_property
     def words(self) -> tuple[str, ...]:
         return tuple(self.prefix + name for name in self.names)
 
@@ -147,7 +149,7 @@ class Name(Token):
         return None if value not in self.names or value == self.silent else self.prefix + value
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Types(Token):
     """The element type; with ``out``, that of x and after a slash that of the result, if it is another."""
 
@@ -171,7 +173,7 @@ class Types(Token):
         return spec.dtype if spec.dtype == spec.out_dtype else f"{spec.dtype}/{spec.out_dtype}"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Activations(Token):
     """An activation, with its parameters."""
 
