@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tvmconv.schedules import cpu
 from tvmconv.schedules.cpu import direct_last
 
 SCRIPTS = str(Path(__file__).parents[2] / "scripts")
@@ -35,10 +34,12 @@ def test_a_bad_default_is_listed_once(hunt, tmp_path, monkeypatch, capsys):
     """One pixel by one vector of channels, of a layer that has room for many."""
     log = tmp_path / "hunt.jsonl"
 
-    def planted(p, machine):
-        return direct_last.plan_of(p, machine, {"width": 1, "block": machine.lanes()})
+    plan_of = direct_last.plan_of
 
-    monkeypatch.setitem(cpu.RULES, "direct", (planted,))
+    def planted(p, machine, point=None):
+        return plan_of(p, machine, {"width": 1, "block": machine.lanes()} if point is None else point)
+
+    monkeypatch.setattr(direct_last, "plan_of", planted)
     command = [f"{LAYER}:direct", "--log", str(log), "--candidates", "10"]
     assert hunt.main(command) == 1
     listed = capsys.readouterr()
