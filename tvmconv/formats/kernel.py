@@ -37,7 +37,7 @@ class Kernel:
     bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
     ``workspace``: most bytes that a call takes at a time beside its arrays, for the calling thread, and for
     each thread that computes. With ``device``, ``object`` are cubins. ``order``: names of all but the packed
-    arrays, as its spec's signature has them.
+    arrays, as its spec's signature has them. ``more_outputs``: results that follow ``output``.
     """
 
     symbol: str
@@ -54,6 +54,12 @@ class Kernel:
     parallel: tuple[int, ...] = ()
     workspace: tuple[int, int] = (0, 0)
     order: tuple[str, ...] = ()
+    more_outputs: tuple[Param, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[Param, ...]:
+        """All that a call writes, in order."""
+        return (self.output, *self.more_outputs)
 
     @property
     def objects(self) -> tuple[bytes, ...]:
@@ -74,7 +80,7 @@ class Kernel:
     @property
     def traffic(self) -> int:
         """Bytes that one call must move at least: inputs, weights and output once each."""
-        return sum(p.nbytes for p in (*self.inputs, *self.weights, self.output))
+        return sum(p.nbytes for p in (*self.inputs, *self.weights, *self.outputs))
 
     @property
     def packed_bytes(self) -> int:

@@ -23,7 +23,7 @@ from tvmconv.specs.checks import most_workspace
 from tvmconv.specs.kinds import Spec
 
 
-def symbol_of(spec: Spec) -> str:
+def symbol_of(spec: object) -> str:
     """The C identifier that a kernel's object uses for ``spec``."""
     return "k_" + hashlib.sha256(str(spec).encode()).hexdigest()[:16]
 
@@ -61,10 +61,10 @@ def named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:
 
 def object_of(functions: dict[str, tirx.PrimFunc], machine: Machine) -> bytes:
     """An object file that exports ``functions`` by their names."""
-    return _written(lower_cpu(named(functions), llvm_target(machine)))
+    return written(lower_cpu(named(functions), llvm_target(machine)))
 
 
-def _written(built: tvm.runtime.Module) -> bytes:
+def written(built: tvm.runtime.Module) -> bytes:
     with scratch.memory_file("kernel.o") as path:  # on a full disk LLVM would end the process
         built.write_to_file(str(path), "o")
         return path.read_bytes()
@@ -113,7 +113,7 @@ def build_kernel(
         module = lowered(module_of(symbol, made), target)
         body = module[symbol].body
         parallel, workspace = parallel_loops(body), _bounded(spec, made, workspace_of(body))
-        code = _written(generated(module, target))
+        code = written(generated(module, target))
     schedule = made.schedule
     if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
         schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}

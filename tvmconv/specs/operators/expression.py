@@ -225,7 +225,7 @@ def _evaluate(e: Expression, arrays: Sequence[Array], dtypes: Sequence[str], wan
         return arrays[arguments[0]]
     if head == "number":
         kind = np.float64 if wanted is None or wanted in FLOATS else np.dtype(wanted)
-        return _integral(arguments[0], kind) if kind != np.float64 else np.array(arguments[0], np.float64)
+        return integral(arguments[0], kind) if kind != np.float64 else np.array(arguments[0], np.float64)
     function = FUNCTIONS[head]
     types = [dtype_of(argument, dtypes) for argument in arguments]
     known = types[1:] if function.types == "where" else types
@@ -239,7 +239,7 @@ def _evaluate(e: Expression, arrays: Sequence[Array], dtypes: Sequence[str], wan
     return function.apply(*values)
 
 
-def _integral(value: float, dtype: Any) -> Array:
+def integral(value: float, dtype: Any) -> Array:
     """A number in an integer type, the nearest one that it has."""
     if dtype == np.bool_:
         return np.array(value, np.bool_)

@@ -1,0 +1,121 @@
+"""copy: a nest of loops for each piece, of bits. What is contiguous goes in vectors; where the dim that is so
+in x is another than in y, tiles of both are transposed in registers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from tvm import tirx
+
+from tvmconv.base.dtypes import numpy_dtype, rounded
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.operators.nest import (
+    Array,
+    Index,
+    Loop,
+    along,
+    in_blocks,
+    loop,
+    moved,
+    spread,
+    table,
+    tile,
+    vectors,
+)  # fmt: skip
+from tvmconv.schedules.machines import Machine
+from tvmconv.specs.operators import Copy, Piece, Type
+from tvmconv.specs.operators.expression import cast
+
+_LINE = 64  # bytes of x that a tile takes of each row
+
+
+def stored(type_: Type) -> Type:
+    """The integers that stand for the bits of a type's elements."""
+    return Type(type_.shape, f"uint{8 * numpy_dtype(type_.dtype).itemsize}")
+
+
+def body(op: Copy, machine: Machine, inputs: list[Array], outputs: list[Array]) -> tirx.Stmt:
+    """The kernel's body."""
+    (y,) = outputs
+    size = numpy_dtype(op.inputs[0].dtype).itemsize
+    stmts: list[tirx.Stmt] = []
+    if not op.is_full:
+        fill = tirx.const(_bits(op), y.dtype)
+        stmts.append(along([Loop(op.infer()[0].size, (1,))], machine.lanes(size),
+                           lambda at, width: vectors(width, machine.lanes(size),
+                                                     lambda i: y.put(at[0] + i, fill)),
+                           op.infer()[0].size, 1))  # fmt: skip
+    alike: dict[tuple, list[Piece]] = defaultdict(list)
+    for piece in op.pieces:
+        alike[piece.source, piece.steps, piece.to_steps, piece.sizes].append(piece)
+    for (source, *shape), pieces in alike.items():
+        stmts.append(_pieces(inputs[source], y, shape, pieces, machine, size))
+    return sequence(stmts)
+
+
+def _bits(op: Copy) -> int:
+    dtype = op.inputs[0].dtype
+    value = rounded(np.asarray(cast(np.float64(op.fill), dtype)), dtype)
+    return int(np.ascontiguousarray(value).reshape(1).view(f"u{numpy_dtype(dtype).itemsize}")[0])
+
+
+def _pieces(x: Array, y: Array, shape: Sequence[Sequence[int]], pieces: Sequence[Piece], machine: Machine,
+            size: int) -> tirx.Stmt:  # fmt: skip
+    """Pieces that differ only in where they begin."""
+    loops = [Loop(n, (step, to_step)) for step, to_step, n in zip(*shape, strict=True)]
+    if len(pieces) == 1:
+        return _piece(x, y, loops, (pieces[0].start, pieces[0].to), machine, size, pieces[0].count)
+    starts, made = table([piece.start for piece in pieces], "int32")
+    ends, more = table([piece.to for piece in pieces], "int32")
+
+    def one(at: tuple[Index, ...]) -> tirx.Stmt:
+        return _piece(x, y, loops, (starts.at(at[0]), ends.at(at[0])), machine, size, 0)
+
+    work = len(pieces) * pieces[0].count
+    return sequence([*made, *more, spread([Loop(len(pieces), (1,))], one, 1, work)])
+
+
+def _piece(x: Array, y: Array, loops: Sequence[Loop], start: tuple[Index, Index], machine: Machine, size: int,
+           work: int) -> tirx.Stmt:  # fmt: skip
+    lanes = machine.lanes(size)
+    *outer, last = loops or [Loop(1, (0, 0))]
+    crossing = next((one for one in outer if one.steps[0] == 1), None)
+    if crossing is not None and last.steps[1] == 1 and last.steps[0] >= 2:
+        others = [one for one in outer if one is not crossing]
+        return transposed(x, y, others, crossing, last, start, lanes, max(1, _LINE // size), work)
+    step, to_step = last.steps
+
+    def row(at: tuple[Index, ...], width: int) -> tirx.Stmt:
+        a, b = moved(at, start)
+        return vectors(width, lanes, lambda i: y.put(b + i * to_step, x.at(a + i * step if step else a)))
+
+    return along([*outer, last], lanes, row, work, 2)
+
+
+def transposed(x: Array, y: Array, others: Sequence[Loop], crossing: Loop, last: Loop,
+                start: tuple[Index, Index], lanes: int, block: int, work: int) -> tirx.Stmt:  # fmt: skip
+    """``crossing`` is contiguous in x, ``last`` in y."""
+    block = min(block, crossing.size, last.steps[0])
+
+    def rows(at: tuple[Index, ...], width: int) -> tirx.Stmt:
+        at = moved(at, start)
+
+        def part(first: int, count: int, span: int) -> tirx.Stmt:
+            return loop(count, lambda q: _tile(q * span + first, span))
+
+        def _tile(q: Index, span: int) -> tirx.Stmt:
+            a, b = at[0] + q * last.steps[0], at[1] + q
+            return loop(width, lambda j: tile(span, lanes, lambda i: y.put(
+                b + j * crossing.steps[1] + i, x.at(a + j + i * last.steps[0]))),
+                tirx.ForKind.UNROLLED)  # fmt: skip
+
+        span = min(lanes, last.size)
+        whole = last.size // span
+        parts = [part(0, whole, span)]
+        if last.size % span:
+            parts.append(part(whole * span, 1, last.size % span))
+        return sequence(parts)
+
+    return in_blocks(others, crossing, block, rows, work)

@@ -1,0 +1,65 @@
+"""One kernel of an operator: from the operator and a machine to an object file and the facts about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx
+
+from tvmconv.base.errors import SpecError
+from tvmconv.compiler.codegen.kernel import named, symbol_of, written
+from tvmconv.compiler.lower import generated, lowered, parallel_loops, workspace_of
+from tvmconv.compiler.operators import copy, matmul, normalise, recurrent, reduce, resize
+from tvmconv.compiler.operators import map as map_
+from tvmconv.compiler.operators.nest import Array, parameter
+from tvmconv.formats.kernel import Kernel, Param
+from tvmconv.schedules.llvm import llvm_target
+from tvmconv.schedules.machines import Machine
+from tvmconv.specs.operators import Copy, Map, MatMul, Normalise, Operator, Recurrent, Reduce, Resize, Type
+
+_BODIES: dict[type[Operator], Callable[[Any, Machine, list[Array], list[Array]], tirx.Stmt]] = {
+    Map: map_.body, Copy: copy.body, Reduce: reduce.body,
+    Normalise: normalise.body, Resize: resize.body, MatMul: matmul.body, Recurrent: recurrent.body,
+}  # fmt: skip
+# As what the kernel takes elements, where that is another type.
+_STORED: dict[type[Operator], Callable[[Type], Type]] = {Copy: copy.stored, Reduce: reduce.stored}
+
+
+def kernel_func(op: Operator, machine: Machine) -> tirx.PrimFunc:
+    """``(inputs..., outputs...)``, not yet lowered. Raises SpecError for a kind that is no operator of its
+    own, a layer."""
+    if type(op) not in _BODIES:
+        raise SpecError(f"operator: {op}, expected one of {', '.join(kind.kind for kind in _BODIES)}")
+    stored = _STORED.get(type(op), lambda type_: type_)
+    inputs = [parameter(f"x{number}", stored(type_)) for number, type_ in enumerate(op.inputs)]
+    outputs = [parameter(f"y{number}", stored(type_)) for number, type_ in enumerate(op.infer())]
+    if any(type_.size for type_ in op.infer()):
+        body = _BODIES[type(op)](op, machine, inputs, outputs)
+    else:
+        body = tirx.Evaluate(tirx.const(0, "int32"))
+    return tirx.PrimFunc([array.buffer for array in (*inputs, *outputs)], body)
+
+
+def build_operator(op: Operator, machine: Machine, symbol: str | None = None) -> Kernel:
+    """Compile ``op`` for a CPU. ``symbol``: the object's, if not ``symbol_of(op)``.
+
+    The object exports ``__tvm_ffi_<symbol>(inputs..., outputs...)``; flags (bool) are bytes, 0 or 1. A map's
+    result may lie where an input of its shape and element size does. Raises TargetError, and SpecError where
+    an array has more elements than can be indexed.
+    """
+    symbol, target = symbol or symbol_of(op), llvm_target(machine)
+    module = lowered(named({symbol: kernel_func(op, machine)}), target)
+    code = module[symbol].body
+    inputs = tuple(_param(f"x{number}", type_) for number, type_ in enumerate(op.inputs))
+    output, *more = (_param(f"y{number or ''}", type_) for number, type_ in enumerate(op.infer()))
+    return Kernel(
+        symbol=symbol, descriptor=str(op), object=written(generated(module, target)), inputs=inputs,
+        weights=(), packed=(), output=output, more_outputs=tuple(more), parallel=parallel_loops(code),
+        workspace=workspace_of(code), order=tuple(one.name for one in (*inputs, output, *more)),
+        schedule={"source": "default", "strategy": op.kind},
+    )  # fmt: skip
+
+
+def _param(name: str, type_: Type) -> Param:
+    return Param(name, type_.shape, type_.dtype, "")
