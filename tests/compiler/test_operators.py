@@ -1,8 +1,17 @@
 """Operators of networks as machine code, beside their references in float64, between guard pages."""
 
+from pathlib import Path
+
+import edge
+import numpy as np
 import pytest
 from guard import in_child
-from operator_calls import STRATEGIES, check_all, check_random, check_ulps
+from operator_calls import STRATEGIES, assert_close, check_all, check_random, check_ulps, drawn
+
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.operators import build_operator
+from tvmconv.schedules.machines import resolve
+from tvmconv.specs.operators import parse_operator
 
 COUNTS = {"map": 25, "copy": 25, "reduce": 25, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3}
 
@@ -10,6 +19,7 @@ COUNTS = {"map": 25, "copy": 25, "reduce": 25, "normalise": 12, "resize": 15, "m
 LARGE = [
     "map:3001,1:float32:add(exp(a),b)", "map:2x40x33x70,70:float32:relu(add(a,b))", "map:0x5:float32:exp(a)",
     "map:1000:float32:clip(div(a,0.5),-1,1)", "map:500:float32:where(is_nan(a),3,pow(a,2))",
+    "map:70,70:float32:mul(tanh(a),mul(silu(b),sin(a)))", "map:70:float32:pow(tanh(a),exp(a))",
     "map:500,500:int32:mod(add(a,3),b)", "map:90:int64:cast_float32(mul(a,a))",
     "map:90:float32:cast_int8(mul(a,100))", "map:90:bool:cast_float16(a)",
     "map:90:float64:cast_bool(floor(a))",
@@ -29,6 +39,30 @@ LARGE = [
 
 # The documented errors of tvmconv/compiler/ops/vector_math.py, and what is rounded after them.
 ULPS = {"exp(a)": 1, "log(a)": 1, "elu(a,1)": 1.5, "erf(a)": 2.5, "softplus(a)": 3.5}
+
+
+# One of each kind, with tails, as they run on a 64-bit ARM CPU.
+ON_ARM = {
+    "map": "map:7x9x13,13:float32:mul(gelu(a),log(b))",
+    "copy": "copy:21x19:float32:19x21:a[0;1,19][0;21,1][19x21]",
+    "reduce": "reduce:3x7x19:float32:mean:1", "argmax": "reduce:5x37:float32:argmax:1",
+    "softmax": "normalise:5x37:float32:softmax:1", "norm": "normalise:2x5x19,19:float16:standard:2:e0.001",
+    "resize": "resize:1x5x7x3:float32:1x10x14x3:linear:half_pixel:s1,2,2,1",
+    "matmul": "matmul:2x9x13,2x11x13:float32:tb",
+}  # fmt: skip
+
+
+def test_on_an_emulated_arm_cpu(tmp_path: Path) -> None:
+    machine, rng = resolve("cortex-a72"), np.random.default_rng(3)
+    operators = {name: parse_operator(text) for name, text in ON_ARM.items()}
+    library = Library({name: build_operator(op, machine) for name, op in operators.items()}, machine)
+    emulated = edge.Emulated(library.export(tmp_path / "operators.so"), library.manifest, machine.zig)
+    for name, op in operators.items():
+        arrays = [drawn(type_, rng) for type_ in op.inputs]
+        status, said, y = emulated.call(name, arrays, "cortex-a72")
+        assert status == 0, (name, said)
+        (type_,), (expected,) = op.infer(), op.reference(arrays)
+        assert_close(op, np.frombuffer(y, type_.dtype).reshape(type_.shape), expected, type_)
 
 
 def test_vector_math() -> None:

@@ -11,6 +11,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+import tvm
+import tvm_ffi
 from tvm import tirx
 
 from tvmconv.base.dtypes import numpy_dtype
@@ -136,7 +138,18 @@ def loop(size: int, body: Callable[[Index], tirx.Stmt], kind: Any = tirx.ForKind
     if size == 1:
         return body(0)
     var = tirx.Var("i", "int32")
-    return tirx.For(var, 0, size, kind, body(var), annotations=annotations)
+    inside = body(var)
+    if (kind == tirx.ForKind.VECTORIZED or VECTORS in annotations) and _calls_out(inside):
+        kind, annotations = tirx.ForKind.SERIAL, {}
+    return tirx.For(var, 0, size, kind, inside, annotations=annotations)
+
+
+def _calls_out(stmt: tirx.Stmt) -> bool:
+    """Whether a function of the C library is called, which has one lane: TVM takes a vector apart for that,
+    but not where names stand for parts of an expression."""
+    calls: list[tvm.ir.Call] = []
+    tvm_ffi.structural_walk(stmt, [(tvm.ir.Call, calls.append)])
+    return any(getattr(call.op, "name", "").endswith("call_pure_extern") for call in calls)
 
 
 def vectors(size: int, lanes: int, body: Callable[[Index], tirx.Stmt]) -> tirx.Stmt:

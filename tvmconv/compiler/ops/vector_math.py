@@ -36,7 +36,7 @@ def tanh(v: tirx.Expr) -> tirx.Expr:
     """tanh of a float32 scalar."""
     # From exp(y) - 1 rather than exp(y), or small values would cancel.
     def of(m: tirx.Expr) -> tirx.Expr:
-        return tirx.copysign(m / (_f(2) - m), v)
+        return _signed(m / (_f(2) - m), v)
 
     return let(_minus_expm1(tirx.abs(v) * _f(-2)), of)
 
@@ -101,7 +101,7 @@ def softplus(v: tirx.Expr) -> tirx.Expr:
 
 def erf(v: tirx.Expr) -> tirx.Expr:
     """The error function of a float32 scalar, accurate near 0 as well."""
-    far = tirx.copysign(_f(1) - _f(2) * normal_cdf(tirx.abs(v) * _f(-math.sqrt(2))), v)
+    far = _signed(_f(1) - _f(2) * normal_cdf(tirx.abs(v) * _f(-math.sqrt(2))), v)
     near = let(_at_most(v * v, 1), lambda z: v * _polynomial(_ERF, z))
     return tirx.Select(tirx.abs(v) < _f(1), near, far)
 
@@ -118,6 +118,12 @@ def let(value: tirx.Expr, body: Callable[[tirx.Var], tirx.Expr]) -> tirx.Expr:
 
 def _at_most(v: tirx.Expr, bound: float) -> tirx.Expr:
     return tirx.Select(v > _f(bound), _f(bound), v)  # NaN stays
+
+
+def _signed(size: tirx.Expr, v: tirx.Expr) -> tirx.Expr:
+    """A number that is not negative, with v's sign. Of copysign TVM makes a call for each lane."""
+    sign = tirx.bitwise_and(tirx.reinterpret("uint32", v), tirx.const(0x80000000, "uint32"))
+    return tirx.reinterpret("float32", tirx.bitwise_or(tirx.reinterpret("uint32", size), sign))
 
 
 def _at_least(v: tirx.Expr, bound: float) -> tirx.Expr:
