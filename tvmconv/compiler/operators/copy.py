@@ -29,6 +29,7 @@ from tvmconv.specs.operators import Copy, Piece, Type
 from tvmconv.specs.operators.expression import cast
 
 _LINE = 64  # bytes of x that a tile takes of each row
+_TILE = 16  # most rows and columns: of bytes, a tile of lines would be thousands of shuffles
 
 
 def stored(type_: Type) -> Type:
@@ -97,7 +98,7 @@ def _piece(x: Array, y: Array, loops: Sequence[Loop], start: tuple[Index, Index]
 def transposed(x: Array, y: Array, others: Sequence[Loop], crossing: Loop, last: Loop,
                 start: tuple[Index, Index], lanes: int, block: int, work: int) -> tirx.Stmt:  # fmt: skip
     """``crossing`` is contiguous in x, ``last`` in y."""
-    block = min(block, crossing.size, last.steps[0])
+    lanes, block = min(lanes, _TILE), min(block, _TILE, crossing.size, last.steps[0])
 
     def rows(at: tuple[Index, ...], width: int) -> tirx.Stmt:
         at = moved(at, start)
