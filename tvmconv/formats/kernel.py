@@ -69,7 +69,7 @@ class Kernel:
     @property
     def arguments(self) -> tuple[tuple[Param, str], ...]:
         """All but the packed arrays and the role of each, in the order of a call in Python."""
-        roles = [(self.inputs, "input"), (self.weights, "weight"), ((self.output,), "output")]
+        roles = [(self.inputs, "input"), (self.weights, "weight"), (self.outputs, "output")]
         found = {param.name: (param, role) for params, role in roles for param in params}
         return tuple(found[name] for name in self.order or found)
 
