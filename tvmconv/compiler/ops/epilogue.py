@@ -120,7 +120,8 @@ def _mish(v: tirx.Expr) -> tirx.Expr:
         return vector_math.let(r, lambda r: v * tirx.Select(below, r, one - r))
 
     falling = -tirx.abs(v)
-    return vector_math.let(vector_math.exp(falling) if v.ty.dtype == "float32" else tirx.exp(falling), of)
+    exp = vector_math.exp_of_negative if v.ty.dtype == "float32" else tirx.exp
+    return vector_math.let(exp(falling), of)
 
 
 # A row without its form here is a KeyError as soon as this is imported.

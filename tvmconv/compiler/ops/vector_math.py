@@ -29,7 +29,7 @@ _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4  # ln(2) in two parts, the fir
 
 def sigmoid(v: tirx.Expr) -> tirx.Expr:
     """1 / (1 + exp(-v)) of a float32 scalar."""
-    return let(exp(-tirx.abs(v)), lambda e: tirx.Select(v < _f(0), e, _f(1)) / (_f(1) + e))
+    return let(exp_of_negative(-tirx.abs(v)), lambda e: tirx.Select(v < _f(0), e, _f(1)) / (_f(1) + e))
 
 
 def tanh(v: tirx.Expr) -> tirx.Expr:
@@ -45,7 +45,7 @@ def normal_cdf(v: tirx.Expr) -> tirx.Expr:
     """(1 + erf(v / sqrt(2))) / 2 of a float32 scalar, accurate in the lower tail as well."""
 
     def of(a: tirx.Expr) -> tirx.Expr:
-        tail = exp(a * a * _f(-0.5)) * _polynomial(_TAIL_P, a) / _polynomial(_TAIL_Q, a)
+        tail = exp_of_negative(a * a * _f(-0.5)) * _polynomial(_TAIL_P, a) / _polynomial(_TAIL_Q, a)
         return let(tail, lambda t: tirx.Select(v < _f(0), t, _f(1) - t))
 
     return let(_at_most(tirx.abs(v), _LARGEST_TAIL), of)
@@ -96,7 +96,7 @@ def softplus(v: tirx.Expr) -> tirx.Expr:
     def log1p(e: tirx.Expr) -> tirx.Expr:
         return let(e / (_f(2) + e), lambda s: _f(2) * s * _polynomial((1.0, *_ATANH), s * s))
 
-    return tirx.Select(v > _f(0), v, _f(0)) + let(_exp(-tirx.abs(v)), log1p)
+    return tirx.Select(v > _f(0), v, _f(0)) + let(exp_of_negative(-tirx.abs(v)), log1p)
 
 
 def erf(v: tirx.Expr) -> tirx.Expr:
@@ -159,7 +159,7 @@ def _reduced(
     return let(y * _f(math.log2(math.e)) + offset, split)
 
 
-def exp(y: tirx.Expr) -> tirx.Expr:
+def exp_of_negative(y: tirx.Expr) -> tirx.Expr:
     """exp(y) for y <= 0; denormal results too."""
 
     def of(y: tirx.Expr) -> tirx.Expr:
