@@ -23,7 +23,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from tvmconv.bench.clock import calls_for, timed
+from tvmconv.base.clock import calls_for, timed
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.operators import build_operator
 from tvmconv.schedules.machines import resolve
