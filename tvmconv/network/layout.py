@@ -13,7 +13,7 @@ from tvmconv.network.composing import composed
 from tvmconv.network.graph import Editor, Graph, Node, Value
 from tvmconv.onnx.reading.attributes import shape_in
 from tvmconv.onnx.recognising.layers import weights_in
-from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Piece, Reduce, Resize
+from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Operator, Piece, Reduce, Resize
 from tvmconv.specs.operators.base import Type
 from tvmconv.specs.operators.copy import permuted, reshaped
 
@@ -46,7 +46,7 @@ def _turned(graph: Graph) -> set[str]:
 
     found = []
     for node in graph.nodes:
-        if _is_layer(node):
+        if isinstance(node.op, Layer) and _is_layer(node):
             given = dict(zip(node.op.arguments, node.inputs, strict=True))
             images = [given["x"], *([given["residual"]] if "residual" in given else []), node.output]
             found += images
@@ -191,11 +191,13 @@ class _Turning:
             return
         names = [self._wide(name, rank) for name in node.inputs]
         types = tuple(self._editor.types[name] for name in names)
-        if isinstance(op, Map | Normalise | Reduce):
+        made: Operator
+        if isinstance(op, Normalise | Reduce):
+            made = replace(op, inputs=types, axes=tuple(sorted(axes[axis] for axis in op.axes)))
+        elif isinstance(op, Map):
             made = replace(op, inputs=types)
-            if not isinstance(op, Map):
-                made = replace(made, axes=tuple(sorted(axes[axis] for axis in op.axes)))
         else:
+            assert isinstance(op, Resize)
             order = [0, *range(2, rank), 1]
             roi = [op.roi[axis + half * rank] for half in (0, 1) for axis in order] if op.roi else ()
             made = replace(
@@ -210,9 +212,9 @@ class _Turning:
         found: Copy | None = op
         for number, x in enumerate(op.inputs):
             before = permuted(Type(tuple(x.shape[dim] for dim in order), x.dtype), back)
-            found = composed(found, number, before)
-            if found is None:
-                return None
+            found = None if found is None else composed(found, number, before)
+        if found is None:
+            return None
         return composed(permuted(Type(op.shape, op.inputs[0].dtype), order), 0, found)
 
     def _wide(self, name: str, rank: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvmconv.network.graph import Graph
@@ -33,8 +33,9 @@ class _Buffer:
 
 
 def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
-    """The workspace of a network: large buffers first, each at the lowest place that is free while it is
-    alive. A map may write over an input that nothing reads later."""
+    """The workspace of a network: buffers one after the other, large ones first or in another order, each at
+    the lowest place that is free while it is alive. A map may write over an input that nothing reads
+    later."""
     buffers = _lifetimes(graph, views)
     shared = _in_place(graph, views, buffers)
     roots = {name: shared.get(name, name) for name in buffers}
@@ -46,9 +47,21 @@ def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
         one = merged[root]
         one.first, one.last = min(one.first, buffer.first), max(one.last, buffer.last)
         one.bytes = max(one.bytes, buffer.bytes)
-    places = _greedy(list(merged.values()))
-    total = max((places[name] + buffer.bytes for name, buffer in merged.items()), default=0)
-    return MemoryPlan({name: places[roots[name]] for name in buffers}, total, _bound(list(merged.values())))
+    every = list(merged.values())
+    plans = [_greedy(sorted(every, key=order)) for order in _ORDERS]
+    totals = [max((plan[one.name] + one.bytes for one in every), default=0) for plan in plans]
+    places = plans[totals.index(min(totals))]
+    return MemoryPlan({name: places[roots[name]] for name in buffers}, min(totals), _bound(every))
+
+
+_ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
+    lambda one: (-one.bytes, one.first),
+    lambda one: (-one.bytes, -one.last),
+    lambda one: (one.first - one.last, -one.bytes),
+    lambda one: (-one.bytes * (one.last - one.first + 1), one.first),
+    lambda one: (one.first, -one.bytes),
+)
+"""In which buffers are placed; the order that needs least is taken, the first where several do."""
 
 
 def _lifetimes(graph: Graph, views: Views) -> dict[str, _Buffer]:
@@ -89,7 +102,7 @@ def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dic
 
 def _greedy(buffers: Sequence[_Buffer]) -> dict[str, int]:
     placed: list[tuple[int, _Buffer]] = []
-    for buffer in sorted(buffers, key=lambda one: (-one.bytes, one.first)):
+    for buffer in buffers:
         at = 0
         busy = sorted(
             (start, other.bytes) for start, other in placed

@@ -141,6 +141,7 @@ class _Placing:
         """A concatenation whose parts lie side by side already, as a view of what they lie in."""
         if node.output in self._parents or node.output in self._fixed:
             return False
+        assert isinstance(node.op, Copy)
         places = [_part_of(node, piece) for piece in node.op.pieces]
         if not node.op.is_full or None in places or len(places) < 2:
             return False
@@ -162,6 +163,7 @@ class _Placing:
 
     def _place_pieces(self, node: Node) -> None:
         """The parts of a concatenation whose makers can write into it."""
+        assert isinstance(node.op, Copy)
         if not node.op.is_full:  # the copy that fills the rest would write over them
             return
         for number, piece in enumerate(node.op.pieces):
@@ -213,7 +215,7 @@ def _part_of(node: Node, piece: Piece) -> int | None:
 
 def _range_of(node: Node) -> int | None:
     """The channel at which a copy's result begins in its input, where it is such a range of each row."""
-    if len(node.op.pieces) != 1:
+    if not isinstance(node.op, Copy) or len(node.op.pieces) != 1:
         return None
     (piece,) = node.op.pieces
     x, narrow = node.op.inputs[piece.source], width(node.op.infer()[0])

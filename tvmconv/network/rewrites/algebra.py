@@ -153,7 +153,7 @@ def affine(e: Expression, number: int, constants: Sequence[Array | None]) -> tup
     head, *arguments = e
     zero, one = np.zeros(()), np.ones(())
     if head == "number":
-        return zero, np.float64(arguments[0])
+        return zero, np.array(arguments[0], np.float64)
     if head == "input":
         if arguments[0] == number:
             return one, zero

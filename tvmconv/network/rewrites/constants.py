@@ -10,10 +10,11 @@ def folded_constants(graph: Graph) -> Graph:
     """Nodes that read constants alone are replaced by their results, where these are not too large."""
     editor = Editor.of(graph)
     for node in graph.nodes:
-        known = [editor.constants.get(editor.actual(name)) for name in node.inputs]
+        names = [editor.actual(name) for name in node.inputs]
         size = sum(one.size for one in node.op.infer())
-        if any(array is None for array in known) or size > MOST_FOLDED:
+        if any(name not in editor.constants for name in names) or size > MOST_FOLDED:
             continue
+        known = [editor.constants[name] for name in names]
         for name, array in folded(node, known).items():
             editor.constants[name] = array
         editor.remove(node)

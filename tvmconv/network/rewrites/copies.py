@@ -30,7 +30,8 @@ def merged_copies(graph: Graph) -> Graph:
             continue
         node = _merged(editor, node)
         editor.put(node)
-        if node.op.is_reshape and node.op.inputs == node.op.infer():
+        op = node.op
+        if isinstance(op, Copy) and op.is_reshape and op.inputs == op.infer():
             editor.replace(node.output, node.inputs[0])
     return editor.graph()
 

@@ -55,7 +55,9 @@ def _is_open(node: Node) -> bool:
 
 def _after(editor: Editor, layer: Node, node: Node, number: int) -> Node | None:
     """The layer with the map ``node`` in it; ``number`` says which of its inputs the layer makes."""
-    spec, tree = layer.op.spec, node.op.tree
+    spec = _floats(layer)
+    assert spec is not None and isinstance(node.op, Map)
+    tree = node.op.tree
     if node.op.infer()[0] != layer.op.infer()[0]:
         return None
     activation = None
@@ -78,8 +80,8 @@ def _after(editor: Editor, layer: Node, node: Node, number: int) -> Node | None:
     if residual is not None and (spec.residual or residual == layer.output or editor.types[residual] != y):
         return None
     line = affine(tree, number, constants)
-    pair = [None if line is None else _by_channel(spec, part, y.shape) for part in line or (None, None)]
-    if any(part is None for part in pair):
+    pair = [_by_channel(spec, part, y.shape) for part in line or ()]
+    if line is None or any(part is None for part in pair):
         return None
     if not (np.all(pair[0] == 1) and not np.any(pair[1])):
         if spec.residual or not _has_constants(editor, layer):
@@ -105,6 +107,7 @@ def _by_channel(spec: ConvSpec, array: Array, shape: tuple[int, ...]) -> Array |
 
 
 def _has_constants(editor: Editor, layer: Node) -> bool:
+    assert isinstance(layer.op, Layer)
     given = dict(zip(layer.op.arguments, layer.inputs, strict=True))
     return all(editor.actual(given[name]) in editor.constants for name in ("w", "bias") if name in given)
 
@@ -114,7 +117,9 @@ def _changed(
     residual: str | None = None, activation: str | None = None,
 ) -> Node | None:  # fmt: skip
     """A layer with more in it, making what ``node`` makes; None where its kind has no such."""
-    spec, given = layer.op.spec, dict(zip(layer.op.arguments, layer.inputs, strict=True))
+    spec = _floats(layer)
+    assert isinstance(layer.op, Layer) and spec is not None
+    given = dict(zip(layer.op.arguments, layer.inputs, strict=True))
     try:
         spec = replace(
             spec, bias=spec.bias or (shift is not None and bool(np.any(shift))),
@@ -164,8 +169,8 @@ def folded_before(graph: Graph) -> Graph:
     editor = Editor.of(graph)
     readers = editor.consumers()
     for node in graph.nodes:
-        after = readers.get(node.output, []) if isinstance(node.op, Map) else []
-        if not after or editor.is_output(node.output):
+        after = readers.get(node.output, [])
+        if not isinstance(node.op, Map) or not after or editor.is_output(node.output):
             continue
         constants = [editor.constants.get(editor.actual(name)) for name in node.inputs]
         inner, line = innermost(node.op.tree, constants)
@@ -186,7 +191,7 @@ def folded_before(graph: Graph) -> Graph:
 def _before(editor: Editor, layer: Node, value: str, x: str, scale: Array, shift: Array) -> Node | None:
     """A layer that reads ``value``, scale * x + shift, reading x itself."""
     spec = _floats(layer)
-    if spec is None or spec.transposed:
+    if not isinstance(layer.op, Layer) or spec is None or spec.transposed:
         return None
     given = dict(zip(layer.op.arguments, map(editor.actual, layer.inputs), strict=True))
     if list(given.values()).count(value) != 1 or given["x"] != value or not _has_constants(editor, layer):

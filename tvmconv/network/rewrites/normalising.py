@@ -23,6 +23,7 @@ def norms_read(graph: Graph) -> Graph:
 
 
 def _read(editor: Editor, node: Node) -> None:
+    assert isinstance(node.op, Map)
     for apart, root in _quotients(node.op.tree):
         found = _norm_of(editor, node.inputs[apart], node.inputs[root])
         if found is None:

@@ -19,6 +19,7 @@ def maps_before_reshapes(graph: Graph) -> Graph:
 
 
 def _move(editor: Editor, node: Node, readers: dict[str, list[Node]]) -> None:
+    assert isinstance(node.op, Map)
     y = node.op.infer()[0]
     shape = next(filter(None, (_layer_shape(editor, name, y, readers) for name in node.inputs)), None)
     if shape is None:
