@@ -64,6 +64,7 @@ _NAMES = {
 }
 _MODULES = {
     "arithmetic": "tvmconv.specs.arithmetic",
+    "network": "tvmconv.network",
     "onnx": "tvmconv.onnx",
     "verify": "tvmconv.frontends.verify",
 }

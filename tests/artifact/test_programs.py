@@ -107,11 +107,12 @@ def test_from_the_shell(path: Path) -> None:
     listed = tool("inspect", path)
     assert listed.returncode == 0 and "1x9x11x24, 1x9x11x16" in listed.stdout
     shown = tool("inspect", path, "main").stdout
-    assert all(f"step {i}: {text}" in shown for i, text in enumerate(programs.SPECS.values()))
-    for verb in ("run", "verify"):
-        done = tool(verb, path)
-        said = "tvmconv: error: function main: 3 steps, expected one that a descriptor stands for"
-        assert (done.returncode, done.stderr.strip()) == (2, said)
+    assert all(text in shown for text in programs.SPECS.values())
+    ran = tool("run", path, "main", "-n", 2)
+    assert ran.returncode == 0 and "random numbers stood in for: main x, r" in ran.stdout
+    done = tool("verify", path)
+    said = "tvmconv: error: function main: 3 steps, expected one that a descriptor stands for"
+    assert done.returncode == 2 and done.stderr.startswith(said)
 
 
 def test_loads_in_tvm(path: Path) -> None:

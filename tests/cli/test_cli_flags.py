@@ -34,6 +34,8 @@ RUNS = {
     "verify a.so --name pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
     f"verify {PW} --target native -t native": "0 failed",
     "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
+    "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc -o w.so": "bytes of workspace",
+    "verify --onnx m.onnx w.so --whole --steps --json": '"deviates": null',
     "inspect a.so dw --json": '"runs_here": true',
     "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
     "extract m.onnx --shape n=1 --json": '"layers"',

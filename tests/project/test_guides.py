@@ -1,4 +1,4 @@
-"""The commands of the guides to speed, tuning and GPUs run as written, with shorter searches.
+"""The commands of the guides to speed, tuning, GPUs and networks run as written, with shorter searches.
 
 README, onnx.md and edge.md have tests of their own.
 """
@@ -52,7 +52,7 @@ def shell(tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize("guide", ["speed.md", "tuning.md", "cuda.md"])
+@pytest.mark.parametrize("guide", ["speed.md", "tuning.md", "cuda.md", "networks.md"])
 def test_commands_run(guide: str, shell) -> None:
     if guide == "tuning.md":  # a folder of logs of somebody else's, to merge
         made = shell("tvmconv tune conv2d:1x9x9x8:o8:k1x1:NHWC:float32 --trials 1 --log other")
@@ -68,3 +68,8 @@ def test_commands_run(guide: str, shell) -> None:
             assert "Traceback" not in done.stderr and done.stderr.strip(), line
             continue
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    text = (ROOT / "tvmconv" / "docs" / guide).read_text(encoding="utf-8")
+    written = [] if guide == "cuda.md" else BLOCK.findall(text)  # where there is no GPU
+    for source in (block for language, block in written if language == "python"):
+        done = shell(f"python - <<'END'\n{source}\nEND")
+        assert done.returncode == 0, f"{source}\n{done.stderr}"

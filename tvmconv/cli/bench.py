@@ -177,6 +177,9 @@ def measured(
     if not isinstance(machine, Machine):
         raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
     entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
+    if networks := [entry["name"] for entry in entries if "steps" in entry]:
+        what = f"{library}: {networks[0]} is a whole network"
+        raise Error(f"{what}, expected layers; 'tvmconv run' times a network")
     flush = Flush() if options["cold"] else None
     lines: list[Line] = []
     with console.progress("timing") as step, ExitStack() as stack:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models
+from tvmconv.cli import console, models, networks
 from tvmconv.cli.specs import Named, collect
 
 if TYPE_CHECKING:
     from tvmconv.compiler.artifact.library import Library
 
-HELP = """Compile descriptors, or an ONNX model's convolutions, into one shared library with a C header.
+HELP = """Compile descriptors, an ONNX model's convolutions or all of it into one shared library and a header.
 
 \b
 Examples:
@@ -26,10 +26,12 @@ Examples:
   tvmconv compile -f layers.txt -o model.so --prefix model -j 2 -v
   tvmconv compile -f layers.txt -o model.so --json > report.json
   tvmconv compile --onnx model.onnx --shape x=1x3x48x192 --bake-weights -o model.so
+  tvmconv compile --onnx model.onnx --whole -o model.so
 
 layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR a line; "#" starts a comment. Without a NAME a function is
 called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
-lists the targets.
+lists the targets. With --whole the library has one function, main or --name, in C after --prefix, the
+model's name if it is not given.
 """
 
 Descriptors = Annotated[
@@ -77,7 +79,7 @@ def compile_verb(
         typer.Option(
             "--name",
             metavar="NAME",
-            help="Name of the first, second, ... DESCRIPTOR argument.",
+            help="Name of the first, second, ... DESCRIPTOR argument; of the function of --whole.",
             show_default=False,
         ),
     ] = None,
@@ -86,10 +88,15 @@ def compile_verb(
     fixed: models.Fixed = None,
     layout: models.Layout = "auto",
     bake: models.Bake = False,
+    whole: models.Whole = False,
     target: Target = "native",
     prefix: Annotated[
-        str, typer.Option("--prefix", metavar="P", help="Prefix of all C functions, in place of tvmconv's.")
-    ] = "tvmconv",
+        str | None,
+        typer.Option(
+            "--prefix", metavar="P", show_default=False,
+            help="Prefix of all C functions, in place of tvmconv's, or with --whole the model's name.",
+        ),
+    ] = None,
     cc: Annotated[
         str | None,
         typer.Option(
@@ -115,7 +122,9 @@ def compile_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
-    found = collect(descriptors or [], files or [], names or [])
+    if whole:
+        networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake)
+    found = collect(descriptors or [], files or [], [] if whole else names or [])
     if onnx is None:
         models.refuse_without_model(shapes or [], layout, bake, fixed or [])
         if not found:
@@ -124,8 +133,11 @@ def compile_verb(
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
     check_output(output, target, header, cc)
     start = time.perf_counter()
-    how: dict[str, Any] = {"prefix": prefix, "cc": cc, "jobs": jobs, "verbose": verbose}
-    if onnx is not None:
+    how: dict[str, Any] = {"prefix": prefix or "tvmconv", "cc": cc, "jobs": jobs, "verbose": verbose}
+    if onnx is not None and whole:
+        how |= {"prefix": prefix, "name": names[0] if names else "main"}
+        library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
+    elif onnx is not None:
         library = models.compile_library(onnx, target, shapes or [], layout, bake, fixed=fixed or [], **how)
     else:
         library = build(found, target, **how)
@@ -135,6 +147,8 @@ def compile_verb(
         console.print_json(report)
     else:
         _print(report, verbose)
+        if whole:
+            networks.print_function(library.manifest["functions"][0], verbose)
 
 
 def build(
@@ -180,7 +194,10 @@ def check_output(output: Path, target: str, header: bool, cc: str | None) -> Non
     find_cc(machine, cc)
 
 
-_REPORTED = ("name", "descriptor", "packed_bytes", "baked", "flops", "schedule", "onnx_nodes")
+_REPORTED = (
+    "name", "descriptor", "packed_bytes", "baked", "flops", "schedule", "onnx_nodes", "arguments", "steps",
+    "workspace_bytes",
+)  # fmt: skip
 
 
 def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) -> dict[str, Any]:

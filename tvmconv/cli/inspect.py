@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console
+from tvmconv.cli import console, networks
 from tvmconv.cli.compile import AsJson, schedule_text
 
 HELP = """Show a library's manifest: functions, arguments, target, and whether this machine can run it.
@@ -132,14 +132,16 @@ def _needs(target: dict[str, Any]) -> str:
 
 def _print_function(function: dict[str, Any]) -> None:
     print(f"{function['name']}  {function['descriptor']}")
+    if "steps" in function:
+        print(f"{function['flops']} flops in its layers, {function['bytes']} bytes of arrays and weights")
+        networks.print_function(function, steps=True)
+        return
     print(
         f"{function['flops']} flops, {function['bytes']} bytes moved, {function['packed_bytes']} bytes packed"
     )
     from tvmconv.formats.manifest import workspace_text
 
     print(workspace_text(function).rstrip(",") or "workspace not stated")
-    for number, step in enumerate(function.get("steps", ())):
-        print(f"step {number}: {step}")
     print(f"schedule: {' '.join(f'{key}={value}' for key, value in function['schedule'].items())}\n")
     console.print_table(
         ("argument", "role", "shape", "dtype", "layout"),

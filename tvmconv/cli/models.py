@@ -56,6 +56,9 @@ Layout = Annotated[
 Bake = Annotated[
     bool, typer.Option("--bake-weights", help="Put the model's weights, prepacked, into the library.")
 ]
+Whole = Annotated[
+    bool, typer.Option("--whole", help="The whole model of --onnx as one function, which holds its weights.")
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

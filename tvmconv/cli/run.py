@@ -24,6 +24,7 @@ Examples:
   tvmconv run conv.so add --input x=x.npy --input residual=r.npy --input w=w.npy
   tvmconv run int8.so q --input x.npy --input w=w.npy --input x_scale=0.05 --input x_zero_point=3
   tvmconv run baked.so stem --input x.npy --out y.npy
+  tvmconv run model.so --threads 2
 
 'tvmconv inspect LIBRARY NAME' shows a function's arguments. Weights that the library holds are used unless
 others are given. All else that is not given is random (--seed), and the result says what was. Times are of a
@@ -56,7 +57,9 @@ def run(
     ] = None,
     weights: Annotated[Path | None, _array("--weights", "As --input w=FILE.")] = None,
     bias: Annotated[Path | None, _array("--bias", "As --input bias=FILE.")] = None,
-    out: Annotated[Path | None, _array("--out", "Write y to this .npy file.")] = None,
+    out: Annotated[
+        Path | None, _array("--out", "Write y to this .npy file; several results to a .npz file.")
+    ] = None,
     repeat: Annotated[
         int | None,
         typer.Option(
@@ -108,19 +111,24 @@ def run(
 
 def _run_one(
     function: Any, entry: dict[str, Any], texts: Sequence[str], seed: int, repeat: int | None
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[np.ndarray | dict[str, np.ndarray], dict[str, Any]]:
+    """What it gives, by name where it is several, and what is told of it."""
     import numpy as np
 
     from tvmconv.base.clock import each_timed
     from tvmconv.base.dtypes import numpy_dtype
-    from tvmconv.frontends.verify import check_alone, operands
+    from tvmconv.frontends.verify import operands
     from tvmconv.runtime.arrays import aligned
 
-    check_alone(entry)
-    *arguments, output = entry["arguments"]
+    arguments = [a for a in entry["arguments"] if a["role"] != "output"]
+    outputs = entry["arguments"][len(arguments) :]
     arrays, invented = _arrays(entry, texts, seed)
-    y = aligned(np.empty(output["shape"], numpy_dtype(output["dtype"])))
-    if hasattr(function, "placed"):
+    made = [aligned(np.empty(a["shape"], numpy_dtype(a["dtype"]))) for a in outputs]
+    y, output = made[0], outputs[0]
+    if "steps" in entry:
+        call = function.on(*(aligned(arrays[a["name"]]) for a in arguments), out=made)
+        times = each_timed(call, repeat)
+    elif hasattr(function, "placed"):
         y, times = _on_gpu(function, arguments, {**arrays, output["name"]: y}, output["name"], repeat)
     else:
         weights, inputs = operands(arguments, arrays)
@@ -138,7 +146,7 @@ def _run_one(
         "gflops": entry["flops"] / median / 1e9,
         "repeat": len(times),
     }
-    return y, row
+    return {a["name"]: array for a, array in zip(outputs, made, strict=True)} if len(made) > 1 else y, row
 
 
 def _on_gpu(
@@ -168,25 +176,50 @@ def _arrays(
     from tvmconv.frontends.verify import random_arrays
     from tvmconv.specs.kinds import parse_spec
 
-    wanted = {argument["name"]: argument for argument in entry["arguments"][:-1]}
-    texts_of = arrays.named(texts, "x", list(wanted), f"function {entry['name']}: --input")
+    wanted = {a["name"]: a for a in entry["arguments"] if a["role"] != "output"}
+    first = next(iter(wanted)) if "steps" in entry else "x"
+    texts_of = arrays.named(texts, first, list(wanted), f"function {entry['name']}: --input")
     given = {name: arrays.argument(wanted[name], text) for name, text in texts_of.items()}
     weights = {name for name, argument in wanted.items() if argument["role"] == "weight"}
     if entry.get("baked") and not weights & set(given):
         wanted = {name: argument for name, argument in wanted.items() if name not in weights}
     invented = [name for name in wanted if name not in given]
-    if invented:
+    if "steps" in entry:
+        given.update(_random([wanted[name] for name in invented], seed))
+    elif invented:
         spec = parse_spec(entry["descriptor"])
         made = random_arrays(spec, entry["arguments"], "normal", seed)
         given.update((name, made[name]) for name in invented)
     return given, invented
 
 
-def _save(path: Path, array: np.ndarray) -> None:
+def _random(arguments: Sequence[dict[str, Any]], seed: int) -> dict[str, np.ndarray]:
+    """Arrays for a network: standard normal numbers, any number of 8 bits, ones for other integers, which may
+    be sizes."""
+    import numpy as np
+
+    from tvmconv.base.dtypes import BYTES, FLOATS, numpy_dtype, rounded
+
+    rng, made = np.random.default_rng(seed), {}
+    for a in arguments:
+        name, shape, dtype = a["name"], tuple(a["shape"]), a["dtype"]
+        if dtype in FLOATS:
+            made[name] = rounded(np.asarray(rng.standard_normal(shape)), dtype)
+        elif dtype in BYTES:
+            made[name] = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+        else:
+            made[name] = np.ones(shape, numpy_dtype(dtype))
+    return made
+
+
+def _save(path: Path, result: np.ndarray | dict[str, np.ndarray]) -> None:
     import numpy as np
 
     with path.open("wb") as file:  # np.save would add ".npy" to a name without it
-        np.save(file, array)
+        if isinstance(result, dict):
+            np.savez(file, **result)
+        else:
+            np.save(file, result)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models
+from tvmconv.cli import console, models, networks
 from tvmconv.cli.compile import AsJson, Target, build
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.targets import check_here
@@ -28,13 +28,16 @@ Examples:
   tvmconv verify conv.so --name dw --seed 7
   tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
   tvmconv verify --onnx model.onnx model.so --input x.npy --time
+  tvmconv verify --onnx model.onnx model.so --whole --steps
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
 result has to be equal (the activations relu, relu6, clip and none; others may round). The relative
 error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
 status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
 on the activations that arrive at its layer; errors are relative to the range of the layer's output. --time
-adds the median time of each layer, and onnxruntime's by its own profiler.
+adds the median time of each layer, and onnxruntime's by its own profiler. With --whole, the results of a
+library of a whole network are compared with onnxruntime's; --steps names the first step that deviates from a
+float64 reference, if one does.
 """
 
 
@@ -66,11 +69,21 @@ def verify_verb(
     onnx: models.Onnx = None,
     inputs: models.Inputs = None,
     timed: models.Time = False,
+    whole: models.Whole = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="With --whole: look for the first step that deviates.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     from tvmconv.frontends.verify import FILLS, verify
 
+    if whole or steps:
+        networks.check_verified(onnx, what, names or [], timed, whole)
+        assert onnx is not None
+        if not networks.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, steps, as_json):
+            raise typer.Exit(1)
+        return
     if onnx is not None:
         if len(what) != 1 or names:
             raise Error("--onnx: expected one library, and no --name")

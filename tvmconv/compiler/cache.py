@@ -49,7 +49,7 @@ def read_kernel(path: Path) -> Kernel | None:
     head, _, code = entry.partition(b"\n")
     try:
         facts = json.loads(head)
-        for field in ("inputs", "weights", "packed"):
+        for field in ("inputs", "weights", "packed", "more_outputs"):
             facts[field] = tuple(_param(p) for p in facts[field])
         facts |= {field: tuple(facts[field]) for field in ("parallel", "workspace", "order")}
         facts["device"] = device_code(facts["device"])

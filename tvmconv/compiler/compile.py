@@ -6,12 +6,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any, TypeVar
 
 from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler import cache
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
-from tvmconv.compiler.workers import Job, build, build_all
+from tvmconv.compiler.workers import Job, Work, build, build_all
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.program import Variant
@@ -20,6 +21,7 @@ from tvmconv.specs.kinds import Spec, parse_spec
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
+WorkT = TypeVar("WorkT", bound=Work)
 
 
 def compile(
@@ -55,13 +57,13 @@ def compile(
     variants = []
     for i, machine in enumerate(machines):
         logs = Logs(machine, tuning_logs)
-        kernels = _kernels(wanted, machine, logs, jobs, _part(progress, i, len(machines)))
+        kernels = compile_kernels(wanted, machine, logs, jobs, part_of(progress, i, len(machines)))
         variants.append(Variant(machine, {name: kernels[spec] for name, spec in named.items()}))
     first, *others = variants
     return Library(first.functions, first.machine, prefix=prefix, cc=cc, others=others)
 
 
-def _part(progress: Progress | None, i: int, parts: int) -> Progress | None:
+def part_of(progress: Progress | None, i: int, parts: int) -> Progress | None:
     """What reports the i-th of so many equal parts of the work."""
     if progress is None or parts == 1:
         return progress
@@ -90,22 +92,25 @@ def _spec(value: Spec | str) -> Spec:
     raise SpecError(f"specs: {value!r}, expected specs or descriptors")
 
 
-def _kernels(
-    specs: list[Spec], machine: AnyMachine, logs: Logs, jobs: int | None, progress: Progress | None
-) -> dict[Spec, Kernel]:
+def compile_kernels(
+    works: Sequence[WorkT], machine: AnyMachine, logs: Logs, jobs: int | None = None,
+    progress: Progress | None = None,
+) -> dict[WorkT, Kernel]:  # fmt: skip
+    """The kernels of specs, and of operators of networks, for one target: from the cache, or compiled,
+    ``jobs`` at a time. Errors as for `compile`."""
+    for work in works:
+        if isinstance(work, Spec):
+            work.check_supported()
+    done: dict[WorkT, Kernel] = {}
 
-    for spec in specs:
-        spec.check_supported()
-    done: dict[Spec, Kernel] = {}
-
-    def finish(spec: Spec, kernel: Kernel) -> None:
+    def finish(spec: Any, kernel: Kernel) -> None:
         done[spec] = kernel
         if progress is not None:
-            progress(len(done), len(specs), str(spec))
+            progress(len(done), len(works), str(spec))
 
     missing = []
-    for spec in specs:
-        tuned = logs.find(spec)
+    for spec in works:
+        tuned = logs.find(spec) if isinstance(spec, Spec) else None
         kernel = cache.read_kernel(cache.kernel_path(spec, machine, tuned))
         if kernel is None:
             missing.append(Job(spec, machine, tuned))

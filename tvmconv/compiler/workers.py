@@ -22,15 +22,18 @@ from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.specs.kinds import Spec, parse_spec
+from tvmconv.specs.operators import KINDS, Operator, parse_operator
 
-Result = tuple[Spec, "Kernel | Exception | None"]
+Work = Spec | Operator
+"""What a kernel can be compiled for: a layer, or an operator of networks."""
+Result = tuple[Work, "Kernel | Exception | None"]
 
 
 @dataclass(frozen=True)
 class Job:
     """A kernel to be built: by a tuning log's record, if there is one."""
 
-    spec: Spec
+    spec: Work
     machine: AnyMachine
     tuned: Tuned | None = None
 
@@ -48,6 +51,12 @@ def build(job: Job) -> Kernel:
 
 
 def _built(job: Job) -> Kernel:
+    if isinstance(job.spec, Operator):
+        from tvmconv.compiler.operators import build_operator
+
+        if isinstance(job.machine, GpuMachine):
+            raise errors.TargetError(f"{job.spec}: for {job.machine.name}, expected a CPU")
+        return build_operator(job.spec, job.machine)
     from tvmconv.compiler.codegen import build_kernel
 
     if job.tuned is None:
@@ -62,11 +71,11 @@ def _built(job: Job) -> Kernel:
     return dataclasses.replace(kernel, schedule=schedule)
 
 
-def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None]) -> None:
+def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None]) -> None:
     """Build with ``count`` workers; ``finish`` is called in this thread. Raises the first error."""
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result] = queue.SimpleQueue()
-    for job in sorted(jobs, key=lambda job: -job.spec.flops):
+    for job in sorted(jobs, key=lambda job: -_effort(job.spec)):
         todo.put(job)
     folder = str(cache_folder.folder().absolute())  # even if it is a temporary one
     workers = [Process(__name__, {"TVMCONV_CACHE": folder}, quiet=False) for _ in range(count)]
@@ -89,6 +98,16 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Spec, Kernel], None
             worker.stop()
         for thread in threads:
             thread.join()
+
+
+def _effort(work: Work) -> int:
+    """Orders jobs, the longest first."""
+    return work.flops if isinstance(work, Spec) else sum(type_.size for type_ in work.infer())
+
+
+def parse_work(text: str) -> Work:
+    """The layer or operator of a one-line form. Raises SpecError."""
+    return parse_operator(text) if text.partition(":")[0] in KINDS else parse_spec(text)
 
 
 def _drive(worker: Process, todo: queue.SimpleQueue[Job], results: queue.SimpleQueue[Result]) -> None:
@@ -124,7 +143,7 @@ def serve() -> None:
 def _answer(message: list[Any]) -> list[str]:
     descriptor, facts, tuned = message
     try:
-        build(Job(parse_spec(descriptor), machine_of(facts), tuned and Tuned.from_facts(tuned)))
+        build(Job(parse_work(descriptor), machine_of(facts), tuned and Tuned.from_facts(tuned)))
     except errors.Error as error:
         return [type(error).__name__, str(error)]
     except Exception as error:

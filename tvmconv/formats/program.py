@@ -64,11 +64,12 @@ Operand = tuple[Param, Place]
 class Step:
     """One run of a kernel, or with ``prepack`` of what packs its weights, over ``operands``: the arrays that
     its code takes, in that order, those that it writes last. On a GPU it is as many launches as the kernel's
-    device code states."""
+    device code states. ``in_place``: whether what it writes may be one of the arrays that it reads."""
 
     kernel: Kernel
     operands: tuple[Operand, ...]
     prepack: bool = False
+    in_place: bool = False
 
     @property
     def entry(self) -> str:
@@ -94,7 +95,8 @@ class Step:
     @property
     def written(self) -> tuple[Operand, ...]:
         """The operands that it writes."""
-        return self.operands[-len(self.kernel.packed) :] if self.prepack else self.operands[-1:]
+        count = len(self.kernel.packed) if self.prepack else len(self.kernel.outputs)
+        return self.operands[-count:]
 
 
 @dataclass(frozen=True)
@@ -190,12 +192,17 @@ def program(
                    {"source": f"{len(steps)} steps"})  # fmt: skip
 
 
-def step(kernel: Kernel, inputs: Sequence[Place], output: Place, packed: Place | None = None) -> Step:
-    """A run of ``kernel`` on arrays at these places; ``packed``: its weights, packed, if it has any. Raises
-    SpecError for more or fewer than it takes."""
-    if len(inputs) != len(kernel.inputs):
-        names = ", ".join(p.name for p in kernel.inputs)
-        raise SpecError(f"{kernel.descriptor}: {len(inputs)} inputs, expected {len(kernel.inputs)}: {names}")
+def step(
+    kernel: Kernel, inputs: Sequence[Place], output: Place, packed: Place | None = None, *,
+    more_outputs: Sequence[Place] = (), in_place: bool = False,
+) -> Step:  # fmt: skip
+    """A run of ``kernel`` on arrays at these places; ``packed``: its weights, packed, if it has any;
+    ``in_place``: see `Step`. Raises SpecError for more or fewer than it takes."""
+    outputs = (output, *more_outputs)
+    for what, params, places in (("inputs", kernel.inputs, inputs), ("outputs", kernel.outputs, outputs)):
+        if len(places) != len(params):
+            names = ", ".join(p.name for p in params)
+            raise SpecError(f"{kernel.descriptor}: {len(places)} {what}, expected {len(params)}: {names}")
     if (packed is not None) != bool(kernel.packed):
         wanted = f"{kernel.packed_bytes} bytes of packed weights" if kernel.packed else "no weights"
         raise SpecError(f"{kernel.descriptor}: {packed}, expected a place of {wanted}")
@@ -203,7 +210,8 @@ def step(kernel: Kernel, inputs: Sequence[Place], output: Place, packed: Place |
         what = f"{kernel.descriptor}: packed weights at {packed.offset}"
         raise SpecError(f"{what}, expected a multiple of {PACKED_ALIGNMENT}")
     read = zip(kernel.inputs, inputs, strict=True)
-    return Step(kernel, (*read, *_parts(kernel, packed), (kernel.output, output)))
+    written = zip(kernel.outputs, outputs, strict=True)
+    return Step(kernel, (*read, *_parts(kernel, packed), *written), in_place=in_place)
 
 
 def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
@@ -261,7 +269,8 @@ def _check_step(program: Program, what: str, step: Step) -> None:
         if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
             raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
         for other, at in step.read:
-            if _overlap(place, param.nbytes, at, other.nbytes):
+            same = step.in_place and place == at and param.nbytes == other.nbytes
+            if not same and _overlap(place, param.nbytes, at, other.nbytes):
                 raise SpecError(f"{what}: {param.name} at {_text(place)} overlaps {other.name}")
 
 

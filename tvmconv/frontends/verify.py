@@ -125,7 +125,8 @@ def check_alone(entry: Mapping[str, Any]) -> None:
     """Raises SpecError for the entry of a function of several steps, which no descriptor stands for."""
     if steps := entry.get("steps"):
         name = entry["name"]
-        raise SpecError(f"function {name}: {len(steps)} steps, expected one that a descriptor stands for")
+        what = f"function {name}: {len(steps)} steps, expected one that a descriptor stands for"
+        raise SpecError(f"{what}; a whole network is compared with its model: verify --onnx MODEL --whole")
 
 
 def prepare(

@@ -27,7 +27,7 @@ def channels_last(graph: Graph, door: str = "NCHW") -> Graph:
     """
     if door not in DOORS:
         raise SpecError(f"layout: {door!r}, expected one of {', '.join(DOORS)}")
-    turned = _turned(graph)
+    turned = images(graph)
     return _Turning(graph, turned, door).graph()
 
 
@@ -36,7 +36,7 @@ def _is_layer(node: Node) -> bool:
     return isinstance(node.op, Layer) and "NHWC" in node.op.spec.layouts and not node.op.spec.channels_last
 
 
-def _turned(graph: Graph) -> set[str]:
+def images(graph: Graph) -> set[str]:
     """The values that are to be channels-last: images of layers, and what is made of them dim by dim."""
     ties: dict[str, set[str]] = {}
 

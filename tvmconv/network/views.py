@@ -6,13 +6,15 @@ longer: a producer writes, and readers read, every ``pitch`` elements, from ``of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tvmconv.network.graph import Graph, Node
 from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Reduce, Resize
 from tvmconv.specs.operators.base import Type
 from tvmconv.specs.operators.copy import Piece
+
+TakesPitch = Callable[[Node, str, bool], bool]
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ class Views:
         return tuple(node for node in self.steps if isinstance(node.op, Copy))
 
 
-def place_values(graph: Graph) -> Views:
-    """Where each value of a channels-last network lies, so that few copies are left."""
-    return _Placing(graph).views()
+def place_values(graph: Graph, takes_pitch: TakesPitch | None = None) -> Views:
+    """Where each value of a channels-last network lies, so that few copies are left.
+
+    takes_pitch: whether a node can read a value (or write it, made) whose rows lie apart."""
+    return _Placing(graph, takes_pitch or _takes_pitch).views()
 
 
 def width(type_: Type) -> int:
@@ -49,8 +53,8 @@ def width(type_: Type) -> int:
 
 
 class _Placing:
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, takes_pitch: TakesPitch) -> None:
+        self._graph, self._takes_pitch = graph, takes_pitch
         self._producers = {name: node for node in graph.nodes for name in node.outputs}
         self._readers: dict[str, list[Node]] = {}
         for node in graph.nodes:
@@ -116,11 +120,11 @@ class _Placing:
         if name in self._fixed or name in self._parents or name in self._aliases:
             return False
         maker = self._producers.get(name)
-        if maker is None or not _takes_pitch(maker, name, made=True):
+        if maker is None or not self._takes_pitch(maker, name, True):
             return False
         if any(alias == name for alias in self._aliases.values()):  # its rows would not be the alias's
             return False
-        return all(_takes_pitch(node, name, made=False) for node in self._readers.get(name, ()))
+        return all(self._takes_pitch(node, name, False) for node in self._readers.get(name, ()))
 
     def _place_slice(self, node: Node) -> None:
         """A range of the channels of one value, as a view of it."""
@@ -129,7 +133,7 @@ class _Placing:
             return
         x, at = node.inputs[0], found
         if x in self._aliases or not all(
-            _takes_pitch(reader, node.output, made=False) for reader in self._readers.get(node.output, ())
+            self._takes_pitch(reader, node.output, False) for reader in self._readers.get(node.output, ())
         ):
             return
         if any(alias == node.output for alias in self._aliases.values()) or self._root(x)[0] == node.output:
@@ -159,7 +163,7 @@ class _Placing:
     def _may_lie_apart_as_result(self, node: Node) -> bool:
         readers = self._readers.get(node.output, ())
         aliased = any(alias == node.output for alias in self._aliases.values())
-        return not aliased and all(_takes_pitch(reader, node.output, made=False) for reader in readers)
+        return not aliased and all(self._takes_pitch(reader, node.output, False) for reader in readers)
 
     def _place_pieces(self, node: Node) -> None:
         """The parts of a concatenation whose makers can write into it."""
@@ -190,7 +194,7 @@ def _is_reshape(node: Node) -> bool:
     return isinstance(node.op, Copy) and node.op.is_reshape
 
 
-def _takes_pitch(node: Node, name: str, *, made: bool) -> bool:
+def _takes_pitch(node: Node, name: str, made: bool) -> bool:
     """Whether an operator can read (or write, made) a value whose rows lie apart."""
     op = node.op
     if isinstance(op, Layer):

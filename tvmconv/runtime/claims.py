@@ -12,7 +12,7 @@ from typing import Any
 
 from tvmconv.formats.order import prepack_order, run_order
 
-_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}  # DLPack's
+_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}  # DLPack's
 _CPU, _TENSOR = 1, 7  # kDLCPU, kTVMFFIDLTensorPtr
 _NULL = " is NULL"
 _Kind = tuple[Sequence[int], str]  # shape and dtype
@@ -66,7 +66,7 @@ def _refused(
     for value, (shape, dtype) in zip(values, arguments, strict=True):
         extents = (ctypes.c_int64 * max(len(shape), 1))(*shape)
         kind = dtype.rstrip("0123456789")
-        tensor = _Tensor(None, _CPU, 0, len(shape), _CODES[kind], int(dtype[len(kind) :]), 1,
+        tensor = _Tensor(None, _CPU, 0, len(shape), _CODES[kind], int(dtype[len(kind) :] or 8), 1,
                          ctypes.addressof(extents))
         held += [extents, tensor]
         value.type, value.value = _TENSOR, ctypes.addressof(tensor)

@@ -19,7 +19,7 @@ from tvmconv.formats.program import ALIGNMENT, Argument, Program, Variant, array
 HIDDEN = '__attribute__((visibility("hidden")))'  # of what is linked in from elsewhere
 
 # DLPack's type codes.
-_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4}
+_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def c_string(data: bytes) -> str:
 def c_dtype(dtype: str) -> str:
     """DLPack's type code and bits."""
     kind = dtype.rstrip("0123456789")
-    return f"{_CODES[kind]}, {dtype[len(kind):]}"
+    return f"{_CODES[kind]}, {dtype[len(kind):] or 8}"
 
 
 def _shape_name(shape: Sequence[int]) -> str:

@@ -86,6 +86,9 @@ def extraction_of(module: Module, source: Source | Model) -> Extraction:
         raise ArtifactError(
             f"library: {module.path} was compiled from descriptors, expected from an ONNX model"
         )
+    if about.get("whole"):
+        what = f"library: {module.path} is of a whole network"
+        raise ArtifactError(f"{what}, expected one of layers, or --whole")
     model = load(source)
     if model.digest != about["digest"]:
         raise ArtifactError(
@@ -170,7 +173,7 @@ def _compare(
         size = span or float(np.max(np.abs(expected)))
     allowed = np.zeros(())
     if tolerance is None:
-        tolerance = _tolerance(expected.dtype, np.count_nonzero(error) / max(expected.size, 100), size)
+        tolerance = tolerance_of(expected.dtype, np.count_nonzero(error) / max(expected.size, 100), size)
         allowed = _activation_error(layer, values)
     excess = error - allowed
     worst = np.unravel_index(int(np.argmax(excess)), error.shape) if error.size else ()  # NaN if any is
@@ -193,7 +196,7 @@ def _activation_error(layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndar
     return error * np.maximum(np.abs(x.astype(np.float64)), 1)
 
 
-def _tolerance(dtype: np.dtype, unequal: float, size: float) -> float:
+def tolerance_of(dtype: np.dtype, unequal: float, size: float) -> float:
     """Of the error over ``size``. Integers are exact, but for results of 8 bits that lie halfway between two
     and that onnxruntime rounds after other multiplications: one step, in at most 1% of the elements."""
     if dtype.kind in "iu":

@@ -1,0 +1,294 @@
+"""Whole networks in one library: from Python, from C, on the command line, on an ARM CPU."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import edge
+import libraries
+import numpy as np
+import onnx
+import pytest
+import torch
+from cli_tools import tool
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from libraries import run
+from onnx import TensorProto, helper
+from onnx_models import Net
+from places import DATA
+from random_networks import models
+from small_networks import assert_near, model, node, session_results
+
+import tvmconv
+from tvmconv.network import checking
+from tvmconv.network import compiling as networks
+from tvmconv.network.planning import doors
+from tvmconv.network.planning import weights as planned_weights
+
+HERE = "x86-64-v3"
+EXAMPLES = int(os.environ.get("TVMCONV_RANDOM_LIBRARIES", "3"))
+"""How many random networks are compiled; hundreds when asked for."""
+
+
+def network() -> onnx.ModelProto:
+    """Inputs x and r, results z and y: residual, split, concatenation, pooling, Gemm, softmax."""
+    net = Net((1, 8, 10, 9))
+    net.inputs.append(helper.make_tensor_value_info("r", TensorProto.FLOAT, (1, 16, 10, 9)))
+    a = net.conv("x", 8, 16, (1, 1), bias=True)
+    a = net.op("Clip", a, net.const(0.0), net.const(6.0))
+    b = net.op("Relu", net.batch_norm(net.conv(a, 16, 16, group=16, pads=[1] * 4), 16))
+    c = net.op("Add", net.conv(b, 16, 16, (1, 1)), "r")
+    left = net.op("Split", c, net.const([6, 10], "int64"), outputs=2, axis=1)
+    right = net.nodes[-1].output[1]
+    pooled = net.op("MaxPool", right, kernel_shape=[3, 3], pads=[1] * 4, strides=[1, 1])
+    z = net.op("Concat", pooled, net.op("HardSwish", left), axis=1)
+    y = net.op("Flatten", net.op("GlobalAveragePool", z))
+    y = net.op("Softmax", net.op("Gemm", y, net.random(16, 5), net.random(5)), axis=1)
+    net.nodes += [helper.make_node("Identity", [z], ["z"]), helper.make_node("Identity", [y], ["y"])]
+    return net.model("z", "y")
+
+
+def feeds(seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shapes = {"x": (1, 8, 10, 9), "r": (1, 16, 10, 9)}
+    return {name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """net.onnx, and by the command line net.so and net.h."""
+    made = tmp_path_factory.mktemp("net")
+    onnx.save(network(), made / "net.onnx")
+    done = tool("compile", "--onnx", "net.onnx", "--whole", "-o", "net.so", "-t", HERE, "-j", 1, cwd=made)
+    assert done.returncode == 0, done.stderr
+    assert "8x10x9" in done.stdout and "bytes of workspace" in done.stdout
+    return made
+
+
+@pytest.fixture(scope="module")
+def main(folder: Path) -> tvmconv.Function:
+    return tvmconv.load(folder / "net.so")["main"]
+
+
+def results(case: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return session_results(network(), case)
+
+
+# ---- from Python ----
+
+
+def test_call(main: tvmconv.Function) -> None:
+    case = feeds()
+    wanted = results(case)
+    assert_near(dict(zip("zy", main(case["x"], case["r"]), strict=True)), wanted)
+    out = [np.zeros_like(array) for array in wanted.values()]
+    assert main(*case.values(), out=out) is out
+    assert_near(dict(zip("zy", out, strict=True)), wanted)
+    z, y = main(*(torch.from_numpy(array) for array in case.values()))  # by DLPack
+    assert isinstance(z, torch.Tensor)
+    assert_near({"z": z.numpy(), "y": y.numpy()}, wanted)
+
+
+def test_threads(main: tvmconv.Function) -> None:
+    cases = [feeds(seed) for seed in range(6)]
+
+    def many(case: dict[str, np.ndarray]) -> None:
+        wanted = results(case)
+        for _ in range(30):
+            assert_near(dict(zip("zy", main(*case.values()), strict=True)), wanted)
+
+    with ThreadPoolExecutor(len(cases)) as pool:
+        list(pool.map(many, cases))
+
+
+def test_refused(main: tvmconv.Function) -> None:
+    x, r = feeds().values()
+    for arrays, words in (
+        ((x,), "inputs: 1, expected 2: x, r"),
+        ((x, x), "r: shape (1, 8, 10, 9) of rank 4, expected (1, 16, 10, 9) of rank 4 (NCHW)"),
+        ((x.astype(np.float64), r), "x: dtype float64, expected float32"),
+    ):
+        with pytest.raises(tvmconv.SpecError) as caught:
+            main(*arrays)
+        assert words in str(caught.value)
+        libraries.assert_one_line(caught)
+
+
+def test_channels_last_at_the_door(folder: Path) -> None:
+    module = networks.compile(folder / "net.onnx", HERE, layout="nhwc", name="forward", jobs=1).load()
+    case, (entry,) = feeds(), module.manifest["functions"]
+    assert [a["layout"] for a in entry["arguments"]] == ["NHWC", "NHWC", "NHWC", ""]
+    z, y = module["forward"](*(np.moveaxis(array, 1, -1) for array in case.values()))
+    assert_near({"z": np.moveaxis(z, -1, 1), "y": y}, results(case))
+
+
+def test_names_and_results_of_any_kind() -> None:
+    """Names that are no C identifiers; a result that is an input, one that is a constant, one given twice."""
+    net = Net((1, 4, 5, 6))
+    y = net.op("Relu", net.conv("x", 4, 4, (1, 1)))
+    net.nodes += [helper.make_node("Identity", [name], [to]) for name, to in (
+        (y, "a/b:0"), (y, "A_b_0"), ("x", "same"), (net.const([[1.5, 2.5]]), "1"))]  # fmt: skip
+    proto = net.model("a/b:0", "A_b_0", "same", "1")
+    module = networks.compile(proto, HERE, prefix="net", jobs=1).load()
+    (entry,) = module.manifest["functions"]
+    assert [a["name"] for a in entry["arguments"]] == ["x", "a_b_0", "A_b_0_2", "same", "x1"]
+    x = np.random.default_rng(0).standard_normal((1, 4, 5, 6), np.float32)
+    found = dict(zip(("a/b:0", "A_b_0", "same", "1"), module["main"](x), strict=True))
+    assert_near(found, session_results(proto, {"x": x}))
+
+
+def test_computed_weights() -> None:
+    """A convolution whose weights the network computes packs them in every call."""
+    net = Net((1, 4, 6, 6))
+    pooled = net.op("GlobalMaxPool", net.conv("x", 4, 8, (1, 1)))
+    y = net.op("Conv", "x", net.op("Reshape", pooled, net.const([2, 4, 1, 1], "int64")))
+    proto, x = net.model(y), np.random.default_rng(0).standard_normal((1, 4, 6, 6), np.float32)
+    module = networks.compile(proto, HERE, jobs=1).load()
+    assert_near({y: module["main"](x)}, session_results(proto, {"x": x}))
+
+
+@settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 100
+)
+@given(models(most=6), st.sampled_from(["nchw", "nhwc"]))
+def test_random_networks(proto: onnx.ModelProto, door: str) -> None:
+    found = networks.read(proto, layout=door)
+    case = checking.feeds_of(found)
+    module = networks.compile(found, HERE, jobs=1).load()
+    for one in checking.compare(found, module, case):
+        assert one.ok, one
+
+
+# ---- what is not right ----
+
+
+def test_a_step_that_deviates_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = planned_weights.packed_weights
+
+    def wrong(kernel, arrays):
+        found = pack(kernel, arrays)
+        return bytes(len(found)) if ":g16:" in kernel.descriptor else found
+
+    monkeypatch.setattr(planned_weights, "packed_weights", wrong)
+    found = networks.read(folder / "net.onnx")
+    module, case = networks.compile(found, HERE, jobs=1).load(), feeds()
+    assert not all(one.ok for one in checking.compare(found, module, case))
+    deviation = checking.first_deviation(found, HERE, case)
+    assert deviation is not None
+    assert "Conv_" in deviation.source and "BatchNormalization" in deviation.source
+    assert ":g16:" in deviation.descriptor
+
+
+@pytest.mark.parametrize(("nodes", "options", "words"), [
+    ([helper.make_node("Det", ["x"], ["y"], "det")], {},
+     "node det: Det (node 1 of 1) is not supported in a whole network; cut the model before it"),
+    ([node("Relu", "x", "y")], {"layout": "chwn"}, "layout: 'chwn', expected one of auto, nchw, nhwc"),
+    ([node("Relu", "x", "y")], {"target": "cuda-sm_80"}, "target: cuda-sm_80, expected CPUs"),
+    ([node("Relu", "x", "y")], {"name": "for you"}, "function name: 'for you', expected a C identifier"),
+    ([node("Relu", "x", "y")], {"fixed": {"z": 3}}, "value of 'z': model takes x"),
+    ([node("Relu", "x", "y")], {"shapes": {"x": (1, 2)}}, "x"),
+])  # fmt: skip
+def test_errors(nodes, options, words) -> None:
+    with pytest.raises(tvmconv.Error) as caught:
+        networks.compile(model(*nodes), **{"target": HERE, **options})
+    assert words in str(caught.value)
+    libraries.assert_one_line(caught)
+
+
+def test_dynamic_shapes_are_asked_for() -> None:
+    with pytest.raises(tvmconv.Error, match="shape"):
+        networks.compile(model(node("Relu", "x", "y"), shape=("n", 3, 8, 8)), HERE)
+
+
+@pytest.mark.parametrize(("line", "words"), [
+    ("compile --whole -o a.so", "--whole: needs --onnx MODEL"),
+    ("compile --onnx net.onnx --whole --bake-weights -o a.so", "--bake-weights: expected without --whole"),
+    ("compile --onnx net.onnx --whole --name a --name b -o a.so", "--name: a, b, expected one name"),
+    ("compile --onnx net.onnx --whole conv2d:1x2x2x2:o2:k1x1:NHWC:float32 -o a.so", "no descriptors beside"),
+    ("verify net.so --whole", "--whole: needs --onnx MODEL"),
+    ("verify net.so --steps", "--steps: needs --whole"),
+    ("verify --onnx net.onnx net.so --whole --time", "--time: expected without --whole"),
+    ("verify --onnx net.onnx net.so", "is of a whole network, expected one of layers, or --whole"),
+    ("verify net.so", "a whole network is compared with its model: verify --onnx MODEL --whole"),
+    ("bench net.so", "main is a whole network, expected layers"),
+    ("run net.so --input z=q.npy", "no argument 'z', expected one of x, r"),
+])  # fmt: skip
+def test_refused_on_the_command_line(folder: Path, line: str, words: str, capsys, monkeypatch) -> None:
+    from tvmconv.cli import main as command
+
+    monkeypatch.chdir(folder)
+    assert command(shlex.split(line)) == 2
+    said = capsys.readouterr().err.splitlines()
+    said = [one for one in said if "this machine is busy" not in one]
+    assert len(said) == 1 and words in said[0]
+
+
+# ---- the command line ----
+
+
+def test_verbs(folder: Path) -> None:
+    case = feeds()
+    for name, array in case.items():
+        np.save(folder / f"{name}.npy", array)
+    for line, words in (
+        ("inspect net.so", "network net.onnx"),
+        ("inspect net.so main", "Gemm"),
+        ("verify --onnx net.onnx net.so --whole --steps", "no step deviates"),
+        ("verify --onnx net.onnx net.so --whole --input x=x.npy --input r=r.npy", "2 results against"),
+        ("run net.so --input x=x.npy --input r=r.npy --out out.npz", "main"),
+        ("run net.so", "random numbers stood in for: main x, r"),
+    ):
+        done = tool(*shlex.split(line), cwd=folder)
+        assert done.returncode == 0 and words in done.stdout, done
+    with np.load(folder / "out.npz") as out:
+        assert_near({name: out[name] for name in ("z", "y")}, results(case))
+
+
+# ---- from C ----
+
+
+def c_case(folder: Path) -> None:
+    """The program and what it is to find."""
+    case = feeds()
+    data = [*case.values(), *results(case).values()]
+    (folder / "case").write_bytes(b"".join(array.tobytes() for array in data))
+    shutil.copy(DATA / "program.c", folder / "main.c")
+
+
+C_OPTIONS = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "main.c"]
+
+
+def test_c_program(folder: Path) -> None:
+    if not shutil.which("cc"):
+        pytest.skip("no cc")
+    c_case(folder)
+    linked = ["net.so", "-o", "main", "-pthread", "-lm", f"-Wl,-rpath,{folder}"]
+    built = run("cc", C_OPTIONS, linked, cwd=folder)
+    assert built.returncode == 0, built.stderr
+    done = run(folder / "main", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, f"{HERE}: right\n"), done
+
+
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="no ziglang")
+def test_c_program_on_arm(folder: Path, tmp_path: Path) -> None:
+    """Of two variants, by the CPU."""
+    c_case(tmp_path)
+    networks.compile(folder / "net.onnx", ["cortex-a76", "cortex-a53"], jobs=1).export(tmp_path / "net.a")
+    compiler = [*shlex.split(libraries.ZIG), "-target", "aarch64-linux-gnu.2.17"]
+    built = run(compiler, C_OPTIONS, ["net.a", "-o", "main", "-pthread", "-lm"], cwd=tmp_path)
+    assert built.returncode == 0, built.stderr
+    for cpu in ("cortex-a76", "cortex-a53"):
+        done = run(edge.emulator("aarch64", cpu), tmp_path / "main", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, f"{cpu}: right\n"), done
+
+
+def test_identifiers() -> None:
+    names = ["x", "X", "a.b", "a/b", "", "1", "_", "workspace", "x" * 99]
+    found = ["x", "X_2", "a_b", "a_b_2", "x_3", "x1", "x_", "workspace_2", "x" * 60]
+    assert doors.identifiers(names) == found

@@ -1,0 +1,148 @@
+"""Whole networks on the command line: compiling one, what a library of one shows, checking it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import Error, SpecError
+from tvmconv.cli import console
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tvmconv.compiler.artifact.library import Library
+    from tvmconv.network.checking import Deviation, Difference
+    from tvmconv.network.compiling import Network
+
+
+def check_flags(model: Path | None, others: Sequence[str], names: Sequence[str], bake: bool) -> None:
+    """Raise Error for what makes no sense beside `compile --whole`."""
+    if model is None:
+        raise Error("--whole: needs --onnx MODEL")
+    if others:
+        raise Error(f"--onnx {model}: expected no descriptors beside a model")
+    if bake:
+        raise Error("--bake-weights: expected without --whole, whose library always holds the weights")
+    if len(names) > 1:
+        raise Error(f"--name: {', '.join(names)}, expected one name for the one function of --whole")
+
+
+def compile_library(
+    model: Path, target: str, shapes: Sequence[str], layout: str, fixed: Sequence[str], *, verbose: bool,
+    **options: Any,
+) -> Library:  # fmt: skip
+    """Compile a whole model with a progress bar on stderr; `options` are compile's."""
+    from tvmconv.network.compiling import compile, read
+    from tvmconv.onnx.reading.branches import parse_fixed
+    from tvmconv.onnx.reading.model import parse_shapes
+
+    network = read(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout.lower())
+    with console.progress("compiling", verbose=verbose) as step:
+        return compile(network, target, progress=step, **options)
+
+
+def print_function(facts: dict[str, Any], steps: bool) -> None:
+    """What a network takes and gives, its memory, and maybe its steps."""
+    print()
+    console.print_table(
+        ("argument", "role", "shape", "dtype", "layout", "in the model"),
+        [
+            (a["name"], a["role"], console.shape(a["shape"]) or "scalar", a["dtype"], a["layout"],
+             facts.get("onnx_names", {}).get(a["name"], ""))
+            for a in facts["arguments"]
+        ],
+    )  # fmt: skip
+    print(f"{console.count(len(facts['steps']), 'step')}, {facts['workspace_bytes']} bytes of workspace")
+    if steps:
+        print()
+        sources = facts.get("sources", [])
+        rows = [
+            (number + 1, ", ".join(sources[number]) if number < len(sources) else "", descriptor)
+            for number, descriptor in enumerate(facts["steps"])
+        ]
+        console.print_table(("step", "from", "descriptor"), rows, right=("step",))
+
+
+def check_verified(
+    model: Path | None, what: Sequence[str], names: Sequence[str], timed: bool, whole: bool
+) -> None:
+    """Raise Error for what makes no sense beside `verify --whole` or `--steps`."""
+    if not whole:
+        raise Error("--steps: needs --whole")
+    if model is None:
+        raise Error("--whole: needs --onnx MODEL")
+    if len(what) != 1 or names:
+        raise Error("--whole: expected one library, and no --name")
+    if timed:
+        raise Error("--time: expected without --whole; 'tvmconv run' times a library")
+
+
+def verify_library(
+    model: Path, library: Path, inputs: Sequence[str], seed: int, tolerance: float | None, steps: bool,
+    as_json: bool,
+) -> bool:  # fmt: skip
+    """Compare a network's results with onnxruntime's and print the outcome; whether all agree."""
+    from tvmconv.network.checking import compare, feeds_of, first_deviation, network_of
+    from tvmconv.runtime import load
+
+    module = load(library)
+    network = network_of(module, model)
+    feeds = feeds_of(network, _read(inputs, network) if inputs else None, seed)
+    results = compare(network, module, feeds, tolerance)
+    found = first_deviation(network, module.variant, feeds, tolerance) if steps else None
+    ok = all(result.ok for result in results) and found is None
+    if as_json:
+        facts: dict[str, Any] = {"results": [{**_finite(asdict(r)), "ok": r.ok} for r in results]}
+        if steps:
+            facts["deviates"] = None
+        if found is not None:
+            facts["deviates"] = {**asdict(found), "difference": _finite(asdict(found.difference))}
+        console.print_json({"model": str(model), "library": str(library), "ok": ok, **facts})
+    else:
+        _print(results, found, steps, "the given data" if inputs else "random data")
+    return ok
+
+
+def _finite(facts: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinities."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
+
+
+def _print(results: Sequence[Difference], found: Deviation | None, steps: bool, data: str) -> None:
+    columns = ("result", "max abs", "range", "error", "allowed", "outcome")
+    rows = [
+        (one.name, f"{one.max_abs:.2e}", f"{one.range:.3g}", f"{one.relative:.1e}", f"{one.tolerance:.0e}",
+         "ok" if one.ok else "FAIL")
+        for one in results
+    ]  # fmt: skip
+    console.print_table(columns, rows, right=columns[1:5])
+    failed = sum(not one.ok for one in results)
+    print(f"{console.count(len(results), 'result')} against onnxruntime on {data}, {failed} failed")
+    if found is not None:
+        print(
+            f"step {found.number} of {found.steps} deviates first, by {found.difference.relative:.1e} of its "
+            f"result's range: {found.source}: {found.descriptor}"
+        )
+    elif steps:
+        print("no step deviates from the reference")
+
+
+def _read(texts: Sequence[str], network: Network) -> dict[str, np.ndarray]:
+    """Arrays of `NAME=FILE`, or of one FILE for a model with one input."""
+    from tvmconv.cli import arrays
+    from tvmconv.onnx.reading.session import element_type
+
+    names = list(network.shapes)
+    for text in texts:
+        if len(names) != 1 and ("=" not in text or Path(text).exists()):
+            raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
+    files = arrays.named(texts, names[0], names, "--input")
+    return {
+        name: arrays.load(f"input {name!r}", Path(file), network.shapes[name],
+                          element_type(network.model, name))
+        for name, file in files.items()
+    }  # fmt: skip

@@ -1,0 +1,211 @@
+"""Does a library of a whole network compute what onnxruntime does, and if not, from which step on?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tvmconv.base.dtypes import epsilon, name_of, widened
+from tvmconv.base.errors import ArtifactError, SpecError
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.formats.program import Argument, Place, Program, Step
+from tvmconv.network.compiling import Network, plan, read, source_of
+from tvmconv.network.graph import Node
+from tvmconv.network.interpret import interpret
+from tvmconv.network.planning.program import Planned
+from tvmconv.onnx.reading.branches import specialised
+from tvmconv.onnx.reading.model import Model, Source, load
+from tvmconv.onnx.reading.session import observe, random_feeds
+from tvmconv.onnx.recognising.layers import image_from, image_in
+from tvmconv.onnx.using.agreement import tolerance_of
+from tvmconv.schedules.machines import resolve
+
+if TYPE_CHECKING:
+    from tvmconv.runtime import Module
+
+Array = np.ndarray[Any, Any]
+_AT_ONCE = 16  # functions of a library that ends after a step
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A result, or a step's, compared. max_abs: the largest error. range: largest minus smallest of what is
+    right. relative: the error over range (over the largest value where all are equal). tolerance: the largest
+    that passes."""
+
+    name: str
+    max_abs: float
+    range: float
+    relative: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether they agree; NaN does not."""
+        return self.relative <= self.tolerance
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """The first step that deviates. number: from 1 on. source: the model's nodes that it comes from."""
+
+    number: int
+    steps: int
+    source: str
+    descriptor: str
+    difference: Difference
+
+
+def network_of(module: Module, source: Source | Model) -> Network:
+    """The network that a library was compiled from, read again. Raises ArtifactError for another model's."""
+    about = module.manifest.get("onnx")
+    if about is None or not about.get("whole"):
+        raise ArtifactError(
+            f"library: {module.path} is not of a whole network, expected one by compile --onnx MODEL --whole"
+        )
+    model = load(source)
+    if model.digest != about["digest"]:
+        raise ArtifactError(
+            f"library: {module.path} was compiled from another model ({about['model']}, SHA-256 "
+            f"{about['digest'][:16]}...), expected {model.name} ({model.digest[:16]}...)"
+        )
+    return read(model, about["shapes"], fixed=about.get("fixed"), layout=about["layout"])
+
+
+def feeds_of(network: Network, inputs: Mapping[str, Any] | None = None, seed: int = 0) -> dict[str, Array]:
+    """The model's inputs by name, as the model has them: given, or random. Raises SpecError."""
+    model, _ = specialised(network.model, network.shapes, network.fixed)
+    if inputs is None:
+        return random_feeds(model, network.shapes, seed)
+    for name in inputs:
+        if name not in network.shapes:
+            raise SpecError(f"input {name!r}: {network.model.name} takes {', '.join(network.shapes)}")
+    feeds = {name: np.asarray(array) for name, array in inputs.items()}
+    for name, shape in network.shapes.items():
+        if name not in feeds:
+            raise SpecError(f"input {name!r}: missing, expected {', '.join(network.shapes)}")
+        if feeds[name].shape != tuple(shape):
+            raise SpecError(f"input {name!r}: shape {feeds[name].shape}, expected {tuple(shape)}")
+    return feeds
+
+
+def compare(
+    network: Network, module: Module, feeds: Mapping[str, Array], tolerance: float | None = None
+) -> list[Difference]:
+    """Each result of the library against onnxruntime's. ``feeds``: the model's inputs, as the model has them.
+    ``tolerance``: of the error over the result's range; None for what rounding in its type may cause.
+    Raises Error where onnxruntime cannot run the model, SpecError for feeds that do not fit."""
+    model, _ = specialised(network.model, network.shapes, network.fixed)
+    values = observe(model, feeds, [name for name in network.graph.outputs if _is_computed(model, name)])
+    (name,) = module.functions
+    results = module[name](*arguments_of(network, feeds))
+    several = results if isinstance(results, tuple) else (results,)
+    found = []
+    for public, result in zip(network.graph.outputs, several, strict=True):
+        known = values[public] if public in values else model.graph.constant(public)
+        layout = network.layouts.get(network.graph.outputs[public], "NCHW")
+        found.append(difference(public, image_from(layout, result), known, tolerance))
+    return found
+
+
+def arguments_of(network: Network, feeds: Mapping[str, Array]) -> list[Array]:
+    """What the library's function takes for the model's inputs."""
+    return [image_in(network.layouts.get(name, "NCHW"), feeds[name]) for name in network.graph.inputs]
+
+
+def difference(name: str, found: Array, wanted: Any, tolerance: float | None = None) -> Difference:
+    """How far a result is from what is right."""
+    right = widened(np.asarray(wanted))
+    error = np.abs(widened(np.asarray(found)).astype(np.float64) - right.astype(np.float64))
+    span = size = 0.0
+    if right.size:
+        span = float(np.max(right)) - float(np.min(right))
+        size = span or float(np.max(np.abs(right)))
+    largest = float(np.max(error, initial=0.0))
+    if tolerance is None:
+        unequal = np.count_nonzero(error) / max(right.size, 100)
+        rounding = 4 * epsilon(name_of(np.asarray(found)))
+        tolerance = max(tolerance_of(right.dtype, unequal, size), rounding)
+    relative = largest / size if size else (0.0 if largest == 0 else float("inf"))
+    return Difference(name, largest, span, relative, tolerance)
+
+
+def first_deviation(
+    network: Network, target: str, feeds: Mapping[str, Array], tolerance: float | None = None
+) -> Deviation | None:
+    """The first step whose result is not what the network's referee, in float64, has there; None if there is
+    none. The network is compiled again for ``target``, each function up to a step, in the memory that is
+    planned for the whole: kernels come from the cache."""
+    planned = plan(network, resolve(target))
+    given = arguments_of(network, feeds)
+    seen: dict[str, Array] = {}
+    interpret(network.graph, dict(zip(network.graph.inputs, given, strict=True)),
+              seen=lambda node, results: seen.update(zip(node.outputs, results, strict=True)))  # fmt: skip
+    steps = [i for i, step in enumerate(planned.program.steps) if not step.prepack]
+    low, high = 0, len(steps)  # the first that deviates is one of steps[low:high]
+    while low < high:
+        tried = sorted({low + max(1, (high - low) * part // _AT_ONCE) for part in range(1, _AT_ONCE + 1)})
+        failed = None
+        for end, found in _ending(planned, target, [steps[k - 1] for k in tried], given):
+            k = steps.index(end) + 1
+            failed = _worst(planned.nodes[end], found, seen, tolerance)
+            if failed is not None:
+                high = k
+                break
+            low = k
+        if failed is None:
+            return None
+        if high - low == 1:
+            node, step = planned.nodes[steps[low]], planned.program.steps[steps[low]]
+            return Deviation(high, len(steps), source_of(node), step.kernel.descriptor, failed)
+    return None
+
+
+def _worst(
+    node: Node, results: Sequence[Array], seen: Mapping[str, Array], tolerance: float | None
+) -> Difference | None:
+    """The difference of a step's result that deviates most; None if all agree."""
+    differences = [
+        difference(name, found, seen[name], tolerance)
+        for name, found in zip(node.outputs, results, strict=True)
+    ]
+    failed = [one for one in differences if not one.ok]
+    return max(failed, key=lambda one: one.relative, default=None)
+
+
+def _ending(
+    planned: Planned, target: str, ends: Sequence[int], given: Sequence[Array]
+) -> Iterator[tuple[int, list[Array]]]:
+    """(a step's number, its results in a run that ends there), one after the other."""
+    functions, kept = {}, {}
+    for end in ends:
+        functions[f"step_{end}"], kept[end] = _up_to(planned.program, end)
+    module = Library(functions, resolve(target), prefix="network_steps").load()
+    for end, places in kept.items():
+        results = module[f"step_{end}"](*given)
+        several = results if isinstance(results, tuple) else (results,)
+        taken = [several[place - len(given)] for place in places]
+        yield end, taken
+
+
+def _up_to(program: Program, end: int) -> tuple[Program, list[int]]:
+    """A program that ends with a step, and which of its arguments are what that step makes."""
+    last, arguments = program.steps[end], list(program.arguments)
+    operands, places = list(last.read), []
+    for number, (param, place) in enumerate(last.written):
+        if place.of != "argument":
+            place = Place("argument", len(arguments))
+            array = replace(param, name=f"result_of_step_{number}")
+            arguments.append(Argument(array.name, array.nbytes, array.itemsize, "output", array))
+        operands.append((param, place))
+        places.append(place.index)
+    steps = (*program.steps[:end], Step(last.kernel, tuple(operands), in_place=last.in_place))
+    return replace(program, arguments=tuple(arguments), steps=steps), places
+
+
+def _is_computed(model: Model, name: str) -> bool:
+    """Whether a value can be seen in a run: an initialiser cannot."""
+    return name in model.inputs or model.graph.producer(name) is not None
