@@ -13,7 +13,7 @@ from tvmconv.compiler.operators import build_operator
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import parse_operator
 
-COUNTS = {"map": 25, "copy": 25, "reduce": 25, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3}
+COUNTS = {"map": 20, "copy": 20, "reduce": 20, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3}
 
 # Those that go over the threads, in several tasks or blocks, with tails of all sorts.
 LARGE = [
