@@ -1,1 +1,1 @@
-"""What every room uses and that uses none: errors and element types."""
+"""What every room uses and which uses none itself: errors and element types."""

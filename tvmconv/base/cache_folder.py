@@ -39,7 +39,7 @@ def write(path: Path, data: bytes) -> bool:
     """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
     partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have emptied the cache
+        path.parent.mkdir(parents=True, exist_ok=True)  # another process may have emptied the cache
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
             partial = Path(file.name)
             file.write(data)

@@ -47,7 +47,7 @@ def calls_for(call: Callable[[], object], seconds: float) -> int:
 
 
 def preemptions() -> int:
-    """How often a thread of this process has lost its core to somebody else."""
+    """How often a thread of this process has lost its core to another process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
@@ -61,7 +61,7 @@ def last_cache() -> int:
 
 
 class Flush:
-    """Call it, and no core's caches hold anything older: twice the largest one is copied on each core."""
+    """After a call no core's caches hold older data: twice the largest cache is copied on each core."""
 
     def __init__(self) -> None:
         size = min(last_cache(), 512 << 20)
@@ -78,14 +78,14 @@ class Flush:
 
 
 class Clock:
-    """Samples of one call, of about `seconds` each; of cold calls if there is a `flush` to do before each."""
+    """Samples of one call, of about `seconds` each; cold calls if a `flush` precedes each."""
 
     def __init__(self, call: Callable[[], object], seconds: float, flush: Flush | None = None):
         self.call, self.seconds, self.flush = call, seconds, flush
         self.calls = calls_for(call, seconds)
 
     def time(self) -> float:
-        """Seconds a call, by one sample."""
+        """Seconds per call, from one sample."""
         if self.flush is None:
             return timed(self.call, self.calls) / self.calls
         spent = 0.0
@@ -95,7 +95,7 @@ class Clock:
         return spent / COLD_CALLS
 
     def sample(self) -> dict:
-        """Seconds a call, caches and threads warmed up first, for others have run meanwhile.
+        """Seconds per call, with caches and threads warmed up first, since others have run meanwhile.
 
         A sample in which another process took a core from us is taken again; `disturbed` if all were."""
         for _ in range(TRIES):

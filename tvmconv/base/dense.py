@@ -1,4 +1,4 @@
-"""What is known of a dense array without its data."""
+"""What is known about a dense array without its data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dense:
 
     @property
     def itemsize(self) -> int:
-        """Bytes an element."""
+        """Bytes per element."""
         return ITEMSIZE[self.dtype]
 
     @property

@@ -1,7 +1,7 @@
-"""Element types by name: what NumPy has for them, and bfloat16, which it has not.
+"""Element types by name: NumPy's types, and bfloat16, which NumPy lacks.
 
-A bfloat16 array is a NumPy array of ``BFLOAT16``: 16-bit integers that are marked, so that they are not taken
-for numbers. torch's and ml_dtypes' arrays are seen that way without a copy; neither package is imported.
+A bfloat16 array is a NumPy array of ``BFLOAT16``: 16-bit integers, marked so that they are not mistaken for
+numbers. torch's and ml_dtypes' arrays are viewed that way without a copy; neither package is imported.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ ITEMSIZE = {
     "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1,
 }  # fmt: skip
-"""Bytes an element."""
+"""Bytes per element."""
 
-# What sums are held in.
+# The type of the accumulators.
 ACCUMULATORS = {
     "float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32",
     "int8": "int32", "uint8": "int32",
@@ -62,7 +62,7 @@ def widened(array: Array) -> Array:
 
 
 def rounded(values: Array, name: str) -> Array:
-    """``values`` as an array of the type ``name``, floats rounded to the nearest, to even between two."""
+    """``values`` as an array of the type ``name``, floats rounded to nearest, ties to even."""
     if name != "bfloat16":
         return values.astype(name)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -9,7 +9,7 @@ class Error(Exception):
 
 
 def one_line(text: str) -> str:
-    """``text`` with line breaks, escapes and all else that does not print written out, whoever wrote it."""
+    """``text`` with line breaks, escapes and other unprintable characters escaped, whatever its source."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

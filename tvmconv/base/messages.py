@@ -1,4 +1,4 @@
-"""Pieces of error messages: bad values, and names that a wrong one may be a slip of."""
+"""Pieces of error messages: bad values, and names that were probably meant."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def shown(value: Any) -> str:
     """``repr`` of a bad value, on one line and not too long for a message."""
     try:
         text = " ".join(repr(value).split())
-    except ValueError:  # Python prints no integer of many thousand digits
+    except ValueError:  # Python refuses to print integers of many thousand digits
         text = f"a very large {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def near(value: Any, names: Iterable[str], *, most: int = 2, cutoff: float = 0.6) -> list[str]:
-    """Those of ``names`` that ``value`` may be a slip of, the nearest first; upper case or lower."""
+    """Those of ``names`` that ``value`` may be a typo for, nearest first, ignoring case."""
     import difflib  # only when something went wrong: importing this module stays cheap
 
     folded = {name.lower(): name for name in names}  # "nhwc" is near "NHWC"

@@ -1,5 +1,5 @@
 """Python processes: one that answers lines of JSON, started again after it died or took too long; forks that
-have one thing to do; what TVM is imported under. Plain subprocesses, so that a caller's script needs no
+do one task; the settings under which TVM is imported. Plain subprocesses, so that a caller's script needs no
 ``__main__`` guard."""
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import IO, Any
 def program(module: str) -> str:
     """Python source of a process that runs ``serve`` of ``module``.
 
-    It has this process's import path, not one that begins with the working directory, and no torch, which
-    TVM would import wherever it is installed: that takes longer than all the rest.
+    It has this process's import path, which does not begin with the working directory, and no torch, which
+    TVM would import wherever it is installed: that takes longer than everything else.
     """
     return f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
            f"from {module} import serve; serve()"
@@ -29,8 +29,8 @@ def program(module: str) -> str:
 
 @contextlib.contextmanager
 def without_torch() -> Iterator[None]:
-    """For an import of TVM in this process, as ``program`` has it: where the process is ours. (tvm_ffi then
-    takes tensors of a torch that comes later by the common protocol, not by its own shorter way.)"""
+    """For importing TVM in this process as ``program`` does, where the process is ours. (If torch is imported
+    later, tvm_ffi takes its tensors by the common protocol, not by its own faster path.)"""
     if "torch" in sys.modules:
         yield
         return
@@ -43,7 +43,7 @@ def without_torch() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_collecting() -> Iterator[None]:
-    """For an import of TVM: a sixth of its time goes into looking for garbage that is not there."""
+    """For importing TVM: a sixth of its time goes into garbage collection that finds nothing."""
     if not gc.isenabled():
         yield
         return
@@ -55,14 +55,14 @@ def without_collecting() -> Iterator[None]:
 
 
 class ProcessError(Exception):
-    """The process gave no answer: how it ended, or that it took too long."""
+    """The process gave no answer: says how it ended, or that it took too long."""
 
 
 class Process:
-    """``module.serve()`` in a process group of its own, so that Ctrl-C is its parent's business.
+    """``module.serve()`` in its own process group, so that the parent handles Ctrl-C.
 
-    ``environment``: variables besides this process's own; ``quiet``: what it says to stderr is not heard. The
-    process starts when it is first asked.
+    ``environment``: variables in addition to this process's own; ``quiet``: its stderr is discarded. The
+    process starts with the first question.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Process:
         self._read = b""
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, unless it runs."""
+        """Start it, unless it is running."""
         if self.process is not None:
             return self.process
         self._read = b""
@@ -87,7 +87,7 @@ class Process:
     def ask(self, message: Any, timeout: float | None = None) -> Any:
         """The answer to ``message``, both JSON values, within ``timeout`` seconds if not None. Raises
         ProcessError; the next question then starts another process."""
-        process = self.start()  # held, for another thread may stop it meanwhile
+        process = self.start()  # held, since another thread may stop it meanwhile
         assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -96,7 +96,7 @@ class Process:
         except TimeoutError:
             self.stop()
             raise ProcessError(f"no answer within {timeout:.0f} s") from None
-        except ValueError:  # of its closed pipes, or of what is no JSON
+        except ValueError:  # from its closed pipes, or from invalid JSON
             self.stop()
             raise ProcessError("the process was stopped, or answered what is no JSON") from None
         except (OSError, EOFError):
@@ -138,9 +138,9 @@ def ended(code: int) -> str:
 
 
 def answer_lines(answer: Any) -> None:
-    """What a process does until its input ends: ``answer(message)`` for each line of it."""
+    """A process's main loop until its input ends: ``answer(message)`` for each line."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what else is printed must not mix with the answers
+    os.dup2(2, 1)  # other output must not mix with the answers
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
 
@@ -176,6 +176,6 @@ def forked(work: Callable[[], dict[str, Any]], timeout: float) -> dict[str, Any]
 
 
 def end_group(group: int) -> None:
-    """Kill a process that leads a group of its own, and what it started."""
+    """Kill a process that leads its own group, and what it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Places for a moment: a temporary folder for what compilers read and write, and a file in memory."""
+"""Temporary places: a folder for what compilers read and write, and a file in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tvmconv.base.errors import Error
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
-    """A temporary folder. Raises Error where there is none to be had."""
+    """A temporary folder. Raises Error where none can be made."""
     try:
         made = tempfile.TemporaryDirectory(prefix="tvmconv-", ignore_cleanup_errors=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Which tvmconv this is, and where its sources lie."""
+"""The version of tvmconv, and where its sources are."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What compiler and runtime both read: manifests, facts of kernels, CPU features, tuning logs. No TVM."""
+"""What compiler and runtime both read: manifests, facts about kernels, CPU features, tuning logs. No TVM."""

@@ -1,4 +1,4 @@
-"""A schedule as logs, caches and workers remember it: a strategy by name, and its point."""
+"""A schedule as logs, caches and workers store it: a strategy by name, and its point."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 META, TRACE = "meta", "trace"
-"""What stands for a strategy where a trace of meta_schedule's own space is a schedule, and its only knob."""
+"""The strategy name, and only knob, of a schedule that is a trace of meta_schedule's own space."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A strategy by name, and its point: all that has to be remembered of a schedule."""
+    """A strategy by name, and its point: all that has to be stored of a schedule."""
 
     strategy: str
     point: dict[str, Any]

@@ -1,6 +1,6 @@
 """What this CPU can do, and the one table of ISA features that libraries are checked against.
 
-The same table goes into the C source of a library, for callers that do not come through Python.
+The same table goes into the C source of a library, for callers that do not use Python.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ FEATURES: dict[str, dict[str, Feature]] = {
     "riscv64": _auxval(_HWCAP, a=0, c=2, d=3, f=5, i=8, m=12, v=21),
 }  # fmt: skip
 
-# For the hint of an error: targets that need no more than the first level that everybody has, best last.
+# For an error's hint: targets that need no more than the baseline level, best last.
 _LEVELS: dict[str, tuple[tuple[str, frozenset[str]], ...]] = {
     "x86_64": (
         ("x86-64-v2", frozenset({"cx16", "popcnt", "sse4_2", "ssse3"})),
@@ -97,7 +97,7 @@ def host_arch() -> str:
 
 @lru_cache(maxsize=1)
 def host_features() -> frozenset[str]:
-    """Features of this CPU by the names of ``FEATURES``; empty where it cannot be told."""
+    """Features of this CPU, named as in ``FEATURES``; empty where they cannot be determined."""
     arch = host_arch()
     known = FEATURES.get(arch, {})
     if arch == "x86_64":
@@ -112,8 +112,8 @@ def host_features() -> frozenset[str]:
 
 
 def host_part() -> int:
-    """Which CPU this is, 0 if that is unknown: of Arm's architecture implementer << 12 | part number (of
-    several kinds the last one's), of AMD's vendor << 8 | family."""
+    """Which CPU this is, 0 if unknown: on Arm implementer << 12 | part number (of the last core if they
+    differ), on AMD vendor << 8 | family."""
     found: dict[str, str] = {}
     try:
         with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:

@@ -1,4 +1,4 @@
-"""CUDA source in a library: kept compressed in its read-only data, found as the manifest is."""
+"""CUDA source in a library: kept compressed in its read-only data, found in the same way as the manifest."""
 
 from __future__ import annotations
 

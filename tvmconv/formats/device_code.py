@@ -1,16 +1,16 @@
-"""What a kernel for a GPU is beyond the facts that it shares with one for a CPU: source, launches, code."""
+"""What a GPU kernel has beyond the facts it shares with a CPU kernel: source, launches, code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-GPU_ALIGNMENT = 16  # of arrays on a GPU: kernels load and store so many bytes at a time
+GPU_ALIGNMENT = 16  # of arrays on a GPU: kernels load and store this many bytes at a time
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch of a device function. ``operands``: the pointers that it takes, by their places among
+    """One launch of a device function. ``operands``: the pointers that it takes, by their positions among
     inputs, packed and output (in a prepack: weights, packed)."""
 
     kernel: str
@@ -21,7 +21,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class DeviceCode:
-    """``source`` in CUDA C, ``compiler`` that made code of it, and ``sizes``: for each compute capability,
+    """``source`` in CUDA C, ``compiler`` that compiled it, and ``sizes``: for each compute capability,
     the bytes of its cubin in the kernel's ``object``, where they lie one after the other. ``run`` and
     ``prepack`` are launched in order."""
 

@@ -1,4 +1,4 @@
-"""What a compiled kernel is, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
+"""A compiled kernel, as the compiler hands it to the artifact side: bytes and plain facts, no TVM."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from tvmconv.base.dense import Dense
 from tvmconv.formats.device_code import DeviceCode
 
-PACKED_ALIGNMENT = 64  # of a packed blob and of every part in it
+PACKED_ALIGNMENT = 64  # of a packed blob and of each of its parts
 
 
 @dataclass(frozen=True)
 class Param(Dense):
     """One array that a kernel reads or writes.
 
-    ``kernel_shape``: the shape that the compiled code puts over the same memory, where it is another one.
+    ``kernel_shape``: the shape in which the compiled code sees the same memory, if different.
     """
 
     kernel_shape: tuple[int, ...] | None = None
@@ -32,12 +32,12 @@ class Kernel:
     """One compiled kernel: a relocatable object and what a caller must know to use it.
 
     ``object`` exports ``__tvm_ffi_<symbol>(inputs..., packed..., output)`` and, where there are
-    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for
-    the latter alone. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64
-    bytes. ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
-    ``workspace``: most bytes that a call takes at a time beside its arrays, for the calling thread, and for
-    each thread that computes. With ``device``, ``object`` are cubins. ``order``: names of all but the packed
-    arrays, as its spec's signature has them. ``more_outputs``: results that follow ``output``.
+    weights, ``__tvm_ffi_<symbol>_prepack(weights..., packed...)``; with ``packer``, that is an object for the
+    latter only. The parts of ``packed`` lie one after the other in one blob, each at a multiple of 64 bytes.
+    ``parallel``: iterations of the parallel loops that a call runs, in order, if that is known.
+    ``workspace``: the most bytes that a call uses at a time besides its arrays, for the calling thread, and
+    for each computing thread. With ``device``, ``object`` holds cubins. ``order``: names of all but the
+    packed arrays, as its spec's signature has them. ``more_outputs``: results that follow ``output``.
     """
 
     symbol: str
@@ -68,7 +68,7 @@ class Kernel:
 
     @property
     def arguments(self) -> tuple[tuple[Param, str], ...]:
-        """All but the packed arrays and the role of each, in the order of a call in Python."""
+        """All but the packed arrays, and the role of each, in the order of a Python call."""
         roles = [(self.inputs, "input"), (self.weights, "weight"), (self.outputs, "output")]
         found = {param.name: (param, role) for params, role in roles for param in params}
         return tuple(found[name] for name in self.order or found)
@@ -96,7 +96,7 @@ class Kernel:
 
 
 def renamed(kernel: Kernel, place: str) -> Kernel:
-    """``kernel`` with a symbol of its own in ``place``, so that it can be in several of one program."""
+    """``kernel`` with its own symbol in ``place``, so that one program can use it in several places."""
     # The digits are a hash of the descriptor: nothing else in an object looks like them.
     old = kernel.symbol
     new = ("k_" + hashlib.sha256(f"{place} {old}".encode()).hexdigest())[: len(old)]

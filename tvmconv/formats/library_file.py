@@ -1,4 +1,4 @@
-"""Reading a library's file: once, into memory, whatever happens to the path meanwhile.
+"""Reading a library's file: once, into memory, whatever happens to the path afterwards.
 
 Standard library only: this is half of the runtime.
 """
@@ -18,7 +18,7 @@ _HEAD = 64  # the whole header of an ELF file
 
 
 def library_path(value: Any) -> Path:
-    """``value`` as a path. Raises ArtifactError for what is neither a str nor a PathLike of one."""
+    """``value`` as a path. Raises ArtifactError if it is neither a str nor a PathLike of one."""
     try:
         name = os.fspath(value)
     except TypeError:
@@ -30,8 +30,8 @@ def library_path(value: Any) -> Path:
 
 
 def read(path: Path) -> bytes:
-    """What a library's file holds. Raises ArtifactError for what cannot be read, is no regular file, is
-    neither ELF nor an archive, is cut short, or is larger than a library can be."""
+    """The bytes of a library's file. Raises ArtifactError if it cannot be read, is not a regular file, is
+    neither ELF nor an archive, is truncated, or is larger than a library can be."""
     try:
         # A FIFO without a writer would keep us waiting without O_NONBLOCK.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -61,7 +61,7 @@ def _check_head(path: Path, head: bytes) -> None:
 
 
 def _elf_size(data: bytes) -> int:
-    """Where the section table of an ELF file ends, which a linker writes last."""
+    """The end of an ELF file's section table, which a linker writes last."""
     wide = data[4:5] == b"\x02"
     offset, size, count = ("<Q", 0x28), 0x3A, 0x3C
     if not wide:

@@ -1,8 +1,8 @@
-"""The manifest: what a library says of itself, as JSON in its read-only data.
+"""The manifest: what a library says about itself, as JSON in its read-only data.
 
-It stands after a magic string and its length, so that it is found by reading the file, on any machine and
-for any architecture, without loading the library. Its last key is the SHA-256 of the whole file, computed
-with that field zeroed. Standard library only: this is half of the runtime.
+It follows a magic string and its length, so it can be found by reading the file, on any machine and for any
+architecture, without loading the library. Its last key is the SHA-256 of the whole file, computed with that
+field zeroed. Standard library only: this is half of the runtime.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from tvmconv.formats import stated
 
 DEFAULT_PREFIX = "tvmconv"  # of C functions' names
 FORMAT = 1  # of the manifest; a reader refuses newer ones
-ABI = 2  # of the C functions, and of what our runtime looks for beside them
+ABI = 2  # of the C functions, and of what our runtime looks for besides them
 PROGRAM_ABI = 3  # the same where there are functions of several steps, which take arrays of pointers
-# Variables that our runtime sets, so that a process has one pool and a thread one workspace: see pool.c and
-# support.c.
+# Variables that our runtime sets, so that a process has one pool and each thread one workspace: see pool.c
+# and support.c.
 SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
-STEPS = "steps"  # of a function's entry, where it is of several: what they compute
+STEPS = "steps"  # of the entry of a function of several steps: what they compute
 WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
@@ -35,12 +35,12 @@ _LIBC_ROOM = 26  # of the field's value, which is known once the library is link
 
 
 def symbol_of(name: str, prefix: str) -> str:
-    """The C function of the function ``name``: with a prefix of one's own, that covers everything."""
+    """The C name of the function ``name``: with a custom prefix, which covers everything."""
     return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
 
 
 def workspace_text(function: Mapping[str, Any]) -> str:
-    """The workspace that a function's entry states, in words, and a comma; "" of a library that is older."""
+    """The workspace that a function's entry states, in words, and a comma; "" for an older library."""
     if not all(key in function for key in WORKSPACE):
         return ""
     call, thread = (function[key] for key in WORKSPACE)
@@ -48,20 +48,20 @@ def workspace_text(function: Mapping[str, Any]) -> str:
 
 
 def embedded(manifest: dict[str, Any]) -> bytes:
-    """The bytes that a library carries: magic, length, JSON; last in it room for the C library, and the hash
-    zeroed."""
+    """The bytes that a library carries: magic, length, JSON; at its end, room for the C library and the
+    zeroed hash."""
     facts = {key: value for key, value in manifest.items() if key not in ("libc", "sha256")}
     text = json.dumps(facts, separators=(",", ":"), ensure_ascii=True)[:-1] + _last(None, ZEROS)
     return MAGIC + f"{len(text):0{_LENGTH_DIGITS}x}".encode() + text.encode()
 
 
 def _last(libc: str | None, digest: str) -> str:
-    """The end of the JSON, of one length always."""
+    """The end of the JSON, always of the same length."""
     return f',"libc":{json.dumps(libc):<{_LIBC_ROOM}},"sha256":"{digest}"}}'
 
 
 def seal(library: bytes, libc: str | None = None) -> tuple[bytes, str]:
-    """A linked library with the C library that it needs and its hash filled in, and the hash."""
+    """A linked library with its required C library and its hash filled in, and the hash."""
     found = _find(library)
     if found is None:
         raise ArtifactError("library: no manifest in what was linked, expected one in its read-only data")
@@ -77,8 +77,8 @@ def seal(library: bytes, libc: str | None = None) -> tuple[bytes, str]:
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The manifest of a library file of any architecture; nothing is loaded or run.
 
-    Raises ArtifactError for a file that cannot be read, is no library of ours, was cut short or edited,
-    has a newer format than this version knows, or states what makes no sense.
+    Raises ArtifactError for a file that cannot be read, is not one of our libraries, was truncated or edited,
+    has a newer format than this version knows, or makes no sense.
     """
     file = files.library_path(path)
     return read_from(files.read(file), file)

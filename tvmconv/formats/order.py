@@ -1,4 +1,4 @@
-"""In which order the C functions of a kernel take their arrays: the one place that says so.
+"""The order in which the C functions of a kernel take their arrays: the one place that defines it.
 
 A call in Python takes the arrays in the order of the spec's signature, which the manifest lists.
 """
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 def run_order(inputs: Sequence[_T], outputs: Sequence[_T], packed: Sequence[_T] = ()) -> list[_T]:
-    """Of NAME: x; the packed weights, where there are any; the other inputs; the result."""
+    """Of NAME: x; the packed weights, if any; the other inputs; the result."""
     return [*inputs[:1], *packed, *inputs[1:], *outputs]
 
 

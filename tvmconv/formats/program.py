@@ -1,7 +1,7 @@
 """What a C function of a library does: kernels run in order over places in memory. Plain facts, no TVM.
 
-A kernel alone makes two such programs, ``run_of`` and ``prepack_of``; a ``Program`` of one's own puts several
-kernels together, with constants and a planned workspace: see ``program`` and ``step``.
+A single kernel makes two such programs, ``run_of`` and ``prepack_of``; a custom ``Program`` combines several
+kernels, with constants and a planned workspace: see ``program`` and ``step``.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ Role = Literal["input", "weight", "output", "packed", "workspace"]
 
 @dataclass(frozen=True)
 class Argument:
-    """One pointer that a C function takes. ``nbytes``: what it points to; 0 where it is not looked at and may
-    be NULL. ``array``: what lies there, if it is an array. ``default``: the constant that NULL stands for."""
+    """One pointer that a C function takes. ``nbytes``: the size of what it points to; 0 if it is not read and
+    may be NULL. ``array``: what is there, if it is an array. ``default``: the constant that NULL stands
+    for."""
 
     name: str
     nbytes: int
@@ -45,7 +46,7 @@ class Argument:
 
 
 class Place(NamedTuple):
-    """Where an array lies: ``offset`` bytes after the begin of a program's argument or constant ``index``, or
+    """Where an array lies: ``offset`` bytes after the start of a program's argument or constant ``index``, or
     of its workspace."""
 
     of: Literal["argument", "constant", "workspace"]
@@ -53,7 +54,7 @@ class Place(NamedTuple):
     offset: int = 0
 
     def after(self, offset: int) -> Place:
-        """So many bytes further on."""
+        """The place this many bytes further on."""
         return self._replace(offset=self.offset + offset)
 
 
@@ -62,9 +63,9 @@ Operand = tuple[Param, Place]
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a kernel, or with ``prepack`` of what packs its weights, over ``operands``: the arrays that
-    its code takes, in that order, those that it writes last. On a GPU it is as many launches as the kernel's
-    device code states. ``in_place``: whether what it writes may be one of the arrays that it reads."""
+    """One run of a kernel, or with ``prepack`` of its weight packing, over ``operands``: the arrays that its
+    code takes, in order, those that it writes last. On a GPU it makes as many launches as the kernel's device
+    code states. ``in_place``: whether what it writes may be one of the arrays that it reads."""
 
     kernel: Kernel
     operands: tuple[Operand, ...]
@@ -78,7 +79,7 @@ class Step:
 
     @property
     def launches(self) -> tuple[Launch, ...]:
-        """On a GPU: the launches that it is, each on some of ``operands``."""
+        """On a GPU: its launches, each on some of ``operands``."""
         device = self.kernel.device
         return () if device is None else device.prepack if self.prepack else device.run
 
@@ -104,11 +105,11 @@ class Program:
     """What a C function does: ``steps`` one after another.
 
     ``arguments``: in call order, those that are written last. ``constants``: what the library holds for it.
-    ``workspace``: bytes for what lies between steps, its places chosen by whoever makes the program. As a
-    function of a library (``Library(functions={"name": program}, ...)``) its arguments are its inputs and
-    outputs. ``descriptor``: what it computes, one line; ``schedule``: as a kernel's. Raises SpecError for
-    places outside of what they are in or not aligned to an element, and for a step that writes to what
-    is only read, or over what it reads.
+    ``workspace``: bytes for the values between steps, placed by whoever makes the program. As a function of a
+    library (``Library(functions={"name": program}, ...)``) its arguments are its inputs and outputs.
+    ``descriptor``: what it computes, one line; ``schedule``: as a kernel's. Raises SpecError for places out
+    of bounds or not aligned to an element, and for a step that writes to something read-only, or over what it
+    reads.
     """
 
     arguments: tuple[Argument, ...]
@@ -127,7 +128,7 @@ class Program:
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """Those that it runs, each once."""
+        """The kernels that it runs, each once."""
         return tuple({id(step.kernel): step.kernel for step in self.steps}.values())
 
     @property
@@ -149,8 +150,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Variant:
-    """A library's functions for one of its targets, by name; ``baked``: packed weights of those that are a
-    kernel alone."""
+    """A library's functions for one of its targets, by name; ``baked``: packed weights of those that are
+    single kernels."""
 
     machine: AnyMachine
     functions: Mapping[str, Kernel | Program]
@@ -215,7 +216,7 @@ def step(
 
 
 def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
-    """NAME of a kernel alone. ``baked``: packed weights that stand in for NULL."""
+    """NAME of a single kernel. ``baked``: packed weights used in place of NULL."""
     inputs = [_array(p, "input", kernel) for p in kernel.inputs]
     packed = [replace(_packed(kernel), default=None if baked is None else 0)] if kernel.packed else []
     arguments = run_order(inputs, [_array(kernel.output, "output", kernel)], packed)
@@ -225,7 +226,7 @@ def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
 
 
 def prepack_of(kernel: Kernel) -> Program:
-    """NAME_prepack of a kernel with weights; a bias that it lacks is not looked at."""
+    """NAME_prepack of a kernel with weights; if it has no bias, that argument is not read."""
     given = {p.name: _array(p, "weight") for p in kernel.weights}
     packed, absent = replace(_packed(kernel), role="output"), Argument("bias", 0, 1, "weight")
     arguments = prepack_order(given, packed, absent)
@@ -275,7 +276,7 @@ def _check_step(program: Program, what: str, step: Step) -> None:
 
 
 def _room(program: Program, place: Place) -> int | None:
-    """Bytes of what a place lies in; None where there is no such thing."""
+    """Bytes of what a place lies in; None if that does not exist."""
     if place.of == "workspace":
         return program.workspace
     sizes = [a.nbytes for a in program.arguments] if place.of == "argument" else map(len, program.constants)

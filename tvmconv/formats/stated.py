@@ -1,6 +1,6 @@
-"""Whether a manifest states all that its readers go by, in the types that they expect.
+"""Whether a manifest states all that its readers rely on, in the types that they expect.
 
-Its SHA-256 tells damage; this is for a file that was made otherwise, or sealed anew after an edit. It is part
+Its SHA-256 detects damage; this is for a file made by something else, or rehashed after an edit. It is part
 of the runtime.
 """
 
@@ -78,7 +78,7 @@ def _list(of: _Check, fewest: int = 0) -> _Check:
 
 
 def _table(needed: dict[str, _Check], possible: dict[str, _Check] | None = None) -> _Check:
-    """An object with these keys; others are let pass, for later versions add some."""
+    """An object with these keys; others are allowed, since later versions add some."""
 
     def checked(key: str, value: Any) -> None:
         if not isinstance(value, dict):
@@ -131,8 +131,8 @@ def _distinct(key: str, names: list[str]) -> None:
 
 
 def _check_function(key: str, function: dict[str, Any]) -> None:
-    """Arguments in the order of a call: the first an input, the last alone what is written; of a function of
-    several steps, inputs and then outputs."""
+    """Arguments in the order of a call: the first an input, only the last written; for a function of several
+    steps, inputs and then outputs."""
     arguments = function["arguments"]
     roles = [argument["role"] for argument in arguments]
     if "steps" in function:

@@ -1,4 +1,4 @@
-"""What a library will say of itself: its manifest, from what is to be linked."""
+"""What a library will say about itself: its manifest, from what is to be linked."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def build(
     about: Mapping[str, Any] | None = None,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The manifest of a library that is yet to be linked; its hash is zeros.
+    """The manifest of a library not yet linked; its hash is zeros.
 
-    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which says
-    what a CPU must have at least. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
+    ``variants``: of the same functions, the most demanding first; "target" is the last of them, which states
+    the minimum a CPU must have. "libc" is known once the library is linked. ``versions``: of "tvmconv" and
     "tvm". ``about``: more keys of the manifest; ``facts``: more keys of functions' entries, by name.
     """
     functions = variants[0].functions
@@ -90,8 +90,8 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
 
 
 def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:
-    """What a function takes beside its arrays: for a call, and for each thread that computes; of each, what
-    the variant takes that takes most. A program's calling thread computes as well."""
+    """The memory a function needs besides its arrays: per call, and per computing thread; for each, the
+    maximum over the variants. A program's calling thread computes as well."""
     taken = []
     for function in (variant.functions[name] for variant in variants):
         if isinstance(function, Kernel):

@@ -1,7 +1,7 @@
 """Whether this process runs on a CPU or on an emulator, where no time means anything. No TVM here.
 
-qemu's user mode answers for the files of ``/proc`` that tell of the process and of uname, by its own name for
-each; what it leaves alone tells the truth, and so does what it answers from the machine below.
+qemu's user mode emulates the ``/proc`` files about the process, and uname; the files it leaves alone tell the
+truth, and so do the answers it takes from the host.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ _ELF = {"armv7": 40, "x86_64": 62, "aarch64": 183, "riscv64": 243}  # their numb
 
 
 def emulator() -> str | None:
-    """What emulates this CPU, as far as it shows; None for a CPU, or one that a hypervisor shares."""
+    """What emulates this CPU, as far as can be detected; None for a real CPU, or one shared by a
+    hypervisor."""
     return _other_program() or _other_kernel() or _other_cpu()
 
 
 def cpu_model() -> str:
-    """This machine's CPU as the kernel names it; of a board, the board; of none, what emulates it."""
+    """This machine's CPU as the kernel names it; for a board, the board; if emulated, the emulator."""
     emulates = emulator()
     if emulates is not None:
         return f"{host_arch()}, emulated by {emulates}"
@@ -38,7 +39,7 @@ def cpu_model() -> str:
 
 
 def _other_program() -> str | None:
-    """The program that the kernel runs, where it is not the one that this process is told."""
+    """The program that the kernel runs, if it is not the one reported to this process."""
     told, true = _link("/proc/self/exe"), _link("/proc/thread-self/exe")
     name = os.path.basename(true.removesuffix(" (deleted)"))
     if told and true and told != true:
@@ -56,7 +57,7 @@ def _other_kernel() -> str | None:
 
 
 def _other_cpu() -> str | None:
-    """A CPU, as the kernel describes it, that is of another architecture, or none."""
+    """The CPU as the kernel describes it, if it is of another architecture."""
     text = _text("/proc/cpuinfo")
     if re.search(r"^model name\s*:.*\bQEMU\b", text, re.MULTILINE):
         return "qemu"
@@ -83,7 +84,7 @@ def _text(path: str) -> str:
 
 
 def _machine(path: str) -> int:
-    """The architecture of an ELF file, 0 if it cannot be told."""
+    """The architecture of an ELF file, 0 if it cannot be determined."""
     try:
         with open(path, "rb") as file:
             head = file.read(20)

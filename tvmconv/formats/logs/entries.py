@@ -20,7 +20,7 @@ _MOST_TEXT = 1000  # characters of a name or a date
 
 @dataclass(frozen=True)
 class Entry:
-    """The verdict for one descriptor: ``seconds`` a call of the best schedule, and of the default one, both
+    """The verdict for one descriptor: ``seconds`` per call of the best schedule, and of the default one,
     measured in turns; ``record``: the name of its record in the log; ``emulated``: whether the CPU was an
     emulator, whose times mean nothing. Ties go to the default."""
 
@@ -46,10 +46,10 @@ _OPTIONAL = {"emulated"}
 
 
 def read_index(folder: Path) -> dict[str, Entry]:
-    """The entries of a folder by descriptor; a warning tells of those that are damaged, which are left out.
+    """The entries of a folder by descriptor; damaged ones are left out, with a warning.
 
-    Raises TuningError for a file that is no index, and for an entry whose trace holds more than
-    meta_schedule's own spaces do: it may be meant to run code."""
+    Raises TuningError for a file that is not an index, and for an entry whose trace holds more than
+    meta_schedule's own spaces generate: it may be meant to run code."""
     found, damaged = {}, []
     for descriptor, facts in read_best(folder).items():
         wrong = _damage(facts)
@@ -67,7 +67,7 @@ def read_index(folder: Path) -> dict[str, Entry]:
 
 
 def check_choice(choice: Choice, where: str) -> None:
-    """Raise TuningError for a trace that is not to be replayed."""
+    """Raise TuningError for a trace that must not be replayed."""
     wrong = refusal(choice.point.get(TRACE)) if choice.strategy == META else None
     if wrong is not None:
         raise TuningError(f"tuning_logs: {where}: trace: {wrong}; such logs are not to be trusted")
@@ -118,7 +118,7 @@ _EXPECTED = {
 
 
 def write_entry(folder: Path, descriptor: str, entry: Entry) -> None:
-    """Put an entry into a folder's index, whose others stay as they are. Raises TuningError."""
+    """Put an entry into a folder's index, leaving the others as they are. Raises TuningError."""
     with folders.locked(folder):
         best = {**read_best(folder), descriptor: facts_of(entry)}
         folders.write_json(folder / folders.INDEX, index_of(best))

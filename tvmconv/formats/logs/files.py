@@ -1,4 +1,4 @@
-"""Files of a folder of logs, read as what they may be: damaged, cut short, or somebody else's. Writers hold
+"""Files of a folder of logs, which may be damaged, truncated, or someone else's. Writers hold
 the folder's lock; what they write is on disk, whole or not at all, before they return. No TVM here."""
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_lines(path: Path, is_whole: Callable[[Any], bool] = lambda _: True) -> tuple[list[Any], bool]:
-    """(the JSON value of each line, whether the last line was cut short). None stands for a line that is no
-    JSON, or not what ``is_whole`` expects; a warning tells of those. Raises TuningError."""
+    """(the JSON value of each line, whether the last line was cut short). None stands for a line that is not
+    JSON, or not what ``is_whole`` expects; these give a warning. Raises TuningError."""
     lines = (_content(path) or b"").split(b"\n")
     values, damaged = [], []
     rest = lines.pop()
@@ -86,8 +86,8 @@ def _content(path: Path) -> bytes | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other processes that write to it. What one of them was interrupted in is
-    brought to its end. Raises TuningError where the folder cannot be written, or the disk is full."""
+    """Lock the folder against other processes that write to it. Whatever one of them was interrupted in is
+    completed. Raises TuningError where the folder cannot be written, or the disk is full."""
     with _told(folder), open(folder / _LOCK, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         _finish(folder)
@@ -104,8 +104,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def append_lines(path: Path, *lines: str) -> bool:
-    """Append lines and wait until they are on disk; the lock is the caller's. What a process that was killed
-    left of a last line is cut off first: True if there was such a rest. Raises TuningError."""
+    """Append lines and wait until they are on disk; the lock is the caller's. An incomplete last line left by
+    a killed process is cut off first: True if there was one. Raises TuningError."""
     text = "".join(line + "\n" for line in lines)
     with _told(path):
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -126,8 +126,8 @@ def append_lines(path: Path, *lines: str) -> bool:
 
 
 def replace_all(folder: Path, texts: Mapping[str, str]) -> None:
-    """Replace ``RECORDS`` and ``WORKLOADS``, both or neither; the lock is the caller's. They are staged, one
-    rename decides, and what is interrupted after it the next who locks the folder ends. Raises
+    """Replace ``RECORDS`` and ``WORKLOADS``, both or neither; the lock is the caller's. They are staged and
+    one rename decides; if interrupted after it, the next process to lock the folder finishes. Raises
     TuningError."""
     with _told(folder):
         for left in folder.glob(f"{_STAGED}.*"):  # by a process that was killed before the rename
@@ -143,7 +143,7 @@ def replace_all(folder: Path, texts: Mapping[str, str]) -> None:
 
 
 def _finish(folder: Path) -> None:
-    """The rest of what ``replace_all`` does after it was decided."""
+    """The rest of ``replace_all``, after the deciding rename."""
     staged = folder / _STAGED
     if staged.is_symlink() or not staged.is_dir():
         return
@@ -172,7 +172,7 @@ def _settle(folder: Path) -> None:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Errors of the system as TuningErrors."""
+    """System errors as TuningErrors."""
     try:
         yield
     except OSError as error:

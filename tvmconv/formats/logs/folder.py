@@ -1,8 +1,8 @@
 """A folder of tuning logs: which files it has, and whose they are.
 
-``database_workload.json`` and ``database_tuning_record.json`` are meta_schedule's own, a JSON line an entry;
-``index.json`` says which record is best for each descriptor, ``metadata.json`` what made them. The workloads
-are for TVM's tools: nothing here takes more from that file than which line a workload has. No TVM here.
+``database_workload.json`` and ``database_tuning_record.json`` are meta_schedule's own, one JSON line per
+entry; ``index.json`` says which record is best for each descriptor, ``metadata.json`` what made them. The
+workloads are for TVM's tools: the code here uses only a workload's line number. No TVM here.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 def user_root() -> Path:
-    """Where logs of the user's own go: they win over the shipped ones."""
+    """The user's own logs, which take precedence over the shipped ones."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base, "tvmconv", "tuning_logs")
 
@@ -70,9 +70,9 @@ def folder_of(root: str | os.PathLike[str], machine: AnyMachine) -> Path:
 def folders_of(
     root: str | os.PathLike[str], machine: AnyMachine
 ) -> list[tuple[Path, AnyMachine, bool]]:
-    """The folders whose records count for ``machine``, each with whose it is and whether for floats alone:
-    its own, its base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError
-    as ``folder_of``."""
+    """The folders whose records apply to ``machine``, each with its machine and whether for floats only: its
+    own, its base's and so on under ``root``, or ``root`` itself if it is one of those. Raises TuningError as
+    ``folder_of``."""
     root, bases = Path(root), [machine, *machine.bases()]
     if (root / METADATA).exists():
         target = read_metadata(root).get("target")
@@ -94,15 +94,15 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def check_version(folder: Path) -> None:
-    """Raise TuningError for logs that another TVM made."""
+    """Raise TuningError for logs made by another TVM."""
     made, here = read_metadata(folder).get("tvm"), tvm_version()
     if made is not None and here != "none" and made != here:
         raise TuningError(f"tuning_logs: {folder} was made with TVM {made}, expected {here}, the one here")
 
 
 def check_made(folder: Path, machine: AnyMachine, emulated: bool = False) -> None:
-    """Raise TuningError for logs of another target, that another TVM made, or that were measured under
-    emulation where others are wanted, or the other way round."""
+    """Raise TuningError for logs of another target or TVM, or measured under emulation where real ones are
+    wanted, or vice versa."""
     metadata = read_metadata(folder)
     target = metadata.get("target", machine.name)
     if target != machine.name:
@@ -157,7 +157,7 @@ def _is_workload(line: Any) -> bool:
 
 
 def record_name(facts: list[Any]) -> str:
-    """What the index and manifests call a record: a hash of it, the same in every folder."""
+    """The name of a record in index and manifests: a hash of it, the same in every folder."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -167,7 +167,7 @@ def today() -> str:
 
 
 def note_run(folder: Path, facts: dict[str, Any]) -> None:
-    """Add to the folder's metadata what a run of the tuner was; equal ones once. Raises TuningError."""
+    """Add a description of a tuner run to the folder's metadata, identical ones once. Raises TuningError."""
     with locked(folder):
         metadata = read_metadata(folder)
         runs = metadata.setdefault("runs", [])

@@ -1,4 +1,4 @@
-"""What ``compile`` asks of the logs: the schedule to use for a spec on a machine. No TVM, and cheap."""
+"""What ``compile`` asks the logs for: the schedule to use for a spec on a machine. No TVM, and cheap."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A schedule from a log, and what a manifest says of where it comes from."""
+    """A schedule from a log, and what a manifest says about its origin."""
 
     choice: Choice
     origin: dict[str, Any]
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Tuned:
-        """What ``dataclasses.asdict`` took apart."""
+        """The inverse of ``dataclasses.asdict``."""
         return cls(Choice(**facts["choice"]), facts["origin"])
 
 
 class Logs:
-    """The logs that count for a machine: those given, else the user's own before the shipped ones; of floats
-    those of its base too.
+    """The logs that apply to a machine: those given, else the user's own before the shipped ones; for floats
+    also those of its base.
 
     Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
-    does not exist; other folders that cannot be used are passed over with a warning.
+    does not exist; other unusable folders are skipped with a warning.
     """
 
     def __init__(self, machine: AnyMachine, given: str | os.PathLike[str] | None = None) -> None:
-        self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # whose, whether for floats alone, what
+        self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # source, floats only, entries
         if given is not None:
             if not Path(given).is_dir():
                 raise TuningError(f"tuning_logs: {os.fspath(given)!r}, expected a folder of logs")
@@ -57,7 +57,7 @@ class Logs:
                         self._indexes.append((name, floats, _index(path, whose)))
 
     def find(self, spec: Spec) -> Tuned | None:
-        """The best schedule known for ``spec``: by a record of its own in any log, else by its nearest twin's
+        """The best schedule known for ``spec``: from its own record in any log, else from its nearest twin's
         if that was faster than the twin's default."""
         for relative, whose, entry in self.known(spec):
             if relative == spec or entry.seconds < entry.default_seconds:
@@ -66,7 +66,8 @@ class Logs:
         return None
 
     def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
-        """(the spec or a twin of it, whose log, the verdict there) of all that there are, as they count."""
+        """(the spec or a twin of it, whose log, the verdict there) for all that exist, in order of
+        precedence."""
         for relative in (spec, *spec.twins()):
             for whose, floats, index in self._indexes:
                 entry = index.get(str(relative))
@@ -76,7 +77,7 @@ class Logs:
 
 @contextmanager
 def _warned() -> Iterator[None]:
-    """What is wrong with a folder that nobody asked for is a warning."""
+    """Problems with a folder that nobody asked for are warnings."""
     try:
         yield
     except TuningError as error:
@@ -84,7 +85,7 @@ def _warned() -> Iterator[None]:
 
 
 def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
-    """What manifests say of an entry. Its times are the twin's where it is of one."""
+    """What manifests say about an entry. The times are the twin's if the entry is a twin's."""
     return {
         "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,
         "us": round(entry.seconds * 1e6, 3), "default_us": round(entry.default_seconds * 1e6, 3),
@@ -93,7 +94,7 @@ def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
 
 
 def _index(folder: Path, machine: AnyMachine) -> dict[str, Entry]:
-    """A folder's index but for what was measured under emulation, read again only when a file is another."""
+    """A folder's index without what was measured under emulation, reread only when a file has changed."""
     facts = []
     for name in (folders.INDEX, folders.METADATA):
         try:

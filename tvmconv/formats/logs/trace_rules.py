@@ -1,7 +1,7 @@
 """What a trace of meta_schedule's own space may hold. Traces come from logs, which people share, and some of
-TVM's instructions bring code of their own into a kernel: an annotation ``pragma_import_llvm`` takes any LLVM
-module. So a trace is replayed only if each of its instructions is one that the spaces for LLVM and CUDA,
-without tensor intrinsics, make. No TVM here.
+TVM's instructions bring their own code into a kernel: an annotation ``pragma_import_llvm`` takes any LLVM
+module. So a trace is replayed only if the spaces for LLVM and CUDA, without tensor intrinsics, generate each
+of its instructions. No TVM here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-_MOST_TEXT = 1 << 20  # bytes: the longest that was seen has 20,000
+_MOST_TEXT = 1 << 20  # bytes: the longest seen has 20,000
 _MOST_INSTRUCTIONS = 4096
 _MOST = (1 << 31) - 1  # of numbers: extents, factors and their products, decisions
 _MOST_SPLIT = 1 << 20  # of the product of factors beside one that follows from the loop
@@ -45,7 +45,7 @@ _NAME = _word(r"[A-Za-z_][A-Za-z0-9_.]{0,200}")
 _SCOPE = _word(r"global|shared|local")
 _COUNT = _int(0, 1 << 16)  # or a number that was drawn
 
-# What an annotation may be of, and its values.
+# What an annotation may apply to, and its values.
 _KEYS: dict[str, Check] = {
     "meta_schedule.parallel": _COUNT,
     "meta_schedule.vectorize": _COUNT,
@@ -109,8 +109,8 @@ _OUTPUTS = _list(_VARIABLE)
 
 
 def refusal(text: Any) -> str | None:
-    """Why a trace, as text of JSON, is not to be replayed: the instruction, and what is wrong with it. None
-    if it may be."""
+    """Why a trace, as JSON text, must not be replayed: the instruction, and what is wrong with it. None if it
+    may be."""
     if not isinstance(text, str):
         return f"{_short(text)}, expected text"
     if len(text) > _MOST_TEXT:
@@ -162,8 +162,8 @@ def _wrong(instruction: Any) -> str | None:
 
 
 def _wrong_numbers(instruction: list[Any], decision: Any, drawn: dict[str, int]) -> str | None:
-    """What is wrong with the numbers that an instruction, one with nothing else wrong, draws or goes by: TVM
-    divides by factors, and counts in 32 bits. ``drawn`` has the variables' values, and is given those of this
+    """What is wrong with the numbers that an otherwise valid instruction draws or uses: TVM divides by
+    factors, and counts in 32 bits. ``drawn`` has the variables' values, and is given those of this
     instruction."""
     kind, inputs, attributes, outputs = instruction
     match kind:
@@ -202,7 +202,7 @@ def _wrong_numbers(instruction: list[Any], decision: Any, drawn: dict[str, int])
 
 
 def _value(given: Any, drawn: Mapping[str, int]) -> Any:
-    """The number that an input stands for, where it is one that was drawn."""
+    """The number that an input stands for, if it was drawn."""
     return drawn.get(given, given) if isinstance(given, str) else given
 
 

@@ -1,7 +1,7 @@
 """Points as meta_schedule's traces hold them, read from their JSON. No TVM.
 
-The root block's annotations name each knob, ``tvmconv.STRATEGY.KNOB``; of a knob whose values are words the
-name lists them after a colon, and the decision counts them. A trace of meta_schedule's own space is the point
+The root block's annotations name each knob, ``tvmconv.STRATEGY.KNOB``; if a knob's values are words, the name
+lists them after a colon, and the decision is an index. A trace of meta_schedule's own space is the point
 itself: its last annotations state the spec and, as a word, the strategy.
 """
 
@@ -65,7 +65,7 @@ def is_emulated(trace: list[Any]) -> bool:
 
 
 def text_of(trace: list[Any]) -> str:
-    """A trace as points hold it, and the same whichever way it came."""
+    """A trace in the canonical form that points hold."""
     return json.dumps(trace, separators=(",", ":"))
 
 
