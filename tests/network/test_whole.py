@@ -153,6 +153,23 @@ def test_computed_weights() -> None:
     assert_near({y: module["main"](x)}, session_results(proto, {"x": x}))
 
 
+def test_other_types_and_steps_of_several_results() -> None:
+    """Flags and int64 at the door; an LSTM, which gives three."""
+    net = Net((1, 4, 5, 6))
+    net.inputs.append(helper.make_tensor_value_info("flags", TensorProto.BOOL, (1, 4, 5, 6)))
+    some = net.op("Where", "flags", "x", net.const(0.5))
+    kinds = net.model(net.op("Greater", some, net.const(0.0)), net.op("ArgMax", some, axis=1), some)
+    net = Net((7, 1, 5))
+    net.op("LSTM", "x", net.random(1, 24, 5), net.random(1, 24, 6), outputs=3, hidden_size=6)
+    for proto in (kinds, net.model(*net.nodes[-1].output)):
+        found = networks.read(proto)
+        module, case = networks.compile(found, HERE, jobs=1).load(), checking.feeds_of(found)
+        if "flags" in case:
+            case["flags"] = case["x"] > 0
+        for one in checking.compare(found, module, case):
+            assert one.ok, one
+
+
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 100
 )

@@ -217,7 +217,7 @@ def _save(path: Path, result: np.ndarray | dict[str, np.ndarray]) -> None:
 
     with path.open("wb") as file:  # np.save would add ".npy" to a name without it
         if isinstance(result, dict):
-            np.savez(file, **result)
+            np.savez(file, **result)  # type: ignore[arg-type]
         else:
             np.save(file, result)
 

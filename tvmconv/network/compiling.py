@@ -26,7 +26,7 @@ from tvmconv.network.rewrites import EVERY, simplified, until_stable
 from tvmconv.onnx.reading.branches import Fixed
 from tvmconv.onnx.reading.model import Model, Shapes, Source, load
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import Machine, Target, resolve_all
+from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 from tvmconv.specs.kinds import Spec
 
 DOORS = {"auto": "NCHW", "nchw": "NCHW", "nhwc": "NHWC"}
@@ -112,7 +112,7 @@ def compile(
 
 
 def plan(
-    network: Network, machine: Machine, tuning_logs: str | os.PathLike[str] | None = None,
+    network: Network, machine: AnyMachine, tuning_logs: str | os.PathLike[str] | None = None,
     jobs: int | None = None, progress: Progress | None = None,
 ) -> Planned:  # fmt: skip
     """The program of a network for one target. Errors as for `compile`."""
