@@ -5,6 +5,7 @@ only ever sees padding."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -82,7 +83,7 @@ def meeting(spec, dim):
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v4"])
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_taps_that_see_padding_alone_are_not_computed(spec, target):
-    executed = multiply_adds(loop_nest(spec, target))
+    executed = multiply_adds(loop_nest(replace(spec, algorithm="direct"), target))
     met = [meeting(spec, dim) for dim in range(spec.rank)]
     of_x = spec.macs // math.prod(spec.out_spatial) // math.prod(spec.kernel) * math.prod(map(sum, met))
     live = math.prod(max(sum(map(bool, taps)), 1) for taps in met)

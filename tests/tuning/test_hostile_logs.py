@@ -501,7 +501,7 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
     pruner = ("import sys\nfrom pathlib import Path\nfrom tvmconv.tuning.log_upkeep import prune\n"
               "while True: prune(Path(sys.argv[1])); print(end='.', flush=True)")  # fmt: skip
     writer = (
-        "import json, sys\nfrom pathlib import Path\nfrom tvmconv.tuning import folder as f\n"
+        "import json, sys\nfrom pathlib import Path\nfrom tvmconv.formats.logs import folder as f\n"
         "folder, (shash, facts) = Path(sys.argv[1]), json.loads(sys.argv[2])\n"
         "while True:\n    with f.locked(folder):\n"
         "        at = [known[0] for known in f.read_workloads(folder)].index(shash)\n"
