@@ -22,7 +22,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 
 
 def key(*parts: Any) -> str:
-    """A file name's worth of hash over ``parts`` and what every entry depends on."""
+    """A hash, for a file name, over ``parts`` and what every entry depends on."""
     digest = hashlib.sha256(_sources().encode())
     for part in parts:
         if dataclasses.is_dataclass(part) and not isinstance(part, type):
@@ -32,7 +32,7 @@ def key(*parts: Any) -> str:
 
 
 def kernel_path(spec: Any, machine: Any, tuned: Any = None) -> Path:
-    """Where the kernel of ``spec`` for ``machine`` lies, or will; ``tuned``: as a tuning log says."""
+    """The path of the kernel of ``spec`` for ``machine``, existing or not; ``tuned``: from a tuning log."""
     compiler = cuda_toolchain.identity() if isinstance(machine, GpuMachine) else None
     return folder() / f"{key('kernel', str(spec), machine, tuned, compiler)}.kernel"
 
@@ -57,7 +57,7 @@ def read_kernel(path: Path) -> Kernel | None:
         return Kernel(
             object=code[:end], packer=code[end:], **{**facts, "output": _param(facts["output"])}
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # of another kind of entry
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # another kind of entry
         return None
 
 

@@ -38,16 +38,16 @@ def compile(
 
     ``specs``: a ConvSpec or its descriptor, several of them, or ``{name: spec}``; without a name a function
     is called by its kind and a hash of its descriptor. ``target``: a name that ``tvmconv targets`` lists, or
-    any other as triple=T,cpu=C,features=+F; several, apart by commas or in a sequence, make one library that
-    chooses among them by the CPU that it runs on.
-    ``jobs``: kernels to compile at a time, the number of CPUs if None. ``progress(done, total, descriptor)``
-    is called as kernels become ready. ``prefix`` and ``cc``: see ``Library``.
+    any other as triple=T,cpu=C,features=+F; several, separated by commas or in a sequence, make one library
+    that chooses by the CPU it runs on. ``jobs``: kernels to compile at a time, the number of CPUs if None.
+    ``progress(done, total, descriptor)`` is called as kernels become ready. ``prefix`` and ``cc``: see
+    ``Library``.
 
     A spec that a tuning log knows for the target is scheduled as its record says: a log in ``tuning_logs`` if
     given, else the user's own, else the shipped one; the manifest says which.
 
-    Kernels come from the cache where they are in it. Raises SpecError, TargetError, TuningError, and
-    ArtifactError for a ``cc`` that makes no code for the target.
+    Kernels in the cache are reused. Raises SpecError, TargetError, TuningError, and ArtifactError for a
+    ``cc`` that does not compile for the target.
     """
     machines, named = resolve_all(target), named_specs(specs)
     check_request({name: bool(spec.weights) for name, spec in named.items()}, machines, prefix)
@@ -64,7 +64,7 @@ def compile(
 
 
 def part_of(progress: Progress | None, i: int, parts: int) -> Progress | None:
-    """What reports the i-th of so many equal parts of the work."""
+    """A progress callback for the i-th of several equal parts of the work."""
     if progress is None or parts == 1:
         return progress
     return lambda done, total, text: progress(i * total + done, parts * total, text)
@@ -80,7 +80,7 @@ def named_specs(specs: Specs) -> dict[str, Spec]:
 
 
 def default_name(spec: Spec) -> str:
-    """The C identifier of a function that nobody named: its kind and a hash of its descriptor."""
+    """The C identifier of an unnamed function: its kind and a hash of its descriptor."""
     return f"{spec.kind}_{hashlib.sha256(str(spec).encode()).hexdigest()[:12]}"
 
 

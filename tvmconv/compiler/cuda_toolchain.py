@@ -1,4 +1,4 @@
-"""CUDA source to machine code of one compute capability: nvcc where it is, else NVRTC from PyPI's wheel."""
+"""CUDA source to machine code for one compute capability: nvcc if present, else NVRTC from PyPI's wheel."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Nvrtc:
 
 
 def identity() -> list[str]:
-    """What tells the compiler that would be used from another; empty if there is none. Runs nothing."""
+    """What identifies the compiler that would be used; empty if there is none. Runs nothing."""
     nvcc = _nvcc()
     if nvcc is not None:
         facts = Path(nvcc).resolve().stat()

@@ -1,7 +1,7 @@
 """Building kernels, here or in several processes at once.
 
-Each worker is a process that runs ``serve``: a descriptor, a machine and a tuning log's record in, the kernel
-into the cache.
+Each worker is a process that runs ``serve``: it takes a descriptor, a machine and a tuning log's record, and
+puts the kernel into the cache.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Result = tuple[Work, "Kernel | Exception | None"]
 
 @dataclass(frozen=True)
 class Job:
-    """A kernel to be built: by a tuning log's record, if there is one."""
+    """A kernel to be built, from a tuning log's record if there is one."""
 
     spec: Work
     machine: AnyMachine
@@ -64,7 +64,7 @@ def _built(job: Job) -> Kernel:
     try:
         kernel = build_kernel(job.spec, job.machine, job.tuned.choice)
         schedule = {**kernel.schedule, **job.tuned.origin}
-    except ValueError as error:  # a schedule that has changed since
+    except ValueError as error:  # the schedule has changed since
         kernel = build_kernel(job.spec, job.machine)
         told = {key: value for key, value in job.tuned.origin.items() if key == "twin"}
         schedule = {**kernel.schedule, "unused_record": job.tuned.origin["record"], **told, "why": str(error)}
@@ -91,7 +91,7 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None
             spec, outcome = results.get()
             if isinstance(outcome, Exception):
                 raise outcome
-            # The entry may not have found room in the cache, or be gone again: then once more, here.
+            # The entry may not have fitted in the cache, or be gone already: build again, here.
             finish(spec, outcome or build(by_spec[spec]))
     finally:
         for worker in workers:
@@ -130,7 +130,7 @@ def _drive(worker: Process, todo: queue.SimpleQueue[Job], results: queue.SimpleQ
 
 
 def machine_of(facts: dict[str, Any]) -> AnyMachine:
-    """The machine whose ``dataclasses.asdict`` went through JSON."""
+    """The machine from its ``dataclasses.asdict`` after a round trip through JSON."""
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
     return GpuMachine(**given) if "sms" in facts else Machine(**given)
 

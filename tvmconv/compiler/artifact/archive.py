@@ -1,4 +1,4 @@
-"""A static archive of one object, with the index that linkers look symbols up in (the format of GNU ar)."""
+"""A static archive of one object, with the symbol index that linkers use (GNU ar's format)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 /* Part of every library for 32-bit Arm, after support.c. LLVM's code for CPUs that cannot divide integers calls these
- * by the names that other architectures have; compilers for Arm may have the ABI's alone. Weak: a program may be of
- * several libraries. */
+ * by the names used on other architectures; compilers for Arm may provide only the ABI's names. Weak: a program may
+ * contain several libraries. */
 #if defined(__arm__)
 int32_t __aeabi_idiv(int32_t, int32_t);
 uint32_t __aeabi_uidiv(uint32_t, uint32_t);

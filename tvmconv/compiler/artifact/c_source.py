@@ -1,6 +1,7 @@
-"""The C source of a library: its texts, and tables and an entry for each C function.
+"""The C source of a library: fixed texts, and tables and an entry for each C function.
 
-All this is the same for any machine but for what a step is, which ``cpu_source`` and ``gpu_source`` know.
+All this is the same for any machine except for what a step is, which ``cpu_source`` and ``gpu_source``
+define.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 
 @dataclass(frozen=True)
 class Entry:
-    """A C function, and its program for each of the library's variants; ``packed_bytes``: of a
-    prepack, which has a function beside it to say so. ``by_arrays``: it takes its inputs in one array of
-    pointers, its outputs in another, and the workspace."""
+    """A C function, and its program for each of the library's variants; ``packed_bytes``: of a prepack, which
+    comes with a function that returns it. ``by_arrays``: it takes its inputs in one array of pointers, its
+    outputs in another, and the workspace."""
 
     name: str
     programs: tuple[Program, ...]
@@ -35,7 +36,7 @@ class Entry:
 
     @property
     def bytes_name(self) -> str:
-        """That other function, of a prepack."""
+        """The function that returns a prepack's ``packed_bytes``."""
         return f"{self.name.removesuffix('_prepack')}_packed_bytes"
 
     @property
@@ -77,8 +78,8 @@ class Source(ABC):
     """
 
     LIBRARY_FUNCTIONS: ClassVar[tuple[str, ...]]  # after the prefix
-    texts: ClassVar[tuple[str, ...]]  # of the machine's part, after those that all have
-    own_workspace: ClassVar[bool]  # whether a thread has a workspace for callers that give none
+    texts: ClassVar[tuple[str, ...]]  # of the machine's part, after the common ones
+    own_workspace: ClassVar[bool]  # whether threads have a workspace for callers that pass none
     after: ClassVar[str] = ""  # pointers after the others of a C function
 
     def __init__(self, variants: Sequence[Variant], prefix: str, kind: str = "shared") -> None:
@@ -92,7 +93,7 @@ class Source(ABC):
             )
         ]
         self.kernels: dict[str, Kernel] = {}
-        self.constants: dict[bytes, str] = {}  # symbols; equal ones are held once
+        self.constants: dict[bytes, str] = {}  # symbols; equal ones are stored once
         for entry in self.entries:
             for program in entry.programs:
                 for kernel in program.kernels:
@@ -153,7 +154,7 @@ class Source(ABC):
     @abstractmethod
     def steps(self, name: str, program: Program, held: int) -> tuple[list[str], list[str]]:
         """Declarations, and the rows of the table of a program's steps. ``name`` is for symbols; ``held``:
-        how many arguments there are, and thereby the place of what the library holds."""
+        the number of arguments, and so the index of what the library holds."""
 
     def beside(self, entry: Entry) -> list[str]:
         """More definitions for a C function."""
@@ -227,14 +228,14 @@ class Source(ABC):
 
 
 def c_parameters(entry: Entry) -> str:
-    """The parameter list of a C function, but for what a machine adds."""
+    """The parameter list of a C function, without what a machine adds."""
     if entry.by_arrays:
         return "const void *const *in, void *const *out, void *workspace"
     return ", ".join(f"{'' if a.written else 'const '}void *{a.name}" for a in entry.arguments)
 
 
 def c_comment(text: str) -> str:
-    """ASCII text that cannot end a comment."""
+    """``text`` as ASCII that cannot end a comment."""
     return text.encode("ascii", "replace").decode().replace("*/", "* /")
 
 

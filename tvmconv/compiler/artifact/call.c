@@ -1,12 +1,12 @@
-/* Part of every exported library, after errors.c: what a C function is, and the checks of its call. What runs its steps
- * is the machine's part, cpu.c or cuda.c. */
+/* Part of every exported library, after errors.c: what a C function is, and the checks of its call. The machine's
+ * part, cpu.c or cuda.c, runs its steps. */
 
 #define TCV_MAX_ARGS 128                   /* of a C function */
 #define TCV_MAX_OPERANDS 24                /* of a step */
 
 typedef struct {
   const char *name;
-  size_t bytes;                                       /* 0: not looked at, may be NULL */
+  size_t bytes;                                       /* 0: not read, may be NULL */
   unsigned align;
   const int64_t *shape;                               /* NULL for packed weights and workspace, which have none */
   int32_t ndim;
@@ -16,19 +16,19 @@ typedef struct tcv_step tcv_step;                     /* a kernel's entry to cal
 typedef struct {
   const tcv_step *steps;
   int n_steps;
-  const void *const *instead;                         /* what arguments that are NULL stand for; NULL: nothing */
+  const void *const *instead;                         /* used in place of NULL arguments; NULL: nothing */
 } tcv_program;
 typedef struct {
   const char *name;
   const tcv_argument *arguments;                      /* in call order, what is written last */
   const tcv_program *programs;                        /* of each of the library's variants */
   int n_arguments, n_written;
-  int workspace;                                      /* the argument that a thread has of its own, if it is NULL */
+  int workspace;                                      /* the argument of which each thread has its own, if NULL */
 } tcv_function;
 
-/* The program that runs here; less than 0, and the error text, if there is none. */
+/* The program that runs here; negative, with the error text set, if there is none. */
 static int tcv_program_here(void);
-/* Runs steps. `at`: where arguments are, all that are needed but for a workspace of 0, and room for one more. */
+/* Runs steps. `at`: the arguments' addresses, all that are needed except a workspace of 0, and room for one more. */
 static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream);
 
 static int tcv_call(const tcv_function *f, const void *const *pointer, void *stream) {
@@ -60,7 +60,7 @@ static int tcv_call(const tcv_function *f, const void *const *pointer, void *str
   return tcv_run(f, program, at, stream);
 }
 
-/* The same with what is read and what is written in an array each. */
+/* The same with inputs and outputs in one array each. */
 __attribute__((unused)) static int tcv_call_arrays(const tcv_function *f, const void *const *in, void *const *out,
                                                    void *workspace, void *stream) {
   const void *pointer[TCV_MAX_ARGS];

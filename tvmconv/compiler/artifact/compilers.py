@@ -1,4 +1,4 @@
-"""Which C compiler links a library, whether it is one for the target, and what it must be told."""
+"""Which C compiler links a library, whether it is for the target, and what options it needs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("tvmconv")
 
-# The support code must run on every CPU of the architecture, or it could not say that the kernels do not;
-# compilers may have a newer default. zig takes its own names.
+# The support code must run on every CPU of the architecture, or it could not report that the kernels don't;
+# compilers may have a newer default. zig has its own names.
 _BASELINE = {
     "x86_64": ("-march=x86-64",),
     "aarch64": ("-march=armv8-a",),
@@ -34,7 +34,7 @@ _BASELINE = {
 }
 _ZIG_BASELINE = {"x86_64": "x86_64", "aarch64": "generic", "armv7": "generic+v7a", "riscv64": "baseline_rv64"}
 
-# The first part of a compiler's name for what it makes code for.
+# The first part of a compiler's name for its target.
 _ARCHES = {"x86_64": "x86_64|amd64", "aarch64": "aarch64|arm64", "armv7": r"(arm|thumb)(?!eb)\w*",
            "riscv64": r"riscv64\w*"}  # fmt: skip
 
@@ -55,7 +55,7 @@ def find_cc(machine: AnyMachine, cc: str | None = None) -> list[str]:
         command = _command("$CC", text)
         if machine.arch == host_arch():
             _check(command, machine, f"$CC: {text!r}")
-        # One that is meant for this machine is no reason against a library for another.
+        # A compiler meant for this machine must not prevent a library for another.
         if machine.arch == host_arch() or _fits(target_of(tuple(command)), machine):
             return command
     if machine.arch == host_arch():
@@ -99,7 +99,7 @@ def _fits(target: str | None, machine: AnyMachine) -> bool:
 
 @lru_cache
 def target_of(command: tuple[str, ...]) -> str | None:
-    """What a compiler makes code for, as "x86_64-linux-gnu"; None where it does not say, or asks us."""
+    """A compiler's target, such as "x86_64-linux-gnu"; None if it does not say, or has to be told."""
     if is_zig(command):
         target = _option(command, "target")
         return None if target is None or target.startswith("native") else target
@@ -118,7 +118,7 @@ def _option(command: Sequence[str], name: str) -> str | None:
 
 
 def machine_options(command: Sequence[str], machine: AnyMachine) -> tuple[str, ...]:
-    """What says the architecture and its baseline to a compiler that the command does not say already."""
+    """Options that tell a compiler the architecture and its baseline, where the command does not already."""
     if not is_zig(command):
         return _BASELINE.get(machine.arch, ())
     # Without a target zig would build for this very CPU and the newest glibc.
@@ -128,12 +128,12 @@ def machine_options(command: Sequence[str], machine: AnyMachine) -> tuple[str, .
 
 
 def is_zig(command: Sequence[str]) -> bool:
-    """Whether the compiler is zig, which wants its target said."""
+    """Whether the compiler is zig, which needs to be told its target."""
     return Path(command[0]).stem == "zig" or "ziglang" in command
 
 
 def say_if_slow(command: Sequence[str], machine: AnyMachine) -> None:
-    """Log that zig will take a while, where it has not yet made the C library's parts for this target."""
+    """Log that zig will take a while, if it has not yet built the C library's parts for this target."""
     if not is_zig(command):
         return
     target = _option(command, "target") or machine.zig

@@ -18,8 +18,8 @@ static int tcv_has_feature(const tcv_feature *f) {
 }
 #endif
 
-/* A number that tells CPUs of equal features apart, 0 where there is none: implementer and part of Arm's, vendor
- * and family of AMD's. */
+/* A number that tells CPUs with equal features apart, 0 if there is none: implementer and part on Arm, vendor and
+ * family on AMD. */
 static uint32_t tcv_cpu_part(void) {
 #if defined(__aarch64__)
   uint64_t midr;
@@ -38,7 +38,7 @@ static uint32_t tcv_cpu_part(void) {
 #endif
 }
 
-/* The first of the missing features' names go to `missing`; how many characters. */
+/* Writes the first of the missing features' names to `missing`; returns the number of characters. */
 static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
   size_t used = 0;
   for (const tcv_feature *f = v->required; f->name; ++f)
@@ -47,10 +47,10 @@ static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
   return used;
 }
 
-/* Which of the variants runs here, found once: the one for this very CPU, else the first that it can run;
- * less than 0 if it can run none. */
+/* Which of the variants runs here, found once: the one for exactly this CPU, else the first that it can run; negative
+ * if it can run none. */
 static int tcv_variant_here(void) {
-  static int found;                                   /* plus 1; a miss is looked up again at every call */
+  static int found;                                   /* plus 1; a miss is looked up again on every call */
   int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
   if (known) return known - 1;
   char missing[TCV_TEXT - 64] = "";
@@ -70,7 +70,7 @@ static int tcv_program_here(void) { return tcv_variant_here(); }
 /* ---- the steps of a function: kernels' entries, called in order ---- */
 
 typedef struct {
-  tcv_tensor tensor;                                  /* its data: what to add to where the argument is */
+  tcv_tensor tensor;                                  /* its data: offset from the argument's address */
   int argument;                                       /* after the last: nothing, for what the library holds */
 } tcv_operand;
 struct tcv_step {
@@ -96,7 +96,7 @@ static inline int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
 static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream) {
   char *error = tcv_error;
   const int32_t **loops = &tcv_loops;
-  __asm__("" : "+r"(error), "+r"(loops));             /* found once: a thread's variables take a call to find */
+  __asm__("" : "+r"(error), "+r"(loops));             /* once: thread-local access takes a call */
   int failed = 0, lent = f->workspace >= 0 && at[f->workspace] == 0 && f->arguments[f->workspace].bytes;
   (void)stream;
   if (lent && !(at[f->workspace] = (uintptr_t)tcv_lend_workspace(f->arguments[f->workspace].bytes)))
@@ -114,7 +114,7 @@ static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t 
 #ifndef TCV_STATIC
 /* ---- the same function called by TVM: tensors instead of pointers, None for NULL ---- */
 
-/* TVM reads errors from its own library, which is there if it is TVM that calls. */
+/* TVM reads errors from its own library, which is present if TVM is the caller. */
 extern void TVMFFIErrorSetRaisedFromCStr(const char *kind, const char *message) __attribute__((weak));
 
 static int tcv_unpack(const tcv_function *f, const tcv_argument *a, const tcv_any *any, const void **pointer) {

@@ -24,12 +24,12 @@ class CpuSource(Source):
     own_workspace = True
 
     def __init__(self, variants: Sequence[Variant], prefix: str, kind: str = "shared") -> None:
-        if kind != "shared" or len(variants) > 1:  # where other kernels of the same specs may be about
+        if kind != "shared" or len(variants) > 1:  # where other kernels for the same specs may be present
             variants = [_apart(variant, f"{prefix} {i}") for i, variant in enumerate(variants)]
         super().__init__(variants, prefix, kind)
 
     def exported(self) -> list[str]:
-        """As for any; where it can be loaded, what those who load it look for as well."""
+        """As for any library; for one that can be loaded, also what loaders look for."""
         if self.kind != "shared":
             return super().exported()
         loaders = [*TVM_VARIABLES, *manifests.SHARED, *(f"__tvm_ffi_{entry.name}" for entry in self.entries)]
@@ -44,8 +44,8 @@ class CpuSource(Source):
         return found
 
     def _local_names(self) -> dict[str, str]:
-        """Names of a static library's own for those that TVM's kernels refer to, each of the same length: a
-        program may hold several such libraries, which nothing keeps apart but their symbols."""
+        """A static library's own names for those that TVM's kernels refer to, each of the same length: a
+        program may hold several such libraries, kept apart only by their symbols."""
         return {
             name: ("tcv_" + hashlib.sha256(f"{self.prefix} {name}".encode()).hexdigest())[: len(name)]
             for name in _TVM_NAMES
@@ -71,7 +71,7 @@ class CpuSource(Source):
         return [*lines, "static const tcv_variant tcv_variants[] = {", *table, "  {0, 0, 0},", "};", ""]
 
     def library_functions(self) -> list[str]:
-        """What sets the number of threads, and what says which variant runs."""
+        """The functions that set the number of threads, and return which variant runs."""
         return [
             f"TCV_EXPORT void {self.prefix}_set_num_threads(int n) {{ tcv_set_num_threads(n); }}",
             f"TCV_EXPORT const char *{self.prefix}_variant(void) {{",
@@ -81,7 +81,7 @@ class CpuSource(Source):
         ]
 
     def steps(self, name: str, program: Program, held: int) -> tuple[list[str], list[str]]:
-        """A step is a kernel's entry with the tensors that it takes."""
+        """A step is a kernel's entry with its tensors."""
         declared = [
             f"extern int __tvm_ffi_{entry}(void *, const tcv_any *, int32_t, tcv_any *) {HIDDEN};"
             for entry in dict.fromkeys(step.entry for step in program.steps)
@@ -108,7 +108,8 @@ class CpuSource(Source):
         return [f"static const tcv_operand tcv_operands_{name}[] = {{", *rows, "};"]
 
     def _place(self, program: Program, place: Place, held: int) -> tuple[str, int]:
-        """What to add to where which argument is; the workspace is the one after the program's own."""
+        """The offset, and the argument it is added to; the workspace comes after the program's own
+        arguments."""
         if place.of == "constant":
             symbol = self.constants[program.constants[place.index]]
             return f"(char *){symbol} + {place.offset}", held
@@ -130,7 +131,7 @@ class CpuSource(Source):
 
 
 def _apart(variant: Variant, place: str) -> Variant:
-    """A variant over kernels with symbols of their own."""
+    """A variant over kernels with their own symbols."""
     functions = {
         name: renamed(f, place) if isinstance(f, Kernel) else f.over(lambda kernel: renamed(kernel, place))
         for name, f in variant.functions.items()

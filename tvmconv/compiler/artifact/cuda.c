@@ -1,5 +1,5 @@
-/* Part of every CUDA library, after call.c: the driver, found when it is needed, and the launch of kernels. Linked
- * against nothing of CUDA: a GPU box has libcuda.so.1 from its driver, and no more. */
+/* Part of every CUDA library, after call.c: the driver, loaded when it is needed, and the launch of kernels. Not
+ * linked against CUDA: a GPU machine has only its driver's libcuda.so.1. */
 
 #define TCV_DEVICES 64
 
@@ -51,7 +51,7 @@ static int tcv_open_driver(void) {
     if (!(found[i] = dlsym(driver, names[i])))
       return tcv_fail(TCV_ERR_DEVICE, "the NVIDIA driver has no %s, expected one for CUDA %d or newer", names[i],
                       TCV_CUDA);
-  __builtin_memcpy(&cu, found, sizeof cu);            /* one pointer a field, in the same order */
+  __builtin_memcpy(&cu, found, sizeof cu);            /* one pointer per field, in the same order */
   int status = cu.Init(0);
   if (status) return tcv_cuda_fail(TCV_ERR_DEVICE, "no GPU that the NVIDIA driver can use", status);
   int version = 0;                                    /* a driver loads no code of a newer CUDA than its own */
@@ -62,7 +62,7 @@ static int tcv_open_driver(void) {
   return TCV_OK;
 }
 
-static int tcv_driver(void) {                         /* a failure is looked into again at every call */
+static int tcv_driver(void) {                         /* a failure is retried on every call */
   if (__atomic_load_n(&tcv_ready, __ATOMIC_ACQUIRE)) return TCV_OK;
   pthread_mutex_lock(&tcv_lock);
   int code = tcv_ready ? TCV_OK : tcv_open_driver();
@@ -141,7 +141,7 @@ struct tcv_step {
   const tcv_operand *operands;
 };
 
-static int tcv_program_here(void) { return 0; }       /* which code of it a GPU takes is found out at each step */
+static int tcv_program_here(void) { return 0; }       /* the code for the GPU is chosen at each step */
 
 static int tcv_launch(const tcv_function *f, const tcv_step *s, const uintptr_t *at, int variant, void *stream) {
   void *const *kernels;

@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define TCV_EXPORT __attribute__((visibility("default")))
-#define TCV_TEXT 384                       /* of an error, one a thread */
+#define TCV_TEXT 384                       /* of an error, one per thread */
 
 enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
 

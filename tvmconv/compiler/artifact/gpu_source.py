@@ -87,7 +87,7 @@ class GpuSource(Source):
 
 
 def cuda_major(kernels: Iterable[Kernel]) -> int:
-    """The major version of CUDA that a driver has to be of, or newer: that of the compiler, 12 at least."""
+    """The lowest major CUDA version of a usable driver: that of the compiler, at least 12."""
     found = (re.search(r"(\d+)\.", _device(kernel).compiler) for kernel in kernels)
     return max(12, *(int(match.group(1)) for match in found if match))
 

@@ -1,4 +1,4 @@
-"""The C header of a library: its ABI in words and declarations, for C99 and C++."""
+"""The C header of a library: its ABI described and declared, for C99 and C++."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def _function(facts: dict[str, Any], entries: Mapping[str, Entry], after: str) -
 
 
 def _facts(entry: Entry) -> list[str]:
-    """A line an argument."""
+    """One line per argument."""
     if not entry.by_arrays:
         return [f" *   {_fact(argument)}" for argument in entry.arguments]
     lines, (*arrays, workspace) = [], entry.arguments

@@ -1,4 +1,4 @@
-"""The C library that a library needs: which one, how old it may be, and how to let it be old."""
+"""The C library that a library needs: which one, how old it may be, and how to allow older ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _ELF_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "armv7": "EM_ARM", "riscv64": "EM_RISCV"}
 
-# glibc 2.34 took libpthread and libdl in, under new versions of the symbols, which a linker picks by itself.
-# The old ones stay: those of each architecture's first release, and of two symbols later ones.
+# glibc 2.34 absorbed libpthread and libdl, with new versions of the symbols, which a linker picks by itself.
+# The old versions stay: those of each architecture's first release, and later ones for two symbols.
 _FIRST = {"x86_64": "2.2.5", "aarch64": "2.17", "armv7": "2.4", "riscv64": "2.27"}
 _CHANGED = {("x86_64", "pthread_setaffinity_np"): "2.3.4", ("x86_64", "pthread_getaffinity_np"): "2.3.4"}
 _MOVED = {
@@ -30,7 +30,7 @@ _MOVED = {
     ),
     "libdl.so.2": ("dladdr", "dlclose", "dlerror", "dlopen", "dlsym"),
 }  # fmt: skip
-# Kernels call this one, whose newer version (2.29) leaves errno alone; they do not look at errno.
+# Kernels call this one, whose newer version (2.29) leaves errno alone; they do not read errno.
 _EXP = """extern double tcv_old_exp(double);
 __asm__(".symver tcv_old_exp, exp@GLIBC_{version}");
 __attribute__((visibility("hidden"))) double __wrap_exp(double x);
@@ -39,8 +39,8 @@ double __wrap_exp(double x) {{ return tcv_old_exp(x); }}
 
 
 def older_symbols(command: Sequence[str], arch: str, source: str) -> tuple[str, list[str]]:
-    """What to put before a C ``source``, and the linker's options, so that the library does not need
-    as new a glibc as the compiler's own. Nothing where that is another C library."""
+    """What to put before a C ``source``, and the linker's options, so that the library does not need a glibc
+    as new as the compiler's own. Nothing for another C library."""
     version = _FIRST.get(arch)
     if version is None or not _has_glibc(tuple(command)):
         return "", []
@@ -54,7 +54,7 @@ def older_symbols(command: Sequence[str], arch: str, source: str) -> tuple[str, 
             f'__asm__(".symver {name}, {name}@GLIBC_{_CHANGED.get((arch, name), version)}");\n'
             for name in used
         ]
-        # Where the symbols were still apart, the library must be asked for.
+        # Where the symbols were still separate, the library must be linked explicitly.
         options += ["-Wl,--no-as-needed", path, "-Wl,--as-needed"]
     return "".join(lines), options
 
@@ -81,9 +81,9 @@ def _said(line: Sequence[str], text: str = "") -> str:
 
 
 def needed(library: bytes, command: Sequence[str], machine: AnyMachine, kind: str) -> str | None:
-    """The C library that a linked ``library`` needs: "glibc 2.17", the oldest that has all versions of
-    symbols that it asks for, or "musl"; None for an object, which does not say. Raises ArtifactError where
-    ``command`` has made what is no ELF file of the machine's architecture for Linux."""
+    """The C library that a linked ``library`` needs: "glibc 2.17", the oldest with all symbol versions that
+    it needs, or "musl"; None for an object, which does not say. Raises ArtifactError if ``command`` has not
+    made a Linux ELF file for the machine's architecture."""
     from elftools.common.exceptions import ELFError
     from elftools.elf.dynamic import DynamicSection
     from elftools.elf.elffile import ELFFile
@@ -123,7 +123,7 @@ def needed(library: bytes, command: Sequence[str], machine: AnyMachine, kind: st
 
 
 def _glibc(version: str) -> tuple[int, ...]:
-    """The release of glibc that a version of its symbols is of."""
+    """The glibc release of a symbol version."""
     if version == "GLIBC_ABI_DT_RELR":
         return 2, 36
     numbers = version.removeprefix("GLIBC_").split(".")

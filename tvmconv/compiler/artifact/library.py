@@ -27,23 +27,22 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Module
     from tvmconv.schedules.machines import AnyMachine
 
-# Parts of TVM's runtime that the support code stands in for. A kernel that wants another would crash.
+# Parts of TVM's runtime that the support code replaces. A kernel that needs another would crash.
 _PROVIDED = {name.encode() for name in TVM_VARIABLES}
 
 
 class Library:
     """Compiled functions for one or more targets: ``export`` makes the file, ``load`` runs them here.
 
-    ``functions``: kernels, and programs of several, by the names that they get in Python and, after
-    ``prefix`` where that is not the default, in C. ``prefix``: of the C functions; the default one is of the
-    library's own alone. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed
-    weights to hold in the library, by function (``baking.packed_weights`` makes them); these functions can be
-    called without weights.
-    ``others``: the same functions for more targets of one architecture; of these the CPU chooses when the
-    library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a
-    function's entry in it; all JSON-able. Raises SpecError for names that are no C identifiers, that C has
-    taken or that collide, TargetError for targets that do not go together, ArtifactError for a kernel that
-    the support code cannot serve.
+    ``functions``: kernels, and programs of several, by their names in Python and, after ``prefix`` unless it
+    is the default, in C. ``prefix``: of the C functions; the default one applies only to the library's own
+    functions. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to
+    hold in the library, by function (``baking.packed_weights`` makes them); these functions can be called
+    without weights. ``others``: the same functions for more targets of one architecture; chosen by CPU when
+    the library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a function's
+    entry in it; all JSON-able. Raises SpecError for names that are not C identifiers, are reserved in C or
+    collide, TargetError for targets that cannot be combined, ArtifactError for a kernel that the support code
+    cannot serve.
 
     ``variants``: kernels by target, the most demanding first; ``functions`` and ``machine`` are of the first.
     """
@@ -78,7 +77,8 @@ class Library:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What the exported file will say of itself; "sha256" is zeros here, the file's own once exported."""
+        """What the exported file will say about itself; "sha256" is zeros here, the file's own once
+        exported."""
         return self._manifest
 
     def export(
@@ -86,8 +86,8 @@ class Library:
     ) -> Path:  # fmt: skip
         """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
 
-        A name that ends in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
-        one in ``.so`` (``.so.1``) a shared library. ``level``: how well to compile what is around the
+        A name ending in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
+        ``.so`` (``.so.1``) a shared library. ``level``: the optimisation level for the code around the
         kernels. Files appear whole or not at all. Returns the library's path. Raises ArtifactError for
         another name, if there is no C compiler, linking fails, or a file cannot be written.
         """
@@ -104,7 +104,7 @@ class Library:
         return c_header.generate(self.source(), self._manifest, title)
 
     def load(self) -> Module:
-        """Link the library and load it, without a file of it that stays."""
+        """Link the library and load it, leaving no file behind."""
         from tvmconv.runtime.library import load_bytes
 
         name = f"{self.prefix}.so"
@@ -131,7 +131,7 @@ def _source_class(machine: AnyMachine) -> type[Source]:
 
 
 def check_request(functions: Mapping[str, bool], machines: Sequence[AnyMachine], prefix: str) -> None:
-    """What can be said of a library before anything is compiled. ``functions``: names, and whether each has
+    """Check what can be checked before anything is compiled. ``functions``: names, and whether each has
     weights. Raises SpecError and TargetError as ``Library`` does."""
     _check_targets(machines)
     names.check_names(functions, prefix, _source_class(machines[0]).LIBRARY_FUNCTIONS)
@@ -173,16 +173,16 @@ def _check_kernels(variant: Variant) -> None:
 
 
 def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Write files, each its content and mode, then rename them, so that nobody ever sees half a file and a
-    full disk leaves all as they were. Raises ArtifactError."""
+    """Write files, each with content and mode, then rename them, so that nobody ever sees half a file and a
+    full disk leaves all unchanged. Raises ArtifactError."""
     partial: dict[Path, Path] = {}
     path = next(iter(files))
     try:
         try:
             for path, (data, mode) in files.items():
-                if path.is_dir():  # the one thing that a file cannot be renamed to where it could be written
+                if path.is_dir():  # the one case where a file could be written but not renamed to the path
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                # Random, for a process that was killed may have had our number and left its own.
+                # Random, since a killed process with our number may have left its file.
                 partial[path] = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
                 with open(partial[path], "xb", opener=_opener(mode)) as file:
                     file.write(data)

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _COMPILE = ("-std=c99", "-fPIC", "-pthread", "-fvisibility=hidden", "-ffunction-sections",
             "-fdata-sections", "-g0", "-U_FORTIFY_SOURCE")  # fmt: skip
 # No build id, no debug information and no symbols that are not exported: equal inputs give equal bytes.
-# A CPU library stays mapped once it has threads or keys of its own (tcv_stay); one for GPUs always does.
+# A CPU library stays mapped once it has its own threads or keys (tcv_stay); one for GPUs always does.
 _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,now",
          "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
          "-Wl,-s")  # fmt: skip
 
 
-_FULL = ("No space left on device", "Disk quota exceeded", "NoSpaceLeft")  # of a compiler's words
+_FULL = ("No space left on device", "Disk quota exceeded", "NoSpaceLeft")  # of a compiler's output
 
 _KINDS = {".so": "shared", ".a": "archive", ".o": "object"}  # of libraries, by the suffix of their files
 
@@ -51,11 +51,11 @@ def link(
     """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
 
     ``kind``: "shared" for a library that is loaded, "object" for one relocatable object and "archive" for a
-    static library of that. ``exports``: the symbols that a shared library shows, all others are local; in an
-    object all are there. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. ``level``: how
-    well to compile ``source``. Returns the library's bytes, and the C library that it needs
-    (``libc.needed``). Raises ArtifactError: no compiler, one for something else, a failing command (shown
-    whole with what it printed), or a full disk.
+    static library of that. ``exports``: the symbols that a shared library exports, all others are local; in
+    an object all are visible. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. ``level``:
+    the optimisation level for ``source``. Returns the library's bytes, and the C library that it needs
+    (``libc.needed``). Raises ArtifactError: no compiler, one for another target, a failing command (shown in
+    full with its output), or a full disk.
     """
     command = [*find_cc(machine, cc), level]
     say_if_slow(command, machine)
@@ -91,24 +91,24 @@ def _join(
     options = (*command, *machine_options(command, machine))
     *own, kernels = _sources(folder, source, objects, data)
     made = [f"own{i}.o" for i in range(len(own))]
-    for name, output in zip(own, made, strict=True):  # apart, for with -nostdlib zig finds no headers
+    for name, output in zip(own, made, strict=True):  # separately, since with -nostdlib zig finds no headers
         _run([*options, *_COMPILE, "-c", name], folder, output)
     return _run([*options, "-r", "-nostdlib", *made, kernels], folder)
 
 
 def _sources(folder: Path, source: str, objects: Sequence[bytes], data: Mapping[str, bytes]) -> list[str]:
-    """Write what is to be linked; its names, for a command that runs in ``folder``."""
-    # Names without a path, and the folder as the working one: nothing of the place gets into the file.
+    """Write what is to be linked; returns file names for a command that runs in ``folder``."""
+    # Names without a path, and the folder as the working directory: no path gets into the file.
     (folder / "library.c").write_text(source, encoding="ascii")
     names = [f"kernel{i}.o" for i in range(len(objects))]
     for name, code in zip(names, objects, strict=True):
         (folder / name).write_bytes(code)
-    (folder / "inputs.txt").write_text("\n".join(names), encoding="ascii")  # they may be very many
+    (folder / "inputs.txt").write_text("\n".join(names), encoding="ascii")  # there may be very many
     return ["library.c", *_data_source(folder, data), "@inputs.txt"]
 
 
 def _run(line: list[str], folder: Path, name: str = "library") -> bytes:
-    """What a compiler's command makes. Raises ArtifactError with all that there is to say if it fails."""
+    """The result of a compiler's command. Raises ArtifactError with full details if it fails."""
     line = [*line, "-o", name]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C"}
     done = subprocess.run(
@@ -125,13 +125,13 @@ def _run(line: list[str], folder: Path, name: str = "library") -> bytes:
 
 
 def _data_source(folder: Path, data: Mapping[str, bytes]) -> list[str]:
-    """Write ``data`` as files, and the assembly source that takes them in; its name, if there is any data."""
+    """Write ``data`` as files, and the assembly source that includes them; its name, if there is any data."""
     if not data:
         return []
     lines = []
     for i, (symbol, content) in enumerate(data.items()):
         (folder / f"data{i}.bin").write_bytes(content)
-        # The hash, because compilers with a cache look at this text alone and not at the file.
+        # The hash, because compilers with a cache look only at this text and not at the file.
         lines += [
             f"/* {hashlib.sha256(content).hexdigest()} */",
             f'.section .rodata.{symbol}, "a", %progbits',

@@ -1,4 +1,4 @@
-"""Names of a library's C functions: how the prefix makes them, and which ones cannot be had."""
+"""Names of a library's C functions: how the prefix makes them, and which ones are not allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tvmconv.base.errors import SpecError
 from tvmconv.formats.manifest import symbol_of
 
-# Keywords of C23 and C++26, with GNU's; what compilers define of themselves on some architecture; main; std.
+# Keywords of C23 and C++26, with GNU's; what compilers predefine on some architecture; main; std.
 _KEYWORDS = """
     alignas alignof and and_eq asm atomic_cancel atomic_commit atomic_noexcept auto bitand bitor bool break
     case catch char char16_t char32_t char8_t class co_await co_return co_yield compl concept const
@@ -26,7 +26,7 @@ _KEYWORDS = """
 
 
 def check_names(functions: Mapping[str, bool], prefix: str, library_functions: Sequence[str]) -> None:
-    """Raises SpecError for names that are no C identifiers, that C has taken, or that collide.
+    """Raises SpecError for names that are not C identifiers, are reserved in C, or collide.
 
     ``functions``: names, and whether each has weights. ``library_functions``: the library's own, without the
     prefix.
@@ -52,6 +52,6 @@ def _check_identifier(what: str, name: Any, reserved: Sequence[str]) -> None:
 
 @cache
 def _taken() -> frozenset[str]:
-    """Keywords, and what the C library and its headers have (by scripts/c_names.py)."""
+    """Keywords, and the names in the C library and its headers (from scripts/c_names.py)."""
     names = Path(__file__).with_name("c_names.txt").read_text(encoding="ascii")
     return frozenset((_KEYWORDS + names).split())

@@ -1,16 +1,16 @@
 /* Part of every exported library, after support.c and threads.c: the thread pool.
  *
- * One launch at a time; whoever finds the pool busy (a second caller, a nested launch) runs its work
- * alone. Each thread has a share of neighbouring tasks, the same in each launch of as many, so that what it
- * has in its caches serves it again; when it is through, it takes from the ends of the others' shares.
- * `pending` counts tasks not yet finished. A claim by compare-and-swap of a share that is not empty always
- * belongs to the current launch, which cannot end before that task does, so a thread that wakes late can
- * neither run stale work nor be waited for. */
+ * One launch at a time; whoever finds the pool busy (a second caller, a nested launch) runs its work alone.
+ * Each thread has a share of neighbouring tasks, the same in each launch of as many tasks, so that its cached
+ * data is used again; when it is done, it takes from the ends of the others' shares. `pending` counts tasks
+ * not yet finished. A claim by compare-and-swap of a share that is not empty always belongs to the current
+ * launch, which cannot end before that task does, so a thread that wakes late can neither run stale work nor
+ * be waited for. */
 
-#define TCV_FEWEST_TASKS 4                 /* a thread, so that one which wakes late costs little */
+#define TCV_FEWEST_TASKS 4                 /* per thread, so that one that wakes late costs little */
 #define TCV_MOST_TASKS 12
 #define TCV_SPIN_NS 200000                 /* how long an idle thread watches for work before it sleeps */
-#define TCV_WAKE_NS 20000                  /* work that takes less is not worth waking sleepers for */
+#define TCV_WAKE_NS 20000                  /* shorter work is not worth waking sleepers for */
 #define TCV_STEAL_NS 2000                  /* how long a thread may leave its last task before others take it */
 #define TCV_KNOWN 64                       /* kernels whose time is remembered; a power of two */
 
@@ -24,7 +24,7 @@ static struct {
   int sleepers;
   int busy __attribute__((aligned(64)));              /* held by the launching thread */
   int caller_sleeps, threads, failed, keep, started, shares;
-  int caller_cpu;                                     /* that workers keep off; -1 if it is to be found out */
+  int caller_cpu;                                     /* that workers avoid; -1 if not yet known */
   uint32_t rounding;                                  /* the launching thread's, see tcv_rounding */
   tcv_task task;
   void *data;
@@ -32,7 +32,7 @@ static struct {
   struct { tcv_task task; int64_t ns; } known[TCV_KNOWN];  /* time on one thread */
   int64_t last;                                       /* when the last launch ended */
   pthread_t worker[TCV_MAX_THREADS];
-  /* The CPUs that a worker has been given, by us and by others last: those it may have. */
+  /* The CPUs last given to a worker, by us and by others: those it may use. */
   cpu_set_t given[TCV_MAX_THREADS], allowed[TCV_MAX_THREADS];
   char error[TCV_TEXT];
 } tcv_pool;
@@ -57,7 +57,7 @@ static int64_t tcv_now(void) {
   return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Watch for *address to leave `value`, for at most so long. */
+/* Spin until *address changes from `value`, for at most the given time. */
 static void tcv_spin(int *address, int value, int64_t ns) {
   int64_t end = tcv_now() + ns;
   do
@@ -68,7 +68,7 @@ static void tcv_spin(int *address, int value, int64_t ns) {
   while (tcv_now() < end);
 }
 
-/* A task of a share, from its end where it is another thread's; -1 if none is left. */
+/* A task of a share, from its end if the share is another thread's; -1 if none is left. */
 static int tcv_claim(tcv_share *share, int own) {
   uint64_t seen = tcv_load(&share->left);
   while ((uint32_t)seen < (uint32_t)(seen >> 32))
@@ -77,21 +77,21 @@ static int tcv_claim(tcv_share *share, int own) {
   return -1;
 }
 
-/* Give a thread the time to take the last task of its share itself. The task's data is in that thread's cache; a
- * thief has it in its own afterwards, which makes that thread late the next time, and a theft likely again. */
+/* Give a thread time to take the last task of its share itself. The task's data is in that thread's cache; after a
+ * theft it is in the thief's, which makes the owner late the next time, and another theft likely. */
 static void tcv_leave_to_owner(tcv_share *share) {
   uint64_t seen = tcv_load(&share->left);
   if ((uint32_t)(seen >> 32) - (uint32_t)seen != 1) return;
   for (int64_t end = tcv_now() + TCV_STEAL_NS; tcv_load(&share->left) == seen && tcv_now() < end;) tcv_pause();
 }
 
-/* Count tasks as done: several at once, for each time it costs the other threads a cache miss. */
+/* Count tasks as done: several at once, since each update costs the other threads a cache miss. */
 static void tcv_finish(int tasks) {
   if (tasks && tcv_add(&tcv_pool.pending, -tasks) == tasks && tcv_load(&tcv_pool.caller_sleeps))
     tcv_futex(&tcv_pool.pending, FUTEX_WAKE, 1);
 }
 
-/* Claim and run tasks while there are any, those of one's own share first; how many it were. */
+/* Claim and run tasks while there are any, those of the thread's own share first; returns how many it ran. */
 static int tcv_run_tasks(int self) {
   int ran = 0, uncounted = 0, shares = tcv_load(&tcv_pool.shares);
   for (int turn = 0; turn < shares;) {
@@ -105,7 +105,7 @@ static int tcv_run_tasks(int self) {
       ++turn;
       continue;
     }
-    tcv_round_as(tcv_pool.rounding);                  /* so that it does not matter who runs the task */
+    tcv_round_as(tcv_pool.rounding);                  /* so that it does not matter which thread runs the task */
     if (tcv_pool.task(task, &tcv_pool.env, tcv_pool.data) && tcv_swap_if(&tcv_pool.failed, &ok, 1))
       memcpy(tcv_pool.error, tcv_error, TCV_TEXT);    /* the error text is this thread's own */
     ++ran, ++uncounted;
@@ -114,7 +114,7 @@ static int tcv_run_tasks(int self) {
   return ran;
 }
 
-/* Whether this thread is on the CPU of the thread that launches, where it can only take turns with it. */
+/* Whether this thread is on the launching thread's CPU, where the two can only take turns. */
 static int tcv_beside_caller(void) {
   return sched_getcpu() == tcv_load(&tcv_pool.caller_cpu);
 }
@@ -137,8 +137,8 @@ static void tcv_wake_workers(int most) {
   if (tcv_load(&tcv_pool.sleepers)) tcv_futex(&tcv_pool.epoch, FUTEX_WAKE, most);
 }
 
-/* Whether the pool is this process's. The child of a fork, of whatever kind and at whatever moment, has the pool's
- * state, maybe amid a launch, but none of its threads: it starts afresh. 0: another thread is just doing that. */
+/* Whether the pool is this process's. The child of any fork, at any moment, has the pool's state, maybe in the middle
+ * of a launch, but none of its threads: it starts afresh. 0: another thread is doing that now. */
 static int tcv_own(void) {
   int *mark = tcv_load(&tcv_mark);
   if (!mark) mark = tcv_make_mark();
@@ -160,21 +160,21 @@ static void tcv_start_workers(int threads) {
   tcv_store(&tcv_pool.keep, threads - 1);
   if (sched_getaffinity(0, sizeof inherited, &inherited)) CPU_ZERO(&inherited);
   tcv_store(&tcv_pool.caller_cpu, -1);
-  sigfillset(&all);                                   /* signals are the program's own threads' business */
+  sigfillset(&all);                                   /* signals are left to the program's own threads */
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (int i; (i = tcv_pool.started) < threads - 1; ++tcv_pool.started) {
     tcv_pool.given[i] = tcv_pool.allowed[i] = inherited;
     if (pthread_create(&tcv_pool.worker[i], NULL, tcv_worker, (void *)(intptr_t)i)) {
-      tcv_store(&tcv_pool.threads, i + 1);            /* no more to be had: do with these */
+      tcv_store(&tcv_pool.threads, i + 1);            /* no more available: use these */
       break;
     }
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Schedulers like to wake a thread where its waker is, and there the two can only take turns: have the workers
- * keep off the CPU that launches, which rarely is another one than last time. They stay on CPUs that the launching
- * thread may have, and on those that somebody else gave them since. */
+/* Schedulers tend to wake a thread on its waker's CPU, where the two can only take turns: have the workers avoid the
+ * launching CPU, which rarely changes between launches. They stay on CPUs that the launching thread may use, and on
+ * those that others have given them since. */
 static void tcv_keep_off(int cpu) {
   cpu_set_t callers, now, others;
   if (cpu == tcv_pool.caller_cpu) return;
@@ -197,7 +197,7 @@ static int tcv_run_alone(tcv_task task, void *data, int num_task) {
   return failed ? -1 : 0;
 }
 
-/* With the pool held: publish the tasks, take part, wait for the others; the time that one thread needs. */
+/* With the pool held: publish the tasks, take part, wait for the others; returns the time that one thread needs. */
 static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   int pending, ran, shares = tcv_pool.started + 1 < tasks ? tcv_pool.started + 1 : tasks;
   tcv_pool.task = task, tcv_pool.data = data, tcv_pool.env.num_task = tasks;
@@ -215,7 +215,7 @@ static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   ran = tcv_run_tasks(0);
   int64_t a_task = ran ? (tcv_now() - start) / ran : TCV_SPIN_NS, patience = 2 * a_task + 2000;
   while ((pending = tcv_load(&tcv_pool.pending)) > 0) {
-    /* The others' last tasks should take no longer than ours did, or their threads do not get to run. */
+    /* The others' last tasks should take no longer than ours did, unless their threads are not running. */
     tcv_spin(&tcv_pool.pending, pending, patience < TCV_SPIN_NS ? patience : TCV_SPIN_NS);
     tcv_store(&tcv_pool.caller_sleeps, 1);
     if (tcv_load(&tcv_pool.pending) == pending) tcv_futex(&tcv_pool.pending, FUTEX_WAIT, pending);
@@ -224,8 +224,9 @@ static int64_t tcv_run_together(tcv_task task, void *data, int tasks) {
   return a_task * tasks;
 }
 
-/* How many tasks to cut a loop into. TVM's code gives each as many iterations, rounded up, so that the last tasks may
- * have fewer or none: as many tasks a thread as leave the largest share small, few where that makes no difference. */
+/* How many tasks to cut a loop into. TVM's code gives each the same number of iterations, rounded up, so the last
+ * tasks may have fewer or none: use as many tasks per thread as keep the largest share small, and few where that makes
+ * no difference. */
 static int tcv_tasks(int64_t iterations, int threads) {
   int64_t tasks = (int64_t)threads * TCV_FEWEST_TASKS, largest = INT32_MAX;
   for (int64_t n = TCV_FEWEST_TASKS; iterations && n <= TCV_MOST_TASKS; ++n) {
@@ -237,21 +238,21 @@ static int tcv_tasks(int64_t iterations, int threads) {
   return (int)tasks;
 }
 
-/* `num_task`: how many tasks; if less than 0, how many iterations they share, negated; 0 if that is not known. */
+/* `num_task`: the number of tasks; if negative, minus the number of iterations they share; 0 if unknown. */
 static int tcv_launch_here(tcv_task task, void *data, int num_task) {
   int threads = tcv_load(&tcv_pool.threads), idle = 0, failed;
   if (threads == 0) {
     int n = tcv_default_threads();
-    if (tcv_swap_if(&tcv_pool.threads, &threads, n)) threads = n;  /* unless another call sets it meanwhile */
+    if (tcv_swap_if(&tcv_pool.threads, &threads, n)) threads = n;  /* unless another call has just set it */
   }
   if (threads == 1 || num_task == 1 || !tcv_own() || !tcv_swap_if(&tcv_pool.busy, &idle, 1))
     return tcv_run_alone(task, data, num_task);
-  threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, and cannot any more */
+  threads = tcv_load(&tcv_pool.threads);              /* held now: it may have changed, but no longer can */
   if (tcv_pool.started < threads - 1) tcv_start_workers(threads);
   int tasks = num_task > 0 ? num_task : tcv_tasks(-num_task, threads);
   int slot = (int)((uintptr_t)task >> 4) & (TCV_KNOWN - 1);
   int64_t start = tcv_now(), ns = tcv_pool.known[slot].task == task ? tcv_pool.known[slot].ns : TCV_WAKE_NS;
-  /* Sleepers are woken for work that is worth it, or where launches follow one another closely. */
+  /* Sleepers are woken for work that is worth it, or if launches follow each other closely. */
   if (ns < TCV_WAKE_NS && tcv_load(&tcv_pool.sleepers) > 0 && start - tcv_pool.last > TCV_SPIN_NS) {
     failed = tcv_run_alone(task, data, num_task);
     tcv_pool.last = tcv_now();
@@ -279,8 +280,8 @@ static void tcv_set_num_threads(int n) {
   tcv_store(&tcv_pool.busy, 0);
 }
 
-/* The pool that this library launches on: its own, or another library's, which our runtime puts there so that a
- * process has one. */
+/* The pool that this library launches on: its own, or another library's, set by our runtime so that a process has only
+ * one. */
 TCV_SHARED void *tcv_shared_launch = (void *)tcv_launch_here;
 
 static int tcv_launch(tcv_task task, void *data, int num_task) {

@@ -11,14 +11,14 @@
 
 enum { FUTEX_WAIT = 0, FUTEX_WAKE = 1, FUTEX_PRIVATE_FLAG = 128 };  /* musl's compiler lacks Linux's headers */
 
-#ifdef TCV_STATIC                          /* part of a program, where TVM does not look for it */
+#ifdef TCV_STATIC                          /* part of a program, where TVM does not look for these */
 #define TCV_VARIABLE
 #define TCV_SHARED static
 #else
 #define TCV_VARIABLE TCV_EXPORT
 #define TCV_SHARED TCV_EXPORT
 #endif
-#define TCV_ARENA_MAX ((size_t)64 << 20)   /* most workspace that a thread keeps between calls */
+#define TCV_ARENA_MAX ((size_t)64 << 20)   /* the most workspace that a thread keeps between calls */
 
 #define tcv_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define tcv_store(p, v) __atomic_store_n(p, v, __ATOMIC_SEQ_CST)
@@ -47,8 +47,8 @@ typedef int (*tcv_entry)(void *self, const tcv_any *args, int32_t n, tcv_any *re
 enum { TCV_DEVICE_CPU = 1, TCV_TYPE_NONE = 0, TCV_TYPE_DLTENSOR = 7, TCV_TYPE_TENSOR = 70 };
 enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a tensor object */
 
-/* Of the kernel that this thread runs, or ran last: iterations of its parallel loops that are still to come, up to a
- * 0; NULL before the first. */
+/* Iterations of the parallel loops still to come in the kernel that this thread runs, or ran last, ended by a 0; NULL
+ * before the first. */
 static __thread const int32_t *tcv_loops;
 
 /* Compiled kernels call this by name; version script and -Bsymbolic keep it inside the library. */
@@ -59,10 +59,10 @@ void TVMFFIErrorSetRaisedFromCStrParts(const char *kind, const char **parts, int
     if (parts[i]) used += (size_t)snprintf(tcv_error + used, sizeof tcv_error - used, "%s", parts[i]);
 }
 
-/* ---- what stays when a library's user is through with it ---- */
+/* ---- what stays when a library's user is done with it ---- */
 
-/* The pool's threads, and the destructor of a thread's workspace, run this library's code at any time: have dlclose
- * leave it mapped from now on. A library that launches on another's pool, in its workspace, has neither. */
+/* The pool's threads, and the destructor of a thread's workspace, may run this library's code at any time: make
+ * dlclose leave it mapped from now on. A library that uses another's pool and workspace has neither. */
 static void tcv_stay(void) {
 #ifndef TCV_STATIC
   static const char here;
@@ -89,7 +89,7 @@ static void tcv_arena_init(void) {
   tcv_arena_keyed = !pthread_key_create(&tcv_arena_key, tcv_arena_free);
 }
 
-/* With nothing in use: make it as large as was ever wanted at once, within reason. */
+/* With nothing in use: make it as large as was ever needed at once, within reason. */
 static void tcv_arena_grow(size_t size) {
   void *base;
   pthread_once(&tcv_arena_once, tcv_arena_init);
@@ -132,8 +132,8 @@ static int tcv_free_here(int device_type, int device_id, void *pointer) {
   return 0;
 }
 
-/* The workspace that this library's kernels take: its own, or another library's, which our runtime puts there so that
- * a thread has one, and a process one key for them of the few that there are. */
+/* The workspace that this library's kernels use: its own, or another library's, set by our runtime so that a thread
+ * has only one, and a process uses only one of the few thread-specific keys. */
 typedef void *(*tcv_alloc)(int, int, uint64_t, int, int);
 typedef int (*tcv_free)(int, int, void *);
 TCV_SHARED void *tcv_shared_alloc = (void *)tcv_alloc_here;

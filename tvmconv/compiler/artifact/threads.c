@@ -4,8 +4,8 @@
 
 /* ---- how a thread rounds ---- */
 
-/* How it rounds, and whether it takes numbers below the normal ones for zeros: the bits for that of its
- * control register. Its flags and traps are its own. */
+/* Its rounding mode, and whether it flushes subnormals to zero: these bits of its control register. Flags and traps
+ * stay each thread's own. */
 #if defined(__x86_64__)
 #define TCV_ROUNDING 0xe040u
 static uint32_t tcv_control(void) { return __builtin_ia32_stmxcsr(); }
@@ -51,15 +51,15 @@ static void tcv_round_as(uint32_t wanted) {
 #define MADV_WIPEONFORK 18
 #endif
 
-/* Where it is noted that the pool is this process's: on a page that the child of a fork finds empty, or, if there
- * is none to be had, at tcv_plain_mark. */
+/* The mark that the pool is this process's: on a page that a fork's child finds empty, or, if there is none, at
+ * tcv_plain_mark. */
 static int *tcv_mark, tcv_plain_mark;
 
 static int *tcv_make_mark(void) {
   size_t size = (size_t)sysconf(_SC_PAGESIZE);
   int *none = NULL, *mark = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if ((void *)mark == MAP_FAILED) mark = &tcv_plain_mark;
-  /* Emulators may take any advice, and follow none. */
+  /* Emulators may accept any advice, and follow none. */
   else if (madvise(mark, size, -1) == 0 || madvise(mark, size, MADV_WIPEONFORK))
     munmap(mark, size), mark = &tcv_plain_mark;
   if (tcv_swap_if(&tcv_mark, &none, mark)) return mark;
@@ -74,8 +74,8 @@ static int *tcv_make_mark(void) {
 #define TCV_CGROUP_OF_SELF "/proc/self/cgroup"
 #endif
 
-/* The number that a text begins with, -1 if none; *end: what follows. (The C library's functions for this have other
- * names in each version of its headers, which an older one lacks.) */
+/* The number that a text begins with, -1 if none; *end: what follows. (The C library's functions for this have
+ * different names in each version of its headers, which older libraries lack.) */
 static int64_t tcv_number(const char *text, const char **end) {
   int64_t n = -1;
   for (; *text >= '0' && *text <= '9'; ++text)
