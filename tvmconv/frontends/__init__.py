@@ -1,1 +1,1 @@
-"""One call each: convolutions and poolings as other frameworks spell them."""
+"""One-call functions: convolutions and poolings as other frameworks spell them."""

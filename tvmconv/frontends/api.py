@@ -31,17 +31,16 @@ def conv(
     padding_mode: str = "zeros",
     target: str = "native",
 ) -> Any:
-    """Convolve ``x`` with ``w``; the kernel is compiled at the first call with these shapes, then cached.
+    """Convolve ``x`` with ``w``; the kernel is compiled on the first call with these shapes, then cached.
 
     ``x``: (N, C, *spatial) or (N, *spatial, C) by ``layout``, a NumPy or any CPU DLPack array; the result is
     of the same kind, and x is never written. ``w``: (out, in/groups, *kernel) channels-first (OIHW),
     (*kernel, in/groups, out) channels-last (HWIO). ``bias``: (out,). ``residual``: added before the
     activation, of the result's shape and type. ``slopes``: (out,), for the activation "prelu", which they
-    imply. ``shuffle``: the result's channels are shuffled in so many groups, as by `channel_shuffle`;
-    residual is added after that. The rest as in ConvSpec. x and w of 8-bit integers give their int32 sums.
-    Strided and read-only arrays are copied if need be.
-    Raises SpecError for arguments that do not fit, TargetError where the kernel is neither cached nor can be
-    compiled.
+    imply. ``shuffle``: the number of groups in which the result's channels are shuffled, as by
+    `channel_shuffle`; residual is added after that. The rest as in ConvSpec. x and w of 8-bit integers give
+    their int32 sums. Strided and read-only arrays are copied if necessary. Raises SpecError for arguments
+    that do not fit, TargetError where the kernel is neither cached nor can be compiled.
     """
     if slopes is not None and activation is None:
         activation = "prelu"
@@ -112,16 +111,16 @@ def spec_of(
 
 
 def function(spec: Spec, target: str = "native") -> Any:
-    """The loaded function for ``spec``: of this process, else from the cache on disk, else compiled."""
+    """The loaded function for ``spec``: from this process, else from the cache on disk, else compiled."""
     try:
         hash(target)
-    except TypeError:  # an array, say
+    except TypeError:  # an array, for example
         wanted = "expected a name, or triple=T,cpu=C,features=+F"
         raise TargetError(f"target: {shown(target)}, {wanted}") from None
     return _loaded(spec, target)
 
 
-@lru_cache(maxsize=2048)  # each is a library that is mapped; one that is dropped is on disk
+@lru_cache(maxsize=2048)  # each is a mapped library; a dropped one is still on disk
 def _loaded(spec: Spec, target: str) -> Any:
     return _load(spec, target)
 
@@ -146,19 +145,19 @@ def _load(spec: Spec, target: str) -> Any:
                 return function
         except ArtifactError:
             pass
-        # Damaged, or not what the name says: made again.
+        # Damaged, or not what the name says: rebuilt.
     library = compile({"conv": spec}, machine)
     try:
         library.export(path, header=False)
         return next(iter(runtime.load(path).functions.values()))
-    except ArtifactError as error:  # a full disk, say: without the cache then, or with an error of its own
+    except ArtifactError as error:  # a full disk, for example: go on without the cache
         module = library.load()
         warnings.warn(f"not cached: {error}", RuntimeWarning, stacklevel=4)
         return next(iter(module.functions.values()))
 
 
 def _linker(machine: Any) -> list[Any]:
-    """What tells one C compiler from another: its command, and the size and age of its file."""
+    """What identifies a C compiler: its command, and the size and age of its file."""
     import shutil
     from pathlib import Path
 
@@ -174,7 +173,7 @@ def _linker(machine: Any) -> list[Any]:
 
 
 def _integer_types(x: Any, w: Any) -> dict[str, str]:
-    """Of 8-bit integers the one call gives the sums."""
+    """For 8-bit integers the one-call functions give the sums."""
     return {"out_dtype": "int32", "weight_dtype": name_of(w)} if name_of(x) in BYTES else {}
 
 

@@ -1,4 +1,4 @@
-"""One call: poolings, and the shuffle of channels."""
+"""One call: poolings, and the channel shuffle."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def avg_pool(
     layout: str = "NCHW",
     target: str = "native",
 ) -> Any:
-    """The mean of each window; ``count_include_pad``: of its zeros in the padding too.
+    """The mean of each window; ``count_include_pad``: including its zeros in the padding.
 
-    Arrays and arguments as for `max_pool`, but floats alone. Raises SpecError, TargetError.
+    Arrays and arguments as for `max_pool`, but only floats. Raises SpecError, TargetError.
     """
     return _pool(x, kernel, target, operation="avg", stride=stride, padding=padding, dilation=dilation,
                  ceil_mode=ceil_mode, count_include_pad=count_include_pad, layout=layout)
@@ -72,7 +72,7 @@ def _pool(x: Any, kernel: Ints | None, target: str, *, layout: str, **options: A
 
 
 def channel_shuffle(x: Any, groups: int, layout: str = "NCHW") -> Any:
-    """Channels in ``groups`` groups, interleaved: channel i of group g comes to place i*groups + g.
+    """Channels in ``groups`` groups, interleaved: channel i of group g moves to position i*groups + g.
 
     ``x``: a NumPy or torch array of any dtype, (N, C, *spatial) or (N, *spatial, C) by ``layout``; the result
     is a new contiguous one of the same kind. Raises SpecError for a count that does not divide the channels.

@@ -96,7 +96,7 @@ def _layout(data_format: str | None) -> str:
 
 
 def _spatial(layout: str) -> tuple[int, int]:
-    """Where rows and columns stand in data_format."""
+    """The positions of rows and columns in data_format."""
     return (1, 2) if layout == "NHWC" else (2, 3)
 
 

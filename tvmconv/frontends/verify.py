@@ -1,10 +1,10 @@
 """Proof that a library computes what its descriptors say: each function against the float64 reference.
 
 Two fills of random data. "normal": standard normal numbers, within a tolerance that grows with the length of
-the sums. "integer": small integers, whose sums every order of summation gets exactly, so that a single wrong
-tap shows; the result must be equal where the activation is exact as well, and else have no error but its own.
-Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of "normal".
-Needs numpy and the reference, no compiler.
+the sums. "integer": small integers, whose sums are exact in any order of summation, so that a single wrong
+tap shows; the result must be equal if the activation is exact too, and otherwise have only the activation's
+error. Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of
+"normal". Needs numpy and the reference, no compiler.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 FILLS = ("normal", "integer")
 
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
-"""What a right activation of x may err by, over max(1, |x|), beside the result's rounding: near 0, where a
-result says nothing about the size of what it was computed from. Those of 16 bits are computed in float32."""
+"""The error allowed to an activation of x, over max(1, |x|), besides the result's rounding: needed near 0,
+where a result says nothing about the size of x. 16-bit ones are computed in float32."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,12 @@ def verify(
     tolerance: float | None = None,
     fills: Sequence[str] = FILLS,
 ) -> Iterator[Check]:
-    """Check functions of a loaded library, one `Check` a function and fill, as they are done.
+    """Check functions of a loaded library, yielding one `Check` per function and fill.
 
-    names: the functions to check (default: all). seed: of the random data; a function's data depend on the
-    seed and its descriptor alone, so that it fails alike in another library. tolerance: replaces the default
-    of `default_tolerance` for the normal fill. Raises SpecError for a descriptor that has no reference here.
+    names: the functions to check (default: all). seed: of the random data; a function's data depend only on
+    the seed and its descriptor, so that it fails the same way in another library. tolerance: replaces the
+    default of `default_tolerance` for the normal fill. Raises SpecError for a descriptor that has no
+    reference here.
     """
     entries = {entry["name"]: entry for entry in module.manifest["functions"]}
     for name in entries if names is None else names:
@@ -88,7 +89,7 @@ def check(
 
 @dataclass(frozen=True)
 class Case:
-    """What functions of one descriptor are checked on: the arrays, and what they have to give."""
+    """What functions of one descriptor are checked on: the arrays, and the expected results."""
 
     entry: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
@@ -99,7 +100,7 @@ class Case:
     least_size: float
 
     def check(self, function: Any) -> Check:
-        """Call a function, and compare what it gives."""
+        """Call a function, and compare its result."""
         return self._compare(_call(function, self.entry["arguments"], self.arrays))
 
     def _compare(self, actual: np.ndarray) -> Check:
@@ -139,7 +140,7 @@ def prepare(
     spec = parse_spec(entry["descriptor"])
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
     expected = spec.reference(arrays)
-    size = 1.0  # what the activations' own errors are relative to, where the sums have none
+    size = 1.0  # what the activations' own errors are relative to, if the sums have none
     rounds = not entry.get("schedule", {}).get("exact", True)
     if fill == "normal" or rounds:
         given = tolerance if fill == "normal" else None
@@ -155,14 +156,14 @@ def prepare(
     else:
         tolerance = 8 * _coarsest_epsilon(spec)
     if spec.out_dtype not in FLOATS and not spec.is_exact:
-        # One step of the result: the activation's own error may carry it over a half.
+        # One step of the result: the activation's own error may push it past a half.
         size = 1.0
         tolerance = 1.5 / max(float(np.max(np.abs(expected), initial=0.0)), size)
     return Case(entry, arrays, expected, fill, seed, tolerance, size)
 
 
 def default_tolerance(spec: Spec) -> float:
-    """The largest `max_rel` that a right kernel may have, growing as the square root of the sum's length."""
+    """The largest `max_rel` of a correct kernel, growing as the square root of the sum's length."""
     return _coarsest_epsilon(spec) * spec.allowed_error()
 
 
@@ -185,7 +186,8 @@ def random_arrays(
         elif fill == "normal" and dtype in BYTES:
             values = rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max + 1, shape)
         elif argument["name"] == "w" and not _shows_at_any_size(spec):
-            # Few terms a sum, for sums where the activation still bends: else only its ends would be seen.
+            # Few terms per sum, for sums where the activation is still curved: else only its ends would be
+            # tested.
             values = rng.choice([-1, 1], shape) * (rng.random(shape) < 9 / spec.terms)
         else:
             values = rng.integers(0 if dtype.startswith("u") else -3, 4, shape)
@@ -216,7 +218,7 @@ def _call(
 ) -> np.ndarray:
     output = next(argument for argument in arguments if argument["role"] == "output")
     dtype = output["dtype"]
-    # Poisoned, so that an element that the kernel leaves out shows.
+    # Poisoned, so that an element that the kernel misses shows.
     y = rounded(np.full(output["shape"], np.nan if dtype in FLOATS else 99.0), dtype)
     if hasattr(function, "placed"):  # on a GPU
         placed = function.placed({**arrays, output["name"]: y})
@@ -229,12 +231,12 @@ def _call(
 
 
 def _shows_at_any_size(spec: Spec) -> bool:
-    """Whether the activation, if any, does to large sums what it does to small ones."""
+    """Whether the activation, if any, treats large sums as it does small ones."""
     return spec.act is None or spec.act.homogeneous
 
 
 def _size_of_sums(spec: Spec, arrays: Mapping[str, np.ndarray]) -> float:
-    """The rms value of a sum before the activation, or of a mean, were its terms independent."""
+    """The rms value of a sum before the activation, or of a mean, if its terms were independent."""
     rms = {
         name: float(np.sqrt(np.mean(np.square(widened(array), dtype=np.float64)))) if array.size else 0.0
         for name, array in arrays.items()

@@ -14,12 +14,12 @@ import numpy as np
 from tvmconv.base.dtypes import BFLOAT16, name_of, numpy_dtype
 from tvmconv.base.errors import SpecError
 
-# NumPy's types tell from Python 3.12 on that its arrays are buffers.
+# From Python 3.12 on, NumPy's types declare that its arrays are buffers.
 from_buffer: Callable[[Any], ctypes.c_char] = ctypes.c_char.from_buffer
 
 ALIGNMENT = 64  # of what the runtime allocates
 _PAGE = 4096
-_STEP = 11 * ALIGNMENT  # from one array's place in its page to the next one's; no power of two is a few of it
+_STEP = 11 * ALIGNMENT  # between arrays' offsets in a page; no power of two is a small multiple of it
 _places = itertools.count()
 _NUMPY_HEARS = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
 _CPU_DEVICES = (1, 3, 11, 13)  # DLPack: CPU, and host memory pinned for, or shared with, a device
@@ -36,7 +36,7 @@ class Argument(NamedTuple):
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """The dtype for NumPy; for bfloat16, which it lacks, the one that ``view`` gives such arrays."""
+        """The dtype for NumPy; for bfloat16, which it lacks, the one that ``view`` uses."""
         return numpy_dtype(self.dtype)
 
     @property
@@ -75,7 +75,7 @@ def check_unmasked(name: str, value: Any) -> None:
 
 
 def check_plain(name: str, value: Any) -> None:
-    """Raises SpecError for a tensor of PyTorch whose elements are not what lies in its memory."""
+    """Raises SpecError for a PyTorch tensor whose memory does not hold its elements."""
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     if tensor is None or not isinstance(value, tensor):
         return
@@ -93,8 +93,9 @@ def check_plain(name: str, value: Any) -> None:
 
 
 def torch_views(values: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
-    """PyTorch's tensors as NumPy arrays that share their memory, by its own way, the quickest. None unless
-    all are plain tensors in CPU memory, of a dtype that NumPy has; ``view`` finds the words for others."""
+    """PyTorch tensors as NumPy arrays that share their memory, by PyTorch's own method, the fastest. None
+    unless all are plain tensors in CPU memory, of a dtype that NumPy has; ``view`` makes the error for
+    others."""
     tensor = getattr(sys.modules.get("torch"), "Tensor", None)
     if tensor is None or any(type(value) is not tensor for value in values):
         return None
@@ -107,7 +108,7 @@ def torch_views(values: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
 def read(want: Argument, value: Any, *, copy: bool) -> np.ndarray[Any, Any]:
     """``value`` as a contiguous array to read, checked against ``want``.
 
-    ``copy``: make a contiguous copy where ``value`` is none, rather than refuse it. Raises SpecError.
+    ``copy``: make a contiguous copy if ``value`` is not contiguous, rather than refuse it. Raises SpecError.
     """
     array = view(want.name, value)
     _check(want, array)
@@ -133,8 +134,8 @@ def written(want: Argument, value: Any, name: str = "out") -> np.ndarray[Any, An
 
 
 def _is_read_only(value: Any) -> bool:
-    """Whether an array whose view NumPy marks as read-only is so. By the older DLPack protocol an array
-    cannot say, nor can NumPy before 2.1 hear; such arrays are meant to be written to."""
+    """Whether an array whose view NumPy marks as read-only really is. With the older DLPack protocol, or
+    NumPy before 2.1, this is not communicated; such arrays are treated as writable."""
     if isinstance(value, np.ndarray):
         return True
     try:
@@ -165,17 +166,17 @@ def check_apart(out: np.ndarray[Any, Any], name: str, array: Any) -> None:
 
 def address(array: np.ndarray[Any, Any]) -> int:
     """Where the data begin."""
-    if array.flags.carray and array.size:  # the quickest public way, for writable contiguous memory only
+    if array.flags.carray and array.size:  # the fastest public way, for writable contiguous memory only
         return ctypes.addressof(from_buffer(array))
     return int(array.__array_interface__["data"][0])
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarray[Any, Any]:
-    """A new array whose data are aligned to a cache line; NumPy's own are not, and vectors would straddle.
+    """A new array aligned to a cache line; NumPy's own are not, and vectors would straddle lines.
 
-    Large ones begin at different places of their page. A CPU takes a load for one of what was just stored
-    where the lowest 12 bits of their addresses are equal; of two arrays that begin alike, whose rows lie a
-    power of two apart, that is nearly every load.
+    Large ones begin at different offsets in their page. If the lowest 12 bits of their addresses are equal, a
+    CPU mistakes a load for one of data just stored; for two arrays with equal offsets and rows a power of two
+    apart, that is nearly every load.
     """
     if nbytes < _PAGE:
         memory, place = np.empty(nbytes + ALIGNMENT, np.uint8), 0
@@ -186,10 +187,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarr
 
 
 def aligned(array: Any) -> np.ndarray[Any, Any]:
-    """A copy of a NumPy array, row-major, that begins on a cache line, as what our functions return does.
+    """A copy of a NumPy array, row-major, that begins on a cache line, as our functions' results do.
 
-    Kernels take any array, but load vectors of such a one faster: elsewhere a depthwise convolution takes up
-    to 1.6 times as long. NumPy's own arrays begin at any multiple of 16 bytes. Shape and dtype stay.
+    Kernels take any array, but load vectors from an aligned one faster: on others a depthwise convolution
+    takes up to 1.6 times as long. NumPy's own arrays begin at any multiple of 16 bytes. Shape and dtype stay.
     """
     check_unmasked("array", array)
     values = np.asarray(array)
@@ -199,7 +200,7 @@ def aligned(array: Any) -> np.ndarray[Any, Any]:
 
 
 def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
-    """``array`` as the kind that ``value`` is: its own module takes it over by DLPack, without a copy."""
+    """``array`` as the same kind as ``value``: its module imports it by DLPack, without a copy."""
     if isinstance(value, np.ndarray):
         return array.view(value.dtype) if value.dtype.name == "bfloat16" == name_of(array) else array
     module = _module(value)
@@ -210,7 +211,7 @@ def like(value: Any, array: np.ndarray[Any, Any]) -> Any:
 
 
 def _module(value: Any) -> Any:
-    """The module that an array is of: torch for a tensor."""
+    """The module that an array belongs to: torch for a tensor."""
     space = getattr(value, "__array_namespace__", None)
     return space() if space is not None else sys.modules.get(type(value).__module__.partition(".")[0])
 

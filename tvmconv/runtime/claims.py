@@ -1,7 +1,7 @@
-"""Whether a library's functions take what its manifest states, asked of the library itself.
+"""Whether a library's functions take what its manifest states, by asking the library itself.
 
-Each checks the tensors that TVM would call it with, so it is called like that, with tensors of the stated
-shapes and types and no data: one that fits is refused for being NULL, after all else.
+Each checks the tensors that TVM would pass, so it is called that way, with tensors of the stated shapes and
+types and no data: one that fits is refused only for being NULL, which is checked last.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def unlike(
     blob = [packed], "uint8"
     if why := _refused(library, name, run_order(inputs, outputs, [blob] if packed else []), last_error):
         return why
-    absent = (), "uint8"  # taken for a bias where there is none, whatever it is
+    absent = (), "uint8"  # passed as the bias if there is none; its value does not matter
     weights = prepack_order(by_role["weight"], blob, absent)
     return _refused(library, f"{name}_prepack", weights, last_error) if packed else ""
 

@@ -57,7 +57,7 @@ class View(NamedTuple):
 
 
 def view(capsule: Any) -> View:
-    """A capsule read, not consumed: it gives the memory back when it goes. Raises ValueError."""
+    """A capsule read, not consumed: it frees the memory when it is deleted. Raises ValueError."""
     writable = True
     if _api.PyCapsule_IsValid(capsule, b"dltensor"):
         address = _api.PyCapsule_GetPointer(capsule, b"dltensor")
@@ -81,7 +81,7 @@ def view(capsule: Any) -> View:
                 tensor.device_type, tensor.device_id, dense or 0 in shape, writable, capsule)
 
 
-_alive: dict[int, list[Any]] = {}  # by address: structures that somebody has, the owner, and the capsule
+_alive: dict[int, list[Any]] = {}  # by address: structures in use, the owner, and the capsule
 
 
 @_DELETER
@@ -90,13 +90,13 @@ def _delete(address: int) -> None:
 
 
 def _sweep() -> None:
-    """Give back what nobody took: capsules that only ``_alive`` still holds. A capsule cannot do that itself:
-    a destructor in Python may not run where an exception is on its way."""
+    """Free what nobody took: capsules that only ``_alive`` still holds. A capsule cannot do that itself: a
+    Python destructor must not run while an exception is being raised."""
     for address, parts in list(_alive.items()):
         if parts[-1] is None:
             continue
         if not _api.PyCapsule_IsValid(parts[-1], b"dltensor"):
-            parts[-1] = None  # taken: whoever did calls the deleter
+            parts[-1] = None  # taken: its taker calls the deleter
         elif sys.getrefcount(parts[-1]) <= 2:
             _delete(address)
 

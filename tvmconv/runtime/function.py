@@ -19,7 +19,7 @@ _from_buffer = arrays.from_buffer
 _addressof = ctypes.addressof
 _ndarray = np.ndarray
 
-_ERR_CPU, _ERR_KERNEL = 4, 5  # of the C ABI; the others are the caller's mistakes
+_ERR_CPU, _ERR_KERNEL = 4, 5  # of the C ABI; the other codes are the caller's mistakes
 
 
 class Function:
@@ -54,7 +54,7 @@ class Function:
         self._find(library, facts.get("symbol", self.name))
 
     def _find(self, library: ctypes.CDLL, symbol: str) -> None:
-        """The C functions, and what they take."""
+        """The C functions, and their arguments."""
         pointer = ctypes.c_void_p
         packed = [self._packed_bytes] if self._packed_bytes else []
         self._entry = library[symbol]
@@ -93,7 +93,7 @@ class Function:
         return Bound(self, named)
 
     def _named(self, given: Sequence[Any], skip: Sequence[str]) -> dict[str, Any]:
-        """Arguments by name. ``bias`` has its place in a call whether or not there is one, as has ``w``."""
+        """Arguments by name. ``bias`` and ``w`` have their places in a call whether or not they exist."""
         known = {a.name: a for a in self.arguments[:-1] if a.role not in skip}
         order = [name for name in ("x", "w", "bias") if name != "x" or "input" not in skip]
         order += [name for name in known if name not in order]
@@ -115,7 +115,7 @@ class Function:
         return {name: values[name] for name in known}
 
     def _prepack_order(self, pointers: Mapping[str, int], packed: int | None) -> list[int | None]:
-        """What prepack takes: pointers to weights by name, NULL for those that are not there."""
+        """Prepack's arguments: pointers to weights by name, NULL for missing ones."""
         weights = {a.name: pointers.get(a.name) for a in self._weights}
         return prepack_order(weights, packed, None)
 
@@ -179,8 +179,8 @@ class Bound:
         contiguous writable array, apart from the inputs, for the result; else a new one, of the kind that
         ``x`` is. Raises SpecError for arrays that do not fit, before anything is computed.
         """
-        # The short way, for what is nearly always passed. The C function checks alignment and overlap
-        # itself; whatever is not in order here goes the long way, which finds the words for it.
+        # The fast path, for the usual arguments. The C function checks alignment and overlap itself; anything
+        # invalid takes the slow path, which makes the error.
         if type(x) is _ndarray and x.shape == self._shape and x.dtype == self._dtype and not others:
             y = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes) if out is None else out
             if type(y) is _ndarray and y.shape == self._out_shape and y.dtype == self._out_dtype:
@@ -201,8 +201,8 @@ class Bound:
         return self.run((x, *others), out, copy=False)
 
     def _shortly(self, inputs: tuple[Any, ...], out: Any) -> Any:
-        """The short way for several inputs; None where it cannot be gone. ``__call__`` has its own for one,
-        which this would make a third slower."""
+        """The fast path for several inputs; None if they do not fit it. ``__call__`` has its own for one
+        input, which this would make a third slower."""
         if [(a.shape, a.dtype) if type(a) is _ndarray else None for a in inputs] != self._kinds:
             return None
         y = arrays.empty(self._out_shape, self._out_dtype, self._out_bytes) if out is None else out
@@ -215,10 +215,10 @@ class Bound:
         return None if self._entry(x_at, self._pointer, *others_at) else y
 
     def on(self, *inputs: Any, out: Any) -> Callable[[], Any]:
-        """A call without arguments that computes ``out`` from these NumPy arrays, of what they hold by then,
-        and returns it. The arrays are checked here, once, which is most of what a short call costs.
+        """A function without arguments that computes ``out`` from the current contents of these NumPy arrays,
+        and returns it. The arrays are checked here, once, which is most of the cost of a short call.
 
-        Arrays as for a call, and not made over (``resize``) afterwards. Raises SpecError for those that do
+        Arrays as for a call, not to be resized (``resize``) afterwards. Raises SpecError for those that do
         not fit.
         """
         function = self._function
@@ -239,7 +239,8 @@ class Bound:
         return run
 
     def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
-        """As a call, for all inputs in a sequence; ``copy`` where they are not contiguous, or refuse them."""
+        """As a call, with all inputs in a sequence; ``copy``: copy inputs that are not contiguous rather than
+        refuse them."""
         read, result = self._operands(inputs, out, copy=copy)
         if result.size:
             self._function._check(self._function._entry(*self._pointers(read, result)))

@@ -1,4 +1,4 @@
-"""The C library of this process, and whether it is the one that a library was linked for."""
+"""The C library of this process, and whether a library was linked for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def host_libc() -> str | None:
-    """ "glibc 2.36", or None where it is another one."""
+    """ "glibc 2.36", or None for another one."""
     try:
         return os.confstr("CS_GNU_LIBC_VERSION") or None
     except (AttributeError, ValueError, OSError):
@@ -15,7 +15,7 @@ def host_libc() -> str | None:
 
 def why_not(wanted: str | None) -> str | None:
     """Why a library whose manifest has ``wanted`` as "libc" cannot be loaded here; None if it can, or nothing
-    is known of it."""
+    is known about it."""
     if not wanted:
         return None
     name, _, oldest = wanted.partition(" ")

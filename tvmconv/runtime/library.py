@@ -1,4 +1,4 @@
-"""Loading a library: everything that can be known beforehand is checked before its code is mapped."""
+"""Loading a library: everything that can be checked beforehand is checked before its code is mapped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tvmconv.runtime.threads import check_environment
 
 
 class _Shared:
-    """What the libraries of this process have together: the thread pool, and the workspace of each thread.
+    """What the libraries of this process share: the thread pool, and the workspace of each thread.
 
-    Both are those of the library that was loaded first, which is never unmapped. They stand in variables of a
-    library, which another one's can be put into.
+    Both belong to the library loaded first, which is never unmapped. They are held in variables of each
+    library, which can be set to another library's.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class _Shared:
         self.values: dict[str, int | None] = {}  # of the variables
         self.owners: list[ctypes.CDLL] = []
         self.set_threads: Any = None
-        self.threads: int | None = None  # asked for, maybe before there was a library
+        self.threads: int | None = None  # requested, maybe before any library was loaded
 
     def join(self, library: ctypes.CDLL, prefix: str) -> None:
         """Let the library run its kernels on the pool and in the workspace."""
@@ -59,10 +59,10 @@ os.register_at_fork(after_in_child=lambda: setattr(_shared, "lock", threading.Lo
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels run on ``n`` threads from now on, in every library loaded here.
+    """Run kernels on ``n`` threads from now on, in every library loaded here.
 
-    The default is TVMCONV_NUM_THREADS, else TVM_NUM_THREADS, else as many CPUs as the process may run on
-    and the quota of its control group is worth. Raises SpecError.
+    The default is TVMCONV_NUM_THREADS, else TVM_NUM_THREADS, else the number of CPUs that the process's
+    affinity and its cgroup's quota allow. Raises SpecError.
     """
     if isinstance(n, bool) or not hasattr(n, "__index__") or int(n) < 1:
         raise SpecError(f"n: {n!r}, expected a positive integer")
@@ -72,9 +72,9 @@ def set_num_threads(n: int) -> None:
 class Module:
     """A loaded library: ``module[name]`` is a function, iterating gives names in the library's order.
 
-    ``manifest``: what the library says of itself, as a dict. ``path``: its file. ``functions``: an ordered,
-    read-only mapping of names to functions. ``variant``: the target, of those in the library, whose kernels
-    run here.
+    ``manifest``: what the library says about itself, as a dict. ``path``: its file. ``functions``: an
+    ordered, read-only mapping of names to functions. ``variant``: the target, of those in the library, whose
+    kernels run here.
     """
 
     __slots__ = ("functions", "manifest", "path", "variant")
@@ -110,19 +110,19 @@ class Module:
 def load(path: str | os.PathLike[str]) -> Module:
     """Load a library that tvmconv made, for this machine.
 
-    The file is read once; what runs are the bytes that were read, whatever becomes of the file then. The
-    library is unmapped when nothing refers to the module, its functions or what they were bound to any more.
+    The file is read once; the bytes that were read are what runs, whatever happens to the file later. The
+    library is unmapped when nothing refers to the module, its functions or bound functions any more.
 
-    Raises ArtifactError, before any of its code runs, for a file that is no library of ours, is damaged, was
-    made by a newer version, for another architecture, or for a CPU with features that this one lacks;
-    Error for an environment that gives no number of threads.
+    Raises ArtifactError, before any of its code runs, for a file that is not one of our libraries, is
+    damaged, or was made by a newer version, for another architecture, or for a CPU with features that this
+    one lacks; Error for an environment variable that is not a number of threads.
     """
     file = files.library_path(path).absolute()
     return load_bytes(files.read(file), file)
 
 
 def load_bytes(data: bytes, file: Path, *, temporary: bool = False) -> Module:
-    """As ``load``, of what a file holds; ``temporary``: there is no ``file``, and the module's path is that
+    """As ``load``, from a file's contents; ``temporary``: there is no ``file``, and the module's path is that
     of the private copy, which lasts as long as the library."""
     check_environment()
     manifest = manifests.read_from(data, file)
@@ -206,7 +206,7 @@ def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
         raise ArtifactError(f"library: {file} cannot be loaded: {foreign}; link with another cc=")
     have = cpu.host_features()
     able = any(have.issuperset(variant["requires"]) for variant in manifest["variants"])
-    if have and not able:  # where nothing can be told, the library's own check decides
+    if have and not able:  # where nothing is known, the library's own check decides
         missing = [name for name in target["requires"] if name not in have]
         hint = cpu.suggest_target()
         message = f"library: {file} needs {', '.join(missing)}, which this CPU lacks"

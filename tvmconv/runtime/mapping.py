@@ -1,11 +1,11 @@
-"""A library mapped from its bytes, by a private copy of them that nobody else writes to.
+"""A library mapped from its bytes, through a private copy that nobody else writes to.
 
-The loader would map whatever file has the name by then, and take one of a name or an inode that it has seen
-for the one that it has. So each library gets a file of its own. That file stays while the library is
-mapped, for debuggers and profilers to read, in a temporary folder of this process; where there is no
-folder to run code from, the copy is in memory. When nothing refers to a library any more, it is unmapped.
+The loader would map whatever file then has the name, and treats a name or an inode that it has seen before as
+the library it already has. So each library gets its own file. That file stays while the library is mapped,
+for debuggers and profilers to read, in a temporary folder of this process; if there is no folder to run code
+from, the copy is in memory. When nothing refers to a library any more, it is unmapped.
 
-``TVMCONV_KEEP_LOADED=1`` keeps the files when the process ends, as a profiler wants that looks at them then.
+``TVMCONV_KEEP_LOADED=1`` keeps the files when the process ends, for a profiler that reads them afterwards.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import weakref
 from functools import lru_cache
 
 _FOLDER = "tvmconv-loaded-"
-_NEW = 60.0  # seconds in which a folder may not be locked yet
+_NEW = 60.0  # seconds during which a new folder may not be locked yet
 _MFD_EXEC = 0x10  # MFD_EXEC, which Python has no name for
 _numbers = itertools.count()
 
@@ -35,15 +35,15 @@ _dlclose.argtypes, _dlclose.restype = [ctypes.c_void_p], ctypes.c_int
 
 
 def mapped(data: bytes, name: str, *, keep: bool = False) -> tuple[ctypes.CDLL, str]:
-    """The library that ``data`` is, and where its copy lies; ``name``: of the file that it came from.
+    """The library in ``data``, and the path of its copy; ``name``: of the file that it came from.
 
     It is unmapped when neither the result nor a function taken from it is left, unless ``keep``. Raises
-    OSError where the loader refuses it, or there is no room for the copy.
+    OSError if the loader refuses it, or there is no room for the copy.
     """
     name = re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[-100:]
     try:
         return _from_file(data, name, keep)
-    except OSError as error:  # no temporary folder, a full one, or one to run nothing from
+    except OSError as error:  # no temporary folder, a full one, or one mounted noexec
         try:
             return _from_memory(data, name, keep)
         except (OSError, AttributeError):  # AttributeError: a system or a Python without memfd_create
@@ -52,7 +52,7 @@ def mapped(data: bytes, name: str, *, keep: bool = False) -> tuple[ctypes.CDLL, 
 
 def _from_file(data: bytes, name: str, keep: bool) -> tuple[ctypes.CDLL, str]:
     folder = _folder(os.getpid())
-    if not os.path.isdir(folder):  # somebody tidied up
+    if not os.path.isdir(folder):  # something cleaned up
         _folder.cache_clear()
         folder = _folder(os.getpid())
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:
@@ -81,13 +81,13 @@ def _unmap_file(handle: int, path: str, pid: int) -> None:
 def _from_memory(data: bytes, name: str, keep: bool) -> tuple[ctypes.CDLL, str]:
     try:
         copy = os.memfd_create(name, os.MFD_CLOEXEC | _MFD_EXEC)
-    except OSError:  # a kernel before 6.3, where it may be run anyway
+    except OSError:  # a kernel before 6.3, where it may be executed anyway
         copy = os.memfd_create(name, os.MFD_CLOEXEC)
     try:
         with open(copy, "wb", closefd=False) as file:
             file.write(data)
         path = _fd_path(copy)
-        while _is_mapped(path):  # by a library that stayed when its number was given back
+        while _is_mapped(path):  # by a library that stayed after its number was released
             copy = os.dup(copy)
             path = _fd_path(copy)
         library = ctypes.CDLL(path)
@@ -138,7 +138,7 @@ def _remove(folder: str, pid: int) -> None:
 
 
 def _tidy(parent: str) -> None:
-    """Remove the folders of processes that were killed: those that nobody has locked."""
+    """Remove the folders of killed processes: those that nobody has locked."""
     with contextlib.suppress(OSError), os.scandir(parent) as entries:
         for entry in entries:
             if entry.name.startswith(_FOLDER):

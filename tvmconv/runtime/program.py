@@ -1,4 +1,5 @@
-"""Functions of several steps in a loaded library: they have inputs and outputs; weights are the library's."""
+"""Functions of several steps in a loaded library: they have inputs and outputs; the library holds the
+weights."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ class ProgramFunction(Function):
         return self
 
     def on(self, *inputs: Any, out: Any) -> Callable[[], Any]:
-        """A call without arguments that computes ``out`` from these NumPy arrays, of what they hold by then,
+        """A function without arguments that computes ``out`` from the current contents of these NumPy arrays,
         and returns it. The arrays are checked here, once. Raises SpecError for those that do not fit."""
         for array in (*inputs, *self._given(out)):
             if not isinstance(array, np.ndarray):

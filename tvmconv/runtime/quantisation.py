@@ -12,7 +12,7 @@ from tvmconv.runtime.arrays import Argument, view
 
 
 def is_zero_point(name: str) -> bool:
-    """Whether the argument called ``name`` may be left out, for zero."""
+    """Whether the argument called ``name`` may be omitted, meaning zero."""
     return name.endswith("_zero_point")
 
 

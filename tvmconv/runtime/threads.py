@@ -1,4 +1,4 @@
-"""What the environment says of the number of threads, checked before native code reads it."""
+"""The number of threads from the environment, checked before native code reads it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 from tvmconv.base.errors import Error
 
 MOST_THREADS = 256  # TCV_MAX_THREADS
-_VARIABLES = ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")  # the first that is set counts
+_VARIABLES = ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")  # the first that is set is used
 
 
 def check_environment() -> None:
-    """Raises Error where the variable that counts is no plain number of threads."""
+    """Raises Error if the variable used is not a plain number of threads."""
     name = next(filter(os.environ.get, _VARIABLES), None)
     if name is None:
         return

@@ -1,1 +1,1 @@
-"""Kinds of layers: what each is, checked once; how it is written down, what it gives."""
+"""Kinds of layers: what each is, checked once; how it is written, what it computes."""

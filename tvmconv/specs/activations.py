@@ -1,6 +1,6 @@
-"""The table of activations: all that is known of each stands in its row.
+"""The table of activations: everything about each is in its row.
 
-Its form in kernels, TE code, is the function of its name in tvmconv.compiler.ops.epilogue.
+Its form in kernels, TE code, is the function of the same name in tvmconv.compiler.ops.epilogue.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Node = tuple[Any, ...]  # ONNX operator, then its operands: "x", the number of a
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """What the spec calls ``name``, "name=parameters" where ``defaults`` has some (None: must be given).
+    """Specs call it ``name``, or "name=parameters" if ``defaults`` has some (None: must be given).
 
-    ``forward``: of float64 numbers and the parameters, NaN for NaN; None for one with ``slopes``, an array of
-    one number a channel. ``bounds``: where it keeps values within bounds and does nothing else, those, from
-    the parameters. ``exact``: it only compares, and scales by slopes, so that it rounds nothing.
-    ``homogeneous``: f(c*x) is c*f(x) for c > 0, so that sums of any size show all of it.
+    ``forward``: the function of float64 numbers and the parameters, NaN for NaN; None for one with
+    ``slopes``, an array of one number per channel. ``bounds``: if it only clamps, its bounds, from the
+    parameters. ``exact``: it only compares, and scales by slopes, so it does not round. ``homogeneous``:
+    f(c*x) is c*f(x) for c > 0, so that sums of any size test all of it.
 
-    How others call it, "" where they lack it. ``onnx``: an operator, whose attributes the parameters are by
-    ``attributes``, else its inputs. ``spelled``: nodes that compute it where the operator is missing, in
-    models as in the benchmark. ``form``: another normal form (tvmconv.onnx.reading.expressions) in which
-    models have it, None for each parameter. ``torch``: a function that works in place, or with
-    ``inplace=True``. ``onednn``: what PyTorch's operator fuses. ``tflite``: an operator.
+    Its names elsewhere, "" if missing. ``onnx``: an operator, whose attributes (named in ``attributes``) or
+    else inputs are the parameters. ``spelled``: nodes that compute it where the operator is missing, in
+    models and in the benchmark. ``form``: another normal form (tvmconv.onnx.reading.expressions) found in
+    models, None for each parameter. ``torch``: a function that works in place, or with ``inplace=True``.
+    ``onednn``: what PyTorch's operator fuses. ``tflite``: an operator.
     """
 
     name: str
@@ -86,7 +86,7 @@ _ROWS = (
     Activation("gelu", lambda v: 0.5 * v * _erfc(-v / math.sqrt(2)),  # 1 + erf(u), without its cancellation
                spelled=(("Div", "x", math.sqrt(2)), ("Erf", 0), ("Add", 1, 1.0), ("Mul", "x", 2),
                         ("Mul", 3, 0.5))),
-    Activation("gelu_tanh",  # so too
+    Activation("gelu_tanh",  # likewise
                lambda v: v * _sigmoid(math.sqrt(8 / math.pi) * (v + 0.044715 * v**3))),
     Activation("mish", lambda v: v * np.tanh(np.logaddexp(0, v)), onnx="Mish",
                spelled=(("Softplus", "x"), ("Tanh", 0), ("Mul", "x", 1)), torch="mish"),
@@ -112,8 +112,8 @@ def row_of(activation: str | None) -> Activation | None:
 
 
 def clamp_of(activation: str | None) -> tuple[float, float] | None:
-    """(lo, hi) of an activation that keeps values within bounds and does nothing else; None for others.
-    Without an activation they are infinite."""
+    """(lo, hi) of an activation that only clamps; None for others. Without an activation they are
+    infinite."""
     if activation is None:
         return -math.inf, math.inf
     name, params = parse_activation(activation)
@@ -122,8 +122,8 @@ def clamp_of(activation: str | None) -> tuple[float, float] | None:
 
 
 def activate(activation: str, v: Float64) -> Float64:
-    """An activation of the spec's names ("relu", "clip=0,6", ...; not "prelu", which takes an array) on every
-    element; NaN stays NaN."""
+    """Apply an activation by its name in specs ("relu", "clip=0,6", ...; not "prelu", which takes an array)
+    to every element; NaN stays NaN."""
     name, params = parse_activation(activation)
     forward = ACTIVATIONS[name].forward
     if forward is None:

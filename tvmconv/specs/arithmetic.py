@@ -1,8 +1,8 @@
 """The arithmetic of convolutions for people: sizes, padding, receptive fields, costs. Pure integers, no TVM.
 
 Letters as in Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (2016): size i, kernel
-k, stride s, padding p on each side, output o; dilation d spreads a kernel over k + (k-1)(d-1) elements. The
-receptive field as in Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks"
+k, stride s, padding p on each side, output o; dilation d spreads a kernel over k + (k-1)(d-1) elements.
+Receptive fields as in Araujo, Norris and Sim, "Computing receptive fields of convolutional neural networks"
 (2019). Sizes are of one spatial dim; a spec's dims are independent of each other.
 """
 
@@ -29,7 +29,7 @@ def output_size(size: int, kernel: int, *, stride: int = 1, padding: Pair | str 
     """o = floor((i + lo + hi - d(k-1) - 1) / s) + 1: results of a window that slides over ``size`` elements.
 
     ``padding``: an int p for lo = hi = p, (lo, hi), "SAME", "VALID" or "FULL". ``ceil_mode``: a pooling's,
-    rounds up unless the last window would begin beyond the image and its low padding.
+    round up, unless the last window would begin beyond the image and its low padding.
 
     ``output_size(224, 7, stride=2, padding=3)`` = floor(223/2) + 1 = 112. Raises SpecError.
     """
@@ -112,7 +112,7 @@ def input_size_for(out: int, kernel: int, *, stride: int = 1, padding: Pair = 0,
 
 @dataclass(frozen=True)
 class Window:
-    """One layer in one dim, as far as it matters for the receptive field. ``padding`` is the low side's."""
+    """One layer in one dim, as needed for the receptive field. ``padding`` is that of the low side."""
 
     kernel: int
     stride: int = 1
@@ -125,10 +125,10 @@ class Window:
 class Field:
     """What the results of a stack see of its input, in one dim.
 
-    ``size``: elements from the first to the last that a result sees (the most of any result; dilation leaves
-    holes between). ``jump``: elements between the middles of neighbours' fields. ``start``: the middle of
-    the first result's field; the first element of the input is at 0, so that it is negative where the middle
-    is in the padding.
+    ``size``: elements from the first to the last that a result sees (the maximum over results; dilation
+    leaves holes). ``jump``: elements between the centres of neighbouring fields. ``start``: the centre of the
+    first result's field; the first element of the input is at 0, so it is negative if the centre is in the
+    padding.
     """
 
     size: int
@@ -142,7 +142,7 @@ def field_of(windows: Sequence[Window]) -> Field:
     Without transposed layers: size = 1 + sum of d(k-1) * (product of the strides before), jump = product of
     the strides, start = sum of (d(k-1)/2 - p) * (product of the strides before). Two 3-wide layers see 5
     elements as one 5-wide does; with stride 2 in the first, 7. A transposed layer divides the jump by its
-    stride; its size is found by going back from every phase of the results.
+    stride; its size is found by tracing back from every phase of the results.
     """
     jump, start, size = Fraction(1), Fraction(0), Fraction(1)
     for window in windows:
@@ -164,7 +164,7 @@ def field_of(windows: Sequence[Window]) -> Field:
 def seen_by(windows: Sequence[Window], result: int) -> tuple[int, int]:
     """(first, last) element of a stack's input that the result at index ``result`` sees, in one dim.
 
-    Outside of the input where the padding is seen; last < first where a transposed layer's result sees none.
+    Outside the input where the padding is seen; last < first if a transposed layer's result sees nothing.
     What a dilated transposed layer sees may begin later and end sooner than this.
     """
     first = last = result
@@ -191,15 +191,15 @@ def windows_of(layers: Sequence[Spec], dim: int) -> list[Window]:
 def receptive_field(layers: Sequence[Spec]) -> tuple[Field, ...]:
     """The receptive field of a stack of specs of any kind, one Field per spatial dim.
 
-    Of a deformable convolution: with offsets of 0. Raises SpecError for an empty stack or one whose shapes do
-    not follow from each other.
+    Deformable convolutions count with offsets of 0. Raises SpecError for an empty stack or one whose shapes
+    do not fit together.
     """
     check_chain(layers)
     return tuple(field_of(windows_of(layers, dim)) for dim in range(layers[0].rank))
 
 
 def check_chain(layers: Sequence[Spec], names: Sequence[str] = ()) -> None:
-    """SpecError unless each layer takes what the one before gives; ``names`` are what messages call them."""
+    """SpecError unless each layer takes the previous one's result; ``names`` are used in messages."""
     if not layers:
         raise SpecError("layers: none, expected at least one")
     called = names or [f"layer {number}" for number in range(1, len(layers) + 1)]
@@ -231,7 +231,7 @@ def multiply_adds(*layers: Spec) -> int:
 
 @dataclass(frozen=True)
 class Saving:
-    """A dense convolution against depthwise and then pointwise: multiply-adds and weights of both, and
+    """A dense convolution compared with depthwise then pointwise: multiply-adds and weights of both, and
     ``ratio``, separable over dense, which is 1/N + 1/K^2 for both counts."""
 
     dense_macs: int

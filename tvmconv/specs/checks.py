@@ -1,4 +1,4 @@
-"""Reading the arguments of a spec: each becomes its canonical form, or one line that says what is wrong."""
+"""Reading the arguments of a spec: each becomes its canonical form, or a one-line error."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from tvmconv.specs.names import ALGORITHMS, LAYOUT_NAMES, LAYOUTS
 from tvmconv.specs.spec import Spec
 
 INDEX_LIMIT = 2**31 - 1  # compiled kernels index with 32-bit integers
-# Of an array: tiles, which are whole, reach beyond its end with their indices.
+# Of an array: the indices of full tiles reach beyond its end.
 MOST_ELEMENTS = 2**31 - 2**20
 
 
 def most_workspace(array_bytes: int) -> int:
-    """The most bytes of workspace that a kernel may take beside inputs, weights and output of so many."""
+    """The most bytes of workspace that a kernel with ``array_bytes`` of inputs, weights and output may
+    use."""
     return 8 * array_bytes + (64 << 20)
 
 
 def read_integer(name: str, value: Any, least: int) -> int:
-    """An integer of Python's or NumPy's that is at least ``least``; True and 1.0 are none."""
+    """A Python or NumPy integer that is at least ``least``; True and 1.0 are not integers."""
     what = {0: "an integer that is not negative", 1: "a positive integer"}[least]
     if type(value).__name__ in ("bool", "bool_"):  # Python's and NumPy's
         raise SpecError(f"{name}: {shown(value)}, expected {what}")
     try:
-        number = operator.index(value)  # NumPy's integers too, but no floats
+        number = operator.index(value)  # NumPy's integers too, but not floats
     except TypeError:
         raise SpecError(f"{name}: {shown(value)}, expected {what}") from None
     if number < least:
@@ -56,7 +57,7 @@ def read_shape(value: Any) -> tuple[int, ...]:
 
 
 def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...]:
-    """One integer per spatial dim; a single one stands for all."""
+    """One integer per spatial dim; a single one applies to all."""
     items = read_items(value)
     if items is None:
         return (read_integer(name, value, least),) * rank
@@ -66,7 +67,7 @@ def read_per_dim(name: str, value: Any, rank: int, least: int) -> tuple[int, ...
 
 
 def read_flag(name: str, value: Any) -> bool:
-    """True or False. An array given for ``bias`` is a likely slip, and its truth value must not decide."""
+    """True or False. An array passed as ``bias`` is a likely mistake, and its truth value must not decide."""
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise SpecError(f"{name}: {shown(value)}, expected True or False")
@@ -83,7 +84,7 @@ def read_layout(value: Any, rank: int) -> str:
 
 
 def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
-    """The name of a dtype that was given as a name, a NumPy dtype or a NumPy scalar type."""
+    """The name of a dtype given as a name, a NumPy dtype or a NumPy scalar type."""
     text = value if isinstance(value, str) else getattr(value, "name", getattr(value, "__name__", None))
     if text not in known:
         raise unknown(name, value if text is None else text, known)
@@ -91,7 +92,7 @@ def read_dtype(name: str, value: Any, known: tuple[str, ...]) -> str:
 
 
 def read_weight_dtype(dtype: str, value: Any) -> str:
-    """The weights' dtype beside x's: the same, but int8 or uint8 with either of them (None: int8)."""
+    """The weights' dtype for x's: the same, but for 8-bit x either int8 or uint8 (None: int8)."""
     known = BYTES if dtype in BYTES else (dtype,)
     return known[0] if value is None else read_dtype("weight_dtype", value, known)
 
@@ -113,12 +114,12 @@ def check_kernel(spec: Spec) -> None:
 
 
 def dilated_text(spec: Spec, dim: int) -> str:
-    """What is said after a kernel's size."""
+    """What messages say after a kernel's size."""
     return f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
 
 
 def check_elements(**arrays: int) -> None:
-    """Raises SpecError where an array, named with _ for spaces, has more elements than kernels index."""
+    """Raises SpecError if an array, named with _ for spaces, has more elements than kernels can index."""
     for name, elements in arrays.items():
         if elements > MOST_ELEMENTS:
             what = f"{name.replace('_', ' ')}: {elements} elements"
@@ -126,8 +127,8 @@ def check_elements(**arrays: int) -> None:
 
 
 def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> bool:
-    """Whether Winograd's algorithm computes such a convolution: two dimensions, each of 2 to 5 taps with a
-    stride of 1, to 10 with one of 2, which goes with no dilation."""
+    """Whether Winograd's algorithm can compute such a convolution: two dimensions, each with 2 to 5 taps at
+    stride 1, up to 10 at stride 2, which excludes dilation."""
     dims = list(zip(kernel, stride, dilation, strict=True))
     return len(dims) == 2 and all(
         2 <= k <= 5 * s and (s == 1 or (s == 2 and d == 1)) for k, s, d in dims
@@ -135,14 +136,14 @@ def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Seque
 
 
 def read_algorithm(spec: Spec, algorithm: Any) -> str | None:
-    """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, naming those."""
+    """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, listing those."""
     if algorithm is None:
         return None
     able = ["direct"]
     if not spec.transposed:
         if spec.dtype in ("float32", "float64"):  # sums are held in the type of x
             able.append("im2col")
-        # An output that is the only one has no next: its stride makes no difference.
+        # A single output has no next one: its stride makes no difference.
         stride = [1 if size == 1 else s for size, s in zip(spec.out_spatial, spec.stride, strict=True)]
         if suits_winograd(spec.kernel, stride, spec.dilation) and spec.dtype == "float32":
             able.append("winograd")

@@ -1,4 +1,4 @@
-"""ConvSpec: everything that a convolution is, checked once, when it is made."""
+"""ConvSpec: everything that defines a convolution, checked once, when it is made."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class ConvSpec(Spec):
             raise unknown("padding_mode", padding_mode, PADDING_MODES)
         paddings.check_padding_mode(self, padding_mode)
         padded = any(lo or hi for lo, hi in resolved)
-        store("padding_mode", padding_mode if padded else "zeros")  # one spec for what makes no difference
+        store("padding_mode", padding_mode if padded else "zeros")  # one spec for equivalent arguments
         store("algorithm", checks.read_algorithm(self, algorithm))
         _check_sizes(self)
 
@@ -187,7 +187,7 @@ class ConvSpec(Spec):
 
     @property
     def is_scaled(self) -> bool:
-        """Whether sums of integers are scaled to ``out_dtype``."""
+        """Whether integer sums are scaled to ``out_dtype``."""
         return self.is_integer and self.out_dtype != SUMS
 
     def _out_dim(self, dim: int) -> int:
@@ -209,7 +209,7 @@ class ConvSpec(Spec):
 
     @property
     def weight_layout(self) -> str:
-        """The axes of ``weight_shape``, by the letters that 2-D weights have at every rank."""
+        """The axes of ``weight_shape``, in the letters of 2-D weights at every rank."""
         return "HWIO" if self.channels_last else "IOHW" if self.transposed else "OIHW"
 
     @property
@@ -219,12 +219,12 @@ class ConvSpec(Spec):
 
     @property
     def slopes(self) -> bool:
-        """Whether the activation takes slopes, an array of ``bias_shape``: that of PReLU does."""
+        """Whether the activation takes slopes, an array of ``bias_shape``, as PReLU does."""
         return self.act is not None and self.act.slopes
 
     @property
     def multiplier(self) -> int:
-        """Output channels a group: the depth multiplier of a depthwise convolution."""
+        """Output channels per group: the depth multiplier of a depthwise convolution."""
         return self.out_channels // self.groups
 
     @property
@@ -236,7 +236,7 @@ class ConvSpec(Spec):
 
     @property
     def terms(self) -> int:
-        """Products in a sum, of a transposed convolution without stride."""
+        """Products in a sum; for a transposed convolution, ignoring stride."""
         return self.taps * self.in_channels // self.groups
 
     @property
@@ -256,14 +256,14 @@ class ConvSpec(Spec):
 
     @property
     def is_operator(self) -> bool:
-        """Other engines have no slopes, shuffle or borders other than zeros in their convolutions; those of
-        8-bit integers are neither transposed nor sums with a residual."""
+        """Other engines' convolutions have no slopes, shuffle or borders other than zeros; their 8-bit ones
+        are neither transposed nor have a residual."""
         if self.is_integer and (self.transposed or self.residual):
             return False
         return not self.slopes and self.shuffle == 1 and self.padding_mode == "zeros"
 
     def twins(self) -> tuple[Spec, ...]:
-        """What it is once x has its borders, where they are not zeros; without residual and activation; and
+        """The spec once x has its borders, if they are not zeros; without residual and activation; and
         without the bias as well."""
         zeros = without_borders(self)
         plain = replace(zeros, residual=False, activation=None)
@@ -285,8 +285,8 @@ class ConvSpec(Spec):
 
 
 def without_borders(spec: ConvSpec) -> ConvSpec:
-    """The convolution that is left of ``spec`` once x has its borders: of a ``padding_mode`` other than zeros
-    one of the padded x, without padding. Other specs are their own."""
+    """The convolution that remains of ``spec`` once x has its borders: for a ``padding_mode`` other than
+    zeros, one of the padded x, without padding. Other specs are unchanged."""
     if spec.padding_mode == "zeros":
         return spec
     spatial = [size + lo + hi for size, (lo, hi) in zip(spec.in_spatial, spec.padding, strict=True)]

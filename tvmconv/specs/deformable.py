@@ -1,4 +1,4 @@
-"""DeformSpec: everything that a deformable convolution is, checked once, when it is made."""
+"""DeformSpec: everything that defines a deformable convolution, checked once, when it is made."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ BORDER = 3  # rows and columns of zeros that kernels put around the image: 2 bef
 class DeformSpec(Spec):
     """A deformable convolution, v1, or v2 with ``mask``: ONNX's DeformConv, torchvision's deform_conv2d.
 
-    Each tap of the kernel reads x at its place plus an offset of its own, by bilinear interpolation among
-    four pixels; pixels outside of the image are 0, and a place that is 1 or more outside gives 0.
+    Each tap of the kernel reads x at its position plus its own offset, by bilinear interpolation among four
+    pixels; pixels outside the image are 0, and a position 1 or more outside gives 0.
 
     Frozen and hashable. ``input_shape``: (N, C, H, W); N may be 0. ``kernel``, ``stride``, ``padding``,
-    ``dilation``, ``groups``: as a ConvSpec's. ``offset_groups``: the channels of x are divided into so many
-    groups with offsets (and masks) of their own. ``layout``: NCHW only. ``dtype``: float32 only.
+    ``dilation``, ``groups``: as a ConvSpec's. ``offset_groups``: the number of groups of x's channels, each
+    with its own offsets (and masks). ``layout``: NCHW only. ``dtype``: float32 only.
 
     Arrays: x; weights w (out, in/groups, kh, kw); offset (N, offset_groups*kh*kw*2, OH, OW), for every tap
     its vertical part, then its horizontal one; mask (N, offset_groups*kh*kw, OH, OW); bias (out,).
-    An offset that is NaN makes NaN; no offset makes a kernel read outside of x.
+    An offset that is NaN gives NaN; no offset makes a kernel read outside x.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
@@ -165,7 +165,7 @@ class DeformSpec(Spec):
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of the convolution of one call, those of the interpolation not counted."""
+        """Multiply-adds of the convolution in one call, without those of the interpolation."""
         return math.prod(self.output_shape) * self.in_channels // self.groups * self.taps
 
     @property
@@ -174,7 +174,7 @@ class DeformSpec(Spec):
         return self.taps * self.in_channels // self.groups
 
     def allowed_error(self) -> float:
-        """An interpolation errs by the rounding of a place too, which may be as large as the image."""
+        """Interpolation also errs by the rounding of a position, which may be as large as the image."""
         return Spec.allowed_error(self) + 2 * max(self.in_spatial)
 
     def twins(self) -> tuple[Spec, ...]:

@@ -2,8 +2,8 @@
 
 ``conv2d:1x112x112x32:o32:k3x3:s2:p1:g32:NHWC:float32:bias:relu6``: tokens joined by ":", no spaces, safe in a
 shell, a file name or a test id. The first two are the kind and the input shape; the others may come in any
-order, each at most once. Numbers only are checked here for their form; whether they make a layer is the
-spec's business.
+order, each at most once. Numbers are checked here only for their form; the spec checks whether they make a
+layer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tvmconv.specs.tokens import DIMS, Count, Pads, Sizes, Token, every, integer
 @dataclass(frozen=True)
 class Grammar:
     """The descriptors of some kinds. ``kinds``: first words without their rank. ``tokens``: what may follow
-    the input shape, in the order in which it is written; ``needed``: arguments that must be there."""
+    the input shape, in the order of writing; ``needed``: required arguments."""
 
     kinds: tuple[str, ...]
     example: str
@@ -31,7 +31,7 @@ class Grammar:
 
     @cached_property
     def heads(self) -> dict[str, tuple[str, int]]:
-        """(kind, rank) by the first word that says so."""
+        """(kind, rank) by first word."""
         return {f"{kind}{rank}d": (kind, rank) for kind in self.kinds for rank in self.ranks}
 
     def read(self, text: Any) -> tuple[str, dict[str, Any]]:
@@ -73,8 +73,8 @@ class Grammar:
         )
 
     def write(self, spec: Any, kind: str) -> str:
-        """The canonical descriptor of ``spec``, of ``kind``; what goes without saying is left out, so that
-        equal specs have one text."""
+        """The canonical descriptor of ``spec``, of ``kind``; defaults are left out, so that equal specs have
+        one text."""
         said = (known.written(spec) for known in self.tokens)
         words = (word for word in said if word is not None)
         return ":".join([f"{kind}{spec.rank}d", every(spec.input_shape), *words])

@@ -1,4 +1,4 @@
-"""Every kind of spec under one roof: what a descriptor's first word says it describes."""
+"""All kinds of specs in one place: what a descriptor's first word says it describes."""
 
 from __future__ import annotations
 

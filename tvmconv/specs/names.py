@@ -1,8 +1,9 @@
-"""Names that specs know: of layouts, element types, paddings, algorithms."""
+"""Names used in specs: layouts, element types, paddings, algorithms."""
 
 from __future__ import annotations
 
-# Channels-first and channels-last name of each number of spatial dims; the 2-D ones serve at every rank.
+# Channels-first and channels-last name of each number of spatial dims; the 2-D ones are accepted at every
+# rank.
 LAYOUTS: dict[int, tuple[str, str]] = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 LAYOUT_NAMES = tuple(name for pair in LAYOUTS.values() for name in pair)
 

@@ -11,14 +11,14 @@ ROLES = ("input", "weight", "output")
 
 @dataclass(frozen=True)
 class Operand(Dense):
-    """One array of a call. ``role``: "input" where it changes from call to call, "weight" where it is bound
+    """One array of a call. ``role``: "input" if it changes from call to call, "weight" if it is bound
     beforehand, "output" for the result."""
 
     role: str = "input"
 
     @property
     def is_quantisation(self) -> bool:
-        """Whether it says what numbers integers stand for: a scale or a zero point."""
+        """Whether it maps integers to real numbers: a scale or a zero point."""
         return self.name.endswith(("_scale", "_zero_point"))
 
 

@@ -1,4 +1,4 @@
-"""Padding as it is given, and the numbers that it stands for."""
+"""Padding as given, and the numbers it stands for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def transposed_padding(
         return ((0, 0),) * spec.rank, output_padding
     pairs, grown = [], []
     for dim, (stride, extra) in enumerate(zip(spec.stride, output_padding, strict=True)):
-        # in*stride results: what lies over is cropped, what is short becomes output padding.
+        # in*stride results: any excess is cropped, any shortfall becomes output padding.
         over = spec.extent(dim) + extra - stride
         crop = max(over, 0)
         pairs.append((crop // 2, crop - crop // 2))
@@ -53,12 +53,12 @@ def transposed_padding(
 
 
 def check_padding_mode(spec: Spec, mode: str) -> None:
-    """Raises SpecError for a mode that does not go with a finished spec's padding: elements that x lacks."""
+    """Raises SpecError for a mode that needs elements that x lacks, given a finished spec's padding."""
     if mode == "zeros":
         return
     if spec.transposed:
         raise SpecError(f"padding_mode: {mode!r}, expected 'zeros' for a transposed convolution")
-    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border has to be
+    over = {"reflect": 1, "circular": 0}.get(mode)  # how much narrower than x a border must be
     for dim, (size, pair) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
         if over is not None and max(pair) > size - over:
             most = f"{size - over} in spatial dim {dim}, whose input is {size} wide, for {mode!r}"
@@ -66,7 +66,7 @@ def check_padding_mode(spec: Spec, mode: str) -> None:
 
 
 def check_output_padding(spec: Spec, extra: tuple[int, ...]) -> None:
-    """Raises SpecError for an output padding that does not go with a spec's stride and dilation."""
+    """Raises SpecError for an output padding that does not fit a spec's stride and dilation."""
     if any(extra) and not spec.transposed:
         raise SpecError(f"output_padding: {extra}, expected 0 unless transposed")
     for one, stride, dilation in zip(extra, spec.stride, spec.dilation, strict=True):
@@ -78,7 +78,7 @@ def check_output_padding(spec: Spec, extra: tuple[int, ...]) -> None:
 
 
 def check_crop(spec: Spec) -> None:
-    """Raises SpecError where a transposed convolution's padding takes all of its result."""
+    """Raises SpecError if a transposed convolution's padding crops all of its result."""
     for dim, size in enumerate(spec.out_spatial):
         if size < 1:
             raise SpecError(
@@ -88,7 +88,7 @@ def check_crop(spec: Spec) -> None:
 
 
 def _padding_pairs(value: Any, rank: int) -> Pairs:
-    """Padding that was given in numbers."""
+    """Padding given as numbers."""
     items = read_items(value)
     if items is None:
         items = (value,) * rank

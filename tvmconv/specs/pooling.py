@@ -1,4 +1,4 @@
-"""PoolSpec: everything that a pooling is, checked once, when it is made."""
+"""PoolSpec: everything that defines a pooling, checked once, when it is made."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class PoolSpec(Spec):
 
     ``input_shape``: (N, C, *spatial) or (N, *spatial, C), 1 to 3 spatial dims; N may be 0. ``kernel``,
     ``stride`` (None: the kernel), ``dilation``: an int, or one per spatial dim. ``operation``: "max" or
-    "avg". ``padding``: as a ConvSpec's, each less than the window's extent; outside of the image there is
-    minus infinity (the least value of an integer type) for max, zero for avg. ``ceil_mode``: as ONNX and
-    torch have it: the number of results is rounded up, but the last window starts inside of the image or its
-    low padding. ``count_include_pad`` (avg only): zeros of the padding count as elements of the mean; what a
-    window of ceil_mode reaches beyond the padding never does. A mean of no element at all is 0.
-    ``dtype``: float32, float64, float16 or bfloat16 (means of these two are of float32 sums), for max also
-    int8 and uint8. NaN in a window is its maximum, as in torch.
+    "avg". ``padding``: as a ConvSpec's, each less than the window's extent; outside the image there is minus
+    infinity (the least value of an integer type) for max, zero for avg. ``ceil_mode``: as in ONNX and torch,
+    the number of results is rounded up, but the last window starts inside the image or its low padding.
+    ``count_include_pad`` (avg only): zeros of the padding count as elements of the mean; what a window
+    reaches beyond the padding with ceil_mode never does. A mean of no elements is 0. ``dtype``: float32,
+    float64, float16 or bfloat16 (the last two have float32 sums), for max also int8 and uint8. NaN in a
+    window is its maximum, as in torch.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
@@ -155,12 +155,12 @@ class PoolSpec(Spec):
 
     @property
     def flops(self) -> int:
-        """Operations of one call: one an element of each window."""
+        """Operations of one call: one per element of each window."""
         return math.prod(self.output_shape) * self.taps
 
     @property
     def fill(self) -> float | None:
-        """What every maximum leaves out; a mean counts what x has."""
+        """What no maximum picks; a mean counts the elements of x."""
         if self.operation == "avg":
             return None
         return -math.inf if self.dtype in FLOATS else float(np.iinfo(self.dtype).min)
@@ -180,12 +180,12 @@ class PoolSpec(Spec):
 
     @property
     def is_global(self) -> bool:
-        """Whether the one window is the whole image."""
+        """Whether a single window covers the whole image."""
         return self.kernel == self.in_spatial and set(self.padding) == {(0, 0)} and set(self.dilation) == {1}
 
     @property
     def kind(self) -> str:
-        """maxpool or avgpool, after global_ where the window is the whole image."""
+        """maxpool or avgpool, with the prefix global_ if the window is the whole image."""
         return f"{'global_' if self.is_global else ''}{self.operation}pool"
 
 

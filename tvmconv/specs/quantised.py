@@ -1,4 +1,4 @@
-"""What a convolution of 8-bit integers takes beside the arrays that one of floats has."""
+"""What a convolution of 8-bit integers takes besides the arrays of a float one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from tvmconv.specs.activations import clamp_of
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.spec import Spec
 
-SUMS = "int32"  # the type of results that are the sums themselves
+SUMS = "int32"  # the result type if the sums themselves are the result
 
 
 def quantisation(spec: Spec, weight_dtype: str, residual: bool) -> Signature:
-    """Scales and zero points, weights of a call: one number of x, residual and y each, one a channel of w.
-    Sums that are not scaled, those of an int32 result, have the zero points of x and w only."""
+    """Scales and zero points, weights of a call: one number each for x, residual and y, one per channel for
+    w. Unscaled sums, for an int32 result, have only the zero points of x and w."""
     channels, x_zero = (spec.out_channels,), _one("x_zero_point", spec.dtype)
     w_zero = Operand("w_zero_point", channels, weight_dtype, "O", "weight")
     if spec.out_dtype == SUMS:
@@ -34,7 +34,7 @@ def _one(name: str, dtype: str) -> Operand:
 
 
 def check_integer(spec: Spec) -> None:
-    """Raises SpecError where no kernel gives such results of integers."""
+    """Raises SpecError if no kernel gives such results from integers."""
     if spec.out_dtype in FLOATS:
         raise SpecError(f"out_dtype: {spec.out_dtype!r} in {spec}, expected int32, int8 or uint8")
     if spec.act is not None and spec.act.slopes:

@@ -1,4 +1,4 @@
-"""Specs of frequent convolutions in fewer words."""
+"""Shorthand for the specs of common convolutions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tvmconv.specs.conv import ConvSpec, Ints
 
 
 def depthwise(input_shape: Sequence[int], kernel: Ints, *, multiplier: int = 1, **options: Any) -> ConvSpec:
-    """The spec of a depthwise convolution: one group a channel, ``multiplier`` results each.
+    """The spec of a depthwise convolution: one group per channel, ``multiplier`` results each.
 
     ``options`` are ConvSpec's. Output channel = channel * multiplier + m. Raises SpecError.
     """
@@ -24,5 +24,5 @@ def depthwise(input_shape: Sequence[int], kernel: Ints, *, multiplier: int = 1, 
 
 
 def pointwise(input_shape: Sequence[int], out_channels: int, **options: Any) -> ConvSpec:
-    """The spec of a convolution whose kernel is one element; ``options`` are ConvSpec's. Raises SpecError."""
+    """The spec of a convolution with a one-element kernel; ``options`` are ConvSpec's. Raises SpecError."""
     return ConvSpec(input_shape, out_channels, 1, **options)

@@ -1,4 +1,4 @@
-"""What specs of all kinds have in common: each slides a window over an image, and answers for its kind."""
+"""What specs of all kinds have in common: each slides a window over an image, and knows its kind."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tvmconv.specs.operand import Operand, Signature
 class Spec:
     """A layer with ``input_shape``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``layout``, ``dtype``.
 
-    Whoever has a spec asks it, and not which kind it is: what a kind lacks it answers here as one that has
-    none of it. Its referee is the module of its own name in tvmconv.specs.reference; that of its kernels, in
+    Users of a spec ask it, not which kind it is: the defaults here are for kinds that lack a feature. Its
+    reference is the module of the same name in tvmconv.specs.reference; that of its kernels, in
     tvmconv.compiler.codegen, is called ``family``.
     """
 
@@ -40,17 +40,17 @@ class Spec:
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
 
-    # What a kind says of itself.
+    # What a kind says about itself.
 
     def signature(self) -> Signature:
         """Every array of a call in call order: the first input, w and bias, the other inputs, the other
-        weights, the output. The one place that knows that order, which is the manifest's and the C
-        functions'."""
+        weights, the output. The one place that defines that order, also used by the manifest and the C
+        functions."""
         raise NotImplementedError
 
     @property
     def kind(self) -> str:
-        """What people compare it by: dense, depthwise, maxpool, ..."""
+        """The class in which it is compared: dense, depthwise, maxpool, ..."""
         raise NotImplementedError
 
     @property
@@ -60,7 +60,7 @@ class Spec:
 
     @property
     def terms(self) -> int:
-        """Numbers that are summed, or compared, for one result."""
+        """Numbers summed, or compared, for one result."""
         raise NotImplementedError
 
     @property
@@ -90,44 +90,45 @@ class Spec:
 
     @property
     def algorithm(self) -> str | None:
-        """The algorithm that is asked for."""
+        """The requested algorithm."""
         return None
 
     @property
     def is_operator(self) -> bool:
-        """Whether an operator of other engines computes it, with bias, residual and activation around it."""
+        """Whether other engines have an operator for it, with bias, residual and activation around it."""
         return True
 
     @property
     def fill(self) -> float | None:
-        """What x may be padded with beforehand, to the same result; None if nothing does."""
+        """What x may be padded with beforehand without changing the result; None if nothing."""
         return 0.0
 
     @property
     def is_exact(self) -> bool:
-        """Whether integers small enough give the very values of the reference."""
+        """Whether small enough integers give exactly the values of the reference."""
         return self.act is None or self.act.exact
 
     def allowed_error(self) -> float:
-        """What a right result of ordinary data may err by, in spacings of the coarsest type at the size of
-        the sums: it grows as the square root of their length."""
+        """The error allowed to a correct result on ordinary data, in spacings of the coarsest type at the
+        size of the sums: it grows as the square root of their length."""
         return 8 + 2 * math.sqrt(self.terms)
 
     def size_of_sums(self, rms: Mapping[str, float]) -> float:
-        """The rms value of a sum before the activation, were its terms independent, from those of arrays."""
+        """The rms value of a sum before the activation, if its terms were independent, from those of the
+        arrays."""
         return math.sqrt(self.terms) * rms["x"] * rms["w"]
 
     def twins(self) -> tuple[Spec, ...]:
         """Specs whose schedules are mostly good for this one, the nearest first: the same sums with less of
         an epilogue.
 
-        Every strategy lays out the sums and lets the epilogue follow them. Not so the other way: who has no
-        epilogue asks for no spec that has one.
+        Every strategy lays out the sums and lets the epilogue follow. The reverse does not hold: a spec
+        without an epilogue has no twin with one.
         """
         return ()
 
     def check_supported(self) -> None:
-        """Raises SpecError for a well-formed spec that no kernel can be made for yet."""
+        """Raises SpecError for a well-formed spec for which no kernel can be made yet."""
 
     def size_text(self, dim: int) -> str:
         """The arithmetic of the result's size in a spatial dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
@@ -138,10 +139,10 @@ class Spec:
     def _out_dim(self, dim: int) -> int:
         return (self.in_spatial[dim] + sum(self.padding[dim]) - self.extent(dim)) // self.stride[dim] + 1
 
-    # What follows from it.
+    # What follows from that.
 
     def reference(self, arrays: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-        """What it makes of ``arrays``, by the names of its signature, in float64. Raises SpecError."""
+        """The result for ``arrays``, by the names of its signature, in float64. Raises SpecError."""
         room, _, module = type(self).__module__.rpartition(".")
         referee = importlib.import_module(f"{room}.reference.{module}")  # which imports this one
         return referee.reference(self, **arrays)
@@ -208,7 +209,7 @@ class Spec:
 
     @property
     def batch(self) -> int:
-        """Images a call; may be 0."""
+        """Images per call; may be 0."""
         return self.input_shape[0]
 
     @property
@@ -234,7 +235,7 @@ class Spec:
         return (self.batch, self.out_channels, *self.out_spatial)
 
     def extent(self, dim: int) -> int:
-        """Elements from the first to the last that a window meets in a spatial dim."""
+        """Elements from the first to the last that a window covers in a spatial dim."""
         return self.dilation[dim] * (self.kernel[dim] - 1) + 1
 
     def _extent_text(self, dim: int) -> str:

@@ -16,10 +16,10 @@ DIMS = re.compile(rf"{_NUMBER}(?:x{_NUMBER})*")
 _PADS = re.compile(rf"{_NUMBER}(?:\+{_NUMBER})?(?:x{_NUMBER}(?:\+{_NUMBER})?)*")
 
 
-# What a dataclass makes beside __init__ would cost a millisecond of every start.
+# The methods that a dataclass adds besides __init__ would cost a millisecond of every start.
 @dataclass(eq=False, repr=False)
 class Token:
-    """How one argument of a spec is written. ``what``: it, in a list of what is understood."""
+    """How one argument of a spec is written. ``what``: its entry in a list of what is understood."""
 
     argument: str
 
@@ -29,22 +29,22 @@ class Token:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All texts of it, where they are words: a slip of one is recognised."""
+        """All its texts, if they are words, so that a typo is recognised."""
         return ()
 
     def read(self, token: str, rank: int) -> Mapping[str, Any] | None:
-        """Arguments that a token states; None where it is another's."""
+        """Arguments that a token states; None if the token is another's."""
         raise NotImplementedError
 
     def written(self, spec: Any) -> str | None:
-        """The token of ``spec``; None where it goes without saying."""
+        """The token of ``spec``; None for a default."""
         raise NotImplementedError
 
 
 @dataclass(eq=False, repr=False)
 class Sizes(Token):
     """Letters before a size for each spatial dim, or one for all. Not written where all are ``default``.
-    ``each``: written for each dim though they are equal."""
+    ``each``: written for each dim even if all are equal."""
 
     letters: str = ""
     default: int | None = None
@@ -126,7 +126,7 @@ class Flag(Token):
 
 @dataclass(eq=False, repr=False)
 class Name(Token):
-    """One of ``names``, after ``prefix``. ``silent`` is not written, nor is what is none of them."""
+    """One of ``names``, after ``prefix``. ``silent`` is not written, nor is anything not in the list."""
 
     names: tuple[str, ...] = ()
     called: str = ""
@@ -151,7 +151,7 @@ class Name(Token):
 
 @dataclass(eq=False, repr=False)
 class Types(Token):
-    """The element type; with ``out``, that of x and after a slash that of the result, if it is another."""
+    """The element type; with ``out``, that of x, then a slash and that of the result if it differs."""
 
     out: bool = False
 

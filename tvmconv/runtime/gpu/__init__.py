@@ -1,1 +1,1 @@
-"""Arrays and functions on a GPU, by the driver's interface alone."""
+"""Arrays and functions on a GPU, using only the driver's API."""

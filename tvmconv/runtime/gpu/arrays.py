@@ -19,7 +19,7 @@ _DEFAULT_STREAM = 1  # as DLPack counts them
 class GpuArray:
     """A dense array on a GPU that this runtime allocated; ``to_gpu`` makes one of a NumPy array.
 
-    ``shape``, ``dtype`` (a name: "float32", "bfloat16"), ``device``: its number. It speaks DLPack, so that
+    ``shape``, ``dtype`` (a name: "float32", "bfloat16"), ``device``: its number. It supports DLPack, so
     torch.from_dlpack and cupy.from_dlpack take it without a copy.
     """
 
@@ -28,7 +28,7 @@ class GpuArray:
     def __init__(self, shape: tuple[int, ...], dtype: str, device: int, stream: int = 0) -> None:
         self._pointer = 0
         self.shape, self.dtype, self.device = tuple(shape), dtype, device
-        self._stream = stream  # what is still to be written is written there
+        self._stream = stream  # pending writes happen on it
         self._pointer = driver().allocate(self.nbytes, device)
 
     def __del__(self) -> None:
@@ -44,7 +44,7 @@ class GpuArray:
         return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy as a NumPy array; waits for what is still being computed."""
+        """A copy as a NumPy array; waits for pending work."""
         array = np.empty(self.shape, numpy_dtype(self.dtype))
         if self.nbytes:
             cuda = driver()
@@ -62,7 +62,7 @@ class GpuArray:
         return dlpack.capsule(self._pointer, self.shape, self.dtype, self.device, self)
 
     def _ready_on(self, stream: int) -> dlpack.View:
-        """The array for work on ``stream``, as DLPack counts them: after what is still to be written."""
+        """The array for work on ``stream``, numbered as in DLPack: after pending writes."""
         if stream != (self._stream or _DEFAULT_STREAM):
             cuda = driver()
             with cuda.on(self.device):
@@ -73,7 +73,7 @@ class GpuArray:
 def to_gpu(array: Any, device: int = 0) -> GpuArray:
     """A copy of a NumPy array (or what NumPy makes one of) in the memory of GPU ``device``.
 
-    Raises ArtifactError where there is no driver or no GPU, Error where memory is short.
+    Raises ArtifactError if there is no driver or no GPU, Error if memory runs out.
     """
     host = np.ascontiguousarray(array).reshape(np.shape(array))
     found = GpuArray(host.shape, name_of(host), device)
@@ -85,7 +85,7 @@ def to_gpu(array: Any, device: int = 0) -> GpuArray:
 
 
 def device_of(name: str, value: Any) -> int:
-    """The GPU that ``value`` is on. Raises SpecError for what is on none."""
+    """The GPU that ``value`` is on. Raises SpecError if it is on none."""
     if not hasattr(value, "__dlpack_device__"):
         raise SpecError(f"{name}: {type(value).__name__}, expected a DLPack array on a GPU")
     kind, device = (int(part) for part in value.__dlpack_device__())
@@ -145,7 +145,7 @@ def current_stream(value: Any, device: int) -> int:
 
 
 def empty(value: Any, want: Argument, device: int, stream: int) -> Any:
-    """A new array for a result, of the kind that ``value`` is."""
+    """A new array for a result, of the same kind as ``value``."""
     module = type(value).__module__.partition(".")[0]
     if module == "torch":
         import torch

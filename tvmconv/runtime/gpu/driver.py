@@ -1,4 +1,4 @@
-"""The part of the CUDA driver's interface that the runtime needs: contexts and memory. ctypes alone."""
+"""The part of the CUDA driver API that the runtime needs: contexts and memory. Only ctypes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SIGNATURES: dict[str, list[Any]] = {
 
 
 class Driver:
-    """libcuda.so.1, initialised. Raises ArtifactError where there is none, or no GPU."""
+    """libcuda.so.1, initialised. Raises ArtifactError if there is none, or no GPU."""
 
     cuInit: _Function
     cuGetErrorString: _Function
@@ -65,7 +65,7 @@ class Driver:
         return f"CUDA error {status}, {(found.value or b'unknown').decode()}"
 
     def check(self, status: int, what: str) -> None:
-        """Raises Error for a status that is none of success."""
+        """Raises Error for any status other than success."""
         if status:
             raise Error(f"{what}: {self.text(status)}")
 
@@ -91,7 +91,8 @@ class Driver:
             self.cuCtxPopCurrent_v2(ctypes.byref(_POINTER()))
 
     def allocate(self, nbytes: int, device: int) -> int:
-        """The address of new memory on ``device``; 0 for none. Raises Error, for want of memory say."""
+        """The address of new memory on ``device``; 0 for none. Raises Error, for example when out of
+        memory."""
         if nbytes == 0:
             return 0
         pointer = _POINTER()
@@ -101,14 +102,14 @@ class Driver:
         return pointer.value or 0
 
     def free(self, pointer: int, device: int) -> None:
-        """Give memory back."""
+        """Free memory."""
         with self.on(device):
             self.cuMemFree_v2(pointer)
 
 
 def why_not(sms: Sequence[int]) -> str | None:
-    """Why no GPU of this machine runs code for the compute capabilities ``sms`` (80 for 8.0); None if one
-    does."""
+    """Why no GPU of this machine can run code for the compute capabilities ``sms`` (80 for 8.0); None if one
+    can."""
     try:
         cuda = driver()
     except ArtifactError as error:

@@ -62,7 +62,7 @@ class GpuFunction(Function):
         return GpuBound(self, weights, device, stream)
 
     def _packed_on(self, weights: dict[str, Any], device: int, stream: int) -> GpuArray:
-        """The packed weights; what is read for them is kept until they are there."""
+        """The packed weights; the arrays read for them are kept alive until packing is done."""
         packed = GpuArray((self._packed_bytes,), "uint8", device, stream)
         wanted = {a.name: a for a in self._weights}
         views = {}

@@ -1,1 +1,2 @@
-"""One referee a kind: NumPy in float64, right by inspection. A spec finds its own by its module's name."""
+"""One reference per kind: NumPy in float64, correct by inspection. A spec finds its own by its module's
+name."""

@@ -1,4 +1,4 @@
-"""The referee of convolutions, of floats or of integers."""
+"""The reference for convolutions, of floats or of integers."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from tvmconv.specs.reference.quantised import quantised_reference
 
 
 def reference(spec: ConvSpec, **arrays: Any) -> Float64:
-    """What ``spec`` makes of its signature's arrays."""
+    """The result of ``spec`` for its signature's arrays."""
     return quantised_reference(spec, **arrays) if spec.is_integer else conv_reference(spec, **arrays)

@@ -1,4 +1,4 @@
-"""The referee of deformable convolutions: float64, pixel by pixel. Right by inspection, not fast."""
+"""The reference for deformable convolutions: float64, pixel by pixel. Correct by inspection, not fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The referee: what a convolution's result is, in float64 and plain loops. Right by inspection, not fast."""
+"""The reference for convolutions of floats: float64 and plain loops. Correct by inspection, not fast."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def conv_reference(
         ws = np.moveaxis(ws, (-2, -1), (0, 1))
         if not spec.transposed:
             ws = np.swapaxes(ws, 0, 1)
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are values like others
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are ordinary values
         ys = _transposed(spec, xs, ws) if spec.transposed else _forward(spec, xs, ws)
         if bias is not None:
             values = _array("bias", bias, spec.bias_shape)
@@ -63,7 +63,7 @@ def conv_reference(
 
 
 def shuffled_channels(spec: ConvSpec) -> NDArray[np.intp]:
-    """Which of the convolution's own channels each channel of the result is."""
+    """For each channel of the result, its channel before the shuffle."""
     return np.arange(spec.out_channels).reshape(spec.shuffle, -1).T.reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""The referee of poolings: float64, window by window. Right by inspection, not fast."""
+"""The reference for poolings: float64, window by window. Correct by inspection, not fast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The referee for 8-bit integers: exact sums, and results quantised step by step as ONNX says."""
+"""The reference for 8-bit integers: exact sums, and results quantised step by step as ONNX specifies."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def quantised_reference(
     y_scale: ArrayLike = 1,
     y_zero_point: ArrayLike = 0,
 ) -> Float64:
-    """What ``spec``, with 8-bit x, makes of the arrays: ONNX's ConvInteger, or QLinearConv where the result
-    is of 8 bits too, transposed if ``spec`` is. To the real numbers that sums of 8 bits stand for those of
-    ``residual`` (of the result's type) are added, then the activation acts on them, then they are quantised;
-    to int32 sums an int32 residual is added, and the activation acts on the sums. Scales and zero points of
-    w: one number, or one for each output channel.
+    """The result of ``spec``, with 8-bit x: ONNX's ConvInteger, or QLinearConv if the result is 8-bit too,
+    transposed if ``spec`` is. For 8-bit results, the real numbers that the sums stand for are added to those
+    of ``residual`` (of the result's type), the activation acts on them, then they are quantised; for int32
+    results an int32 residual is added to the sums, and the activation acts on those. Scales and zero points
+    of w: one number, or one per output channel.
 
     The values of the result, in float64. Raises SpecError for arrays that do not fit.
     """
@@ -82,7 +82,7 @@ def quantised_reference(
             real = (sums.astype(np.float32) * by_channel(scale, spec.rank)).take(order, axis)
             if added is not None:
                 real = real + added * rf
-            assert spec.activation is not None  # none at all is a clamp
+            assert spec.activation is not None  # no activation counts as a clamp
             values = activate(spec.activation, real.astype(np.float64)) / yf
         values = np.rint(values).astype(np.float64) + np.asarray(y_zero_point, np.float64).reshape(())
     limits = np.iinfo(spec.out_dtype)
