@@ -16,7 +16,7 @@ _ARM8 = ("fp", "asimd")
 _ARM8_2 = (*_ARM8, "atomics", "asimdrdm", "fphp", "asimdhp", "asimddp", "lrcpc")
 _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
-# In ``Machine.part``: Arm as an implementer, AMD as a vendor, of a family.
+# In ``Machine.part``: Arm as the implementer, AMD as the vendor with a family.
 _ARM, _AMD = 0x41 << 12, 0x414D44 << 8
 _ZEN4, _ZEN5 = _AMD | 25, _AMD | 26
 K = 1024
@@ -24,16 +24,16 @@ K = 1024
 
 @dataclass(frozen=True)
 class Machine:
-    """One target: how LLVM is told of it, what a CPU needs to run its code, and what schedules read.
+    """One target: how it is described to LLVM, what a CPU needs to run its code, and what schedules read.
 
-    ``features`` are LLVM attributes beside those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
+    ``features`` are LLVM attributes besides those of ``cpu`` ("dotprod", or "-dotprod" to leave one out);
     ``requires`` are the names of the run-time check (``tvmconv.formats.cpu_features``). ``fma_ports``:
-    multiply-adds of whole vectors that start in a cycle, of ``fma_latency`` cycles from sum to sum. Cache
-    sizes in bytes a core (of a shared one the share that one core can count on; 0 for none); ``l1_ways``:
-    associativity. ``part``: which CPU this is, where its features do not tell
-    (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of
-    ``tvmconv.schedules.dots.DOTS``. ``base``: the target whose tuned records for floats serve where this
-    one has none: they differ for 8-bit integers alone, or that one's CPU is the nearest that was measured.
+    full-vector multiply-adds started per cycle, with ``fma_latency`` cycles from sum to sum. Cache sizes in
+    bytes per core (of a shared one, the share that one core can count on; 0 for none); ``l1_ways``:
+    associativity. ``part``: which CPU this is, if its features do not tell
+    (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of ``tvmconv.schedules.dots.DOTS``.
+    ``base``: the target whose tuned records for floats are used where this one has none: they differ only for
+    8-bit integers, or that one's CPU is the nearest measured.
     """
 
     backend: ClassVar[str] = "cpu"  # the package of its strategies
@@ -67,7 +67,7 @@ class Machine:
         return self.vector_bits // (8 * itemsize)
 
     def bases(self) -> list[Machine]:
-        """The targets whose tuned records for floats serve where this one has none, the nearest first."""
+        """The targets whose tuned records for floats are used where this one has none, nearest first."""
         base = preset_of(self.base)
         return [] if base is None else [base, *base.bases()]
 
@@ -102,27 +102,28 @@ _PRESETS = {
     for m in (
         _x86("x86-64-v2", 128, 16, _V2, 256 * K),
         _x86("x86-64-v3", 256, 16, _V3, 512 * K),
-        # Most CPUs with AVX-512 multiply two whole vectors a cycle, as Zen 5 does; Zen 4 two halves, and what
-        # is best there took up to 1.4 times as long as need be on Zen 5.
+        # Most CPUs with AVX-512 multiply two full vectors per cycle, as Zen 5 does; Zen 4 two halves, and
+        # what is best there took up to 1.4 times as long as necessary on Zen 5.
         replace(_x86("x86-64-v4", 512, 32, _V4, 1024 * K), base="znver5"),
         replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
         replace(_VNNI, name="znver4", part=_ZEN4),
         replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12),
-        # Cortex-A53 and A72 have two pipes of 64 bits, which make one of 128; from A76 on there are two.
+        # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
+        # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
         _arm8("cortex-a53", "cortex-a53", 1, 4, 32, 128, part=0xD03),  # Raspberry Pi 3
         _arm8("cortex-a72", "cortex-a72", 1, 4, 32, 256, part=0xD08, ways=2),  # Raspberry Pi 4
         _arm8("cortex-a76", "cortex-a76", 2, 4, 64, 512, 512, requires=_ARM8_2, part=0xD0B),  # Raspberry Pi 5
         _arm8("neoverse-n1", "neoverse-n1", 2, 4, 64, 1024, 1024, requires=_ARM8_2, part=0xD0C),
         # NEON with fused multiply-add (Cortex-A7, A15, and 64-bit cores in 32-bit mode), hard-float calls.
-        # LLVM's tuning for A7 has multiplications and additions apart, that for A15 has them fused.
+        # LLVM's tuning for A7 separates multiplications and additions, that for A15 fuses them.
         Machine("armv7-neon", "armv7", "armv7a-linux-gnueabihf", "cortex-a15", (), 128, 16, 1, 32 * K,
                 128 * K, 0, _ARM7, "arm-linux-gnueabihf.2.17", 4),
-        # NEON alone (Cortex-A8, A9): multiplications and additions apart, no division of integers. A8 lacks
-        # the conversions of float16 that A9 has.
+        # Plain NEON (Cortex-A8, A9): separate multiplications and additions, no integer division. A8 lacks
+        # the float16 conversions that A9 has.
         Machine("armv7-generic", "armv7", "armv7a-linux-gnueabihf", "cortex-a9", ("-fp16",), 128, 16, 1,
                 32 * K, 128 * K, 0, ("neon",), "arm-linux-gnueabihf.2.17"),
-        # No vectors: LLVM makes scalars of them, of which 32 registers hold 8 times 4.
+        # No vectors: LLVM scalarises them; 32 registers hold 8 times 4.
         Machine("riscv64", "riscv64", "riscv64-linux-gnu", "generic-rv64", ("m", "a", "f", "d", "c"), 128, 8,
                 1, 32 * K, 256 * K, 0, _RV64, "riscv64-linux-gnu"),
     )
@@ -144,7 +145,7 @@ def preset_of(name: str) -> Machine | None:
 
 
 def near(name: object, known: list[str]) -> str:
-    """The end of an error's sentence: names that ``name`` may be a misspelling of."""
+    """The end of an error message: names that ``name`` may be a misspelling of."""
     gpu = re.fullmatch(r"(?:cuda|nvidia|gpu)?[-_:]?(?:sm|compute)?_?(\d*)", str(name).lower())
     gpus = [one for one in known if gpu and one.startswith(PREFIX) and one.endswith(gpu[1])]
     return messages.hint(gpus or messages.near(name, known, most=3))

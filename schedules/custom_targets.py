@@ -1,7 +1,7 @@
-"""Targets that are no preset: ``triple=aarch64-linux-gnu,cpu=cortex-a78,features=+dotprod+fullfp16``.
+"""Targets that are not presets: ``triple=aarch64-linux-gnu,cpu=cortex-a78,features=+dotprod+fullfp16``.
 
-Schedules read the row of the preset that is nearest; what the CPU must have at run time follows from the
-features that LLVM gives to the CPU.
+Schedules read the row of the nearest preset; what the CPU must have at run time follows from the features
+that LLVM assumes for the CPU.
 """
 
 from __future__ import annotations
@@ -34,38 +34,39 @@ _REQUIRED: dict[str, dict[str, str]] = {
         "rcpc": "lrcpc", "jsconv": "jscvt", "complxnum": "fcma", "sha3": "sha3", "fp16fml": "asimdfhm",
         "sve": "sve", "sve2": "sve2", "i8mm": "i8mm", "bf16": "bf16", "fptoint": "frint", "flagm": "flagm",
     },
-    # Nothing tells Arm's version 8 but what came with it.
+    # Arm's version 8 shows only by the features that came with it.
     "armv7": {"neon": "neon", "vfp3": "vfpv3", "vfp4": "vfpv4", "hwdiv-arm": "idiva", "hwdiv": "idivt",
               "fp-armv8": "crc32", "fullfp16": "asimdhp", "dotprod": "asimddp"},
     "riscv64": {name: name for name in ("i", "m", "a", "f", "d", "c", "v")},
 }  # fmt: skip
 
-# Features that LLVM would use but whose presence no system call tells on every kernel: no code uses them.
+# Features that LLVM would use but that not every kernel reports: no code uses them.
 _UNTOLD: dict[str, tuple[str, ...]] = {
     "x86_64": ("avxvnniint8", "avxvnniint16", "avxifma", "avxneconvert", "avx10.1", "avx10.2", "egpr", "ndd",
                "ccmp", "nf", "cf", "zu", "push2pop2", "ppx", "movrs"),
     "aarch64": ("cssc", "mops", "hbc", "lut", "faminmax", "sve2p1", "sme"),
 }  # fmt: skip
-# On RISC-V all that the letters which a system tells do not imply: extensions of several letters, longer
-# vectors than V has at least, and accesses that other CPUs have no way to make.
+# On RISC-V everything not implied by the letters that the system reports: multi-letter extensions, vectors
+# longer than V's minimum, and accesses that other CPUs do not support.
 _TOLD = re.compile(r"zaamo|zalrsc|zca|zcd|zicsr|zifencei|zmmul")
 _TOLD_BY_V = re.compile(r"zve(32|64).|zvl(32|64|128)b")
 _EXTENSION = re.compile(r"[bh]|[zx][a-z]\w*|unaligned-\w+-mem|experimental-\S+")
 
 
 def _untold(arch: str, have: frozenset[str]) -> list[str]:
-    """Those of the features that nothing tells of at run time."""
+    """Those of the features that cannot be detected at run time."""
     if arch == "riscv64":
         told = [_TOLD, *([_TOLD_BY_V] if "v" in have else [])]
         found = {name for name in have if _EXTENSION.fullmatch(name)}
         return sorted(name for name in found if not any(pattern.fullmatch(name) for pattern in told))
-    if arch == "armv7":  # what vfp4 has of itself
+    if arch == "armv7":  # implied by vfp4
         return ["fp16"] if "fp16" in have and "vfp4" not in have else []
     return [name for name in _UNTOLD.get(arch, ()) if name in have]
 
 
 def machine(text: str) -> Machine:
-    """The machine of ``triple=T[,cpu=C][,features=+a-b]``. Raises TargetError for what LLVM does not know."""
+    """The machine of ``triple=T[,cpu=C][,features=+a-b]``. Raises TargetError for anything LLVM does not
+    know."""
     given: dict[str, str] = {}
     for part in text.split(","):
         key, _, value = part.partition("=")
@@ -113,8 +114,8 @@ _MIDDLE = re.compile(r"cortex-a(57|72|73)|exynos-m\d|thunderx\w*|falkor|kryo")
 
 
 def _nearest(arch: str, cpu: str, needs: frozenset[str]) -> Machine:
-    """The preset whose numbers schedules should read: what the CPU must have says how wide its vectors are,
-    and on ARM its name how many of them it multiplies at a time."""
+    """The preset whose numbers schedules should read: the required features give the width of its vectors,
+    and on ARM its name how many it multiplies at a time."""
     rows = {m.name: m for m in presets() if m.arch == arch}
     if cpu in rows:
         return rows[cpu]

@@ -1,4 +1,4 @@
-"""Dot products of 8-bit integers that machines have an instruction for. No TVM here."""
+"""Dot products of 8-bit integers for which machines have an instruction. No TVM here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ GPU = "dp4a_"
 
 @dataclass(frozen=True)
 class Dot:
-    """A dot product by the name of its instruction: ``size`` elements a word, of type ``x`` in the first and
-    ``w`` in the second operand. ``adds``: the instruction adds to a sum. ``vectors``: for an architecture and
-    a number of lanes, LLVM's features of which one is enough, and its intrinsic."""
+    """A dot product by the name of its instruction: ``size`` elements per word, of type ``x`` in the first
+    and ``w`` in the second operand. ``adds``: the instruction accumulates. ``vectors``: for an architecture
+    and a number of lanes, the LLVM features any one of which is enough, and the intrinsic."""
 
     name: str
     size: int
@@ -22,12 +22,12 @@ class Dot:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it is a function of the CUDA prelude's."""
+        """Whether it is a function of the CUDA prelude."""
         return self.name.startswith(GPU)
 
     @property
     def mirrored(self) -> Dot:
-        """The same with its operands exchanged, of those ``on_gpu``."""
+        """The same with its operands exchanged, for those ``on_gpu``."""
         a, b = self.name[-4:-2], self.name[-2:]
         return DOTS[f"{GPU}{b}{a}"]
 

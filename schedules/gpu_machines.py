@@ -14,12 +14,12 @@ PREFIX = "cuda-"
 
 @dataclass(frozen=True)
 class GpuMachine:
-    """GPUs of one compute capability, or of several that one library has code for.
+    """GPUs of one compute capability, or of several for which one library has code.
 
-    ``sms``: compute capabilities, 80 for 8.0, ascending; the numbers are those of the first. Of the largest
-    usual chip: ``multiprocessors``, and ``bandwidth``, of its memory, in GB/s; ``fma_lanes``: float32
-    multiply-adds a clock of one multiprocessor; ``threads``: that it holds at a time. ``arch``, ``triple``
-    and ``zig`` are of the CPU that calls the GPU: the one that compiles.
+    ``sms``: compute capabilities, 80 for 8.0, ascending; the other numbers are those of the first. For the
+    largest common chip: ``multiprocessors``, and memory ``bandwidth`` in GB/s; ``fma_lanes``: float32
+    multiply-adds per clock and multiprocessor; ``threads``: resident threads per multiprocessor. ``arch``,
+    ``triple`` and ``zig`` are of the CPU that calls the GPU: the one that compiles.
     """
 
     backend: ClassVar[str] = "cuda"  # the package of its strategies
@@ -74,7 +74,7 @@ def names() -> list[str]:
 
 
 def resolve(name: str) -> GpuMachine:
-    """The machine of a name as "cuda-sm_80" or "cuda-sm_80,cuda-sm_90". Raises TargetError."""
+    """The machine of a name such as "cuda-sm_80" or "cuda-sm_80,cuda-sm_90". Raises TargetError."""
     rows = []
     for part in dict.fromkeys(name.split(",")):
         if part not in _presets():

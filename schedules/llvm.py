@@ -1,6 +1,6 @@
-"""What LLVM is told of a machine, checked against what it knows.
+"""What LLVM is told about a machine, checked against what it knows.
 
-LLVM takes an unknown CPU or feature with a line on stderr and generates generic code, and TVM crashes on an
+For an unknown CPU or feature LLVM prints a line on stderr and generates generic code, and TVM crashes on an
 unknown triple.
 """
 
@@ -24,20 +24,20 @@ _TRIPLES = {
 _OPTIONS = [
     # LLVM 22 vectorises short loops with masks, and stores four bytes where a mask leaves a single one.
     "-vectorizer-min-trip-count:uint=0",
-    # Schedules say what is to be unrolled. That LLVM goes through iterations for what unrolling might fold
-    # takes up to a sixth of its time.
+    # Schedules say what to unroll. LLVM's analysis of what unrolling might fold takes up to a sixth of its
+    # time.
     "-unroll-max-iteration-count-to-analyze:uint=0",
 ]
 _OPTIONS_OF = {
-    # On 32-bit ARM, LLVM 22 (see llvm-project#223630) merges loads and stores by adding to a base
-    # register that later ones still use, which then reach other elements.
+    # On 32-bit ARM, LLVM 22 (see llvm-project#223630) merges loads and stores by adding to a base register
+    # that later ones still use, which then access the wrong elements.
     "armv7": ["-arm-load-store-opt:bool=0"],
 }
 _ABI = {"armv7": {"mfloat-abi": "hard"}, "riscv64": {"mabi": "lp64d"}}
 
 
 def arch_of(triple: str) -> str:
-    """The architecture of a target triple that we can compile for. Raises TargetError."""
+    """The architecture of a supported target triple. Raises TargetError."""
     for arch, (_, pattern) in _TRIPLES.items():
         if re.fullmatch(pattern, triple):
             return arch
@@ -77,7 +77,7 @@ def features_of(machine: Machine) -> frozenset[str]:
 
 @lru_cache
 def known(arch: str) -> tuple[frozenset[str], frozenset[str]]:
-    """LLVM's CPUs of an architecture, and the features that any of them has."""
+    """LLVM's CPUs for an architecture, and the features that any of them has."""
     base = {"kind": "llvm", "mtriple": _TRIPLES[arch][0], **_ABI.get(arch, {})}
     cpus = frozenset(map(str, tvm.target.codegen.llvm_get_cpu_archlist(Target(base))))
     features: set[str] = set()

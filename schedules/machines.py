@@ -1,4 +1,4 @@
-"""Targets by name: CPUs and GPUs of the tables, this machine, and those that are no row of a table."""
+"""Targets by name: CPUs and GPUs of the tables, this machine, and targets that are not in a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Target = str | AnyMachine
 
 
 def names() -> list[str]:
-    """Every name that ``resolve`` takes; it takes triple=...,cpu=...,features=... beside them."""
+    """Every name that ``resolve`` takes; it also takes triple=...,cpu=...,features=...."""
     return ["native", *(preset.name for preset in presets()), *gpu_machines.names()]
 
 
@@ -48,8 +48,8 @@ def resolve(name: str | AnyMachine) -> AnyMachine:
 
 
 def resolve_all(target: Target | Sequence[Target]) -> list[AnyMachine]:
-    """The machines of one or more targets, apart by commas or in a sequence; GPUs, of which one library has
-    code for several, are one machine. Raises TargetError."""
+    """The machines of one or more targets, separated by commas or in a sequence; several GPUs, served by one
+    library, are one machine. Raises TargetError."""
     if isinstance(target, AnyMachine):
         return [target]
     if not isinstance(target, str):

@@ -1,7 +1,7 @@
-"""Strategies: what each of them has to say of a problem on a machine, and which one is taken.
+"""Strategies: what each must say about a problem on a machine, and which one is chosen.
 
-A backend, ``schedules.cpu`` or ``schedules.cuda``, has one ``TABLE`` of them. What is said here of a strategy
-goes for a module as well as for an object.
+A backend, ``schedules.cpu`` or ``schedules.cuda``, has one ``TABLE`` of them. A strategy may be a module or
+an object.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Plan:
     """A strategy's answer for one problem on one machine: an algorithm, how weights are packed for it (None
     without weights), and how its definition is scheduled.
 
-    ``point`` holds the value of each of the strategy's knobs; ``exact``: whether sums of small integers are;
-    ``pack``: the schedule of the function that packs weights, where that has one.
+    ``point`` holds the value of each of the strategy's knobs; ``exact``: whether sums of small integers are
+    exact; ``pack``: the schedule of the function that packs weights, if it has one.
     """
 
     strategy: str
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What manifests state of it."""
+        """What manifests state about it."""
         packing = {} if self.packing is None else {"packing": asdict(self.packing)}
         return {"source": "default", "strategy": self.strategy, "point": self.point,
                 **self.algorithm.facts(self.exact), **packing}  # fmt: skip
@@ -59,13 +59,13 @@ class Strategy(Protocol):
 
     @property
     def STRATEGY(self) -> str:
-        """Its name, as logs have it."""
+        """Its name, as used in logs."""
 
     def fits(self, p: Any, machine: Any) -> bool:
         """Whether it can schedule ``p`` for ``machine``."""
 
     def space(self, p: Any, machine: Any) -> Space:
-        """The values of each of its knobs that are worth trying. None where its points are no knobs'."""
+        """The values worth trying for each of its knobs. None if its points have no knobs."""
 
     def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
         """The plan for the default point, or for ``point``. Raises ValueError where that does not fit."""
@@ -81,14 +81,14 @@ def always(p: Any, machine: Any) -> bool:
 
 
 def never(p: Any, machine: Any) -> bool:
-    """Only if it is asked for, or tried."""
+    """Only if it is requested, or tried."""
     return False
 
 
 @dataclass(frozen=True)
 class Row:
-    """A strategy's place in a table. ``pays``: of problems that it fits, where it is the default if no row
-    before it is; ``tried``: where it is worth trying beside another that is."""
+    """A strategy's place in a table. ``pays``: for which of the problems that it fits it is the default, if
+    no row before it is; ``tried``: for which it is worth trying beside another default."""
 
     strategy: Strategy
     pays: Test = always
@@ -96,14 +96,14 @@ class Row:
 
 
 Table = Mapping[tuple[str, str | None], Sequence[Row]]
-"""By a problem's ``family`` and the algorithm that is asked for, if any: the strategies in order of
-preference. The last one takes what none fits."""
+"""By a problem's ``family`` and the requested algorithm, if any: the strategies in order of preference. The
+last one takes whatever no other fits."""
 
 
 @lru_cache(maxsize=64)  # a tuner asks for each of its candidates
 def strategies(p: Any, machine: Machine | GpuMachine, algorithm: str | None = None) -> tuple[Strategy, ...]:
-    """Those worth trying for ``p``, the default first. Raises TargetError for an algorithm that there is none
-    of for ``machine``."""
+    """Those worth trying for ``p``, the default first. Raises TargetError for an algorithm without a strategy
+    for ``machine``."""
     rows = _rows(p, machine, algorithm)
     default = next(row for row in rows if row.pays(p, machine))
     others = (row.strategy for row in rows if row is not default and row.tried(p, machine))
@@ -123,8 +123,8 @@ def plan(
     problems: Sequence[Any], machine: Machine | GpuMachine, algorithm: str | None = None,
     choice: Choice | None = None,
 ) -> tuple[Any, Plan]:  # fmt: skip
-    """A problem and its plan: of ``problems``, which are the same layer in order of preference, the first by
-    its default strategy, or the one that ``choice`` is for. Raises ValueError where that does not fit."""
+    """A problem and its plan: of ``problems``, forms of the same layer in order of preference, the first with
+    its default strategy, or the one that ``choice`` is for. Raises ValueError if that does not fit."""
     if choice is None:
         return problems[0], strategies(problems[0], machine, algorithm)[0].plan_of(problems[0], machine)
     known = [(p, found) for p in problems for found in strategies(p, machine, algorithm)]
@@ -144,10 +144,11 @@ def spaces(
 
 
 def settled(point: Mapping[str, Any] | None, default: dict[str, Any]) -> dict[str, Any]:
-    """``default`` with the values of ``point``; knobs that it lacks, because they are newer, keep theirs.
+    """``default`` with the values of ``point``; knobs missing there, because they are newer, keep their
+    defaults.
 
-    Raises ValueError for an unknown knob, and for a value that is not of the default's type or is no number
-    that a loop's extent may be.
+    Raises ValueError for an unknown knob, and for a value that is not of the default's type or not a valid
+    loop extent.
     """
     for name, value in (point or {}).items():
         if name not in default:
@@ -165,7 +166,7 @@ def require(fits: bool, point: Mapping[str, Any], name: str, expected: str) -> N
 
 
 def require_within(point: Mapping[str, Any], **most: int) -> None:
-    """Raise ValueError unless each knob's value is from 1 to its most."""
+    """Raise ValueError unless each knob's value is from 1 to its maximum."""
     for name, value in most.items():
         require(1 <= point[name] <= value, point, name, f"1 to {value}")
 
@@ -184,18 +185,19 @@ def require_block(point: Mapping[str, Any], lanes: int, channels: int) -> None:
 
 
 def require_strip(point: Mapping[str, Any], able: bool, unable: str) -> None:
-    """Raise ValueError unless "strip" is 0, or so few tiles where a strategy is ``able`` to have strips."""
+    """Raise ValueError unless "strip" is 0, or within the number of tiles if the strategy is ``able`` to have
+    strips."""
     most = _LONGEST_STRIP if able else 0
     require(point["strip"] <= most, point, "strip", f"0 to {most}" if able else f"0 {unable}")
 
 
 def require_registers(point: Mapping[str, Any], name: str, sums: int, registers: int) -> None:
-    """Raise ValueError unless so many vectors of sums leave a register for the operands."""
+    """Raise ValueError unless this many vectors of sums leave a register for the operands."""
     require(sums < registers, point, name, f"{sums} vectors of sums to fit {registers} registers")
 
 
 def at_most(most: int, default: int | None = None) -> list[int]:
-    """1, 2, 3, 4, 6, 8, 12, ... up to ``most``, which is in it, as is ``default``."""
+    """1, 2, 3, 4, 6, 8, 12, ... up to ``most``, including it and ``default``."""
     values, size = {1, 3, most}, 2
     while size < most:
         values |= {size, size * 3 // 2}

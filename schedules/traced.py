@@ -1,6 +1,6 @@
 """Convolutions scheduled by a trace of meta_schedule's own space, ``post-order-apply``.
 
-The trace belongs to one TE function: the direct convolution on weights that lie as channels-last ones do. It
+The trace belongs to one TE function: the direct convolution on weights in the channels-last layout. The trace
 is all that a schedule's point holds.
 """
 
@@ -26,18 +26,18 @@ STRATEGY = META
 
 
 def fits(p: Problem, machine: Any) -> bool:
-    """Whether ``p``, of floats, is an ordinary convolution."""
+    """Whether ``p`` is an ordinary convolution of floats."""
     return not p.flipped
 
 
 def space(p: Problem, machine: Any) -> Space:
-    """None: a trace is no choice among values."""
+    """None: a trace is not a choice among values."""
     return {}
 
 
 def plan_of(p: Problem, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for a trace. Raises ValueError where it does not fit, as far as that shows without replaying
-    it; ``apply`` raises it as well."""
+    """The plan for a trace. Raises ValueError if it does not fit, as far as can be told without replaying it;
+    ``apply`` raises it as well."""
     point = point or {}
     text = point.get(TRACE)
     if len(point) != 1 or not isinstance(text, str):
@@ -47,7 +47,7 @@ def plan_of(p: Problem, machine: Any, point: Mapping[str, Any] | None = None) ->
 
 
 def packing(p: Problem) -> Packing:
-    """That of the function which traces are of."""
+    """That of the function to which traces belong."""
     return Packing(p.groups * p.out_group, across_groups=True) if p.groups > 1 else Packing(p.out_group)
 
 
@@ -60,11 +60,11 @@ def replay(sch: Schedule, text: str) -> None:
     trace = json.loads(text)
     try:
         Trace.apply_json_to_schedule(trace, sch)
-    except Exception as error:  # TVM has no class for what a trace may get wrong
+    except Exception as error:  # TVM has no exception class for errors in a trace
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"{TRACE}: {why}, expected one of this kernel") from None
     _, decided = plain(sch.trace.as_json())
-    # TVM replaces a decision that does not fit.
+    # TVM replaces decisions that do not fit.
     for given, made in zip(sorted(trace[1]), decided, strict=True):
         if given != made:
             raise ValueError(f"{TRACE}: decision {given}, expected one of this kernel, such as {made}")

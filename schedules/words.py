@@ -43,5 +43,5 @@ class InWords:
     def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
         """See ``Strategy``."""
         plan = self.of.plan_of(self._seen(p, machine), machine, point)
-        algorithm: Any = plan.algorithm  # one that words can be put over
+        algorithm: Any = plan.algorithm  # one that can be viewed as words
         return replace(plan, algorithm=over_words(algorithm, self.dot_of(p, machine)))

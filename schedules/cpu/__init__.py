@@ -29,23 +29,22 @@ from tvmconv.schedules.words import InWords
 
 
 def _within_groups(p: Problem, machine: Machine) -> bool:
-    """Where no vector holds channels of several groups; or of two, where one of half a vector may be worth as
-    much."""
+    """If no vector holds channels of several groups; or of two, where half a vector may be as good."""
     return not across_groups(p, machine) or p.out_group > 2
 
 
 def _matrices(p: Problem, machine: Machine) -> bool:
-    """Where a product of matrices may be won."""
+    """If a matrix product may pay."""
     return not across_groups(p, machine) and p.in_group * p.out_group > 1
 
 
 def _transforms(p: Problem, machine: Machine) -> bool:
-    """Where those of x serve several channels."""
+    """If those of x are used for several channels."""
     return p.in_group > 1 or _matrices(p, machine)
 
 
 def _no_words(p: Problem, machine: Machine) -> bool:
-    """Of 8-bit integers, channels last: where neither groups fill vectors nor there are dot products."""
+    """For 8-bit integers, channels last: if groups do not fill vectors and there are no dot products."""
     return not across_groups(p, machine) and words_last.dot_of(p, machine) is None
 
 

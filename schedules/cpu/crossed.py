@@ -1,7 +1,7 @@
 """Channels-first convolution by vectors of output channels: each input value is broadcast against weights,
 whatever its stride or dilation, and the sums of a tile are transposed in registers into planes.
 
-Borders are tiles of their own, as in ``direct_last``; x is copied only where it has to be widened.
+Borders are tiles of their own, as in ``direct_last``; x is copied only if it has to be widened.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
-_NEAR, _FAR = 1.1, 1.25  # what a multiply-add costs, of lines of x in the nearest cache or further away
-_FEW = 4  # output channels a group, of which a part of a vector still pays where rows have strides
+_NEAR, _FAR = 1.1, 1.25  # cost of a multiply-add, with lines of x in the L1 cache or further away
+_FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -42,7 +42,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """Where rows of planes are no good vectors: strides, short rows, a single pixel."""
+    """If rows of planes make poor vectors: strides, short rows, a single pixel."""
     if planes.suits(p, machine):
         return False
     if (p.stride[-1] > 1 and p.out_group >= _FEW) or prod(p.out_spatial) == 1:
@@ -51,7 +51,7 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def reads_near(p: Problem, machine: Machine) -> bool:
-    """Whether a core's cache still has what is read again of x, for the next row or block of channels."""
+    """Whether a core's cache still holds what is reread of x for the next row or block of channels."""
     _, vectors = tile_of(p, machine)
     rows = p.spatial
     if p.out_group <= vectors * machine.lanes(p.acc_bytes) and len(rows) > 1:
@@ -60,9 +60,8 @@ def reads_near(p: Problem, machine: Machine) -> bool:
 
 
 def cost(p: Problem, machine: Machine) -> float:
-    """Of a multiply-add of vectors, on the average: less where some taps, that see padding, are skipped, more
-    where vectors are in part empty, or the lines of all planes that a tile reads don't fit the nearest
-    cache."""
+    """Average cost of a vector multiply-add: less if some taps, which see padding, are skipped, more if
+    vectors are partly empty, or the lines of all planes that a tile reads don't fit the L1 cache."""
     seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
     return seen / filled * (_NEAR if _lines_are_near(p, machine) else _FAR)
@@ -73,8 +72,9 @@ def _lines_are_near(p: Problem, machine: Machine) -> bool:
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
-    """(pixels, vectors of output channels) of the register tile: wide where lines of x come from afar, for
-    each tile takes those that it reads anew; and where a row of taps is a loop, with short turns else."""
+    """(pixels, vectors of output channels) of the register tile: wide if lines of x come from far away, since
+    each tile loads its own anew; and if a row of taps is a loop, whose iterations would be short
+    otherwise."""
     width, vectors = direct_last.tile_of(p, machine)
     few = min(_FEW_VECTORS, vectors)
     looped = p.taps > 1 and not direct_last.taps_of(p, machine, width * vectors)

@@ -1,6 +1,6 @@
-"""Deformable convolution: x once channels-last with zeros around it, so that a tap reads four vectors of
-channels with no condition; then, for some tiles of pixels at a time, what the taps read, and its product with
-the packed weights in a register tile of pixels by output channels.
+"""Deformable convolution: x is copied once, channels-last with zeros around it, so that a tap reads four
+vectors of channels unconditionally; then, for a few tiles of pixels at a time, the samples of the taps, and
+their product with the packed weights in a register tile of pixels by output channels.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def space(p: DeformProblem, machine: Machine) -> Space:
 
 
 def plan_of(p: DeformProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: pixels and output channels of the register tile, tiles of pixels a task. Raises
-    ValueError where it does not fit."""
+    """The plan for ``point``: pixels and output channels of the register tile, tiles of pixels per task.
+    Raises ValueError where it does not fit."""
     across, lanes, channels = _vectors(p, machine)
     width, block = tile_of(p, machine)
     default = replace(p, width=width, block=block, across_groups=across)
@@ -85,7 +85,7 @@ def tile_of(p: DeformProblem, machine: Machine) -> tuple[int, int]:
 
 
 def tiles_of(p: DeformProblem, machine: Machine) -> int:
-    """Tiles of pixels a task: their columns stay in half the second cache, and tasks enough are left."""
+    """Tiles of pixels per task: their columns fit in half the L2 cache, and enough tasks are left."""
     size = 4 * p.width * p.spec.taps * p.spec.in_channels
     return max(1, min(machine.l2 // 2 // size, p.tiles * p.batch // _FEWEST_TASKS, p.tiles))
 
@@ -103,7 +103,7 @@ def schedule(sch: Schedule, p: DeformProblem, machine: Machine, tiles: int) -> N
     oo, oi = sch.split(sch.fuse(g, o) if across else o, [None, p.block], preserve_unit_iters=True)
     sch.reorder(n, task, *blocks, oo, tile, oi, inner)
     peel_tail(sch, task, p.tiles, tiles)
-    last = (p.tiles - 1) % tiles  # of the last task: the tile that may not be whole
+    last = (p.tiles - 1) % tiles  # of the last task: the tile that may be partial
     peel_at(sch, tile, tiles, [last, last + 1])
     peel_tail(sch, oo, p.row, p.block)
     run_parallel(sch, p, [n, task])

@@ -1,8 +1,8 @@
-"""Channels-last convolution with several input channels a group: a register tile of pixels by channels.
+"""Channels-last convolution with several input channels per group: a register tile of pixels by channels.
 
-Weights are packed so that one load brings those of a vector of output channels; each input value is
-broadcast against them. Taps above and below the image are skipped as rows, left and right borders are tiles
-of their own, so there is no padded copy of x.
+Weights are packed so that one load fetches those of a vector of output channels; each input value is
+broadcast against them. Taps above and below the image are skipped as rows, and left and right borders are
+separate tiles, so there is no padded copy of x.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "direct_last"
-_WRITTEN_OUT = 3  # multiply-adds a register in a row of taps; of more, LLVM loads too much ahead and spills
-_WITH_CHANNELS = 8  # so too, of few input channels, which LLVM then writes out as well
-_FEW = 8  # input channels; LLVM writes a loop of fewer out, loads too much ahead and spills
+_WRITTEN_OUT = 3  # likewise, for few input channels, which LLVM also unrolls
+_WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
+_FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
 _LINE = 64  # bytes of a cache line
 _STRIPS = (0, 1, 2, 4, 8, 16)
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
@@ -68,9 +68,9 @@ def space(p: Problem, machine: Machine) -> Space:
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: pixels and channels of the register tile; tiles of pixels that meet one block
-    of weights before the next does (0: all of a row); order of tasks; innermost dims of taps written out;
-    input channels written out. Raises ValueError where it does not fit."""
+    """The plan for ``point``: pixels and channels of the register tile; tiles of pixels that use one block of
+    weights before the next (0: all of a row); order of tasks; innermost dims of taps unrolled; input channels
+    unrolled. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
     default = {"width": width, "block": min(vectors * lanes, p.out_group),
@@ -100,8 +100,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     narrow = machine.vector_bits < 512
 
     def most(vectors: int) -> int:
-        # A register for the weights of each vector, and one for the input that meets them (AVX-512 takes it
-        # from memory where there is one); with a row of taps, room for what is loaded ahead.
+        # A register for the weights of each vector, and one for the input they multiply (AVX-512 takes it
+        # from memory if there is only one); with a row of taps, room for what is loaded ahead.
         sums = machine.vector_registers - vectors - (narrow or vectors > 1)
         if p.kernel[-1] > 1:
             sums = (machine.vector_registers - narrow) * 5 // 8
@@ -115,7 +115,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
 
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:
-    """Innermost dims of taps to write out, for so many vectors of sums."""
+    """Innermost dims of taps to unroll, for this many vectors of sums."""
     row = p.kernel[-1] * sums
     most = _WITH_CHANNELS * machine.vector_registers
     if p.in_group <= _FEW and row * p.in_group > most:
@@ -124,8 +124,8 @@ def taps_of(p: Problem, machine: Machine, sums: int) -> int:
 
 
 def _strip(p: Problem, width: int, block: int) -> int:
-    """Tiles of pixels that meet one block of weights before the next does. If that is all of a row, threads
-    share the work out by blocks; where blocks end amid cache lines of y, they would contend for those."""
+    """Tiles of pixels that use one block of weights before the next. If that is all of a row, threads divide
+    the work by blocks; if blocks ended within cache lines of y, threads would contend for those."""
     contended = p.groups * p.out_group * p.acc_bytes % _LINE and block < p.out_group
     if p.taps > 1 or len(p.spatial) > 1 or not contended:
         return 0
@@ -134,13 +134,13 @@ def _strip(p: Problem, width: int, block: int) -> int:
 
 
 def _balance(pieces: int) -> float:
-    """The part of their time that threads work, where tasks of whole pieces are shared out among them."""
+    """The fraction of time that threads work, if tasks of whole pieces are distributed among them."""
     return pieces / (-(-pieces // FEWEST_TASKS) * FEWEST_TASKS)
 
 
 def _kept(p: Problem, machine: Machine) -> int:
-    """Pixels of a row whose channels the nearest cache can hold at a time: of those that are a multiple of a
-    page apart it has room for one in each of its ways."""
+    """Pixels of a row whose channels the L1 cache can hold at a time: of those a multiple of a page apart it
+    has room for one per way."""
     apart = p.stride[-1] * p.groups * p.in_group * p.acc_bytes
     page = machine.l1 // machine.l1_ways
     return machine.l1_ways * page // gcd(apart, page)

@@ -1,8 +1,8 @@
-"""Channels-last convolution in many groups, depthwise above all: vectors hold the output channels of several
-groups, a register tile has pixels by vectors, and there is no padded copy.
+"""Channels-last convolution in many groups, above all depthwise: vectors hold the output channels of several
+groups, a register tile is pixels by vectors, and there is no padded copy.
 
-Each input vector of the tile is loaded once for all the taps and pixels that use it. Tiles that meet a border
-of the image are written out apart, so that the others have no condition in them.
+Each input vector of the tile is loaded once for all the taps and pixels that use it. Tiles at a border of the
+image have separate code, so that the others have no conditions.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
 _LARGE = 5  # taps of a kernel's side
 _LARGER = 4  # times as large as the cache
-_VECTORS = 4  # of a tile that is worth trying: wider ones take long to compile, and hardly ever win
-_WRITTEN_OUT = 16  # sums of a tile with all taps written out, likewise
-_MOST_TAPS = 128  # of a row with all taps written out
+_VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
+_WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
+_MOST_TAPS = 128  # of a row with all taps unrolled
 _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
@@ -56,8 +56,8 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """Not with a stride, where x is shuffled for most products: half a vector a group, unshuffled, is better
-    then if machines have as many ports for that."""
+    """Not with a stride, where x is shuffled for most products: then half a vector per group, unshuffled, is
+    better on machines with as many ports for that."""
     halves = machine.vector_bits == 512 and 4 * p.out_group > machine.lanes(p.acc_bytes)
     return not (halves and p.in_group > 1 and p.stride[-1] > 1)
 
@@ -78,7 +78,7 @@ def space(p: Problem, machine: Machine) -> Space:
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: rows of a strip, pixels and channels of the register tile, innermost dims of
-    taps written out, order of tasks, order of a task's tiles. Raises ValueError where it does not fit."""
+    taps unrolled, order of tasks, order of a task's tiles. Raises ValueError if it does not fit."""
     lanes, channels = _lanes(p, machine), p.groups * p.out_group
     rows, width, vectors = tile_of(p, machine, lanes)
     default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels),
@@ -104,31 +104,31 @@ def _lanes(p: Problem, machine: Machine) -> int:
 
 
 def _blocks(lanes: int, channels: int) -> list[int]:
-    """Those that divide the channels, if there are three: code for a last one that is narrower doubles the
-    time that compiling takes."""
+    """Those that divide the channels, if there are three: code for a narrower last one doubles compile
+    time."""
     blocks = sorted({min(vectors * lanes, channels) for vectors in range(1, _VECTORS + 1)})
     even = [block for block in blocks if channels % block == 0]
     return even if len(even) >= 3 else blocks
 
 
 def _walk(p: Problem, machine: Machine) -> str:
-    """Down, where each input row is in the nearest cache for all its taps; or across long rows, which
-    prefetching keeps up with, if neither a stride leaves too little to do for what is read, nor more rows
-    are read than it can follow, or than the cache has room for."""
+    """Down, if each input row is in the L1 cache for all its taps; or across long rows, which prefetching
+    keeps up with, unless a stride leaves too little work for what is read, or more rows are read than it can
+    follow or the cache can hold."""
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
     return "down" if _is_wide(p, machine) or _is_large(p, machine) else "across"
 
 
 def _is_large(p: Problem, machine: Machine) -> bool:
-    """Whether an image is far larger than a core's cache: strips are then of few rows, each gone down at once
-    so that what one row of taps loads is there for the next."""
+    """Whether an image is far larger than a core's cache: strips then have few rows, each traversed downwards
+    at once so that what one row of taps loads is cached for the next."""
     size = prod(p.spatial) * p.groups * p.in_group * p.acc_bytes
     return len(p.spatial) > 1 and size > _LARGER * machine.l2
 
 
 def _is_wide(p: Problem, machine: Machine) -> bool:
-    """Whether tiles are wide: of a large kernel, where registers have room for sums and what is loaded."""
+    """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
     return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
 
 
@@ -143,16 +143,16 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
     if _is_wide(p, machine):
-        # What is loaded serves more taps. Few cache lines are then loaded twice: of channels by powers of two
-        # those of one pixel and the next are in each other's way.
+        # What is loaded is used for more taps. Few cache lines are then loaded twice: with a power of two of
+        # channels, those of one pixel and the next conflict.
         vectors = min(2, -(-channels // lanes))
         width = evenly(p.out_spatial[-1], 8)
     if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
-        # Nothing is shared along a row: as many channels as lie side by side.
+        # Nothing is shared along a row: as many contiguous channels as possible.
         vectors = min(8, sums, -(-channels // lanes))
         width = min(max(1, sums // (2 * vectors)), p.out_spatial[-1])
     if p.in_group > 1 and machine.memory_operands:
-        # What is loaded and shuffled serves as many pixels as possible, and LLVM keeps it in registers.
+        # What is loaded and shuffled is used for as many pixels as possible, and LLVM keeps it in registers.
         vectors, width = 1, evenly(p.out_spatial[-1], min(10, sums - 1))
     if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
         # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
@@ -206,7 +206,7 @@ def schedule(
 
 
 def _peel_rows(sch: Schedule, row, p: Problem, rows: int) -> None:
-    """Treat the rows that meet a border in the first or the last strip apart from the others of any strip."""
+    """Separate the rows at a border in the first or last strip from the other rows of any strip."""
     first, last = border_tiles(p, len(p.spatial) - 2, 1)
     above_last_strip = (-(-height(p) // rows) - 1) * rows
     peel_at(sch, row, rows, [first, max(first, last - above_last_strip)])

@@ -1,7 +1,7 @@
 """Channels-first convolution over columns in strips (``ops.panels``): a register tile of output channels by
-vectors of pixels, over columns that one core has just copied and still has in its cache.
+vectors of pixels, over columns that the core has just copied and that are still in its cache.
 
-Where there are too few strips to share out among threads, all columns are copied first, and threads share the
+If there are too few strips to distribute among threads, all columns are copied first, and threads divide the
 blocks of output channels.
 """
 
@@ -42,11 +42,11 @@ from tvmconv.schedules.plan import (
 STRATEGY = "panels"
 _ORDERS = ("pixels", "channels")  # which of them the tiles of a strip go through last
 _LONGEST = 32  # vectors of a strip's pixels
-_VECTORS = 3  # of a register tile, that parts of a row are made for
+_VECTORS = 3  # of a register tile, for which parts of a row are made
 _ENOUGH = 8  # vectors of pixels
 _FEW = 4  # planes
 _COPIED = 4  # multiply-adds that a piece of a row costs to copy
-_WEIGHTS = 0.25  # cycles that a weight takes to come from a core's cache
+_WEIGHTS = 0.25  # cycles to load a weight from a core's cache
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -54,8 +54,8 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """Where planes are large or their rows no good vectors, and a strip has pixels enough to go through all
-    weights for. A few planes are as well read in place, and of many groups each has little to go through."""
+    """If planes are large or their rows poor vectors, and a strip has enough pixels to justify going through
+    all weights. A few planes are better read in place, and with many groups each has few weights."""
     if p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
         return False
     if p.taps == 1:
@@ -67,8 +67,8 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def cost(p: Problem, machine: Machine) -> float:
-    """Of a multiply-add of vectors, copying included: a row that is short, or has a border, is several
-    pieces, and so are its elements a stride apart."""
+    """Cost of a vector multiply-add, copying included: a row that is short, or has a border, is copied in
+    several pieces, and so are strided elements."""
     lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
     first, last = border_tiles(p, len(p.spatial) - 1, 1)
     parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
@@ -96,8 +96,8 @@ def _rows(p: Problem) -> int:
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: rows of a strip, and pixels of a row in it; output channels and vectors of the
-    register tile; which of these a strip goes through last; input channels written out. Raises ValueError
-    where it does not fit."""
+    register tile; which of these a strip goes through last; input channels unrolled. Raises ValueError if it
+    does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     (tall, long), width = strip_of(p, machine), p.out_spatial[-1]
     size = {"tall": tall, "long": long}
@@ -120,8 +120,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 
 def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
-    """(rows, pixels of each): those whose columns a core's cache holds, that take the fewest vectors and go
-    through the weights seldom."""
+    """(rows, pixels of each) of a strip whose columns fit a core's cache, with the fewest vectors and few
+    passes over the weights."""
     lanes, width, rows = machine.lanes(p.acc_bytes), p.out_spatial[-1], _rows(p)
     most = min(most_pixels(p, machine), _LONGEST * lanes)
     if width > most or rows == 1:
@@ -139,12 +139,12 @@ def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
 
 def most_pixels(p: Problem, machine: Machine) -> int:
-    """Of a strip: as many as a core's cache holds the columns of."""
+    """Of a strip: as many as have their columns fit in a core's cache."""
     return max(machine.l2 // (p.in_group * p.taps * p.acc_bytes), 1)
 
 
 def shares_columns(p: Problem, machine: Machine, packing: PanelsPacking) -> bool:
-    """Whether threads share all columns, where there are few strips, for they would not share those well."""
+    """Whether threads share all columns, if there are too few strips to balance."""
     tasks = p.batch * p.groups * prod(packing.strips(p))
     size = p.batch * prod(p.out_spatial) * p.groups * p.in_group * p.taps * p.acc_bytes
     return tasks < FEWEST_TASKS and (size <= machine.l2 or 2 * tasks < FEWEST_TASKS)

@@ -1,8 +1,8 @@
 """Channels-first convolution: vectors along the row of a plane, a register tile of output channels (or, for a
 depthwise convolution, of rows) by vectors.
 
-A vector across the border of the image would mix zeros with pixels lane by lane, so here the padding is a
-copy: of one plane in cache for a depthwise convolution, of x otherwise.
+A vector across the image border would mix zeros and pixels lane by lane, so padding is done by a copy: of one
+plane in cache for a depthwise convolution, of x otherwise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "planes"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
-_MOST_TAPS = 441  # written out: code of more takes long to compile, and leaves the nearest cache
+_MOST_TAPS = 441  # unrolled: more code takes long to compile, and does not fit the L1 cache
 _FEW, _SOME = 8, 64  # planes of x that are as good where the cache has no room for them, or just room
 _LEAST_FILLED = 0.9  # of vectors along rows, where those of output channels are full
 
@@ -54,7 +54,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def suits(p: Problem, machine: Machine) -> bool:
     """Whether rows of a plane make full vectors, with no stride between their elements, and a core's cache
-    has room for the planes that a tile goes through, far apart as these are."""
+    has room for the planes that a tile goes through, which are far apart."""
     lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
     if p.stride[-1] > 1 or prod(p.out_spatial) == 1:
         return False
@@ -66,7 +66,7 @@ def suits(p: Problem, machine: Machine) -> bool:
 
 
 def filled(extent: int, lanes: int) -> float:
-    """The part of vectors along ``extent`` elements that they fill."""
+    """The filled fraction of vectors along ``extent`` elements."""
     return extent / (-(-extent // lanes) * lanes)
 
 
@@ -87,9 +87,8 @@ def space(p: Problem, machine: Machine) -> Space:
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: planes that are padded at a time; output channels, rows and vectors of the
-    register tile; innermost dims of taps and input channels written out; tiles along the row that meet one
-    block of weights before the next does (0: all); order of tasks. Raises ValueError where it does not
-    fit."""
+    register tile; innermost dims of taps and input channels unrolled; tiles along the row that use one block
+    of weights before the next (0: all); order of tasks. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, rows, vectors = tile_of(p, machine)
     default = {
@@ -111,14 +110,14 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 
 def _written_out(p: Problem) -> int:
-    """Innermost dims of taps that may be written out."""
+    """Innermost dims of taps that may be unrolled."""
     dims = len(p.kernel)
     return max(n for n in range(min(2, dims) + 1) if prod(p.kernel[dims - n :]) <= _MOST_TAPS)
 
 
 def planes_of(p: Problem, machine: Machine) -> int:
-    """Planes of a depthwise convolution to pad at a time: what half the nearest cache holds, if that leaves
-    tasks enough; the largest such divisor of their number."""
+    """Planes of a depthwise convolution to pad at a time: what half the L1 cache holds, if that leaves enough
+    tasks; the largest such divisor of their number."""
     if not (p.is_depthwise and (p.padded or p.widened)):
         return 1
     size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
@@ -211,7 +210,7 @@ def copy_padded(sch: Schedule, p: Problem, copy) -> None:
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:
-    """Write the zeros around a plane apart from its rows, which are then plain copies."""
+    """Write the zeros around a plane separately from its rows, which are then plain copies."""
     rank = len(p.spatial)
     for loop, size, (lo, _) in zip(sch.get_loops(copy)[-rank:], p.spatial, p.pad, strict=True):
         peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])

@@ -1,4 +1,4 @@
-"""Pooling of planes: windows first by columns, in vectors along the row of x, then along what that gave for a
+"""Pooling of planes: windows first along columns, in vectors along the row of x, then along the results for a
 strip of rows."""
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, vectors: int)
 
 
 def _columns(sch: Schedule, p: PoolProblem, column, at, lanes: int, rows: int) -> None:
-    """The columns of a strip: rows that see no padding apart from the others, vectors along them."""
+    """The columns of a strip: rows that see no padding separate from the others, with vectors along them."""
     rank, taps = len(p.spatial), [k for k in p.kernel[:-1] if k > 1]
     sch.compute_at(column, at, preserve_unit_loops=True)
     own = sch.get_loops(column)[-(rank + 1 + len(taps)):]

@@ -1,4 +1,4 @@
-"""Pooling of a whole plane: several strands of partial results along it, joined in the end; parallel over
+"""Pooling of a whole plane: several independent partial results along it, combined at the end; parallel over
 channels."""
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def plan_of(p: PoolProblem, machine: Machine, point: Mapping[str, Any] | None = 
     lanes, size = machine.lanes(p.acc_bytes), p.spatial[0]
     while lanes > size:
         lanes //= 2
-    # Memory for the strands is taken once a task, so a task has several planes.
+    # Memory for the strands is allocated once per task, so a task has several planes.
     planes = divisor(p.batch, p.batch // (2 * FEWEST_TASKS))
     point = settled(point, {"strands": min(4, size // lanes), "planes": planes})
     require_divides(point, planes=p.batch)

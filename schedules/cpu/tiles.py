@@ -12,12 +12,12 @@ from tvmconv.compiler.ops.pooling import PoolProblem
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 
-# Below this many multiply-adds waking the other threads costs more than they save.
+# Below this many multiply-adds, waking the other threads costs more than it saves.
 PARALLEL_MACS = 40_000
 _WIDEST = 4  # vectors of a register tile
 _LONGEST_UNROLLED = 16  # taps
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
-FEWEST_TASKS = 8  # that a kernel is cut into where there is a choice
+FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
 
 def across_groups(p: Problem, machine: Machine) -> bool:
@@ -26,7 +26,7 @@ def across_groups(p: Problem, machine: Machine) -> bool:
 
 
 def evenly(extent: int, most: int) -> int:
-    """The size, at most ``most``, of as few equal tiles of ``extent`` as there can be."""
+    """The size, at most ``most``, that divides ``extent`` into the fewest equal tiles."""
     return -(-extent // -(-extent // most))
 
 
@@ -34,11 +34,11 @@ def register_tile(
     machine: Machine, extent: int, vectors: int, most: Callable[[int], int],
     balance: Callable[[int, int], float] = lambda size, wide: 1.0,
 ) -> tuple[int, int]:  # fmt: skip
-    """(size, vectors) of the register tile that wastes least of ``extent`` elements by ``vectors`` vectors:
-    of its sums none is empty, their latency is hidden, each load serves many of them.
+    """(size, vectors) of the register tile that wastes least for ``extent`` elements by ``vectors`` vectors:
+    no sums are empty, their latency is hidden, each load is used for many of them.
 
-    ``most``: elements, at most, of a tile that wide; ``balance``: what else a tile's worth is multiplied
-    with, from its size and its vectors."""
+    ``most``: maximum elements of a tile that wide; ``balance``: another factor of a tile's worth, from its
+    size and vectors."""
     best, best_score = (1, 1), 0.0
     for wide in range(1, min(vectors, _WIDEST) + 1):
         for size in range(1, min(extent, most(wide)) + 1):
@@ -63,8 +63,8 @@ def divisor(number: int, most: int) -> int:
 
 
 def border_tiles(p: Problem | PoolProblem, d: int, tile: int) -> tuple[int, int]:
-    """Of the tiles along output dimension d: how many at the low side see padding, and the first one at
-    the high side that does or that is not whole."""
+    """Of the tiles along output dimension d: how many at the low side see padding, and the first at the high
+    side that does or is partial."""
     count = -(-p.out_spatial[d] // tile)
     span = (p.kernel[d] - 1) * p.dilation[d]
     lo = p.pad[d][0]
@@ -81,14 +81,14 @@ def border_tiles(p: Problem | PoolProblem, d: int, tile: int) -> tuple[int, int]
 
 
 def peel_borders(sch: Schedule, loop, p: Problem | PoolProblem, d: int, tile: int) -> None:
-    """Treat the tiles of ``loop`` that meet a border of dimension d apart from the others."""
+    """Separate the tiles of ``loop`` at a border of dimension d from the others."""
     count = -(-p.out_spatial[d] // tile)
     first, last = border_tiles(p, d, tile)
     peel_at(sch, loop, count, [first, last])
 
 
 def peel_tail(sch: Schedule, loop, extent: int, tile: int) -> None:
-    """Treat the last, partial tile of ``loop`` over ``extent`` elements apart."""
+    """Separate the last, partial tile of ``loop`` over ``extent`` elements."""
     if extent % tile:
         peel_at(sch, loop, -(-extent // tile), [extent // tile])
 
@@ -109,20 +109,20 @@ def peel_at(sch: Schedule, loop, count: int, cuts: list[int]) -> None:
 
 
 def stage(sch: Schedule, name: str):
-    """The block of the stage ``name``; None where the kernel has none."""
+    """The block of the stage ``name``; None if the kernel has none."""
     names = {block.name_hint for block in map(sch.get, sch.get_child_blocks(sch.get_sblock("root")))}
     return sch.get_sblock(name) if name in names else None
 
 
 def run_parallel(sch: Schedule, p: Problem | PoolProblem | DeformProblem, loops: list) -> None:
-    """Spread ``loops``, directly nested, over the threads, if the work is worth waking them."""
+    """Distribute ``loops``, directly nested, over the threads, if the work is worth waking them."""
     turning = [loop for loop in loops if int(sch.get(loop).extent) > 1]  # lowering drops the others
     if p.macs >= PARALLEL_MACS and turning:
         sch.annotate(turning[0], PARALLEL, len(turning))
 
 
 def write_out(sch: Schedule, loop, times: int) -> list:
-    """The loops that ``loop`` becomes when ``times`` of its iterations are written out."""
+    """The loops that ``loop`` becomes when unrolled by ``times``."""
     if times == 1:
         return [loop]
     outer, inner = sch.split(loop, [None, times], preserve_unit_iters=True)
@@ -133,7 +133,7 @@ def write_out(sch: Schedule, loop, times: int) -> list:
 def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:
     """Copy a channels-last x in the type of the sums, with its zeros: once, not for every tile."""
     *pixels, g, i = sch.get_loops(copy)
-    extent = p.groups * int(sch.get(i).extent)  # more channels than p has where these are words
+    extent = p.groups * int(sch.get(i).extent)  # more channels than p has if these are words
     vector_run(sch, sch.fuse(g, i), lanes, extent)
     run_parallel(sch, p, pixels)
 
@@ -150,8 +150,8 @@ def vector_tile(sch: Schedule, loop, lanes: int, extent: int):
 
 
 def vector_run(sch: Schedule, loop, lanes: int, extent: int):
-    """As ``vector_tile``, but the vectors are a loop where they are many: nothing of one is of use to the
-    next, and all channels of a pixel, written out, take LLVM long."""
+    """As ``vector_tile``, but many vectors are a loop: they share nothing, and unrolling all channels of a
+    pixel takes LLVM long."""
     if extent <= _MOST_IN_LINE * lanes:
         return vector_tile(sch, loop, lanes, extent)
     outer, inner = sch.split(loop, [None, lanes], preserve_unit_iters=True)
@@ -161,7 +161,7 @@ def vector_run(sch: Schedule, loop, lanes: int, extent: int):
 
 
 def unroll_taps(sch: Schedule, sizes: Sequence[int], taps: list) -> None:
-    """Unroll the innermost of ``taps``, loops of these ``sizes``, as far as they are few."""
+    """Unroll the innermost of ``taps``, loops of these ``sizes``, as long as they are few."""
     count = 1
     for loop, size in zip(reversed(taps[-2:]), reversed(sizes[-2:]), strict=True):
         count *= size

@@ -1,8 +1,8 @@
 """Transposed convolution, phase by phase, with vectors of output channels.
 
-The phases along a row are written out (up to a few), so that which taps they have is known while compiling;
-phases of the other dims are loops, and a tap that a phase has not is skipped as a whole row of taps. Borders
-of the image are tiles of their own, without a padded copy of x.
+The phases along a row are unrolled (up to a few), so that their taps are known at compile time; phases of the
+other dims are loops, and a tap that a phase lacks is skipped as a whole row of taps. Borders of the image are
+separate tiles, without a padded copy of x.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def fits(p: TransposedProblem, machine: Machine) -> bool:
 
 
 def pays_in_planes(p: TransposedProblem, machine: Machine) -> bool:
-    """Whether vectors along the rows of a channels-first problem are fuller than vectors of its channels."""
+    """Whether vectors along rows are fuller than vectors of channels, for a channels-first problem."""
     lanes, width = machine.lanes(p.acc_bytes), p.positions[-1]
     filled = width / (-(-width // lanes) * lanes)
     return not p.channels_last and 2 * filled > min(1.0, p.out_group / lanes)
@@ -73,7 +73,7 @@ def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:
 
 def border_cuts(p: TransposedProblem, d: int, tile: int) -> list[int]:
     """Of the tiles of positions along dim d: the first that sees nothing below x in any phase, and the first
-    at the high side that sees something above it or is not whole."""
+    at the high side that sees something above it or is partial."""
     lowest, highest = p.reach(d)
     count = -(-p.positions[d] // tile)
     first = next((t for t in range(count) if t * tile + lowest >= 0), count)
@@ -93,7 +93,7 @@ def schedule(
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     sch.compute_inline(sch.get_sblock("phase"))
-    if p.widened and across:  # each vector of x is read for a vector of channels alone
+    if p.widened and across:  # each vector of x is read for only one vector of channels
         sch.compute_inline(sch.get_sblock("pad"))
     elif p.widened:
         widen(sch, p, sch.get_sblock("pad"), lanes)
@@ -108,7 +108,7 @@ def schedule(
         co, ci = sch.split(o, [None, block], preserve_unit_iters=True)
         channels, extent = [g, co], p.out_group
     rows = [*q[:-1], *r[:-1]]
-    # What is larger stays in the cache from one task to the next: weights of a few channels, or a few rows.
+    # The larger stays in the cache from one task to the next: weights of a few channels, or a few rows.
     tasks = [n, *channels, *rows] if p.weight_elements > p.x_elements else [n, *rows, *channels]
     inner = [xo, r[-1]] if across else [r[-1], xo]
     sch.reorder(*tasks, *inner, xi, ci)

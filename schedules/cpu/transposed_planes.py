@@ -28,7 +28,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "transposed_planes"
 MOST_WRITTEN_OUT = 8  # phases, and taps, of a dim
-_MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for others
+_MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for other vectors
 
 
 def fits(p: TransposedProblem, machine: Machine) -> bool:
@@ -46,8 +46,8 @@ def space(p: TransposedProblem, machine: Machine) -> Space:
 
 
 def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: planes that are padded at a time; output channels, vectors and, of a single
-    channel, phases of the register tile. Raises ValueError where it does not fit."""
+    """The plan for ``point``: planes that are padded at a time; output channels, vectors and, for a single
+    channel, phases of the register tile. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
     phases = 8 if p.out_group == 1 and _alike(p, 8) and machine.vector_registers >= 16 else 1
@@ -71,7 +71,8 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
 
 
 def _alike(p: TransposedProblem, phases: int) -> bool:
-    """Whether so many phases, of a single dim, have the same positions and taps, and see the same of x."""
+    """Whether the given phases, of a single dim, have the same positions and taps, and see the same part of
+    x."""
     if len(p.spatial) > 1 or p.stride[0] % phases or p.stride[0] <= _MOST_JOINED or p.dilation[0] > 1:
         return False
     return not (p.kernel[0] % p.stride[0] or p.out_spatial[0] % p.stride[0] or p.pad[0][0] % p.stride[0])
@@ -82,8 +83,8 @@ def _most_vectors(p: TransposedProblem) -> int:
 
 
 def write_out_dilated(sch: Schedule, p: TransposedProblem, phases: list) -> None:
-    """Write out ``phases``, a loop a dim, of the dims with a dilation: which taps a phase has there is
-    arithmetic that is better done while compiling."""
+    """Unroll ``phases``, one loop per dim, for dilated dims: which taps a phase has there is better computed
+    at compile time."""
     for loop, stride, dilation in zip(phases, p.stride, p.dilation, strict=False):
         if dilation > 1 and stride <= MOST_WRITTEN_OUT:
             peel_at(sch, loop, stride, list(range(1, stride)))
@@ -110,7 +111,7 @@ def schedule(
         sch.reorder(n, go, gi, oo, *rows, xo, oi, xi, r[-1])
         vector_tile(sch, sch.fuse(xi, r[-1]), lanes, span * p.stride[-1])
     elif phases > 1:
-        # Neighbours in y are of different phases: a tile of some is transposed as it is stored.
+        # Neighbours in y belong to different phases: a tile of phases is transposed as it is stored.
         ro, ri = sch.split(r[-1], [None, phases], preserve_unit_iters=True)
         sch.reorder(n, go, gi, oo, *rows, ro, xo, oi, xi, ri)
         sch.unroll(xi)

@@ -1,7 +1,7 @@
 """Depthwise convolution, channels last, by Winograd's algorithm along rows.
 
-A task takes a strip of rows and some channels. For each vector of those and each pair of pixels it goes down
-the strip; a row of x that is transformed serves all rows of the output that see it, from registers.
+A task takes a strip of rows and some channels. For each vector of channels and each pair of pixels it goes
+down the strip; a transformed row of x is used from registers for all output rows that see it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
 
 STRATEGY = "winograd_rows"
-_ROWS = 8  # of a strip, which are written out
-_SHORT = 3  # rows of a strip whose borders are code of their own: longer ones ask there whether a row exists
+_ROWS = 8  # of a strip, which are unrolled
+_SHORT = 3  # rows of a strip whose borders have separate code: longer ones test there whether a row exists
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _INNER = ("pairs", "vectors")  # which of them a task goes through last
 
@@ -38,7 +38,7 @@ def space(p: Problem, machine: Machine) -> Space:
 
 
 def _blocks(p: Problem, lanes: int) -> list[int]:
-    """One vector, and more where no block is left with a part: code for that takes long to compile."""
+    """One vector, and more if no block is left partial: code for that takes long to compile."""
     whole = (v * lanes for v in (2, 3, 4, 6, 8, 16))
     return [min(lanes, p.groups), *(block for block in whole if p.groups % block == 0)]
 
@@ -72,7 +72,7 @@ def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, or
     tasks = [n, ho, co] if order == "channels" else [n, co, ho]
     sch.reorder(*tasks, *([vec, t] if inner == "pairs" else [t, vec]), hi, col, lane)
     peel_tail(sch, co, p.groups, block)
-    left = p.groups % block or block  # channels of the last block, and so perhaps a part of a vector
+    left = p.groups % block or block  # channels of the last block, and so perhaps a partial vector
     peel_at(sch, vec, -(-block // lanes), [left // lanes, -(-left // lanes)])
     if rows <= _SHORT:
         peel_borders(sch, ho, p, 0, rows)

@@ -1,10 +1,10 @@
 """Convolution with small kernels by Winograd's algorithm, in either layout.
 
-A task takes some tiles of one row of tiles, in each of the images that a dilation makes of the columns, and
-of one group or of a few whose channels fill a vector together. It pads their pixels, transforms them, and for
-each block of output channels multiplies the transformed positions in register tiles, then transforms the
-products back and finishes them; all stays in the core's own cache. In between channels come last, so that of
-x and y in planes the padding and the last store are transpositions.
+A task takes some tiles of one row of tiles, in each of the interleaved images that dilation makes of the
+columns, and of one group or a few whose channels together fill a vector. It pads their pixels, transforms
+them, and for each block of output channels multiplies the transformed positions in register tiles, then
+transforms the products back and applies the epilogue; everything stays in the core's own cache. Intermediates
+are channels-last, so for channels-first x and y the padding and the last store are transpositions.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "winograd_tiles"
-_FORMER = {"tall": 2, "wide": 2, "lines": 1}  # which points of before these knobs have
+_FORMER = {"tall": 2, "wide": 2, "lines": 1}  # the values in points older than these knobs
 # Costs, in multiply-adds of a vector: of an operation of the transforms, where one may take an operand from
 # memory or not (measured on x86, by llvm-mca for ARM); of a vector of weights from a core's own cache, from a
 # shared one, and from memory.
 _TRANSFORMED = {True: 0.6, False: 1.2}
 _NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
-_ALONE = 8  # of shares of the shared cache that a core has where the others need little
-_SHUFFLED = 1.4  # of a product where x has to be shuffled for several groups to a vector
+_ALONE = 8  # shares of the shared cache available to a core if the others need little
+_SHUFFLED = 1.4  # of a product if x has to be shuffled for several groups per vector
 _PACKED = 4  # lanes that all machines have
-_LEAST_GAIN = 1.1  # over the definition, by these costs
+_LEAST_GAIN = 1.1  # over the direct convolution, by these costs
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -59,7 +59,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """Where it costs less than the definition, in vectors that are full."""
+    """If it costs less than the direct convolution, with full vectors."""
     if _together(p, machine) * p.out_group < machine.lanes():
         return False
     sides = _sides(p, machine)
@@ -68,17 +68,17 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def _by_definition(p: Problem, machine: Machine) -> float:
-    """The cost of one vector of the output by the definition, in tiles of pixels whose weights stay in a
-    core's own cache."""
+    """The cost of one output vector by direct convolution, in tiles of pixels whose weights stay in a core's
+    own cache."""
     pixels, _ = direct_last.tile_of(p, machine)
     sums = p.seen(0) * p.seen(1) * (1 + _NEAR / pixels) + p.taps * _fetch(p, machine, p.taps) / p.batch
     return p.in_group * sums / prod(p.out_spatial) * (_SHUFFLED if across_groups(p, machine) else 1)
 
 
 def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
-    """Of the products of one vector of the output, on the average. Each register tile loads its weights from
-    a core's own cache, which they come into once for each task; or for each of its tiles, where those of a
-    block of channels have no room there."""
+    """Average cost of the products of one output vector. Each register tile loads its weights from a core's
+    own cache, into which they come once per task; or once per tile, if those of a block of channels do not
+    fit."""
     packing = WinogradPacking(1, sides)
     products = prod(t.products for t in packing.transforms(p))
     vectors, lines, step, steps = _tile(p, machine, packing)
@@ -95,7 +95,7 @@ def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
 
 
 def _held(p: Problem, machine: Machine, products: int, channels: int) -> bool:
-    """Whether a core's own cache holds the weights of so many output channels."""
+    """Whether a core's own cache holds the weights of this many output channels."""
     return products * p.acc_bytes * p.in_group * channels <= machine.l2
 
 
@@ -107,15 +107,16 @@ def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     of_y = down.output_work * across.products + across.output_work * down.outputs + 2 * products
     lanes, together = machine.lanes(), _together(p, machine)
     vectors_out = -(-p.out_group * together // lanes)
-    # A part of a vector costs as much as two: its stores are masked, or several.
+    # A partial vector costs as much as two: its stores are masked, or several.
     vectors_in = p.in_group * together // lanes + 2 * (p.in_group * together % lanes > 0)
-    planes = 1 if p.channels_last else 2  # which are transposed besides
+    planes = 1 if p.channels_last else 2  # which are also transposed
     work = of_x * vectors_in / vectors_out + of_y
     return planes * _TRANSFORMED[machine.memory_operands] * work / (down.outputs * across.outputs)
 
 
 def _fetch(p: Problem, machine: Machine, products: int) -> float:
-    """The cost of a vector of weights from where all are kept, so many for each pair of channels."""
+    """The cost of loading a vector of weights from where all are kept, given the number per pair of
+    channels."""
     size = products * p.acc_bytes * p.groups * p.in_group * p.out_group
     if size > _ALONE * machine.l3:
         return _FARTHEST
@@ -123,7 +124,7 @@ def _fetch(p: Problem, machine: Machine, products: int) -> float:
 
 
 def _sides(p: Problem, machine: Machine) -> tuple[int, int]:
-    """Rows and columns of a tile: those that cost least."""
+    """Rows and columns of the cheapest tile."""
     down, across = _able_sides(p)
     return min(product(down, across), key=lambda sides: _cost(p, machine, sides))
 
@@ -134,7 +135,7 @@ def _able_sides(p: Problem) -> list[tuple[int, ...]]:
 
 
 def _together(p: Problem, machine: Machine) -> int:
-    """Of how many groups the output channels fill a vector."""
+    """The number of groups whose output channels fill a vector."""
     lanes = machine.lanes()
     together = max(1, lanes // p.out_group)
     return together if lanes % p.out_group == 0 and p.groups % together == 0 else 1
@@ -160,7 +161,7 @@ def space(p: Problem, machine: Machine) -> Space:
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for any problem that the algorithm fits, whether or not it pays. ``point``: rows and columns
     of a tile; rows of tiles, tiles in each, and channels of the register tile; how many such steps along the
-    rows a task has. Raises ValueError where it does not fit."""
+    rows a task has. Raises ValueError if it does not fit."""
     lanes, together = machine.lanes(), _together(p, machine)
     tall, wide = _sides(p, machine)
     if point is not None and "tall" not in point:
@@ -195,7 +196,7 @@ def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, 
     step = evenly(width, most)
     sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy
     lines = max(1, min(height, -(-sums // (step * vectors)), most // step))
-    # As many steps a task as leave the transformed patches room in the core's cache.
+    # As many steps per task as leave room for the transformed patches in the core's cache.
     places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
     held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
     return vectors, lines, step, max(1, min(-(-width // step), held))
@@ -240,7 +241,7 @@ def schedule(
 
 
 def pack_schedule(sch: Schedule) -> None:
-    """Weights are transformed a vector at a time, columns first, each row of the matrices written out."""
+    """Transform weights a vector at a time, columns first, each row of the matrices unrolled."""
     transformed, columns = sch.get_sblock("transformed"), sch.get_sblock("columns")
     a, b, at, block, i, lane = sch.get_loops(transformed)
     vec, lane = vector_run(sch, lane, _PACKED, int(sch.get(lane).extent))

@@ -37,19 +37,20 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "words_last"
-_FEW = 16  # words of input channels; so few are written out
+_FEW = 16  # words of input channels; this few are unrolled
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
 def dot_of(p: Problem, machine: Machine) -> Dot | None:
-    """The widest dot product of ``machine`` whose words are more than half full; none for one channel."""
+    """The widest dot product of ``machine`` whose words are more than half full; None for one channel."""
     able = [DOTS[name] for name in machine.int8_dots]
     return max((dot for dot in able if 2 * p.in_group > dot.size), key=lambda dot: dot.size, default=None)
 
 
 def transposed_dot_of(p: TransposedProblem, machine: Machine) -> Dot | None:
-    """One whose factors are less their zero points: which taps meet an output differs from phase to phase,
-    and so would what zero points add. None where a vector holds several groups, whose words lie apart."""
+    """One whose factors have their zero points subtracted: the taps of an output differ from phase to phase,
+    and so would the zero points' contribution. None if a vector holds several groups, whose words are not
+    contiguous."""
     if p.in_group == 1 or across_groups(p, machine):
         return None
     return next((DOTS[name] for name in machine.int8_dots if not shifts(DOTS[name])), None)
@@ -74,7 +75,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     dot, lanes = dot_of(p, machine), machine.lanes()
     assert dot is not None  # for it fits
     width, vectors = tile_of(p, machine, dot)
-    # What is larger stays in the cache from one task to the next: weights of a block, or rows of x.
+    # The larger stays in the cache from one task to the next: weights of a block, or rows of x.
     weights = 4 * prod(Packing(lanes).shape(in_words(p, dot)))
     default = {"width": width, "block": min(vectors * lanes, p.out_group),
                "order": _ORDERS[2 * weights < machine.l2]}
@@ -92,7 +93,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
     have = -(-p.out_group // machine.lanes())
-    # Beside the sums: a word of x, and a product that has yet to be added.
+    # Besides the sums: a word of x, and a product not yet added.
     registers = machine.vector_registers - 1 - (not dot.adds)
     most = p.out_spatial[-1]
     return register_tile(machine, most, have, lambda vectors: (registers - vectors) // vectors)
@@ -129,7 +130,7 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
 
 
 def window_lanes(p: Problem, machine: Machine) -> int:
-    """Words side by side in the sum over a window."""
+    """Contiguous words in the sum over a window."""
     return min(machine.lanes(), in_words(p, dot_of(p, machine)).in_group)
 
 

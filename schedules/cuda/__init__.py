@@ -23,8 +23,8 @@ _WORD = 4  # elements
 
 
 def _dot_of(p: Problem, machine: GpuMachine) -> Dot | None:
-    """The dot product for words of ``p``'s, which are of four elements: fewer would be filled up. Where
-    channels are last a word is one load only if they divide."""
+    """The dot product for words of ``p``, which have four elements: fewer would be padded. With channels
+    last, a word is one load only if four divides the channels."""
     if p.in_group < _WORD or (p.channels_last and p.in_group % _WORD):
         return None
     return DOTS[f"{GPU}{'u' if p.dtype == 'uint8' else 's'}8s8"]

@@ -1,5 +1,5 @@
-"""Deformable convolution: a thread for each pixel and some output channels; what a tap reads is sampled by
-the thread itself, for each of its channels."""
+"""Deformable convolution: a thread for each pixel and some output channels; each thread samples what its taps
+read, for each of its channels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled
 
 STRATEGY = "deform_sampled"
-_CHANNELS = 8  # a thread: each of its samples is used so often
+_CHANNELS = 8  # per thread: how often each of its samples is used
 
 
 def fits(p: DeformProblem, machine: GpuMachine) -> bool:

@@ -1,5 +1,5 @@
-"""Channels-first depthwise convolution: a block of threads brings a tile of some planes, with what windows
-reach around it, into shared memory; each thread computes some rows of one column.
+"""Channels-first depthwise convolution: a block of threads loads a tile of a few planes, with its halo, into
+shared memory; each thread computes a few rows of one column.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, settled
 
 STRATEGY = "depthwise_first"
-_SHARED = 32 << 10  # bytes of a block, for others to have some as well
-_MOST_TAPS = 49  # that are written out
+_SHARED = 32 << 10  # bytes per block, so that other blocks have some as well
+_MOST_TAPS = 49  # that are unrolled
 _POWERS = [1, 2, 4, 8, 16, 32, 64, 128]
 
 
@@ -60,7 +60,7 @@ def _bytes(p: Problem, point: dict[str, int]) -> int:
 
 
 def _default(p: Problem) -> dict[str, int] | None:
-    """The tile that wastes fewest threads, of a block with as many as can be; None if none fits."""
+    """The tile that wastes the fewest threads, in a block with as many as possible; None if none fits."""
     width, height = p.out_spatial[-1], p.out_spatial[-2] if len(p.spatial) > 1 else 1
     across = min(_POWERS[2:], key=lambda n: -(-width // n) * (n + 8))  # short rows of threads read badly
     rows = 1 if height == 1 else 2 if height <= 8 else 4

@@ -1,8 +1,8 @@
 """Channels-last depthwise convolution: a thread keeps a tile of pixels by a vector of channels, and first
-brings the part of x that all of its outputs see into registers: each element once, in independent loads.
+loads the part of x that its outputs read into registers: each element once, with independent loads.
 
 The threads of a block take neighbouring vectors of channels, then neighbouring tiles, so that what tiles
-share at their borders is in the cache of the multiprocessor.
+share at their borders is in the multiprocessor's cache.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _OUTPUTS = ((2, 4), (1, 4), (2, 2), (1, 2), (1, 1))  # rows and pixels a thread,
 
 
 def fits(p: Problem, machine: GpuMachine) -> bool:
-    """Whether the strategy takes ``p``: channels last, as many out as in, few enough taps to write out."""
+    """Whether the strategy takes ``p``: channels last, as many out as in, few enough taps to unroll."""
     return p.channels_last and p.in_group == 1 and p.out_group == 1 and p.groups > 1 and p.taps <= _MOST_TAPS
 
 
 def space(p: Problem, machine: GpuMachine) -> Space:
-    """Rows, pixels of a row and channels of a thread; whether x is brought into registers first."""
+    """Rows, pixels of a row and channels of a thread; whether x is loaded into registers first."""
     return {"rows": at_most(min(_height(p), 4)), "width": at_most(min(p.out_spatial[-1], 8)),
             "channels": divisors(p.groups, _VECTOR), "held": [False, True]}  # fmt: skip
 
@@ -59,7 +59,7 @@ def held(p: Problem, point: dict[str, Any]) -> int:
 
 
 def _default(p: Problem, machine: GpuMachine) -> dict[str, Any]:
-    """As many outputs a thread as leave each multiprocessor enough threads to hide the memory's latency."""
+    """As many outputs per thread as leave each multiprocessor enough threads to hide memory latency."""
     channels = divisor(p.groups, _VECTOR)
     enough = machine.multiprocessors * machine.threads // 4
     for rows, width in _OUTPUTS:

@@ -1,6 +1,6 @@
-"""Convolutions with many channels: products of matrices in tiles. A block of threads brings a tile of columns
-and one of weights into shared memory, a part of the sums' length at a time; each thread keeps the sums of a
-small tile of pixels by output channels in registers.
+"""Convolutions with many channels as tiled matrix products. A block of threads loads a tile of columns and
+one of weights into shared memory, a part of the reduction at a time; each thread keeps the sums of a small
+tile of pixels by output channels in registers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled
 
 STRATEGY = "gemm"
-_SHARED = 48 << 10  # bytes that every GPU gives a block
-_LEAST = 16  # pixels, and output channels, below which tiles are mostly filling
+_SHARED = 48 << 10  # bytes available to a block on every GPU
+_LEAST = 16  # pixels, and output channels, below which tiles are mostly padding
 _TILES = (  # pixels and channels of a block, and of a thread
     (128, 128, 8, 8), (128, 64, 8, 4), (64, 128, 4, 8), (64, 64, 4, 4), (128, 32, 4, 4), (32, 64, 4, 4),
     (64, 32, 4, 4), (32, 32, 4, 2),
@@ -37,7 +37,7 @@ def fits(p: Problem, machine: GpuMachine) -> bool:
 
 
 def space(p: Problem, machine: GpuMachine) -> Space:
-    """Tiles of a block and of a thread, and how much of the sums' length is brought at a time."""
+    """Tiles of a block and of a thread, and how much of the reduction is loaded at a time."""
     return {
         "pixels": [32, 64, 128], "channels": [32, 64, 128],
         "thread_pixels": [4, 8], "thread_channels": [2, 4, 8],
@@ -67,8 +67,8 @@ def _threads(point: dict[str, Any]) -> int:
 
 
 def _tile_of(p: Problem, machine: GpuMachine) -> tuple[int, int, int, int]:
-    """The tile with which the multiprocessors are done first: whole rounds of blocks, a block's time by its
-    multiply-adds and by the operands that a thread reads for each of them."""
+    """The tile with which the multiprocessors finish first: whole rounds of blocks, with a block's time
+    estimated from its multiply-adds and the operands that a thread reads for each."""
     pixels = prod(p.out_spatial)
 
     def time(tile: tuple[int, int, int, int]) -> float:
@@ -141,7 +141,7 @@ def schedule(sch: Schedule, p: Problem, point: dict[str, Any]) -> None:
 
 
 def _x_vector(p: Problem, point: dict[str, Any]) -> int:
-    """Elements of x that one thread brings at a time: those that lie side by side in its memory, aligned."""
+    """Elements of x that one thread loads at a time: contiguous in memory and aligned."""
     if p.channels_last:
         return _VECTOR
     plain = p.taps == 1 and not p.padded and all(s == 1 for s in p.stride)

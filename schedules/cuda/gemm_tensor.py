@@ -1,8 +1,8 @@
-"""Convolutions with many channels on tensor cores, for 16-bit floats and 8-bit integers: the products of
-matrices of ``gemm``, with tiles that warps multiply (``ops.tensor_gemm``).
+"""Convolutions with many channels on tensor cores, for 16-bit floats and 8-bit integers: the matrix products
+of ``gemm``, with tiles multiplied by warps (``ops.tensor_gemm``).
 
-A block brings a tile of x and one of weights into shared memory, a part of the sums' length at a time; each
-of its warps has a tile of the result in the registers of its threads.
+A block loads a tile of x and one of weights into shared memory, a part of the reduction at a time; each of
+its warps keeps a tile of the result in its threads' registers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled
 
 STRATEGY = "gemm_tensor"
-_SHARED = 48 << 10  # bytes that every GPU gives a block
-_LEAST = 32  # rows and columns below which tiles are mostly filling
+_SHARED = 48 << 10  # bytes available to a block on every GPU
+_LEAST = 32  # rows and columns below which tiles are mostly padding
 _FIRST = {"float16": 75, "bfloat16": 80, "int8": 75, "uint8": 75}  # compute capability with the instruction
 _VECTOR = 4  # results: TVM has no conditions of more lanes for CUDA
 _SKEW = 16  # bytes between a tile's rows, which then begin in different banks
@@ -48,7 +48,7 @@ def fits(p: Problem, machine: GpuMachine) -> bool:
     many = p.out_group >= _LEAST // 2 and prod(p.out_spatial) >= _LEAST // 2 and p.batch * p.groups < 1 << 16
     if not many or machine.sms[0] < _FIRST.get(p.dtype, 1000) or p.in_group % _length(p):
         return False
-    # What integers' zero points add is known for taps that see x alone.
+    # What integers' zero points add is known only for taps that read x.
     return p.dtype in FLOATS or all(len(p.live_taps(d)) == taps for d, taps in enumerate(p.kernel))
 
 
@@ -58,12 +58,12 @@ def _size(p: Problem) -> int:
 
 
 def _length(p: Problem) -> int:
-    """Of the sums, an instruction."""
+    """Of the reduction, per instruction."""
     return BYTES // _size(p)
 
 
 def space(p: Problem, machine: GpuMachine) -> Space:
-    """Tiles of a block and of a warp, and how much of the sums' length is brought at a time."""
+    """Tiles of a block and of a warp, and how much of the reduction is loaded at a time."""
     return {
         "rows": [32, 64, 128], "columns": [32, 64, 128],
         "warp_rows": [16, 32, 64], "warp_columns": [8, 16, 32, 64],
@@ -92,7 +92,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = N
 
 
 def _sides(p: Problem, rows: Any, columns: Any) -> tuple[Any, Any]:
-    """(of pixels, of output channels): columns are what lies side by side in the result."""
+    """(of pixels, of output channels): columns are what is contiguous in the result."""
     return (rows, columns) if p.channels_last else (columns, rows)
 
 
@@ -101,8 +101,8 @@ def _warps(point: dict[str, Any]) -> int:
 
 
 def _tile_of(p: Problem, machine: GpuMachine) -> tuple[int, int, int, int]:
-    """The tile with which the multiprocessors are done first: whole rounds of blocks, a block's time by its
-    products and by what it brings for them."""
+    """The tile with which the multiprocessors finish first: whole rounds of blocks, with a block's time
+    estimated from its products and what it loads for them."""
     down, across = _sides(p, prod(p.out_spatial), p.out_group)
 
     def time(tile: tuple[int, int, int, int]) -> float:
@@ -143,7 +143,7 @@ def schedule(sch: Schedule, p: Problem, point: dict[str, Any]) -> None:
     for copy, rank in ((columns, 5), (shared_w, 6)):
         sch.compute_at(copy, part, preserve_unit_loops=True)
         loops, vector = sch.get_loops(copy)[-rank:], VECTOR_BYTES // _size(p)
-        if copy is columns and not p.channels_last:  # neighbouring threads bring neighbouring pixels
+        if copy is columns and not p.channels_last:  # neighbouring threads load neighbouring pixels
             loops, vector = [*loops[:2], *loops[3:], loops[2]], 1
             sch.reorder(*loops)
         _together(sch, loops, prod(warps), vector)
@@ -153,12 +153,12 @@ def schedule(sch: Schedule, p: Problem, point: dict[str, Any]) -> None:
     window_at(sch, quad)
     _store(sch, sch.fuse(tile, pair), p, point)
     sch.decompose_reduction(conv, tap)
-    for loop in (tiles, own):  # both, for a loop of one iteration would vanish otherwise
+    for loop in (tiles, own):  # both, since a loop of one iteration would vanish otherwise
         sch.annotate(loop, MMA, int(loop is tiles))
 
 
 def _store(sch: Schedule, own, p: Problem, point: dict[str, Any]) -> None:
-    """Results side by side in as few stores as can be."""
+    """Store contiguous results in as few stores as possible."""
     vector = min(point["warp_columns"] // 4, _VECTOR)
     many, lanes = sch.split(own, [None, vector], preserve_unit_iters=True)
     sch.unroll(many)

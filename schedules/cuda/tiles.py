@@ -9,9 +9,9 @@ from tvm.tirx import IterVar
 
 from tvmconv.compiler.lower.gpu_threads import SPREAD
 
-THREADS = 256  # of a block, where nothing else asks for another number
+THREADS = 256  # of a block, unless something needs another number
 WARP = 32
-VECTOR_BYTES = 16  # that one instruction loads or stores at most
+VECTOR_BYTES = 16  # the most that one instruction loads or stores
 
 
 def spread(sch: Schedule, loops: list, most: int = THREADS) -> None:
@@ -22,8 +22,8 @@ def spread(sch: Schedule, loops: list, most: int = THREADS) -> None:
 
 
 def threads_for(extent: int, most: int = THREADS) -> int:
-    """Threads of a block, whole warps, for ``extent`` threads in all: if that can be, with none left over,
-    for each of these would have to be told not to work."""
+    """Threads of a block, in whole warps, for ``extent`` threads in all: if possible with none left over,
+    since idle threads need a condition."""
     whole = [n for n in range(most, most // 4, -WARP) if extent % n == 0]
     return whole[0] if whole else min(most, -(-extent // WARP) * WARP)
 
@@ -36,7 +36,7 @@ def spread_block(sch: Schedule, block) -> None:
 
 
 def inline_pad(sch: Schedule) -> None:
-    """Have x's zeros, and its conversion, made where x is read, if there are any."""
+    """Apply x's zero padding and conversion where x is read, if there are any."""
     if "pad" in {sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))}:
         sch.compute_inline(sch.get_sblock("pad"))
 
@@ -47,7 +47,7 @@ def operand(sch: Schedule, block, name: str) -> int:
 
 
 def window_at(sch: Schedule, loop) -> None:
-    """Have the sums of integers over a window (``ops.words``), if there are any, made at ``loop``."""
+    """Compute the sums of integers over a window (``ops.words``), if there are any, at ``loop``."""
     if "window" in {sch.get(block).name_hint for block in sch.get_child_blocks(sch.get_sblock("root"))}:
         window = sch.get_sblock("window")
         sch.compute_at(window, loop, preserve_unit_loops=True)
