@@ -41,7 +41,7 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "direct_last"
-_WRITTEN_OUT = 3  # likewise, for few input channels, which LLVM also unrolls
+_WRITTEN_OUT = 3  # multiply-adds per register in a row of taps; with more, LLVM loads far ahead and spills
 _WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
 _FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
 _LINE = 64  # bytes of a cache line

@@ -1,4 +1,4 @@
-"""From a spec and a machine to a compiled kernel: one module a family of specs, and what they share."""
+"""From a spec and a machine to a compiled kernel: one module per family of specs, and what they share."""
 
 from tvmconv.compiler.codegen.kernel import (
     Packers,

@@ -29,10 +29,11 @@ from tvmconv.specs.conv import ConvSpec, without_borders
 
 
 class Convolutions(Family):
-    """See ``Family``. A convolution with borders is planned as the one without that reads the copy of x."""
+    """See ``Family``. A convolution with borders is planned as the one without borders that reads the copy of
+    x."""
 
     def problems(self, spec: ConvSpec, machine: Machine | GpuMachine) -> list[Problem]:
-        """A transposed convolution of floats and of stride 1 is an ordinary one as well."""
+        """A transposed convolution of floats with stride 1 is also an ordinary one."""
         spec = without_borders(spec)
         p = _problem(spec)
         flipped = flipped_problem_of(spec) if p.family == "transposed" and machine.backend == "cpu" else None

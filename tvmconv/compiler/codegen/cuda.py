@@ -30,7 +30,7 @@ def compiled(symbol: str, module: tvm.IRModule, machine: GpuMachine) -> tuple[by
 
 
 def _an_element_a_thread(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """A thread for each element of what ``func`` gives; it sums what its own element needs."""
+    """A thread for each element of the result of ``func``; it sums what its own element needs."""
     sch = Schedule(func)
     for block in sch.get_child_blocks(sch.get_sblock("root")):
         for consumer in sch.get_consumers(block):

@@ -1,5 +1,5 @@
-"""What a family of specs is to code generation, and the way that all of them go: a spec's problem, a plan for
-it, its algorithm's definition, scheduled.
+"""A family of specs as seen by code generation, and the path they all take: a spec's problem, a plan for it,
+its algorithm's definition, scheduled.
 
 A family is a module of this package, found by its specs' ``family``.
 """
@@ -41,15 +41,15 @@ class Scheduled:
 
 
 class Family:
-    """What a family's module has as its ``FAMILY``. Specs are such as ``check_supported`` lets pass."""
+    """What a family's module has as its ``FAMILY``. Specs have passed ``check_supported``."""
 
     def problems(self, spec: Any, machine: Machine | GpuMachine) -> Sequence[Any]:
-        """What ``spec`` may be computed as, the best first: problems that strategies take."""
+        """The problems as which ``spec`` may be computed, best first."""
         raise NotImplementedError
 
     def definition(self, spec: Any, meta: bool = False) -> tirx.PrimFunc:
-        """``spec``'s kernel, unscheduled, the same for every machine: what records of tuning are of.
-        ``meta``: what traces of meta_schedule's own space are of, where it takes the spec."""
+        """``spec``'s kernel, unscheduled, the same for every machine: the subject of tuning records.
+        ``meta``: the subject of traces of meta_schedule's own space, if it takes the spec."""
         raise NotImplementedError
 
     def prepack(self, spec: Any, facts: Mapping[str, Any]) -> tirx.PrimFunc:
@@ -57,7 +57,7 @@ class Family:
         raise NotImplementedError
 
     def epilogue(self, spec: Any) -> Epilogue | None:
-        """What a kernel does besides, where its problem does not say it."""
+        """What a kernel does in addition to what its problem says."""
         return None
 
     def scheduled(self, spec: Any, machine: Machine | GpuMachine, choice: Choice | None = None) -> Scheduled:
@@ -102,6 +102,6 @@ def _prepack(
     algorithm: Algorithm, p: Any, packing: Any, does: Epilogue | None,
     schedule: Callable[[Schedule], None] | None,
 ) -> tirx.PrimFunc | None:  # fmt: skip
-    """The function that packs weights. Candidates for one spec mostly have it in common."""
+    """The function that packs weights. Candidates for one spec mostly share it."""
     func = algorithm.prepack(p, packing, does)
     return func if func is None or schedule is None else applied(func, schedule)

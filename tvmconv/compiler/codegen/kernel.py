@@ -77,7 +77,7 @@ def assembly_of(spec: Spec, machine: Machine, choice: Choice | None = None) -> s
 
 
 class Packers:
-    """Objects of prepack functions: candidates for one spec mostly differ in the kernel alone."""
+    """Objects of prepack functions: candidates for one spec mostly differ only in the kernel."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Machine, int, int], tuple[str, bytes]] = {}  # and the symbol in it
@@ -95,7 +95,7 @@ def build_kernel(
     spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None,
     packers: Packers | None = None,
 ) -> Kernel:  # fmt: skip
-    """Compile ``spec``, one that ``check_supported`` lets pass, for ``machine``, by ``choice`` instead of the
+    """Compile ``spec``, which has passed ``check_supported``, for ``machine``, by ``choice`` instead of the
     rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. ``packers``: take the prepack
     function from there, for a CPU. Raises TargetError, SpecError where an array or the workspace is too
     large, and ValueError where a choice does not fit."""
@@ -126,7 +126,7 @@ def build_kernel(
 
 
 def _bounded(spec: Spec, made: Scheduled, workspace: tuple[int, int]) -> tuple[int, int]:
-    """``workspace``. Raises SpecError where it is out of all proportion to the arrays."""
+    """``workspace``. Raises SpecError if it is out of all proportion to the arrays."""
     most = most_workspace(sum(p.nbytes for p in (*made.inputs, *made.weights, made.output)))
     if sum(workspace) > most:
         what = f"workspace: {sum(workspace)} bytes for {spec}"
@@ -135,7 +135,8 @@ def _bounded(spec: Spec, made: Scheduled, workspace: tuple[int, int]) -> tuple[i
 
 
 def _any_alignment(func: tirx.PrimFunc) -> tirx.PrimFunc:
-    """``func`` with its parameters aligned to one element: TVM would assume 64 bytes and load so."""
+    """``func`` with its parameters aligned to one element: TVM would assume 64 bytes and use aligned
+    loads."""
     fresh = [
         (b, tirx.decl_buffer(b.shape, b.dtype, b.name, data_alignment=tvm.DataType(b.dtype).itemsize))
         for b in func.params

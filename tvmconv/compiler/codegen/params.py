@@ -1,4 +1,4 @@
-"""What kernels take and give: their specs' signatures, in the shapes that the compiled code sees."""
+"""What kernels take and return: their specs' signatures, in the shapes that the compiled code sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Params(NamedTuple):
 
 
 def params(spec: Spec, kernel_shapes: Mapping[str, tuple[int, ...]]) -> Params:
-    """The arrays of ``spec``'s signature; ``kernel_shapes``: by name, where the kernel sees another shape."""
+    """The arrays of ``spec``'s signature; ``kernel_shapes``: by name, if the kernel sees another shape."""
     found: dict[str, list[Param]] = {role: [] for role in ROLES}
     for o in spec.signature():
         found[o.role].append(Param(o.name, o.shape, o.dtype, o.layout, kernel_shapes.get(o.name)))

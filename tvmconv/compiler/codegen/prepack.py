@@ -19,7 +19,7 @@ from tvmconv.specs.kinds import parse_spec
 
 def packed_here(kernel: Kernel, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays ``kernel.packed`` by name, for a kernel of 8-bit integers or a deformable one; ``weights``
-    are as ``kernel.weights`` says. Raises TargetError on a machine that nothing can be compiled for."""
+    are as ``kernel.weights`` says. Raises TargetError on a machine for which nothing can be compiled."""
     spec = parse_spec(kernel.descriptor)
     func = family_of(spec).prepack(spec, kernel.schedule)
     built = lower_cpu(named({"prepack": func}), llvm_target(native()))

@@ -1,7 +1,7 @@
 """Short copies as vectors.
 
-LLVM makes a memcpy of a loop that copies a few elements, unrolls the loops around it, and then takes up to
-half a minute over some hundred of these in a row: longest where there are few registers or no vectors.
+LLVM turns a loop that copies a few elements into a memcpy, unrolls the loops around it, and then takes up to
+half a minute for a few hundred of these in a row: longest with few registers or no vectors.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tvm import tirx
 
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute
 
-_LONGEST = 64  # iterations; what is longer is not unrolled around
+_LONGEST = 64  # iterations; loops around longer copies are not unrolled
 _BYTES = 16
 
 
@@ -30,7 +30,7 @@ def _in_vectors(loop: tirx.For) -> tirx.Stmt:
 
 
 def _copied(loop: tirx.For) -> int | None:
-    """Bytes of an element, if the loop copies elements that follow each other to where they do so too."""
+    """Bytes of an element, if the loop copies contiguous elements to contiguous places."""
     store, known = loop.body, isinstance(loop.extent, tirx.IntImm) and loop.kind == tirx.ForKind.SERIAL
     if not known or not isinstance(store, tirx.BufferStore) or loop.annotations:
         return None
@@ -43,7 +43,7 @@ def _copied(loop: tirx.For) -> int | None:
 
 
 def _follow(indices: list[tirx.Expr], var: tirx.Var) -> bool:
-    """Whether elements at ``indices`` follow each other as ``var`` goes on."""
+    """Whether elements at ``indices`` are contiguous along ``var``."""
     *outer, last = indices
     rest = tvm.sym.Analyzer().simplify(last - var)
     return not any(_uses(index, var) for index in (*outer, rest))

@@ -2,7 +2,8 @@
 
 An unrolled loop that stores vectors, whose lanes it loads from as many rows of a tile while the loop itself
 goes along the rows, would load them element by element. Here the rows are loaded as vectors, and exchange
-elements by shuffles: within 16 bytes, which every machine does at once, then those as wholes.
+elements by shuffles: first within 16 bytes, which every machine does in one instruction, then of whole
+16-byte units.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from tvm import tirx
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute
 from tvmconv.compiler.lower.words import READS, lanes_of, own_op
 
-_FEWEST = 2  # iterations, and lanes, that are worth it
-# Around the value of a variable: TVM's simplifier writes out what has no side effects wherever it is named,
-# and of shuffles of shuffles makes trees of thousands of nodes.
+_FEWEST = 2  # iterations, and lanes, for which it pays
+# Around the value of a variable: TVM's simplifier inlines whatever has no side effects wherever it is named,
+# and turns shuffles of shuffles into trees of thousands of nodes.
 _HELD = "tvmconv.held"
 
 
@@ -40,7 +41,7 @@ def _crossed(loop: tirx.For) -> tirx.Stmt:
 
 
 def _loads_across(loop: tirx.For) -> list[tvm.ir.TensorLoad]:
-    """The loads whose lanes are apart, while neighbours in memory come with the next iterations."""
+    """The loads with strided lanes, whose neighbours in memory are loaded by the next iterations."""
     found: list[tvm.ir.TensorLoad] = []
     analyzer, var = tvm.sym.Analyzer(), loop.loop_var
 
@@ -99,8 +100,8 @@ def _with(
 def _looped(
     loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], columns: Sequence[Sequence[tirx.Expr]], first: int
 ) -> list[tirx.Stmt]:
-    """The iterations from ``first`` on, in a loop, for what is stored takes LLVM long; ``columns`` of the
-    loads in arrays on the stack."""
+    """The iterations from ``first`` on, in a loop, since the stored expression takes LLVM long; ``columns``
+    of the loads in arrays on the stack."""
     var = loop.loop_var
     stmts: list[tirx.Stmt] = []
     own: list[tirx.Expr] = []
@@ -126,7 +127,7 @@ def _is_long(value: tirx.Expr) -> bool:
 
 
 def _renamed(store: tirx.BufferStore) -> tirx.BufferStore:
-    """``store`` with variables of its own, where its value has any."""
+    """``store`` with its own variables, if its value has any."""
     bound: list[tirx.Var] = []
     tvm_ffi.structural_walk(store.value, [(tirx.Let, lambda let: bound.append(let.var))])
     fresh = [tirx.Var(v.name, v.ty.dtype) for v in bound]

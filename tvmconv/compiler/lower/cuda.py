@@ -30,7 +30,7 @@ def cuda_target(sm: int) -> Target:
 
 
 def lower_cuda(mod: tvm.IRModule, sm: int) -> tuple[str, dict[str, tuple[Launch, ...]]]:
-    """CUDA source of an IRModule of scheduled functions, and for each of them the launches that make it."""
+    """CUDA source of an IRModule of scheduled functions, and the launches of each."""
     target = cuda_target(sm)
     mod = tirx.transform.BindTarget(target.with_host(Target("llvm")))(mod)
     with target:
@@ -67,7 +67,7 @@ def _device_passes() -> list[tvm.ir.transform.Pass]:
 
 
 def _source(text: str) -> str:
-    """TVM's kernels under our own prelude: theirs takes headers that are not where only NVRTC is."""
+    """TVM's kernels with our own prelude: TVM's needs headers that are missing if there is only NVRTC."""
     kernels = text[text.index('extern "C" __global__') :]
     kernels = re.sub(r'extern "C" __global__[^;{]*;\n', "", kernels)  # declarations
     kernels = re.sub(r"__launch_bounds__\((\d+)\)", _launch_bounds, kernels)
@@ -77,14 +77,15 @@ def _source(text: str) -> str:
 
 
 def _launch_bounds(match: re.Match[str]) -> str:
-    """The bounds with which a thread has up to 128 registers: one more, and half of the threads would fit."""
+    """The bounds with which a thread has up to 128 registers: with one more, only half as many threads would
+    fit."""
     threads = int(match.group(1))
     blocks = _REGISTERS // (128 * threads)
     return f"__launch_bounds__({threads}, {blocks})" if 1 <= blocks <= 4 else match.group()
 
 
 def _launches(func: tirx.PrimFunc) -> tuple[Launch, ...]:
-    """The launches that a host function makes, in order; its operands by their place in its parameters."""
+    """The launches that a host function makes, in order; operands by their position in its parameters."""
     places = {param.name: i for i, param in enumerate(func.params)}
     aliases: dict[str, int] = {}
     found: list[Launch] = []

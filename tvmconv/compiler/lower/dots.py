@@ -1,7 +1,7 @@
 """Dot products of words (``lower.words``): the sum of the products of their two or four elements, exact.
 
-They vectorise as any operator of words does. Where the target has the instruction they become it, filled up
-to its length if they are shorter, a single one too; else the products are written out.
+They vectorise like any operator on words. If the target has the instruction they become it, padded to its
+length if shorter, even a single one; otherwise the products are expanded.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _has(target: Target, feature: str) -> bool:
 
 
 def _filled(v: tirx.Expr, lanes: int) -> tirx.Expr:
-    """``v`` with lanes after its own, whose values do not matter."""
+    """``v`` with extra lanes, whose values do not matter."""
     have = lanes_of(v)
     if have == lanes:
         return v

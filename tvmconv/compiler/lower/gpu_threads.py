@@ -1,8 +1,8 @@
 """Loops spread over the threads of a GPU.
 
 ``tvmconv.spread = [n, threads]`` on a loop makes blocks and threads of it and the n - 1 loops directly
-inside, as one, the innermost fastest. TVM's own ``bind`` of a fused loop refuses what is computed at it, and
-would guard every statement where threads are left over; here one condition is around all of them.
+inside, as one, the innermost fastest. TVM's own ``bind`` of a fused loop refuses stages computed at it, and
+would guard every statement if threads are left over; here one condition encloses all of them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Guards: conditions moved to where they cost least.
 
 A zero of the padding adds nothing to a sum, so ``acc += (inside ? x : 0) * w`` becomes a guarded statement
-``if inside: acc += x * w``. Each part of a guard is then dropped where the loops' ranges prove it, moved out
-of every loop that it does not depend on (a row of the kernel above the image is skipped as a whole), and
-where it depends on one loop variable alone, that loop runs over fewer values instead: the last vector of an
-odd channel count is a shorter vector.
+``if inside: acc += x * w``. Each part of a guard is then dropped if the loops' ranges prove it, and moved out
+of every loop that it does not depend on (a row of the kernel above the image is skipped as a whole); if it
+depends on only one loop variable, that loop runs over fewer values instead: the last vector of an odd channel
+count is a shorter vector.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tvmconv.compiler.lower.rewrite import func_pass, is_choice, iterations, seq
 
 Guards = list[tirx.Expr]
 _NEVER = tirx.const(False, "bool")
-_LONGEST_SHRUNK = 256  # loops that register tiles and vectors are made of; longer ones keep their guard
+_LONGEST_SHRUNK = 256  # loops of register tiles and vectors; longer ones keep their guard
 _LONGEST_WRITTEN_OUT = 16
 
 
@@ -117,7 +117,7 @@ class _Mover:
             return [_NEVER], body
         if stop - start == int(loop.extent):
             return outer, with_body(loop, _guarded(inner, body))
-        if stop - start == 1:  # also because a vector of one lane is none
+        if stop - start == 1:  # also because a vector of one lane is not a vector
             return outer, substitute(_guarded(inner, body), var, tirx.const(start, var.ty.dtype))
         fresh = tirx.Var(var.name, var.ty.dtype)
         shorter = substitute(_guarded(inner, body), var, fresh + start if start else fresh)
@@ -125,7 +125,7 @@ class _Mover:
 
     def shares_a_guard(self, loop: tirx.For) -> bool:
         """Whether a guard depends on this unrolled loop and on one inside it (channel = vector * 16 + lane):
-        written out, each iteration has a guard of the inner loop alone."""
+        when unrolled, each iteration has a guard on only the inner loop."""
         if loop.kind != tirx.ForKind.UNROLLED or not 1 < int(loop.extent) <= _LONGEST_WRITTEN_OUT:
             return False
         self.analyzer.bind(loop.loop_var, tvm.ir.Range.from_min_extent(loop.min, loop.extent))
@@ -147,7 +147,7 @@ class _Mover:
         )
 
     def true_range(self, loop: tirx.For, guards: Guards) -> tuple[int, int]:
-        """[start, stop) of the loop's values for which all ``guards``, comparisons of it alone, hold."""
+        """[start, stop) of the loop's values for which all ``guards``, which compare only it, hold."""
         condition, var = tirx.all(*guards), loop.loop_var
         first = int(loop.min)
         fresh = tvm.sym.Analyzer()
@@ -179,8 +179,8 @@ def masked_sum(store: tirx.BufferStore) -> tuple[tirx.Expr, tirx.Expr] | None:
 
 
 def _masked(expr: tirx.Expr) -> tuple[Guards, tirx.Expr] | None:
-    """(guards, value) of an expression that is 0 where the guards fail: of a sum of several terms, those that
-    all of them have."""
+    """(guards, value) of an expression that is 0 where the guards fail: for a sum of several terms, the
+    guards common to all."""
     if isinstance(expr, tirx.Mul):
         for one, other in ((expr.a, expr.b), (expr.b, expr.a)):
             found = _masked(one)

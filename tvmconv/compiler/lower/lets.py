@@ -1,7 +1,8 @@
-"""What an expression names by ``Let``, in variables on the stack, from where LLVM takes it into registers.
+"""Values that an expression names by ``Let``, kept in variables on the stack, which LLVM promotes to
+registers.
 
-For every ``Let`` TVM's code generation simplifies the value with the names in it written out, and those in
-what they stand for: of the polynomials of an activation that makes trees of millions of nodes.
+For every ``Let``, TVM's code generation simplifies the value with all names in it inlined, recursively: for
+the polynomials of an activation that makes trees of millions of nodes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _spelled_out(store: tirx.BufferStore) -> tirx.Stmt:
 
 
 def _chooses(value: tirx.Expr) -> bool:
-    """Whether there is a choice, one branch of which may name what cannot be computed elsewhere."""
+    """Whether there is a choice with a branch that may name what cannot be computed elsewhere."""
     calls: list[tvm.ir.Call] = []
     tvm_ffi.structural_walk(value, [(tvm.ir.Call, calls.append)])
     return any(map(is_choice, calls))

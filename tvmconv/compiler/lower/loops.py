@@ -1,13 +1,13 @@
 """Loops written as schedules want them: peeled at their borders, and run in parallel as one.
 
-``tvmconv.peel = [cuts...]`` on a loop splits it before those iterations. The outer parts are where a tile
-meets the border of the image or is narrower than the others; in the middle part every guard is then provably
-true and goes away.
+``tvmconv.peel = [cuts...]`` on a loop splits it before those iterations. In the outer parts a tile meets the
+border of the image or is narrower than the others; in the middle part every guard is then provably true and
+disappears.
 
-``tvmconv.vectors = n`` on a loop makes of each such part vectors of n iterations, and a shorter one.
+``tvmconv.vectors = n`` on a loop turns each such part into vectors of n iterations, and a shorter one.
 
 ``tvmconv.parallel = n`` on a loop makes one parallel loop of it and the n - 1 loops directly inside. A loop
-among them that is also to be peeled chooses its part by a branch.
+among them that is also peeled chooses its part by a branch.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _fused(outermost: tirx.For, count: int) -> tirx.Stmt:
 
 
 def _chosen(loop: tirx.For, body: tirx.Stmt, at: tirx.Expr) -> tirx.Stmt:
-    """``body`` for the iteration ``at`` of ``loop``, each of its parts written out for itself."""
+    """``body`` for the iteration ``at`` of ``loop``, with separate code for each of its parts."""
     var = loop.loop_var
     chosen = None
     for start, stop in reversed(_bounds(loop)):
@@ -107,8 +107,8 @@ def _chosen(loop: tirx.For, body: tirx.Stmt, at: tirx.Expr) -> tirx.Stmt:
 
 
 def parallel_loops(stmt: tirx.Stmt) -> tuple[int, ...]:
-    """Iterations of the parallel loops that a call of lowered code runs, in order; () where that depends on
-    more than the code."""
+    """Iterations of the parallel loops that a call of lowered code runs, in order; () if that depends on more
+    than the code."""
     found: list[int] = []
 
     def visit(stmt: tirx.Stmt, once: bool = True) -> bool:

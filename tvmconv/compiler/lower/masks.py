@@ -1,8 +1,8 @@
-"""Vectors of padded x in the midst of a sum: loaded from a place that is there, and blanked.
+"""Vectors of padded x within a sum: loaded from a valid place, and blanked.
 
-``inside ? x[at] : 0`` would be a branch for each such vector. As ``inside ? x[inside ? at : 0] : 0``, both
-times a choice of values and not of what is done, it is one load, by a mask where the machine has them. TVM's
-simplifier would drop the inner choice, so that this comes after it.
+``inside ? x[at] : 0`` would be a branch for each such vector. As ``inside ? x[inside ? at : 0] : 0``, where
+both choices select values rather than branch, it is one load, masked if the machine supports it. TVM's
+simplifier would drop the inner choice, so this pass comes after it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _is_vector_of_x(value: tirx.Expr) -> bool:
 
 
 def _in_sums(store: tirx.BufferStore) -> tirx.BufferStore:
-    if isinstance(store.value, tvm.ir.Call):  # a copy: the branch is all that there is
+    if isinstance(store.value, tvm.ir.Call):  # a copy: there is nothing but the branch
         return store
     value = tvm_ffi.structural_map(store.value, [(tvm.ir.Call, _blanked)])
     return tirx.BufferStore(store.buffer, value, store.indices)
@@ -43,7 +43,7 @@ def _in_sums(store: tirx.BufferStore) -> tirx.BufferStore:
 def _blank_padding(body: tirx.Stmt) -> tirx.Stmt:
     calls: list[tvm.ir.Call] = []
     tvm_ffi.structural_walk(body, [(tvm.ir.Call, calls.append)])
-    if not any(map(is_choice, calls)):  # which is cheaper to find out than to go through all stores
+    if not any(map(is_choice, calls)):  # which is cheaper to check than visiting all stores
         return body
     return tvm_ffi.structural_map(body, [(tirx.BufferStore, _in_sums)])
 

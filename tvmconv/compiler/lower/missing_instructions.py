@@ -1,7 +1,8 @@
-"""What a CPU has no instruction for, written out: LLVM would call the C library for one lane at a time.
+"""Operations that a CPU has no instruction for, expanded: LLVM would call the C library for one lane at a
+time.
 
-Rounding of float32 to integers on 32-bit ARM and RISC-V, and float16 on RISC-V, where moreover the
-conversions that TVM brings along return their result in another register than LLVM looks in.
+Rounding of float32 to integers on 32-bit ARM and RISC-V, and float16 on RISC-V, where, moreover, TVM's own
+conversions return their result in a different register than LLVM expects.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ def _float(bits: tirx.Expr) -> tirx.Expr:
 
 
 def _nearbyint(v: tirx.Expr) -> tirx.Expr:
-    """To the nearest integer, to even between two: numbers from 2**23 on are integers, sums with it too."""
+    """To the nearest integer, ties to even: numbers from 2**23 on are integers, and so are sums with it."""
 
     def of(v: tirx.Expr) -> tirx.Expr:
         size = _float(_bits(v) & _u(0x7FFFFFFF))
-        moved = _float(_bits(size + _f(2**23)))  # as bits, or TVM would take the difference for nothing
+        moved = _float(_bits(size + _f(2**23)))  # as bits, or TVM would simplify the difference away
         near = _bits(moved - _f(2**23)) | (_bits(v) & _u(0x80000000))
         return tirx.Select(size < _f(2**23), _float(near), v)
 
@@ -76,7 +77,7 @@ def _from_half(v: tirx.Expr) -> tirx.Expr:
 def _to_half(v: tirx.Expr) -> tirx.Expr:
     def of(b: tirx.Expr) -> tirx.Expr:
         size = b & _u(0x7FFFFFFF)
-        # A normal number: another bias of the exponent, and 13 bits rounded off, to even between two.
+        # A normal number: another exponent bias, and 13 bits rounded off, ties to even.
         normal = (size - _u(112 << 23) + _u(0xFFF) + ((size >> _u(13)) & _u(1))) >> _u(13)
         # A smaller one: a sum with 0.5 rounds it to the last place that a half has.
         small = _bits(_float(size) + _f(0.5)) - _bits(_f(0.5))

@@ -1,8 +1,8 @@
 """Tensor cores: a loop nest of products of tiles becomes a call of the function for it in ``mma.cuh``.
 
 ``tvmconv.mma = 1`` marks the outermost of five nested loops over row tiles, column tiles, the two rows and
-the two columns of a tile that a thread has sums of, and the sums' length. Which thread has which is the
-instruction's to say: row ``threadIdx.y`` of eight, columns ``2 * threadIdx.x`` of eight and the next.
+the two columns of a tile that a thread has sums of, and the sums' length. The instruction defines which
+thread has which: row ``threadIdx.y`` of eight, columns ``2 * threadIdx.x`` of eight and the next.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _called(loop: tirx.For) -> tirx.Stmt:
     operands: list[tirx.Expr] = []
     for buffer, indices, mask in ((store.buffer, store.indices, 3), (a.source, a.indices, 1),
                                   (b.source, b.indices, 1)):  # fmt: skip
-        # Of the whole buffer, for that is what threads read of it together: barriers are placed by it.
+        # Of the whole buffer, since together the threads read all of it: barriers are placed accordingly.
         operands += [buffer.access_ptr(mask), _at(indices[0], first)]
     return tirx.Evaluate(tirx.call_extern("void", f"tcv_mma<{kind}, {numbers}>", *operands))
 

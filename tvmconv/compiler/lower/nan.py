@@ -1,5 +1,6 @@
-"""Maxima that keep NaN, on either side: LLVM's own maximum of floats. A target's, and a comparison, give the
-other operand for one side or the other; on x86, which has no such instruction, two comparisons are shortest.
+"""Maxima that keep NaN, on either side: LLVM's own maximum of floats. A target's own maximum, or a
+comparison, drops a NaN on one side or the other; on x86, which has no such instruction, two comparisons are
+shortest.
 """
 
 from __future__ import annotations

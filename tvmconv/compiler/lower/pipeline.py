@@ -39,8 +39,8 @@ def lowered(mod: tvm.IRModule, target: Target) -> tvm.IRModule:
 
 
 def _without_scalable_vectors(target: Target) -> Target:
-    """``target`` for TVM's passes: of RISC-V's V they would make vectors of other lengths than the schedules
-    say, and fail; LLVM takes fixed ones."""
+    """``target`` for TVM's passes: with RISC-V's V they would make vectors of other lengths than scheduled,
+    and fail; LLVM takes fixed ones."""
     triple = str(target.attrs.get("mtriple", ""))
     if not triple.startswith("riscv64"):
         return target
@@ -55,7 +55,7 @@ def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
 
 
 def _shaping() -> list[tvm.ir.transform.Pass]:
-    """Loops and arrays as they are run and kept."""
+    """Loops and arrays in their final form."""
     s, t = s_tir.transform, tirx.transform
     return [
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
@@ -66,16 +66,16 @@ def _shaping() -> list[tvm.ir.transform.Pass]:
 
 
 def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
-    """What is left to do, in flat arrays with 32-bit indices."""
+    """The remaining passes, on flat arrays with 32-bit indices."""
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
         WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
-        t.UnrollLoop(), t.StmtSimplify(),  # the second has little left to do in what is then long
+        t.UnrollLoop(), t.StmtSimplify(),  # a second pass has little left to do, and by then the code is long
         LetGo, BlankPadding, t.VerifyMemory(),
-        t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks what it calls with
+        t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks the arguments
         t.BF16StorageLegalize(),
         SpellOutLets, KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
         *([AlignSpills] if str(target.attrs["mtriple"]).startswith("x86_64") else []),

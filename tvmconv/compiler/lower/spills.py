@@ -10,11 +10,12 @@ from tvm import tirx
 
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
 
-_MOST = 1 << 14  # bytes; of no use in registers by far, and threads may have small stacks
+_MOST = 1 << 14  # bytes; far too much for registers, and threads may have small stacks
 
 
-# Register tiles stay on the stack, from where LLVM takes them into registers. TVM would ask the workspace for
-# each, once a task and tile, and LLVM then has to write its sums there although nobody reads them.
+# Register tiles stay on the stack, from where LLVM takes them into registers. TVM would allocate each from
+# the workspace, once per task and tile, and LLVM would then have to write its sums there although nobody
+# reads them.
 def _kept(alloc: tirx.AllocBuffer) -> tirx.AllocBuffer:
     buffer = alloc.buffer
     size = prod(int(n) for n in buffer.shape) * tvm.DataType(str(buffer.dtype)).itemsize
@@ -29,9 +30,9 @@ KeepTiles = func_pass(
 
 
 # LLVM aligns the frame for vectors that it spills only where it had a frame pointer from the start. Without
-# one they lie at multiples of 16, and where one crosses a cache line, or a page, each use of it stalls:
-# chance then decides how fast the kernel is. Taking the address of the frame gets it a frame pointer;
-# prefetching what lies there, which is in the cache, is the least that can be done with it.
+# one they lie at multiples of 16, and if one crosses a cache line, or a page, each use of it stalls: the
+# kernel's speed is then a matter of chance. Taking the address of the frame forces a frame pointer;
+# prefetching from it, which is already cached, is the cheapest use of the address.
 def _framed(body: tirx.Stmt) -> tirx.Stmt:
     frame = tirx.call_llvm_intrin("handle", "llvm.frameaddress", tirx.const(0, "int32"))
     hints = (tirx.const(n, "int32") for n in (0, 3, 1))  # to read, into all caches, data
@@ -39,7 +40,7 @@ def _framed(body: tirx.Stmt) -> tirx.Stmt:
 
 
 def _align(stmt: tirx.Stmt) -> tirx.Stmt:
-    """The bodies of what becomes a function of its own in LLVM, ``_framed``."""
+    """The bodies of what becomes a separate function in LLVM, ``_framed``."""
     if isinstance(stmt, tirx.SeqStmt):
         return sequence([_align(s) for s in stmt.seq])
     if isinstance(stmt, tirx.For):

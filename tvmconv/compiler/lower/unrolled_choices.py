@@ -1,8 +1,8 @@
-"""Choices by a loop's variable, as the rows of Winograd's matrices are: an unrolled loop is written out where
-its iterations choose, and each holds what it chose alone.
+"""Choices by a loop variable, such as the rows of Winograd's matrices: an unrolled loop whose iterations
+choose is expanded, and each keeps only its choice.
 
-TVM would simplify such a choice too, but not once it is of vectors: every iteration would then carry what all
-others do as far as LLVM.
+TVM would simplify such a choice too, but not once it is vectorised: every iteration would then carry the work
+of all others as far as LLVM.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Vector loads whose lanes lie near each other, in whatever order: one stretch, picked apart in registers.
+"""Vector loads whose lanes lie near each other, in any order: one contiguous load, rearranged in registers.
 
-A stride of two, the input of every output channel of several groups: LLVM would load such a vector element by
-element. The stretch goes from the first lane's element to the last one's, so nothing is read beyond what the
-program read before.
+For example a stride of two, or the input of every output channel of several groups: LLVM would load such a
+vector element by element. The stretch goes from the first lane's element to the last one's, so nothing more
+is read than before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tvm import tirx
 
 from tvmconv.compiler.lower.rewrite import func_pass
 
-_WIDEST = 8  # stretches of more vectors than this would be loaded for too little
+_WIDEST = 8  # longer stretches would load too much that is not needed
 
 
 def lane_of(index: tirx.Expr, lane: int) -> tirx.Expr:
@@ -66,7 +66,7 @@ def _as_window(load: tvm.ir.TensorLoad) -> tvm.ir.TensorLoad | tirx.Shuffle:
     start = analyzer.simplify(at[0] + first)
     if stretch == 1:
         element = tirx.BufferLoad(load.source, [start])
-        if load.source.dtype == "bfloat16":  # TVM's legalisation of bfloat16 knows no broadcast of a load
+        if load.source.dtype == "bfloat16":  # TVM's bfloat16 legalisation cannot handle a broadcast of a load
             return tirx.Shuffle([element] * lanes, [tirx.const(0, "int32")] * lanes)
         return tirx.Broadcast(element, lanes)
     width = min(lanes, stretch)  # whole vectors, of which the last may overlap the one before

@@ -1,7 +1,7 @@
 """Words: 32 bits that hold two 16-bit or four 8-bit numbers, put together from neighbours by one load.
 
-``word`` of elements vectorises as any operator does; where its elements lie in memory one after the other,
-those of all lanes are loaded at once. Elsewhere they are shifted into their places.
+``word`` of elements vectorises like any operator; if its elements are contiguous in memory, those of all
+lanes are loaded at once. Otherwise they are shifted into place.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _joined(call: tvm.ir.Call) -> tirx.Expr:
 
 
 def _stretch(elements: list[tirx.Expr], lanes: int) -> tvm.ir.TensorLoad | None:
-    """One load of all ``elements`` of all lanes, if they lie in memory one after the other."""
+    """One load of all ``elements`` of all lanes, if they are contiguous in memory."""
     first = elements[0]
     for element in elements:
         is_load = isinstance(element, tvm.ir.TensorLoad) and len(element.indices) == 1

@@ -1,4 +1,4 @@
-"""What a kernel holds in memory beside its arrays: read from lowered code, and kept below a bound."""
+"""The memory a kernel uses besides its arrays: read from lowered code, and kept below a bound."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def workspace_of(body: tirx.Stmt) -> tuple[int, int]:
 
 
 def _asked(stmt: tirx.Stmt) -> int:
-    """Bytes of the block that a statement takes from the workspace; 0 where it takes none."""
+    """Bytes of the block that a statement takes from the workspace; 0 if it takes none."""
     data = stmt.data if isinstance(stmt, tirx.DeclBuffer) else None
     if not isinstance(data, tvm.ir.Call) or not data.op.name.endswith("TVMBackendAllocWorkspace"):
         return 0
@@ -45,7 +45,7 @@ def _asked(stmt: tirx.Stmt) -> int:
 
 
 def check_indices(mod: tvm.IRModule) -> None:
-    """Raises SpecError where an array, not flattened yet, has more elements than 32-bit indices reach."""
+    """Raises SpecError if an array, not flattened yet, has more elements than 32-bit indices can reach."""
     for func in mod.functions.values():
         made: list[tirx.AllocBuffer] = []
         tvm_ffi.structural_walk(func.body, [(tirx.AllocBuffer, made.append)])

@@ -1,7 +1,7 @@
-"""What an algorithm is to those who schedule and compile it: its definition, and how its weights are packed.
+"""An algorithm as seen by scheduling and compilation: its definition, and how its weights are packed.
 
-A strategy's plan names one as an object. Those for convolutions of floats are modules of this package, by
-their names; no TVM is imported for them, so that weights can be packed into a library without it.
+A strategy's plan names one as an object. Those for convolutions of floats are named after modules of this
+package; they import no TVM, so that weights can be packed into a library without it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Epilogue:
-    """What a convolution's kernel does besides its sums: types, what is added, the activation."""
+    """What a convolution's kernel does besides the sums: types, what is added, the activation."""
 
     weight_dtype: str
     out_dtype: str
@@ -41,12 +41,12 @@ class Epilogue:
 
     @property
     def scaled(self) -> bool:
-        """Of 8-bit integers: whether their sums are scaled to ``out_dtype``."""
+        """For 8-bit integers: whether their sums are scaled to ``out_dtype``."""
         return self.out_dtype != "int32"
 
     @property
     def real(self) -> bool:
-        """Of 8-bit integers: whether the activation is computed on real numbers, and does more than to
+        """For 8-bit integers: whether the activation is computed on real numbers, and does more than
         clamp."""
         return self.scaled and clamp_of(self.activation) is None
 
@@ -57,7 +57,7 @@ class Epilogue:
 
     @property
     def channel_arrays(self) -> tuple[str, ...]:
-        """Names of the arrays with one value an output channel."""
+        """Names of the arrays with one value per output channel."""
         return ("bias",) * self.bias + ("slopes",) * self.slopes
 
 
@@ -74,7 +74,7 @@ class Algorithm:
         return None
 
     def shapes(self, p: Any, packing: Any) -> Shapes:
-        """Of the arrays of a call, by name: the shapes that these functions put over them."""
+        """For the arrays of a call, by name: the shapes in which these functions see them."""
         raise NotImplementedError
 
     def packed(self, p: Any, packing: Any, does: Epilogue | None) -> tuple[Param, ...]:
@@ -82,7 +82,7 @@ class Algorithm:
         return ()
 
     def facts(self, exact: bool) -> dict[str, Any]:
-        """What manifests state of it; ``exact``: whether sums of small integers are."""
+        """What manifests state about it; ``exact``: whether sums of small integers are exact."""
         return {}
 
 
@@ -124,13 +124,13 @@ class FloatConvolution(Algorithm):
 
 @dataclass(frozen=True)
 class Sums(FloatConvolution):
-    """An algorithm by how it makes the stage ``conv`` from x and weights: ``sums(p, packing, x, w)``, x a
-    ``conv.Padded``.
+    """An algorithm, given by how it makes the stage ``conv`` from x and weights: ``sums(p, packing, x, w)``,
+    x a ``conv.Padded``.
 
     ``packing``: the class of its packings. ``flat``: the result's pixels are in one dimension, and so are the
-    kernel's taps. Where ``conv`` isn't shaped as the result: its ``shape``, where its elements ``place`` in
-    the result as ``(n, g, o, spatial)`` and under which conditions, and how far into x each dimension has
-    ``reach``; each of (p, packing).
+    kernel's taps. If ``conv`` isn't shaped as the result: its ``shape``, the ``place`` of its elements in the
+    result as ``(n, g, o, spatial)`` with conditions, and the ``reach`` of each dimension into x; each a
+    function of (p, packing).
     """
 
     name: str
@@ -154,7 +154,7 @@ class Sums(FloatConvolution):
         return (split(self.seen(p), tuple(at)), []) if self.place is None else self.place(p, packing, at)
 
     def reaches(self, p: Problem, packing: Any) -> tuple[int, ...]:
-        """Positions of each padded dimension that are looked at."""
+        """Positions of each padded dimension that are read."""
         if self.reach is not None:
             return self.reach(p, packing)
         return tuple(reach_of(p, d) for d in range(len(p.spatial)))

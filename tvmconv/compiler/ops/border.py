@@ -1,6 +1,6 @@
-"""x with what its image goes on to around it: mirrored, repeated at the edges, or from the other side.
+"""x with its image continued around it: mirrored, repeated at the edges, or from the other side.
 
-A convolution of that, without padding, is one with ``padding_mode``.
+A convolution of that, without padding, is a convolution with ``padding_mode``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tvmconv.specs.conv import ConvSpec, without_borders
 
 
 def bordered_func(spec: ConvSpec, shape: Sequence[int]) -> tirx.PrimFunc:
-    """``(x, bordered)``: x as ``spec`` has it; ``bordered`` of ``shape``, any that the padded x has room in.
+    """``(x, bordered)``: x as ``spec`` has it; ``bordered`` of ``shape``, any in which the padded x fits.
 
-    One stage, ``border``. Along a row what is x itself is told from its borders by a condition.
+    One stage, ``border``. Along a row a condition separates x itself from its borders.
     """
     padded = without_borders(spec).input_shape
     first = 1 if spec.channels_last else 2  # the first spatial dim

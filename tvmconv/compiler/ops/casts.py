@@ -1,4 +1,4 @@
-"""Conversions that TVM does not make the way they are wanted here."""
+"""Conversions that TVM does not make the way we need."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from tvm import tirx
 
 
 def narrowed(value: tirx.Expr, dtype: str) -> tirx.Expr:
-    """``value`` as ``dtype``; float32 to bfloat16 rounds to the nearest, to even between two, and keeps NaN.
+    """``value`` as ``dtype``; float32 to bfloat16 rounds to nearest, ties to even, and keeps NaN.
 
-    TVM would write ``value`` out several times for that, which an expression with a Let in it does not stand.
+    TVM would duplicate ``value`` for that, which breaks expressions that contain a Let.
     """
     if dtype != "bfloat16" or value.ty.dtype != "float32":
         return value.astype(dtype)
@@ -27,7 +27,7 @@ def narrowed(value: tirx.Expr, dtype: str) -> tirx.Expr:
 def widened(value: tirx.Expr, dtype: str) -> tirx.Expr:
     """``value`` as the wider type ``dtype``.
 
-    Spelled out for bfloat16: inside the expression that ``narrowed`` makes, TVM would take its bits for an
+    Explicit for bfloat16: inside the expression that ``narrowed`` makes, TVM would treat its bits as an
     integer.
     """
     if value.ty.dtype != "bfloat16" or dtype != "float32":

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from tvmconv.compiler.ops.algorithm import Epilogue, Sums
 
 
-@lru_cache(maxsize=16)  # what is tuned differs in its schedule for the most part
+@lru_cache(maxsize=16)  # tuned kernels mostly differ only in their schedules
 def kernel_func(algorithm: Sums, p: Problem, packing: Any, does: Epilogue) -> tirx.PrimFunc:
     """``(x[, residual], packed weights[, bias][, slopes], y)``: stages ``pad`` (when x is padded or widened),
     ``conv``, ``y``, and those that the algorithm has between.
 
-    Shapes: ``algorithm.shapes(p)``, weights ``packing.shape`` of the problem that it sees.
+    Shapes: ``algorithm.shapes(p)``, weights ``packing.shape`` for the problem that it sees.
     """
     done = algorithm.seen(p)  # what y and the weights are shaped for
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
@@ -55,7 +55,7 @@ def kernel_func(algorithm: Sums, p: Problem, packing: Any, does: Epilogue) -> ti
 
 def prepack_func(p: Problem, packing: Any, *, channel_arrays: tuple[str, ...] = ()) -> tirx.PrimFunc:
     """``(w, *channel arrays, packed, *packed channel arrays)``: the user's arrays into the ones that
-    ``kernel_func`` reads. Those of one value an output channel (bias, slopes) are copied."""
+    ``kernel_func`` reads. Those with one value per output channel (bias, slopes) are copied."""
     w = te.placeholder(p.given_weight_shape, p.dtype, name="w")
     packed = packing.pack(p, ordinary_weights(p, w) if p.flipped else w)
     given = [channel_array(p, name, p.dtype) for name in channel_arrays]
@@ -64,7 +64,7 @@ def prepack_func(p: Problem, packing: Any, *, channel_arrays: tuple[str, ...] = 
 
 
 def packed_channels(p: Problem, a: te.Tensor) -> te.Tensor:
-    """An array of one value an output channel, in the order of computation and the type of the sums."""
+    """An array with one value per output channel, in the order of computation and the type of the sums."""
     def value(g, o):
         own = p.own_channel(g * p.out_group + o)
         return a(own // p.out_group, own % p.out_group).astype(p.acc_dtype)
@@ -73,12 +73,12 @@ def packed_channels(p: Problem, a: te.Tensor) -> te.Tensor:
 
 
 def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
-    """One value an output channel, of the type that sums have unless ``dtype`` is given."""
+    """One value per output channel, of the sums' type unless ``dtype`` is given."""
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
 def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> list:
-    """What has to hold for ``spatial``, a place among the ``reach`` padded positions, to be one of x's."""
+    """The conditions for ``spatial``, a place among the ``reach`` padded positions, to be inside x."""
     inside = []
     for s, (lo, _), size, end in zip(spatial, p.pad, p.spatial, reach, strict=True):
         if lo:
@@ -89,7 +89,7 @@ def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> li
 
 
 class Padded:
-    """x as a ``dtype`` with its zeros around it, ``reach`` positions a dimension."""
+    """x as ``dtype`` with its zeros around it, ``reach`` positions per dimension."""
 
     def __init__(self, p: Problem, x: te.Tensor, reach: tuple[int, ...], dtype: str) -> None:
         self.p, self.x, self.reach, self.dtype = p, x, reach, dtype
@@ -103,7 +103,7 @@ class Padded:
         return te.if_then_else(te.all(*inside), source, tirx.const(0, self.dtype)) if inside else source
 
     def copy(self) -> te.Tensor:
-        """All of it, in the layout of ``p``, as the stage ``pad``; x itself where that is the same."""
+        """All of it, in the layout of ``p``, as the stage ``pad``; x itself if that is the same."""
         p = self.p
         if not p.padded and p.dtype == self.dtype:
             return self.x

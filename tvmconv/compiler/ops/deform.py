@@ -11,13 +11,13 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.formats.kernel import Param
 from tvmconv.specs.deformable import BORDER, DeformSpec
 
-BEFORE = 2  # rows and columns of the border before the image: a place that is outside reads these two
+BEFORE = 2  # rows and columns of the border before the image: a position outside reads these two
 
 
 @dataclass(frozen=True)
 class DeformProblem:
     """A spec, and the register tile that shapes its arrays: pixels of the result come in tiles of ``width``
-    (the last one filled up with repeats of the last pixel), output channels of a group, or with
+    (the last one padded with repeats of the last pixel), output channels of a group, or with
     ``across_groups`` those of all groups, in blocks."""
 
     spec: DeformSpec
@@ -29,7 +29,7 @@ class DeformProblem:
 
     @property
     def batch(self) -> int:
-        return max(self.spec.batch, 1)  # of an empty batch no kernel is run
+        return max(self.spec.batch, 1)  # no kernel is run for an empty batch
 
     @property
     def pixels(self) -> int:
@@ -50,7 +50,7 @@ class DeformProblem:
 
     @property
     def row(self) -> int:
-        """Output channels that are cut into blocks together."""
+        """Output channels that are divided into blocks together."""
         return self.spec.out_channels if self.across_groups else self.out_group
 
     @property
@@ -87,7 +87,7 @@ def kernel_func(p: DeformProblem) -> tirx.PrimFunc:
     """``(x, offset[, mask], packed weights[, bias], y)``, in stages.
 
     ``image``: x channels-last in its border of zeros. ``place0``, ``place1``, ``past0``, ``past1``: where a
-    tap reads, as row and column of the upper left of four pixels, and how far from there. ``columns``: what
+    tap reads, as row and column of the upper left of four pixels, and the distance from it. ``columns``: what
     it reads. ``sums``, ``y``: the product with the weights.
     """
     spec = p.spec
@@ -150,7 +150,7 @@ def _columns(p: DeformProblem, image: te.Tensor, offset: te.Tensor, mask: te.Ten
     places = (p.batch, p.tiles * p.width, spec.offset_groups, spec.taps)
 
     def place(d, n, pixel, j, t):
-        """Row (d = 0) or column (1) that a tap reads, in x; outside of it, that of the border."""
+        """Row (d = 0) or column (1) that a tap reads, in x; outside x, that of the border."""
         pixel = tirx.min(pixel, p.pixels - 1)
         out = (te.indexdiv, te.indexmod)[d](pixel, spec.out_spatial[1])
         tap = (te.indexdiv, te.indexmod)[d](t, spec.kernel[1])
@@ -194,12 +194,12 @@ def _columns(p: DeformProblem, image: te.Tensor, offset: te.Tensor, mask: te.Ten
 @dataclass(frozen=True)
 class Columns(Algorithm):
     """Sampled columns, in tiles of ``width`` pixels. Packings are ``Packing``, of which only the fields are
-    read."""
+    used."""
 
     width: int = 1
 
     def tiled(self, p: DeformProblem, packing: Packing) -> DeformProblem:
-        """``p`` cut into register tiles."""
+        """``p`` divided into register tiles."""
         return replace(p, width=self.width, block=packing.block, across_groups=packing.across_groups)
 
     def definition(self, p: DeformProblem, packing: Packing, does: Epilogue | None) -> tirx.PrimFunc:

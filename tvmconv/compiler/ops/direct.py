@@ -1,4 +1,4 @@
-"""The convolution by its definition: a sum over taps and input channels for each output."""
+"""The convolution as defined: a sum over taps and input channels for each output."""
 
 from __future__ import annotations
 

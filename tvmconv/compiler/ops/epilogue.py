@@ -1,4 +1,4 @@
-"""The activations, on one element of a sum that is about to be stored. Definitions as in ONNX."""
+"""The activations, on one element about to be stored. Definitions as in ONNX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def finished(
     slope: tirx.Expr | None = None,
     activation: str | None = None,
 ) -> tirx.Expr:
-    """The result from the sum ``value``: bias and residual added, then the activation, PReLU by its slope."""
+    """The result from the sum ``value``: bias and residual added, then the activation, PReLU with its
+    slope."""
     for term in (bias, residual):
         if term is not None:
             value = value + term
@@ -32,7 +33,7 @@ def activate(value: tirx.Expr, activation: str | None) -> tirx.Expr:
 
 
 def prelu(value: tirx.Expr, slope: tirx.Expr) -> tirx.Expr:
-    """``value`` where it is not negative, else ``slope * value``; NaN stays NaN."""
+    """``value`` if it is not negative, else ``slope * value``; NaN stays NaN."""
     return tirx.Select(tirx.LT(value, _const(0.0, value)), value * slope, value)
 
 
@@ -47,7 +48,7 @@ def _clip(v: tirx.Expr, lo: float, hi: float) -> tirx.Expr:
 
 
 def _keep_nan(v: tirx.Expr, bound: float, beyond: type) -> tirx.Expr:
-    """``bound`` where v lies beyond it, else v; a comparison with NaN is false, so NaN stays NaN."""
+    """``bound`` if v lies beyond it, else v; a comparison with NaN is false, so NaN stays NaN."""
     if bound in (float("inf"), float("-inf")):
         return v
     return tirx.Select(beyond(v, _const(bound, v)), _const(bound, v), v)

@@ -1,4 +1,4 @@
-"""im2col: what each output looks at, written out side by side, so that the convolution is a matrix product.
+"""im2col: the inputs of each output, copied contiguously, so that the convolution is a matrix product.
 
 The copy costs memory traffic; it pays where rows are too short for vectors along them.
 """
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> te.Tensor:
     """The convolution as stages ``columns`` and ``conv``, the latter shaped as ``flat(p)``'s y.
 
-    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out the
-    taps that see padding alone.
+    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out taps that see only padding.
     """
     from tvm import te
 
@@ -30,7 +29,7 @@ def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> te.Tensor:
     inner = (count, p.in_group) if p.channels_last else (count, q.spatial[0])
 
     def taps_of(number) -> list:
-        """The tap along each dimension, of one of the live taps by its number."""
+        """The tap along each dimension, for a live tap given by its number."""
         taps = []
         for there in reversed(live):
             taps.append(te.indexmod(number, len(there)) + there.start)

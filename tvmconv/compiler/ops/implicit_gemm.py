@@ -1,6 +1,5 @@
-"""Convolution as a product of matrices in whole tiles: im2col's columns, which a schedule computes where a
-tile needs them and never writes to memory. What fills up the last tile repeats the last pixel, or has
-weights 0.
+"""Convolution as a matrix product in whole tiles: im2col's columns, which a schedule computes where a tile
+needs them and never writes to memory. The padding of the last tile repeats the last pixel, or has weights 0.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def sums(p: Problem, packing: GemmPacking, x: Any, w: te.Tensor) -> te.Tensor:
 
 
 def whole_tiles(p: Problem, packing: GemmPacking) -> tuple[int, int]:
-    """(pixels, output channels a group) with the last tile of each filled up."""
+    """(pixels, output channels per group) with the last tile of each padded."""
     pixels = -(-prod(p.out_spatial) // packing.pixels) * packing.pixels
     return pixels, -(-p.out_group // packing.block) * packing.block
 

@@ -1,5 +1,5 @@
 """Convolutions of 8-bit integers, transposed or not, exact: 32-bit sums of (x - its zero point) * (w - its
-zero point), finished as they are or scaled to 8 bits. ``ops.words`` has the factors."""
+zero point), used as they are or scaled to 8 bits. ``ops.words`` has the factors."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
     ``Result`` has them.
 
-    Stages ``pad`` (``words.copied``), ``conv``, ``y``; where zero points stay in the factors
-    (``words.shifts``) also ``part``, of ``lanes`` lanes, and ``window``, and there is a bias in any case.
-    With a ``TensorPacking`` also ``columns``.
-    Shapes: the weights' ``packing.shape`` of the problem in words, bias, w's zero points and multiplier
-    (groups, out_group), residual and y ``p.result_shape`` (flat with a ``TensorPacking``), others (1,).
+    Stages ``pad`` (``words.copied``), ``conv``, ``y``; if zero points stay in the factors (``words.shifts``)
+    also ``part``, of ``lanes`` lanes, and ``window``, and then there is always a bias. With a
+    ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem in words, bias,
+    w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape`` (flat with a
+    ``TensorPacking``), others (1,).
     """
     done, tensor = words.in_words(p, dot), packing if isinstance(packing, TensorPacking) else None
     done_y = p if tensor is None else flat(p)
@@ -79,8 +79,8 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
 def transposed_func(
     p: TransposedProblem, packing: Packing, dot: Dot | None, q: Epilogue, planes: bool
 ) -> tirx.PrimFunc:
-    """``kernel_func`` of a transposed convolution, by a ``dot`` whose factors are less their zero points:
-    stages ``pad``, always, and those of ``Phases``."""
+    """``kernel_func`` of a transposed convolution, by a ``dot`` whose factors have their zero points
+    subtracted: stages ``pad``, always, and those of ``Phases``."""
     done = words.in_words(p, dot)
     x = te.placeholder(p.x_shape(), p.dtype, name="x")
     w = te.placeholder(packing.shape(done), "int32", name="w")
@@ -198,7 +198,7 @@ class _Integers(Algorithm):
 
 @dataclass(frozen=True)
 class IntegerSums(_Integers):
-    """``of``, an algorithm of floats, over integers; ``lanes``: words side by side in sums over windows."""
+    """``of``, an algorithm of floats, over integers; ``lanes``: contiguous words in sums over windows."""
 
     of: Sums
     dot: Dot | None = None

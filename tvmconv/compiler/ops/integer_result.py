@@ -1,4 +1,4 @@
-"""From the sums of an integer convolution to its results: the arrays that this takes, and what is done."""
+"""From the sums of an integer convolution to its results: the arrays needed, and the computation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from tvmconv.compiler.ops.problem import Problem
 
 
 class Result:
-    """The placeholders of a kernel that turn its sums into results, None for what ``q`` has not.
+    """The placeholders of a kernel that turn its sums into results, None for what ``q`` lacks.
 
-    ``residual`` is an input. The others are packed: ``own`` before what the sums may need,
-    ``scales`` after it. ``always_bias``: there is one in any case.
+    ``residual`` is an input. The others are packed: ``own`` before what the sums may need, ``scales`` after
+    it. ``always_bias``: there is always a bias.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ def packed_scales(
     p: Problem, q: Epilogue, x_scale: te.Tensor, w_scale: te.Tensor, y_scale: te.Tensor, y_zero: te.Tensor,
     r_scale: te.Tensor | None, r_zero: te.Tensor | None,
 ) -> list[te.Tensor]:  # fmt: skip
-    """``Result.scales``, those that there are, from the user's arrays."""
+    """``Result.scales``, those that exist, from the user's arrays."""
     one = (1,)
 
     def multiplier(g, o):

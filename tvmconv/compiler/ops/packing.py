@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Packing:
-    """How the weights lie while the kernel runs: one load brings those of ``block`` output channels.
+    """The layout of weights in a kernel: one load fetches those of ``block`` output channels.
 
-    ``[rows, ceil(channels / block), *kernel, in_group, block]``, the last block of a row filled up with
-    zeros. A row holds the output channels of one group, or with ``across_groups`` those of all groups.
+    ``[rows, ceil(channels / block), *kernel, in_group, block]``, the last block of a row padded with zeros. A
+    row holds the output channels of one group, or with ``across_groups`` those of all groups.
     """
 
     block: int
     across_groups: bool = False
 
     def dtype(self, p: Problem) -> str:
-        """The type of the packed weights, and of x where they meet."""
+        """The type of the packed weights, and of x when multiplied by them."""
         return p.acc_dtype
 
     def shape(self, p: Problem) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ class Packing:
         return (rows, -(-channels // self.block), *p.kernel, p.in_group, self.block)
 
     def index(self, p: Problem, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
-        """Where the weight of group g, output channel o of it, ``taps``, input channel i of it lies."""
+        """The position of the weight of group g, its output channel o, ``taps``, and its input channel i."""
         from tvm import te
 
         if self.across_groups:
@@ -85,5 +85,5 @@ class Packing:
         return np.ascontiguousarray(np.moveaxis(split, 2, -1))
 
     def rows(self, p: Problem) -> tuple[int, int]:
-        """(rows, output channels a row)."""
+        """(rows, output channels per row)."""
         return (1, p.groups * p.out_group) if self.across_groups else (p.groups, p.out_group)

@@ -1,8 +1,8 @@
-"""im2col in strips, channels-first: what the outputs of a few rows look at is written out side by side,
-whatever the stride and the dilation, and multiplied while it is in the core's cache.
+"""im2col in strips, channels-first: the inputs of a few rows of outputs are copied contiguously, whatever the
+stride and dilation, and multiplied while they are in the core's cache.
 
-A strip is ``tall`` rows of the output, or ``long`` pixels of one row. Its pixels follow each other without a
-gap, so that vectors go on from row to row.
+A strip is ``tall`` rows of the output, or ``long`` pixels of one row. Its pixels are contiguous, so vectors
+continue from row to row.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PanelsPacking(Packing):
-    """Weights as ``Packing`` has them, and the size of a strip."""
+    """Weights as in ``Packing``, and the size of a strip."""
 
     tall: int = 1
     long: int = 1
 
     def strips(self, p: Problem) -> tuple[int, int]:
-        """How many strips there are down the rows of the output, all its dims but the last, and along one."""
+        """The number of strips down the rows of the output (all its dims but the last), and along a row."""
         return -(-prod(p.out_spatial[:-1]) // self.tall), -(-p.out_spatial[-1] // self.long)
 
 
@@ -51,7 +51,7 @@ def place(p: Problem, packing: PanelsPacking, at: Sequence[tirx.Expr]) -> tuple[
 def sums(p: Problem, packing: PanelsPacking, x: Any, w: te.Tensor) -> te.Tensor:
     """The convolution as stages ``columns`` and ``conv``, the latter of ``y_shape``.
 
-    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out taps that see padding alone."""
+    ``x``: a ``conv.Padded``; ``w``: packed for ``flat(p)``. Columns leave out taps that see only padding."""
     from tvm import te
 
     q, (down, along) = flat(p), packing.strips(p)

@@ -1,4 +1,4 @@
-"""A result stored elsewhere than where it was computed: what TE cannot say."""
+"""A result stored at another index than where it was computed, which TE cannot express."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Place = Callable[[Sequence[tirx.Expr]], tuple[Sequence[tirx.Expr], list[tirx.Exp
 def with_placed_result(func: tirx.PrimFunc, shape: Sequence[int], place: Place) -> tirx.PrimFunc:
     """``func`` with its last parameter, the result, of another ``shape``.
 
-    ``place(indices)`` of an element as computed gives its indices in the result, and the conditions under
-    which it is stored at all. Different elements have to have different places.
+    ``place(indices)`` maps the indices of a computed element to its indices in the result, and the conditions
+    under which it is stored. Different elements must have different places.
     """
     old = func.params[-1]
     new = tirx.decl_buffer(shape, old.dtype, old.name)

@@ -19,8 +19,8 @@ from tvmconv.specs.pooling import PoolSpec
 class PoolProblem:
     """Canonical pooling. x is ``[batch, *spatial, channels]``, y ``[batch, *out_spatial, channels]``.
 
-    Channels do not meet, so a channels-first image is one of a single channel in a larger batch. ``pad``:
-    what windows reach beyond the image, (low, high) a dimension. ``counted``: [first, stop) of the
+    Channels are independent, so a channels-first image is one of a single channel in a larger batch. ``pad``:
+    how far windows reach beyond the image, (low, high) per dimension. ``counted``: [first, stop) of the
     positions that count as elements of a mean.
     """
 
@@ -40,7 +40,7 @@ class PoolProblem:
 
     @property
     def macs(self) -> int:
-        """Elements of all windows: the measure of work that schedules share with convolutions."""
+        """Elements of all windows: the measure of work, as schedules use it for convolutions."""
         return prod(self.y_shape) * prod(self.kernel)
 
     @property
@@ -54,7 +54,7 @@ class PoolProblem:
 
     @property
     def whole(self) -> bool:
-        """Whether there is one window, all of the image."""
+        """Whether a single window covers the whole image."""
         return self.kernel == self.spatial and not self.padded
 
     @property
@@ -67,7 +67,7 @@ class PoolProblem:
 
     @property
     def acc_dtype(self) -> str:
-        """The type that sums and maxima are held in."""
+        """The type of sums and maxima."""
         return ACCUMULATORS[self.dtype] if self.dtype in FLOATS else self.dtype
 
     @property
@@ -76,7 +76,7 @@ class PoolProblem:
 
     @property
     def nothing(self) -> tirx.Expr:
-        """What an element outside of the image adds to a window."""
+        """What an element outside the image adds to a window."""
         if self.operation == "avg":
             return tirx.const(0, self.acc_dtype)
         if self.dtype in FLOATS:
@@ -85,7 +85,7 @@ class PoolProblem:
 
 
 def problem_of(spec: PoolSpec) -> PoolProblem:
-    """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    """The canonical problem of ``spec``; a batch of 0 is treated as 1, since the caller never runs it."""
     batch = max(spec.batch, 1) * (1 if spec.channels_last else spec.in_channels)
     channels = spec.in_channels if spec.channels_last else 1
     dims = []
@@ -128,7 +128,7 @@ def windows_func(p: PoolProblem) -> tirx.PrimFunc:
 
 def planes_func(p: PoolProblem) -> tirx.PrimFunc:
     """``(x, y)`` of planes ``[batch, *spatial, 1]``: stages ``column`` (windows without their last dimension,
-    at each place of the row and of what windows reach beside it), ``pool``, ``y``."""
+    at each position of the row and of its padding), ``pool``, ``y``."""
     x = te.placeholder(p.x_shape, p.dtype, name="x")
     lo, hi = p.pad[-1]
     taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
@@ -218,7 +218,7 @@ def _reducer(p: PoolProblem) -> Callable:
 
 
 def _pad(p: PoolProblem, x: te.Tensor) -> te.Tensor:
-    """x as windows take it, with what surrounds it; x itself where no window reaches that."""
+    """x as windows read it, with its surroundings; x itself if no window reaches beyond it."""
     if not p.padded and not p.widened:
         return x
 

@@ -1,8 +1,8 @@
-"""A convolution in the one shape that the TE definitions and the schedules work on.
+"""A convolution in the canonical form that the TE definitions and the schedules work on.
 
-A :class:`Problem` says the same as its ``ConvSpec`` with the channels split by group and every dimension
-dropped or merged that makes no difference, so a 1x1 convolution over an image is a matrix product over its
-pixels. Only strides of one element are involved: each array keeps its memory, another shape is put over it.
+A :class:`Problem` says the same as its ``ConvSpec``, with the channels split by group and every dimension
+that makes no difference dropped or merged, so a 1x1 convolution over an image is a matrix product over its
+pixels. Arrays stay dense: each keeps its memory and is only viewed in another shape.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Problem:
     channels-first; y likewise with ``out_spatial`` and ``out_group``. ``pad`` holds (low, high) zeros a
     spatial dimension. Depthwise has ``in_group == 1`` and ``out_group`` equal to the multiplier.
 
-    Where output channels are shuffled (in ``shuffle`` groups), a kernel computes those of each group in the
-    order in which they lie in the result: ``own_channel`` says which ones they are. Of one group that is all;
-    of several, ``placed`` says where each is stored.
+    If output channels are shuffled (in ``shuffle`` groups), a kernel computes those of each group in their
+    order in the result: ``own_channel`` says which ones they are. For one group that is all; for several,
+    ``placed`` says where each is stored.
 
     ``flipped``: the weights are those of a transposed convolution of stride 1, (in, out/groups, *kernel) or
-    channels-last (*kernel, in, out/groups), of which the last tap meets what is first.
+    channels-last (*kernel, in, out/groups), whose last tap multiplies the first element.
     """
 
     batch: int
@@ -49,12 +49,12 @@ class Problem:
 
     @property
     def family(self) -> str:
-        """The strategies that take it: "conv" or, of 8-bit factors, "integer"."""
+        """The strategies that take it: "conv" or, for 8-bit factors, "integer"."""
         return "integer" if self.dtype in BYTES else "conv"
 
     @property
     def acc_dtype(self) -> str:
-        """The type that sums are held in, and that the packed weights have."""
+        """The type of the sums and of the packed weights."""
         return ACCUMULATORS[self.dtype]
 
     @property
@@ -66,8 +66,8 @@ class Problem:
         return prod(self.kernel)
 
     def live_taps(self, d: int) -> range:
-        """The taps of dimension d from the first to the last that meets x at any output: the others see
-        padding alone. One where none does."""
+        """The taps of dimension d from the first to the last that sees x at any output: the others see only
+        padding. One tap if none does."""
         live = []
         for k in range(self.kernel[d]):
             before = self.pad[d][0] - k * self.dilation[d]  # where x begins, seen from the first output
@@ -125,7 +125,7 @@ class Problem:
 
     @property
     def runs(self) -> int:
-        """How many channels of a group, in the order of computation, lie side by side in the result."""
+        """How many channels of a group, in the order of computation, are contiguous in the result."""
         return self.shuffle // self.groups if self.shuffle % self.groups == 0 else 1
 
     def own_channel(self, channel: Any) -> Any:
@@ -137,7 +137,7 @@ class Problem:
 
     @property
     def is_placed(self) -> bool:
-        """Whether the result is stored in another order than it is computed in."""
+        """Whether the result is stored in a different order than it is computed."""
         return self.shuffle > 1 and self.groups > 1
 
     def placed(self, g: Any, o: Any) -> Any:
@@ -150,7 +150,7 @@ class Problem:
 
     @property
     def result_shape(self) -> tuple[int, ...]:
-        """y as it is stored: where channels are placed, all of them in the last of the two dimensions."""
+        """y as it is stored: if channels are placed, all of them in the last of the two dimensions."""
         if not self.is_placed:
             return self.y_shape
         return replace(self, groups=1, out_group=self.groups * self.out_group).y_shape
@@ -162,7 +162,7 @@ class Problem:
 
 
 def problem_of(spec: ConvSpec) -> Problem:
-    """The canonical problem of ``spec``; a batch of 0 is taken as 1, for the caller never runs it."""
+    """The canonical problem of ``spec``; a batch of 0 is treated as 1, since the caller never runs it."""
     return Problem(**canonical(spec))
 
 
@@ -170,7 +170,7 @@ def canonical(spec: ConvSpec) -> dict[str, Any]:
     """The fields of ``spec``'s problem, transposed or not, without the dimensions that make no difference."""
     dims = list(zip(spec.in_spatial, spec.out_spatial, spec.kernel, spec.stride, spec.padding, spec.dilation,
                     strict=True))
-    # A tap that is the only one has no distance to others; an output that is the only one has no next.
+    # A single tap has no distance to others; a single output has no next.
     alone = not spec.transposed
     dims = [(i, o, k, 1 if o == 1 and alone else s, p, 1 if k == 1 else d) for i, o, k, s, p, d in dims]
     batch = max(spec.batch, 1)
@@ -212,7 +212,7 @@ def _merged(dims: list[tuple], channels_last: bool) -> tuple[list[tuple], int]:
 def flat(p: Problem) -> Problem:
     """The matrix product as a problem: pixels in one dimension, taps in one, at distance 0 of one another.
 
-    Its weights lie in memory as those of ``p``, packed or not, and its y as that of ``p``.
+    Its weights have the same memory layout as those of ``p``, packed or not, and so has its y.
     """
     pixels = prod(p.out_spatial)
     return replace(
@@ -243,7 +243,8 @@ def result_index(p: Problem, at: Sequence) -> tuple:
 
 
 def reach_of(p: Problem, d: int) -> int:
-    """How many positions of the padded dimension d any output looks at (a stride can leave some over)."""
+    """The number of positions of the padded dimension d that outputs read (a stride can leave some
+    unread)."""
     return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
 
 

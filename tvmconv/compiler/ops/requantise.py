@@ -1,11 +1,11 @@
-"""From 32-bit sums to 8-bit results: scaled, a residual added, activated, rounded to the nearest (to even
-halfway), shifted by the zero point, and kept within the type. Plain arithmetic, in vectors on any target.
+"""From 32-bit sums to 8-bit results: scaled, a residual added, activated, rounded to nearest (ties to even),
+shifted by the zero point, and clamped to the type. Plain arithmetic, vectorised on any target.
 
-An activation acts on the real numbers that sums stand for. One that only clamps moves the ends of the range
-that results are kept in, and costs nothing.
+An activation acts on the real numbers that sums stand for. One that only clamps narrows the range to which
+results are clamped anyway, and costs nothing.
 
-All of it is float32, each product and the sum of the two with a residual rounded by itself: a target's fused
-multiply-add would round once less, and give other results than others.
+All of it is float32; with a residual, each product and their sum are rounded separately: a fused multiply-add
+would round once less, and give different results on different targets.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tvmconv.compiler.ops.vector_math import let
 from tvmconv.specs.activations import clamp_of
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-_ROUND = 1.5 * 2**23  # added to a number of up to 22 bits, it leaves that, rounded, in the lowest bits
+_ROUND = 1.5 * 2**23  # added to a number of up to 22 bits, it leaves that number, rounded, in the lowest bits
 _ROUND_BITS = 0x4B400000
 _LOWEST = -3.4028234663852886e38  # of the finite numbers
 
 
 def multiplier(activation: str | None, scale: tirx.Expr, y_scale: tirx.Expr) -> tirx.Expr:
-    """What integers in steps of ``scale`` are multiplied with: for y's units, or for real numbers where
-    ``activation`` wants those."""
+    """The multiplier of integers in steps of ``scale``: to y's units, or to real numbers if ``activation``
+    needs those."""
     return scale / y_scale if clamp_of(activation) else scale
 
 
 def limits(activation: str | None, out_dtype: str, y_scale: te.Tensor, y_zero: te.Tensor) -> te.Tensor:
-    """(2,) the least and the greatest result less its zero point, before it is rounded."""
+    """(2,) the least and the greatest result minus its zero point, before rounding."""
     ends = clamp_of(activation) or (-math.inf, math.inf)
     zero = y_zero(0).astype("float32")
     least, most = (tirx.const(float(end), "float32") - zero for end in RANGES[out_dtype])
@@ -46,7 +46,7 @@ def limits(activation: str | None, out_dtype: str, y_scale: te.Tensor, y_zero: t
 
 
 def shift(y_zero: tirx.Expr) -> tirx.Expr:
-    """The zero point as ``requantised`` wants it."""
+    """The zero point as ``requantised`` expects it."""
     return y_zero.astype("int32") - tirx.const(_ROUND_BITS, "int32")
 
 
@@ -62,7 +62,7 @@ def requantised(
     out_dtype: str,
     added: tirx.Expr | None = None,
 ) -> tirx.Expr:
-    """The result from the 32-bit sum ``total``; ``y_scale`` where the activation is not a clamp. ``added``: a
+    """The result from the 32-bit sum ``total``; ``y_scale`` if the activation is not a clamp. ``added``: a
     residual in the units of the scaled sum, itself a product."""
     value = total.astype("float32") * scale
     if added is not None:
@@ -71,7 +71,7 @@ def requantised(
         value = activate(value, activation) / y_scale
 
     def kept(v: tirx.Expr) -> tirx.Expr:
-        # A NaN, of an infinite scale and a sum of zero, becomes the lower end.
+        # A NaN, from an infinite scale and a sum of zero, becomes the lower bound.
         return let(tirx.Select(tirx.GT(v, lo), v, lo), lambda v: rounded(tirx.Select(tirx.LT(v, hi), v, hi)))
 
     def rounded(v: tirx.Expr) -> tirx.Expr:
@@ -82,7 +82,7 @@ def requantised(
 
 
 def _rounded(product: tirx.Expr) -> tirx.Expr:
-    """A product that no compiler fuses with a sum: one instruction stands between them."""
+    """A product that no compiler fuses with a sum: an instruction separates them."""
     lowest = tirx.const(_LOWEST, "float32")
     return let(product, lambda v: tirx.Select(tirx.GT(v, lowest), v, lowest))
 

@@ -1,9 +1,9 @@
-"""Convolution as a product of matrices for tensor cores: tiles of 16 rows by 8 columns, whose sums lie as the
-instruction has them, four in each of a warp's 32 threads.
+"""Convolution as a matrix product for tensor cores: tiles of 16 rows by 8 columns, whose sums are laid out as
+in the instruction, four in each of a warp's 32 threads.
 
-Rows are pixels and columns output channels where channels are last, the other way round where they are first:
-columns are what lies side by side in the result. The order of the columns of a warp's tile is ours to choose,
-and is such that a thread's own sums are neighbours, for one store.
+With channels last, rows are pixels and columns output channels; with channels first, the other way round:
+columns are what is contiguous in the result. The order of the columns of a warp's tile is chosen so that a
+thread's own sums are neighbours, for a single store.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
     from tvmconv.schedules.dots import Dot
 
 ROWS, COLUMNS = 16, 8  # of the instruction's result
-HALF = 8  # rows: a thread has sums of two rows, so far apart
+HALF = 8  # rows: a thread has sums of two rows this far apart
 
 
 @dataclass(frozen=True)
 class TensorPacking(Packing):
-    """Weights in pieces that a block of threads brings at a time: ``block`` output channels by ``depth``
-    input channels, or words of these, side by side. ``pixels``: of a block's tile; ``columns``: of a
-    warp's."""
+    """Weights in pieces that a block of threads loads at a time: ``block`` output channels by ``depth`` input
+    channels, or words of these, contiguous. ``pixels``: of a block's tile; ``columns``: of a warp's."""
 
     pixels: int = ROWS
     depth: int = 16
@@ -46,7 +45,7 @@ class TensorPacking(Packing):
                 self.depth)  # fmt: skip
 
     def whole_tiles(self, p: Problem) -> tuple[int, int]:
-        """(pixels, output channels a group) with the last tile of each filled up."""
+        """(pixels, output channels per group) with the last tile of each padded."""
         pixels = -(-prod(p.out_spatial) // self.pixels) * self.pixels
         return pixels, -(-p.out_group // self.block) * self.block
 
@@ -97,8 +96,8 @@ def products(
 ) -> te.Tensor:
     """The convolution as stages ``columns`` and ``conv``, the latter of ``packing.sums_shape(p)``.
 
-    ``source``: of (n, g, i, padded place), an element of x, or a word of them where ``dot`` multiplies those
-    (i then counts words, and so does ``p.in_group``); ``w``: packed.
+    ``source``: a function of (n, g, i, padded place), an element of x, or a word of them if ``dot``
+    multiplies those (i then counts words, and so does ``p.in_group``); ``w``: packed.
     """
     from tvm import te, tirx
 

@@ -1,9 +1,9 @@
 """Short convolutions in one dimension with few multiplications: the algorithm of Toom and Cook.
 
-Some outputs of a correlation with the taps g come from the elements d that they see as A^T [(G g) * (B^T d)]:
-A^T and G evaluate polynomials at a few points, infinity among them, and B^T interpolates (transposed; Blahut,
-"Fast Algorithms for Signal Processing", 2010). With a stride s it is the sum of s such correlations, of every
-s-th tap with every s-th element.
+A few outputs of a correlation with the taps g are computed from the elements d that they see as A^T [(G g) *
+(B^T d)]: A^T and G evaluate polynomials at a few points, infinity among them, and B^T interpolates
+(transposed; Blahut, "Fast Algorithms for Signal Processing", 2010). With a stride s it is the sum of s such
+correlations, of every s-th tap with every s-th element.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Matrix = tuple[tuple[float, ...], ...]
 
-# The first ones need no multiplications and are exact for integers; each makes what follows less accurate.
+# The first ones need no multiplications and are exact for integers; each further one is less accurate.
 _POINTS = (0, 1, -1, Fraction(1, 2), -2)
 
 
@@ -41,7 +41,7 @@ class Transform:
 
     @property
     def input_work(self) -> int:
-        """Vector operations that B^T d takes: terms, loads and stores, of which one is worth two."""
+        """Vector operations that B^T d takes: terms, loads and stores, of which each counts as two."""
         return _terms(self.input) + len(self.input[0]) + 2 * self.products
 
     @property
@@ -51,7 +51,7 @@ class Transform:
 
     @property
     def exact(self) -> bool:
-        """Whether small integers come out exactly: no coefficient but sums of few powers of two."""
+        """Whether small integers come out exactly: all coefficients are sums of few powers of two."""
         return all((64 * c).is_integer() for row in self.weight for c in row)
 
     @property
@@ -60,7 +60,7 @@ class Transform:
         return self.outputs * self.stride
 
     def reach(self, count: int) -> int:
-        """How many elements ``count`` such sets of outputs look at, side by side."""
+        """How many elements ``count`` adjacent sets of outputs see."""
         return (count - 1) * self.step + len(self.input[0])
 
     def of_input(self, row: tirx.Expr, term: Callable[[int], tirx.Expr]) -> tirx.Expr:
@@ -149,7 +149,7 @@ def _combined(
 def _of_row(
     coefficients: Sequence[float], term: Callable[[int], tirx.Expr], apart: Callable[[int], int]
 ) -> tirx.Expr:
-    """Terms that are ``apart`` are summed apart: rows for points of opposite signs share these sums."""
+    """Terms that are ``apart`` are summed separately: rows for points of opposite signs share these sums."""
     sums: dict[int, list[tuple[float, tirx.Expr]]] = {}
     for k, c in enumerate(coefficients):
         if c:

@@ -25,7 +25,7 @@ Source = Callable[..., tirx.Expr]
 @dataclass(frozen=True)
 class Phases:
     """The arrays that all stages but ``pad`` have: over positions and phases. With ``planes`` positions are
-    innermost and x has its zeros around it; else channels are, and what lies outside of x is left out."""
+    innermost and x has its zeros around it; otherwise channels are, and what lies outside x is skipped."""
 
     p: TransposedProblem
     planes: bool
@@ -80,13 +80,14 @@ class Phases:
         return n, g, o, tuple(spatial[:rank]), tuple(spatial[rank:])
 
     def place(self, at: Sequence) -> tuple[tuple, list[tirx.Expr]]:
-        """Where the result holds what is computed at an index, and the conditions under which it does."""
+        """The index in the result of what is computed at an index, and the conditions under which it is
+        stored."""
         n, g, o, q, r = self.parts(at)
         spatial = [q[d] * stride + r[d] for d, stride in enumerate(self.p.stride)]
         return result_index(self.p, join(self.p, n, g, o, spatial)), _inside(self.p, q, r)
 
     def func(self, arrays: list[te.Tensor | None]) -> tirx.PrimFunc:
-        """The function of ``arrays`` (those that are there), of which the last, y, goes where it belongs."""
+        """The function of ``arrays`` (those that exist), of which the last, y, is stored in its place."""
         made = te.create_prim_func([t for t in arrays if t is not None])
         return with_placed_result(made, self.p.result_shape, self.place)
 

@@ -3,8 +3,8 @@
 In each spatial dim, output position ``o`` is ``q * stride + r``: position ``q`` of phase ``r``. Before the
 crop it lies at ``o + lo``, and tap ``k`` of input ``i`` lands at ``i * stride + k * dilation``. So a phase
 sees the taps with ``k * dilation = r + lo`` (modulo the stride) and no others. These are a fixed distance
-apart, as are the inputs that they meet: a phase is an ordinary convolution of stride 1, and no zero that a
-stride puts between the inputs is ever multiplied.
+apart, as are the inputs that they multiply: a phase is an ordinary convolution of stride 1, and the zeros
+that a stride puts between inputs are never multiplied.
 
 No TVM in here: weights can be packed into a library without it.
 """
@@ -24,20 +24,20 @@ from tvmconv.specs.conv import ConvSpec
 if TYPE_CHECKING:
     from tvm import te
 
-TRANSPOSED = "transposed_"  # how the names of strategies begin that go phase by phase
+TRANSPOSED = "transposed_"  # prefix of the names of strategies that go phase by phase
 
 
 @dataclass(frozen=True)
 class TransposedProblem(Problem):
     """Canonical transposed convolution: arrays as a :class:`Problem` has them, ``pad`` is what is cropped.
 
-    ``weight_shape`` is that of the same weights as an ordinary convolution has them; ``given_weight_shape``
-    that of the user's array. Methods take a dim and integers or TVM expressions.
+    ``weight_shape`` is that of the same weights in an ordinary convolution; ``given_weight_shape`` that of
+    the user's array. Methods take a dim and integers or TVM expressions.
     """
 
     @property
     def family(self) -> str:
-        """The strategies that take it: "transposed" or, of 8-bit factors, "integer_transposed"."""
+        """The strategies that take it: "transposed" or, for 8-bit factors, "integer_transposed"."""
         return "integer_transposed" if super().family == "integer" else "transposed"
 
     @property
@@ -65,7 +65,7 @@ class TransposedProblem(Problem):
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Taps in each dim of the phase that has most."""
+        """Taps in each dim of the phase that has the most."""
         return tuple(-(-k // self.tap_step(d)) for d, k in enumerate(self.kernel))
 
     def tap_step(self, d: int) -> int:
@@ -77,18 +77,18 @@ class TransposedProblem(Problem):
         return gcd(self.stride[d], self.dilation[d])
 
     def first_tap(self, d: int, r: Any) -> Any:
-        """The first tap of phase r, where it has one."""
+        """The first tap of phase r, if it has one."""
         step, common = self.tap_step(d), self.common(d)
         inverse = pow(self.dilation[d] // common, -1, step)
         return (r + self.pad[d][0]) // common * inverse % step
 
     def tap(self, d: int, r: Any, j: Any) -> Any:
-        """Step j's tap of phase r; there is none where it is past the kernel."""
+        """Step j's tap of phase r; there is none if it is past the kernel."""
         return self.first_tap(d, r) + j * self.tap_step(d)
 
     def source(self, d: int, q: Any, r: Any, j: Any) -> Any:
-        """The input position that step j of phase r meets at position q."""
-        if self.dilation[d] == 1:  # the same, said so that TVM can reason about it
+        """The input position that step j of phase r reads at position q."""
+        if self.dilation[d] == 1:  # the same, written so that TVM can reason about it
             return q + (r + self.pad[d][0]) // self.stride[d] - j
         ahead = r + self.pad[d][0] - self.first_tap(d, r) * self.dilation[d]
         return q + ahead // self.stride[d] - j * (self.dilation[d] // self.common(d))
@@ -120,8 +120,8 @@ def transposed_problem_of(spec: ConvSpec) -> TransposedProblem:
 
 
 def flipped_problem_of(spec: ConvSpec) -> Problem | None:
-    """The ordinary convolution that a transposed ``spec`` of stride 1 is, by the same taps in reverse; None
-    for others, and where more is cropped than padding can make up for."""
+    """The ordinary convolution equal to a transposed ``spec`` of stride 1, with the taps reversed; None for
+    others, and if more is cropped than padding can make up for."""
     if not spec.transposed or any(s > 1 for s in spec.stride):
         return None
     fields = canonical(spec)

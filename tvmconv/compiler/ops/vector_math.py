@@ -1,6 +1,6 @@
-"""float32 exponentials and what is made of them as plain arithmetic, for vectors of any target.
+"""float32 exponentials and functions built on them as plain arithmetic, for vectors on any target.
 
-A mathematical library would be called for one lane of a vector at a time. Here each is an exponential, by
+A math library would be called for one lane of a vector at a time. Here each is an exponential, by
 range reduction and a polynomial, then at most one division. NaN gives NaN, infinities their limits, nothing
 overflows on the way. Largest errors over all floats, in ulp of the result (those of the smallest normal
 number for a denormal one): sigmoid 2.5, tanh 3, normal_cdf 4 + v * v / 4, for v * v is rounded before it is
@@ -121,7 +121,7 @@ def _at_most(v: tirx.Expr, bound: float) -> tirx.Expr:
 
 
 def _signed(size: tirx.Expr, v: tirx.Expr) -> tirx.Expr:
-    """A number that is not negative, with v's sign. Of copysign TVM makes a call for each lane."""
+    """A non-negative number with v's sign. TVM turns copysign into a call for each lane."""
     sign = tirx.bitwise_and(tirx.reinterpret("uint32", v), tirx.const(0x80000000, "uint32"))
     return tirx.reinterpret("float32", tirx.bitwise_or(tirx.reinterpret("uint32", size), sign))
 
