@@ -1,7 +1,7 @@
 """The `tvmconv` command.
 
 `main` is the entry point: it runs a verb and turns every user error into one line on stderr and exit
-status 2. One module a verb; `app.VERBS` lists them. Nothing here imports TVM until a verb compiles.
+status 2. One module per verb; `app.VERBS` lists them. Nothing here imports TVM until a verb compiles.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _SHELL_PACKAGES = {"typer", "rich", "click"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return the exit status.
 
-    0: done; 1: ran, but the result is bad (a kernel failed `verify`); 2: a user error, told in one line on
-    stderr; 130: interrupted.
+    0: done; 1: ran, but the result is bad (a kernel failed `verify`); 2: a user error, reported in one line
+    on stderr; 130: interrupted.
     """
     try:
         try:
@@ -43,7 +43,7 @@ def _run(run_app, argv: list[str]) -> int:
         return status
     except Error as error:
         return _fail(str(error))
-    except BrokenPipeError:  # the reader (`| head`) has gone
+    except BrokenPipeError:  # the reader (`| head`) is gone
         _settle_stdout()
         return 1
     except OSError as error:
@@ -59,7 +59,7 @@ def _run(run_app, argv: list[str]) -> int:
 
 
 def _settle_stdout() -> None:
-    """Write out what stdout still holds, or drop it if that fails: the flush at exit would fail again."""
+    """Flush stdout, or discard its buffer if that fails: the flush at exit would fail again."""
     try:
         sys.stdout.flush()
     except OSError:

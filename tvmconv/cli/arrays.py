@@ -1,4 +1,4 @@
-"""Arrays from files and numbers on the command line: a .npy file is looked at before its data are read."""
+"""Arrays from files and numbers on the command line: a .npy file is checked before its data are read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def named(texts: Sequence[str], first: str, known: Sequence[str], option: str) -
 
 
 def argument(facts: Mapping[str, Any], text: str) -> np.ndarray:
-    """The array for an argument of a function, as its manifest has it: a .npy file, or a number where it is a
+    """The array for an argument of a function, as stated in its manifest: a .npy file, or a number for a
     scale or a zero point. Raises SpecError."""
     name, dtype, shape = facts["name"], numpy_dtype(facts["dtype"]), tuple(facts["shape"])
     if is_quantisation(name):
@@ -45,7 +45,7 @@ def argument(facts: Mapping[str, Any], text: str) -> np.ndarray:
 def load(
     name: str, path: Path, shape: Sequence[int] | None, dtype: np.dtype | None
 ) -> np.ndarray:
-    """The array of a .npy file, which has to have this shape and type (None: any). Objects are not read.
+    """The array of a .npy file, which must have this shape and type (None: any). Objects are not read.
 
     Raises SpecError for a file that does not fit, before its data are read.
     """
@@ -82,7 +82,7 @@ def _size(path: Path) -> int:
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of a .npy file. Raises SpecError for another one, or one of Python's objects."""
+    """Shape and type of a .npy file. Raises SpecError for other files, or one with Python objects."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":
             raise SpecError(f"{path}: holds several arrays; expected a .npy file")

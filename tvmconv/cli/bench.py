@@ -1,4 +1,4 @@
-"""`tvmconv bench`: how fast layers are, how fast they could be, and how fast others are at them."""
+"""`tvmconv bench`: how fast layers are, how fast they could be, and how fast other engines are."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def library_of(
     subjects: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
     target: str, folder: Path,
 ) -> Path:  # fmt: skip
-    """The library that was asked for: one that exists, or what was described, compiled into ``folder``."""
+    """The requested library: an existing one, or the descriptors compiled into ``folder``."""
     from tvmconv.cli.compile import build
 
     if onnx is None:

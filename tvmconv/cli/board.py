@@ -1,4 +1,4 @@
-"""`tvmconv board`: what runs on a board that others tune on."""
+"""`tvmconv board`: what runs on a board used for tuning by other machines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _group() -> None:
-    """With one command alone typer would make the group itself that command."""
+    """With a single command typer would turn the group itself into that command."""
 
 
 def serve(

@@ -14,7 +14,7 @@ from typing import Any
 from tvmconv.base.errors import one_line
 
 Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps in all, what comes now)."""
+"""Called with (steps done, steps in all, the current step)."""
 
 
 def print_json(value: Any) -> None:
@@ -29,7 +29,7 @@ def log(message: str) -> None:
 
 @contextmanager
 def warnings_in_a_line() -> Iterator[None]:
-    """Warnings look as what else goes to stderr does."""
+    """Warnings look like the rest of stderr."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: log(f"warning: {' '.join(str(message).split())}")
         yield
@@ -41,7 +41,7 @@ class _ToStderr(logging.Handler):
 
 
 def show_log() -> None:
-    """Show on stderr what the package logs of steps that take long."""
+    """Show on stderr what the package logs about long steps."""
     logger = logging.getLogger("tvmconv")
     if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
         logger.addHandler(_ToStderr())
@@ -113,7 +113,7 @@ def count(number: int, noun: str) -> str:
 
 
 def size(count: int) -> str:
-    """A number of bytes for people: "512 B", "48.3 kB", "1.2 MB"."""
+    """A readable number of bytes: "512 B", "48.3 kB", "1.2 MB"."""
     if count < 1000:
         return f"{count} B"
     for unit, scale in (("kB", 1e3), ("MB", 1e6), ("GB", 1e9)):

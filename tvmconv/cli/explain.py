@@ -35,7 +35,7 @@ stack's input: field (its receptive field), jump (between neighbours' middles), 
 the first element of the input is at 0). One layer alone is explained line by line. Nothing is compiled.
 """
 
-RIDGE = 10.0  # 2 FMAs of 8 floats a cycle against 3 bytes a cycle of main memory: a CPU core of today
+RIDGE = 10.0  # 2 FMAs of 8 floats per cycle against 3 bytes per cycle from main memory: a current CPU core
 
 
 def register(app: typer.Typer) -> None:
@@ -181,7 +181,7 @@ def _print_one(spec: Spec, fact: dict[str, Any]) -> None:
 
 
 def _count(number: int) -> str:
-    """A count for people: 288, 9.41 k, 118 M."""
+    """A readable count: 288, 9.41 k, 118 M."""
     for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
         if number < 999.5 * scale or unit == "T":
             return str(number) if number < 1000 else f"{number / scale:.3g} {unit}"

@@ -96,7 +96,7 @@ def missing_verb(
         bool, typer.Option("--exact", help="Also those that a twin's record stands in for.")
     ] = False,
 ) -> None:
-    """Descriptors without a record, one a line; those with a twin's, on stderr."""
+    """Descriptors without a record, one per line; those with a twin's, on stderr."""
     from tvmconv.formats.logs.lookup import Logs
     from tvmconv.schedules.machines import resolve
 

@@ -98,8 +98,8 @@ def requested(
     descriptors: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
     what: str,
 ) -> list[Named]:  # fmt: skip
-    """Every layer that was asked for, by descriptors, files and --onnx, as (name, spec); those of a model are
-    named after their nodes. ``what``: the verb, for the error where there is none."""
+    """Every requested layer, from descriptors, files and --onnx, as (name, spec); those of a model are named
+    after their nodes. ``what``: the verb, for the error if there are none."""
     found = collect(descriptors, files)
     if onnx is None:
         refuse_without_model(shapes, layout, False)
@@ -116,13 +116,13 @@ def requested(
 
 
 def warn_skipped(found: Extraction) -> None:
-    """Say on stderr what of the model one would look for among the layers, and is not there."""
+    """Report on stderr what one would expect among the model's layers but is missing."""
     for item in found.skipped:
         console.log(f"skipped {item.op_type} {item.name}: {item.reason}")
 
 
 def rest_lines(found: Extraction, names: bool) -> list[str]:
-    """What is left over of the model once its layers are compiled: counts of operators, and perhaps names."""
+    """What is left over of the model once its layers are compiled: operator counts, and optionally names."""
     from tvmconv.onnx.recognising.rest import counts
 
     if not found.rest:
@@ -140,7 +140,7 @@ def rest_lines(found: Extraction, names: bool) -> list[str]:
 def refuse_without_model(
     shapes: Sequence[str], layout: str, bake: bool, fixed: Sequence[str] = ()
 ) -> None:
-    """Raise Error for options that say nothing without --onnx."""
+    """Raise Error for options that mean nothing without --onnx."""
     given = {"--shape": bool(shapes), "--layout": layout != "auto", "--bake-weights": bake,
              "--set": bool(fixed)}  # fmt: skip
     for option, is_given in given.items():
@@ -235,7 +235,7 @@ def _print(results: Sequence[Agreement]) -> None:
 def _print_times(
     found: Extraction, results: Sequence[Agreement], ours: dict[str, float], theirs: RuntimeTimes
 ) -> None:
-    """A row for each different layer: its time, and onnxruntime's, are of one of the equal ones."""
+    """A row for each distinct layer: its time, and onnxruntime's, are of one of the identical ones."""
     from tvmconv.onnx.using.report import by_spec
 
     errors = {result.node: result for result in results}

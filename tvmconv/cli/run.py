@@ -112,7 +112,7 @@ def run(
 def _run_one(
     function: Any, entry: dict[str, Any], texts: Sequence[str], seed: int, repeat: int | None
 ) -> tuple[np.ndarray | dict[str, np.ndarray], dict[str, Any]]:
-    """What it gives, by name where it is several, and what is told of it."""
+    """The result, by name if there are several, and what is reported about it."""
     import numpy as np
 
     from tvmconv.base.clock import each_timed
@@ -133,7 +133,7 @@ def _run_one(
     else:
         weights, inputs = operands(arguments, arrays)
         bound = function.bind(*weights)
-        inputs = [aligned(array) for array in inputs]  # in memory as a layer before would leave them
+        inputs = [aligned(array) for array in inputs]  # in memory as a preceding layer would leave them
         times = each_timed(lambda: bound(*inputs, out=y), repeat)
     median = float(np.median(times))
     row = {
@@ -171,7 +171,7 @@ def _on_gpu(
 def _arrays(
     entry: dict[str, Any], texts: Sequence[str], seed: int
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Arrays by argument, and the names of those that were neither given nor are in the library."""
+    """Arrays by argument, and the names of those neither given nor in the library."""
     from tvmconv.cli import arrays
     from tvmconv.frontends.verify import random_arrays
     from tvmconv.specs.kinds import parse_spec

@@ -34,7 +34,7 @@ def split_name(text: str) -> tuple[str | None, str]:
 
 
 def parse_argument(text: str) -> Named:
-    """``parse_one`` of an argument, which may be a file that was meant for an option. Raises Error."""
+    """``parse_one`` of an argument, which may be a file meant for an option. Raises Error."""
     if text.lower().endswith(".onnx"):
         raise Error(f"{text}: expected a DESCRIPTOR; a model is given as --onnx {text}")
     if ":" not in text and Path(text).is_file():
@@ -53,7 +53,7 @@ def parse_one(text: str) -> Named:
 
 
 def read_file(path: str) -> list[Named]:
-    """The descriptors of a file ("-": stdin): one a line; blank lines and `# comments` are skipped."""
+    """The descriptors of a file ("-": stdin): one per line; blank lines and `# comments` are skipped."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -71,7 +71,7 @@ def read_file(path: str) -> list[Named]:
 
 
 def collect(descriptors: Sequence[str], files: Sequence[str] = (), names: Sequence[str] = ()) -> list[Named]:
-    """Everything that was asked for, in order; `names` names the descriptors given as arguments."""
+    """Everything requested, in order; `names` names the descriptors given as arguments."""
     if len(names) > len(descriptors):
         raise Error(
             f"--name: given {len(names)} times, expected at most {len(descriptors)}, one a DESCRIPTOR"

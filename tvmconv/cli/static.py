@@ -1,4 +1,4 @@
-"""`tvmconv bench --static`: what LLVM's model of a CPU says of kernels, on any machine."""
+"""`tvmconv bench --static`: what LLVM's model of a CPU says about kernels, on any machine."""
 
 from __future__ import annotations
 

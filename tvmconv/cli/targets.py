@@ -23,7 +23,7 @@ def check_one(target: str) -> None:
 
 
 def check_here(target: str) -> None:
-    """Raise TargetError, before anything is compiled, where this machine does not run code for ``target``."""
+    """Raise TargetError, before anything is compiled, if this machine cannot run code for ``target``."""
     from tvmconv.formats.cpu_features import host_arch, host_features
     from tvmconv.runtime.gpu.driver import why_not
     from tvmconv.schedules.machines import resolve_all
@@ -163,7 +163,7 @@ def _gpu_row(machine: GpuMachine) -> dict[str, Any]:
 
 
 def _has_logs(machine: AnyMachine) -> bool:
-    """Whether records ship that were measured on such a machine."""
+    """Whether records measured on such a machine ship."""
     from tvmconv.formats.logs.entries import read_index
     from tvmconv.formats.logs.folder import folders_of, shipped_root
 

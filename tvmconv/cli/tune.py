@@ -153,7 +153,7 @@ def _offline(
 
 
 def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
-    """Say at once what is wrong with --rpc and --key, before anything slow."""
+    """Check --rpc and --key at once, before anything slow."""
     if (rpc is None) != (key is None):
         raise TuningError(f"--{'key' if rpc is None else 'rpc'}: expected --rpc and --key together")
     if rpc is None:
@@ -166,7 +166,7 @@ def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
 
 
 def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) -> Any:
-    """The runner for boards, if they are asked for, or for this machine's GPU; None for its CPUs."""
+    """The runner for boards, if requested, or for this machine's GPU; None for its CPUs."""
     from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
 
@@ -200,8 +200,8 @@ def _specs(
 def _roofline(
     target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
 ) -> Roofline:
-    """What this machine can do at most, to show what a schedule makes of it: the best of this run and of
-    earlier ones on the folder, for others' work only ever makes it less."""
+    """This machine's peak, to show how much of it a schedule reaches: the best of this run and of earlier
+    ones on the folder, since other load only ever lowers it."""
     import os
 
     from tvmconv.bench import roofline
@@ -210,7 +210,7 @@ def _roofline(
     from tvmconv.schedules.machines import Machine, resolve
 
     machine, dtypes = resolve(target), {spec.dtype for spec in specs}
-    assert isinstance(machine, Machine)  # GPUs have a runner of their own
+    assert isinstance(machine, Machine)  # GPUs have their own runner
     folder = folders.folder_of(folders.user_root() if log is None else log, machine)
     folders.prepare(folder, machine, emulator() is not None)
     count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
@@ -257,7 +257,7 @@ def _text(status: Status, roof: Roofline | None) -> str:
         if roof is not None:
             least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
             parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
-    parts.append(str(task.spec))  # a narrow terminal cuts off what comes last
+    parts.append(str(task.spec))  # a narrow terminal cuts off the end
     if task.failures:
         parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
     return ", ".join(parts)

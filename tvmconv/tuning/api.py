@@ -30,17 +30,17 @@ def tune(
     """Search for the fastest schedule of each spec on this machine; later compiles use what was found.
 
     ``specs``: as ``compile`` takes them; one that is given under several names counts that often. ``trials``:
-    schedules to measure a spec, on the average: each gets half of them, the others go where most is to be
-    gained; those that the log already has count. ``minutes``: of wall time, instead or as well.
-    ``tuning_logs``: the folder of the logs, by default the user's own
-    (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``: that the kernels run with (default: the CPU
-    affinity). ``strategy``: search this one alone; ``space``: "meta" for meta_schedule's own space instead of
-    the strategies' knobs. ``replay``: search no more, measure the best few of the log again.
+    schedules to measure per spec, on average: each gets half of them, the others go where most is to be
+    gained; those already in the log count. ``minutes``: of wall time, instead or as well. ``tuning_logs``:
+    the folder of the logs, by default the user's own (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``:
+    that the kernels run with (default: the CPU affinity). ``strategy``: search only this one; ``space``:
+    "meta" for meta_schedule's own space instead of the strategies' knobs. ``replay``: do not search, measure
+    the best few of the log again.
 
     Every schedule is checked against the float64 reference before it counts, and is kept only if it is faster
-    than the default one by more than 2%. Interrupted and called again, it goes on where it was. Returns each
-    spec's verdict, with seconds a call of the chosen and of the default schedule. Raises SpecError,
-    TargetError, TuningError.
+    than the default one by more than 2%. If interrupted and called again, it resumes. Returns each spec's
+    verdict, with seconds per call of the chosen and of the default schedule. Raises SpecError, TargetError,
+    TuningError.
     """
     from tvmconv.tuning.search.tuner import Options, run
 

@@ -1,4 +1,4 @@
-"""Housekeeping of folders of logs: pruning and merging. TVM only where a workload has to be made anew."""
+"""Housekeeping of folders of logs: pruning and merging. TVM only if a workload has to be rebuilt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Record = tuple[int, int, list[Any]]  # as ``folders.read_records`` has it
 
 
 def prune(folder: Path) -> tuple[int, int]:
-    """Keep the record of each of the index's entries, and the workloads that those need; (kept, dropped).
+    """Keep the record of each entry of the index, and the workloads they need; (kept, dropped).
     Raises TuningError, for a folder without an index too."""
     with folders.locked(folder):
         workloads, records = folders.read_workloads(folder), folders.read_records(folder)
@@ -43,9 +43,9 @@ def prune(folder: Path) -> tuple[int, int]:
 
 
 def merge(source: Path, into: Path) -> int:
-    """Take over the best records that ``source`` has of descriptors that ``into`` lacks, or that gain more
-    over the default schedule there; how many. Both are folders of one target. Nothing that ``into`` has is
-    written again, so that whatever interrupts this leaves it whole. Raises TuningError."""
+    """Copy from ``source`` the best records of descriptors that ``into`` lacks, or that gain more over the
+    default schedule there; returns how many. Both are folders of one target. Nothing that ``into`` has is
+    rewritten, so an interruption leaves it intact. Raises TuningError."""
     emulated = [bool(folders.read_metadata(folder).get("emulated")) for folder in (source, into)]
     if emulated[0] != emulated[1]:
         raise TuningError(f"tuning_logs: of {source} and {into} one was measured under emulation")
@@ -74,13 +74,13 @@ def merge(source: Path, into: Path) -> int:
 
 
 def _better(entry: Entry, other: Entry | None) -> bool:
-    """By the gain over the default: times of two machines are not alike."""
+    """By the gain over the default: times of two machines are not comparable."""
     return other is None or entry.seconds / entry.default_seconds < other.seconds / other.default_seconds
 
 
 def _workload(folder: Path, workloads: list[list[str] | None], record: Record) -> list[str]:
-    """The workload that a record is of. Made anew where the file of them lacks it, is damaged there, or has
-    another there: it follows from the record's descriptor. Raises TuningError."""
+    """The workload of a record. Rebuilt from the record's descriptor if the file lacks it, is damaged there,
+    or has another there. Raises TuningError."""
     line, at, facts = record
     where = f"tuning_logs: {folder / folders.RECORDS}:{line}"
     try:
@@ -100,7 +100,8 @@ def _workload(folder: Path, workloads: list[list[str] | None], record: Record) -
 
 
 def _may_be_of(workload: list[str], descriptor: str) -> bool:
-    """Whether a workload is of a descriptor, as far as it says: those of meta_schedule's own space don't."""
+    """Whether a workload belongs to a descriptor, as far as it says: those of meta_schedule's own space
+    don't."""
     try:
         code = base64.b64decode(workload[1], validate=True)
     except ValueError:

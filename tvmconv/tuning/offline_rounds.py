@@ -1,4 +1,4 @@
-"""Tuning in rounds for a GPU that is elsewhere: candidates are built here, timed there, and learnt from here.
+"""Tuning in rounds for a GPU elsewhere: candidates are built here, timed there, and learnt from here.
 
 A round is a folder: libraries of candidates, the runtime, ``round.json`` and ``run.sh``, which writes
 ``results.json`` on the machine with the GPU. The next round begins with the results of the last one.
@@ -45,8 +45,8 @@ def offline_round(
     """Read the results of the round in ``folder`` into the logs, if there is one, and make the next.
 
     ``trials``: candidates of a spec in a round; ``space``: one of ``SPACES``. Returns what was read and made.
-    Raises TuningError for a round without results, with another round's, with missing or edited ones, or for
-    another target.
+    Raises TuningError for a round without results, with another round's, with incomplete or edited ones, or
+    for another target.
     """
     machine, place = resolve(target), Path(folder)
     if not isinstance(machine, GpuMachine):
@@ -103,7 +103,8 @@ def _read(place: Path, machine: GpuMachine) -> tuple[dict[str, Any] | None, dict
 
 
 def _learn(tasks: Mapping[str, Task], facts: dict[str, Any], results: dict[str, Any]) -> int:
-    """Put a round's results into the log, and its best schedules into the index; how many there were."""
+    """Put a round's results into the log, and its best schedules into the index; returns the number of
+    results."""
     count = 0
     for row in facts["tasks"]:
         task = tasks.get(row["descriptor"])
@@ -136,7 +137,7 @@ def _learn(tasks: Mapping[str, Task], facts: dict[str, Any], results: dict[str, 
 def _write(
     place: Path, machine: GpuMachine, tasks: Mapping[str, Task], trials: int, seed: int, number: int
 ) -> int:
-    """Make a round; how many candidates it has."""
+    """Make a round; returns the number of candidates."""
     rows, libraries = [], {}
     for index, (descriptor, task) in enumerate(tasks.items()):
         proposed = [candidate.choice for candidate in task.search.propose(trials)]

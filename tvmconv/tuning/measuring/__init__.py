@@ -1,1 +1,1 @@
-"""Candidates built and timed: here, on boards, on a GPU that is elsewhere."""
+"""Candidates built and timed: here, on boards, on a GPU elsewhere."""

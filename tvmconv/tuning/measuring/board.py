@@ -1,7 +1,7 @@
 """The board's side of tuning over a network: TVM's RPC server, and the supervisor that starts it again.
 
-Candidates run in forks of a session's process (``measure``), so most that crash or hang cost one trial. What
-takes the session or the server along with it, or the kernel's killing of memory hogs, costs a restart.
+Candidates run in forks of a session's process (``measure``), so a crash or hang usually costs one trial. If
+it takes down the session or the server, or the kernel's OOM killer strikes, it costs a restart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PAUSE = 1.0  # seconds between a death and a new start
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server listens, whom it tells, and as what."""
+    """Where a server listens, the tracker it registers with, and under which key."""
 
     host: str
     port: int
@@ -71,7 +71,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def serve() -> None:
-    """What the supervised process does: TVM's server, until its loop or the supervisor ends."""
+    """The supervised process: TVM's server, until its loop or the supervisor ends."""
     facts = json.loads(sys.argv[1])
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     import tvm_ffi
@@ -96,11 +96,11 @@ def _say_when_known(facts: dict[str, Any], port: int) -> None:
                 break
         time.sleep(0.5)
     text = f"tvmconv: ready: server {os.getpid()}, key {facts['key']!r}, port {port}\n"
-    os.write(2, text.encode())  # in one piece, whatever else is printing
+    os.write(2, text.encode())  # in a single write, whatever else is printing
 
 
 def _end_with_supervisor() -> None:
-    while os.read(0, 1):  # not by sys.stdin: a fork would wait for the lock that this thread holds
+    while os.read(0, 1):  # not through sys.stdin: a fork would wait for the lock that this thread holds
         pass
     os.killpg(0, signal.SIGKILL)
 
@@ -115,7 +115,7 @@ def _describe() -> str:
 
 
 def _measure(text: str) -> str:
-    """``measure``'s answer to its message, both JSON; the library is a file that was uploaded before."""
+    """``measure``'s answer to its message, both JSON; the library is a previously uploaded file."""
     import tvm_ffi
 
     from tvmconv.tuning.measuring import measure

@@ -1,4 +1,4 @@
-"""Building candidates: several at a time, in forks of a process that live as long as the builder."""
+"""Building candidates: several at a time, in long-lived forks of a process."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Builder:
         first, self.count = self.count, self.count + len(choices)
         with scratch.folder() as folder:
             facts = {"descriptor": str(spec), "machine": dataclasses.asdict(self.machine)}
-            paths = []  # of files, for a trace of meta_schedule may be longer than a packet
+            paths = []  # files, since a meta_schedule trace may be longer than a packet
             for number, choice in enumerate(choices, first):
                 symbol = f"tuned_{number:08}"
                 paths.append(folder / symbol)
@@ -71,7 +71,7 @@ def serve() -> None:
 
 
 def _build(packers: Packers, path: str) -> str:
-    """Build what the file asks for, into one beside it; what went wrong."""
+    """Build what the file asks for, into one beside it; returns what went wrong."""
     from tvmconv.compiler.codegen import build_kernel
     from tvmconv.compiler.workers import machine_of
     from tvmconv.specs.kinds import parse_spec
@@ -83,6 +83,6 @@ def _build(packers: Packers, path: str) -> str:
             message["symbol"], packers,
         )  # fmt: skip
         Path(path).with_suffix(_BUILT).write_bytes(cache.kernel_bytes(kernel))
-    except Exception as error:  # of TVM's and LLVM's too: it costs one trial
+    except Exception as error:  # TVM's and LLVM's too: it costs one trial
         return f"compiling: {' '.join(str(error).split())[:300] or repr(error)}"
     return ""

@@ -1,4 +1,5 @@
-"""What of this package goes with libraries to a machine that only runs them: no compiler, numpy alone."""
+"""The part of this package that goes with libraries to a machine that only runs them: no compiler, only
+numpy."""
 
 from __future__ import annotations
 

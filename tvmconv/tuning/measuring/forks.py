@@ -1,8 +1,8 @@
-"""Forks of one process that has imported what they need, each at work on a message at a time.
+"""Forks of one process that has imported what they need, each handling one message at a time.
 
-To start Python and import TVM takes a second of a CPU; a fork of a process that has done so takes nothing,
-nor does another in place of one that died. Messages and answers are packets of JSON on one socket, from which
-whichever fork is idle takes the next.
+Starting Python and importing TVM takes a second of CPU time; a fork of a process that has done so costs
+almost nothing, and neither does replacing one that died. Messages and answers are packets of JSON on one
+socket, from which any idle fork takes the next.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _PACKET = 1 << 16  # bytes: messages and answers have to be shorter
 
 
 class Forks:
-    """``count`` forks of a process that runs ``module.serve()``, which calls ``serve`` of this module. Its
-    group is not its parent's: Ctrl-C is the parent's business. It starts when it is first asked."""
+    """``count`` forks of a process that runs ``module.serve()``, which calls ``serve`` of this module. It has
+    its own process group, so that the parent handles Ctrl-C. It starts with the first message."""
 
     def __init__(self, module: str, count: int) -> None:
         self.module, self.count = module, count
@@ -36,7 +36,7 @@ class Forks:
         self._killed: set[int] = set()
 
     def start(self) -> None:
-        """Start it, unless it runs."""
+        """Start it, unless it is running."""
         if self.process is not None:
             return
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -49,7 +49,7 @@ class Forks:
 
     def ask_all(self, messages: Sequence[Any], timeout: float) -> list[Any]:
         """The answers to ``messages``, JSON values; a ProcessError for one that took more than ``timeout``
-        seconds, or whose fork died of it. What interrupts this ends the forks."""
+        seconds, or killed its fork. An interruption ends the forks."""
         self.start()
         numbers = range(self._asked, self._asked + len(messages))
         self._asked += len(messages)
@@ -77,7 +77,8 @@ class Forks:
                 elif what == "ended" and pid in self._killed:
                     self._killed.remove(pid)  # another process may have its number one day
                 elif what == "ended":
-                    # It may have taken one and not said so. Where that is not so, it is answered twice alike.
+                    # It may have taken one without saying so. If not, the message is answered twice,
+                    # identically.
                     for number, message in sent.items():
                         self._send(number, message)
         except OSError:
@@ -93,8 +94,8 @@ class Forks:
         self._socket.send(json.dumps([number, message]).encode())
 
     def _event(self) -> tuple[int, str, Any]:
-        """(process id, what it tells, its value): that it "takes" a message of a number, "answers", has
-        "ended" with a status; or "late", which ends it. Raises OSError where all have ended."""
+        """(process id, what it tells, its value): that it "takes" the message of a number, "answers", has
+        "ended" with a status; or is "late", which ends it. Raises OSError if all have ended."""
         while True:
             pid, until = min(((p, end) for p, (_, end) in self._at_work.items()), key=lambda pair: pair[1],
                              default=(0, math.inf))  # fmt: skip
@@ -124,8 +125,8 @@ class Forks:
 
 
 def serve(answer: Callable[[Any], Any]) -> None:
-    """What the process of ``Forks`` does until its parent ends: keep forks, each of which gives ``answer`` of
-    a message after the other."""
+    """The process of ``Forks``, until its parent ends: keep forks running, each of which calls ``answer`` on
+    one message after another."""
     number, count = map(int, sys.argv[1:])
     with socket.socket(fileno=number) as channel:
         alive = {_fork(channel, answer) for _ in range(count)}

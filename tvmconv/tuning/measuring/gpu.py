@@ -1,4 +1,4 @@
-"""Measuring on this machine's GPU, as a round that was made elsewhere does (``gpu_round``)."""
+"""Measuring on this machine's GPU, in the same way as a round made elsewhere (``gpu_round``)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tvmconv.tuning.measuring.runner import Effort, Measured, on_library
 
 
 class GpuRunner:
-    """Runs on GPU 0, each candidate in a process of its own. Raises TuningError where there is no GPU, one of
-    another compute capability than ``machine``'s, or several of these are asked for."""
+    """Runs on GPU 0, each candidate in its own process. Raises TuningError if there is no GPU, its compute
+    capability is not ``machine``'s, or several are requested."""
 
     threads = 1
 

@@ -2,8 +2,8 @@
 
 Usage: python -m tvmconv.tuning.measuring.gpu_round FOLDER
 
-Each candidate is checked against the float64 reference and timed in turns with the default schedule, in a
-process of its own, so that one that fails costs itself alone. Needs numpy. Writes results.json.
+Each candidate is checked against the float64 reference and timed in turns with the default schedule, in its
+own process, so that a failure costs only that candidate. Needs numpy. Writes results.json.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECONDS = 120.0  # that a candidate may take
 
 
 def digest(facts: Any) -> str:
-    """A hash of JSON facts, which tells edited ones from whole ones."""
+    """A hash of JSON facts, which detects edits."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -90,7 +90,7 @@ def run(folder: Path) -> dict[str, Any]:
 def alone(
     folder: Path, library: str, name: str, rounds: int = ROUNDS, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """``measure`` in a process of its own, which a candidate that crashes or hangs may end."""
+    """``measure`` in its own process, which a candidate may crash or hang."""
     command = [sys.executable, "-m", __spec__.name, str(folder), library, name, str(rounds)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False,
@@ -104,7 +104,7 @@ def alone(
 
 
 def check_gpu(target: str) -> None:
-    """Raise Error unless the first GPU is of ``target``, as "cuda-sm_90": times of another say nothing."""
+    """Raise Error unless the first GPU is of ``target``, as "cuda-sm_90": times of another mean nothing."""
     from tvmconv.base.errors import Error
     from tvmconv.runtime.gpu.driver import driver
 

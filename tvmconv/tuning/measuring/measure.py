@@ -1,6 +1,6 @@
 """The process that measures candidates: numpy and our runtime, no compiler.
 
-Each candidate runs in a fork of it, so that a crash or a hang costs that candidate alone. It is checked
+Each candidate runs in a fork of it, so that a crash or a hang costs only that candidate. It is checked
 against the float64 reference, then timed in turns with the baseline, in the same process.
 """
 
@@ -19,7 +19,7 @@ from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
 
 _FEWEST_ROUNDS = 3
-_TRIES = 3  # times as many rounds, where others' work takes our CPUs away
+_TRIES = 3  # times as many rounds, if other processes take our CPUs away
 
 
 def serve() -> None:
@@ -65,10 +65,10 @@ def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str
 
 
 def _call(function: Any, case: Case) -> Callable[[], Any]:
-    """A call of a function on the case's arrays that costs little else."""
+    """A call of a function on the case's arrays with little overhead."""
     weights, inputs = operands(case.entry["arguments"], case.arrays)
     y = function.arguments[-1]
-    inputs = [buffers.aligned(a) for a in inputs]  # as a layer before would have left them
+    inputs = [buffers.aligned(a) for a in inputs]  # as a preceding layer would leave them
     return function.bind(*weights).on(*inputs, out=buffers.empty(y.shape, y.numpy_dtype, y.nbytes))
 
 

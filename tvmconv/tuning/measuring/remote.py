@@ -1,7 +1,7 @@
 """Measuring on boards: a runner that sends libraries to TVM's RPC servers, any number of them at once.
 
-Each board has a process here that holds the session, because a call to a board that hangs cannot be given up
-in any other way.
+Each board has a process here that holds the session, because a call to a hanging board cannot be abandoned in
+any other way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tvmconv.tuning.measuring.runner import BASELINE, Effort, Measured, on_libra
 
 _log = logging.getLogger("tvmconv")
 
-_CONNECT = 30.0  # seconds for a session, the import of TVM included
+_CONNECT = 30.0  # seconds for a session, including the import of TVM
 _WITHOUT_BOARD = 60.0  # seconds after which a run without any board gives up
 _SESSION = 1500  # seconds after which a session is begun anew
 _UPLOAD = 30.0
@@ -34,7 +34,7 @@ _UPLOAD = 30.0
 
 class RPCRunner:
     """Runs on the boards that ``tracker``, HOST:PORT, knows as ``key``. ``threads``: all CPUs of the board if
-    None. Waits a minute for a board. Raises TuningError where there is none then, or it is no such
+    None. Waits a minute for a board. Raises TuningError if there is still none, or it cannot run code for
     ``machine``."""
 
     def __init__(
@@ -56,8 +56,8 @@ class RPCRunner:
         self.cpu, self.threads = facts["cpu"], threads or facts["cpus"]
         self.emulated = _is_emulated(facts)
         if self.emulated and not facts.get("emulated"):
-            self.cpu = f"{facts['arch']}, emulated"  # what an older board says of itself is of the host
-        self.mixed = False  # whether a board is emulated where the first isn't, or the other way round
+            self.cpu = f"{facts['arch']}, emulated"  # what an older board reports about itself is the host's
+        self.mixed = False  # whether a board is emulated and the first isn't, or vice versa
 
     def _describe(self) -> dict[str, Any]:
         try:
@@ -83,7 +83,7 @@ class RPCRunner:
         return on_library(kernels, self.machine, names, measure_all)
 
     def _on_all(self, message: dict[str, Any], names: Sequence[str]) -> list[Measured]:
-        """A result for each name; every board takes the next one when it has done its last."""
+        """A result for each name; each board takes the next one when it has finished."""
         todo: queue.SimpleQueue[tuple[int, str]] = queue.SimpleQueue()
         for pair in enumerate(names):
             todo.put(pair)
@@ -114,7 +114,7 @@ class RPCRunner:
         return [measured for measured in found if measured is not None]
 
     def _connected(self, process: Process) -> bool:
-        """Wait for a session of a board; whether there is one before no board at all was seen for long."""
+        """Wait for a session with a board; False if no board is seen for too long."""
         while time.monotonic() - self.last_seen < _WITHOUT_BOARD:
             try:
                 facts = process.ask({**self.place, "what": "describe"}, _CONNECT)
@@ -138,13 +138,13 @@ class RPCRunner:
         return Measured(**answer)
 
     def stop(self) -> None:
-        """Give the boards back."""
+        """Release the boards."""
         for process in self.processes:
             process.stop()
 
 
 def _is_emulated(facts: dict[str, Any]) -> bool:
-    """Whether a board is, by its word, or by a CPU of x86 under another architecture (older boards)."""
+    """Whether a board is emulated, as it says, or by an x86 CPU under another architecture (older boards)."""
     x86 = facts["arch"] != "x86_64" and str(facts["cpu"]).startswith(("AMD ", "Intel"))
     return bool(facts.get("emulated")) or x86
 
@@ -174,7 +174,7 @@ class _Client:
                 self.session.upload(message["path"], message["library"])
                 self.sent = message["library"]
             return json.loads(self.session.get_function(MEASURE)(json.dumps(message)))
-        except Exception as error:  # of the network, and of TVM at the other end
+        except Exception as error:  # from the network, and from TVM at the other end
             self.session = None
             return {"lost": " ".join(str(error).split())[-300:] or repr(error)}
 
@@ -183,7 +183,7 @@ class _Client:
             return
         from tvm import rpc
 
-        trackers.count((tracker[0], tracker[1]), key)  # TVM would wait for ever for a key that nobody has
+        trackers.count((tracker[0], tracker[1]), key)  # TVM would wait forever for a key that nobody has
         self.session, self.sent = None, ""
         self.session = rpc.connect_tracker(*tracker).request(key, session_timeout=2 * _SESSION, max_retry=1)
         self.begun = time.monotonic()

@@ -1,6 +1,7 @@
 """Measuring candidates: a library of a batch is linked, and each function in it is checked and timed.
 
-``LocalRunner`` is for this machine; whatever else has its two methods (over a network, say) may stand in.
+``LocalRunner`` is for this machine; anything else with its methods (over a network, for example) may replace
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BASELINE = "baseline"
 @dataclass(frozen=True)
 class Effort:
     """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on; and
-    how many times the baseline's time ends it after a few rounds."""
+    the multiple of the baseline's time beyond which it stops after a few rounds."""
 
     rounds: int = 9
     burst: float = 0.0005
@@ -41,8 +42,8 @@ DUEL = Effort(32, 0.001, 3.0, ("normal", "integer"))  # between the best few and
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds a call, a mean for each round, of a function and of the baseline in turns with it; or what went
-    wrong. ``ratio``: the function's time over the baseline's."""
+    """Seconds per call, a mean for each round, of a function and of the baseline in turns with it; or what
+    went wrong. ``ratio``: the function's time over the baseline's."""
 
     seconds: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
@@ -54,8 +55,8 @@ class Measured:
 
 
 class Runner(Protocol):
-    """What a tuner asks of the machine that it tunes for: its name, how many threads it runs kernels with,
-    and whether its CPU is emulated."""
+    """What a tuner needs to know about the machine it tunes for: its name, how many threads run kernels, and
+    whether its CPU is emulated."""
 
     cpu: str
     threads: int
@@ -67,7 +68,7 @@ class Runner(Protocol):
         """The results of ``names``, functions of ``kernels``, as they come; ``BASELINE`` is one of those."""
 
     def stop(self) -> None:
-        """Give back what the runner holds."""
+        """Release what the runner holds."""
 
 
 class LocalRunner:
@@ -126,7 +127,7 @@ class LocalRunner:
 
 
 class Linked:
-    """A library of candidates in a folder of its own. Raises ArtifactError."""
+    """A library of candidates in its own folder. Raises ArtifactError."""
 
     def __init__(self, kernels: Mapping[str, Kernel], machine: AnyMachine) -> None:
         self.kernels = dict(kernels)
@@ -145,7 +146,7 @@ class Linked:
 
 
 def check_here(machine: Machine) -> None:
-    """Raise TuningError where this machine does not run code for ``machine``."""
+    """Raise TuningError if this machine cannot run code for ``machine``."""
     here, have = host_arch(), host_features()
     lacking = [name for name in machine.requires if name not in have] if have else []
     if machine.arch != here or lacking:
@@ -159,7 +160,7 @@ def on_library(
     kernels: Mapping[str, Kernel], machine: AnyMachine, names: Sequence[str],
     measure: Callable[[Path], Iterator[Measured]],
 ) -> Iterator[Measured]:  # fmt: skip
-    """What ``measure`` gives of the library of ``kernels``, an answer a name; or why it cannot be linked."""
+    """``measure``'s results for the library of ``kernels``, one per name; or why it cannot be linked."""
     try:
         linked = Linked(kernels, machine)
     except ArtifactError as error:

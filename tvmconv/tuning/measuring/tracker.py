@@ -1,4 +1,5 @@
-"""TVM's RPC tracker: its address, and which boards it knows, asked so that silence is an error in seconds."""
+"""TVM's RPC tracker: its address, and which boards it knows, with silence reported as an error within
+seconds."""
 
 from __future__ import annotations
 
@@ -28,12 +29,12 @@ def address(text: str) -> tuple[str, int]:
 
 
 def boards(tracker: tuple[str, int]) -> Counter[str]:
-    """How many servers there are of each key. Raises TuningError where no tracker answers."""
+    """How many servers there are for each key. Raises TuningError if no tracker answers."""
     return Counter(key for key, _ in servers(tracker))
 
 
 def servers(tracker: tuple[str, int]) -> list[tuple[str, int]]:
-    """Key and port of each server that the tracker knows. Raises TuningError where none answers."""
+    """Key and port of each server that the tracker knows. Raises TuningError if none answers."""
     where = f"{tracker[0]}:{tracker[1]}"
     try:
         end = time.monotonic() + _SECONDS
@@ -58,7 +59,7 @@ def servers(tracker: tuple[str, int]) -> list[tuple[str, int]]:
 
 
 def _servers(answer: Any) -> list[tuple[str, int]]:
-    """Of an answer to _SUMMARY. Raises ValueError for one that is none."""
+    """From an answer to _SUMMARY. Raises ValueError for an invalid one."""
     try:
         _, summary = answer
         return [(server["key"].removeprefix("server:"), int(server["addr"][1]))
@@ -68,7 +69,7 @@ def _servers(answer: Any) -> list[tuple[str, int]]:
 
 
 def wait(tracker: tuple[str, int], key: str, log: Callable[[str], None]) -> int:
-    """``count``, once there is a board of ``key``, for which it waits a minute. Raises TuningError."""
+    """``count``, once there is a board for ``key``, waiting up to a minute. Raises TuningError."""
     end = time.monotonic() + _WAIT
     if not boards(tracker)[key]:
         log(f"waiting for a board of key {key!r} at the tracker {tracker[0]}:{tracker[1]}")
@@ -90,7 +91,7 @@ def count(tracker: tuple[str, int], key: str) -> int:
 
 
 def _receive(connection: socket.socket, size: int, end: float) -> bytes:
-    """So many bytes, all of them before ``end``. Raises OSError."""
+    """This many bytes, all received before ``end``. Raises OSError."""
     data = b""
     while len(data) < size:
         if (left := end - time.monotonic()) <= 0:

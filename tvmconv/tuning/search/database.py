@@ -29,16 +29,16 @@ FAILED = 1e10  # seconds, as meta_schedule records a candidate that gave no time
 
 @dataclass(frozen=True)
 class Known:
-    """A record of the log: a point, and its seconds a call (None if it failed)."""
+    """A record of the log: a point, and its seconds per call (None if it failed)."""
 
     choice: Choice
     seconds: float | None
 
 
 class Database:
-    """The records of a space's points in ``folder``; ``memory`` is what a search reads and fills: it can make
-    something only of traces of its own space, and a log has others too. ``emulated``: records are of an
-    emulated CPU; those of others aren't read."""
+    """The records of a space's points in ``folder``; ``memory`` is what a search reads and fills: it can use
+    only traces of its own space, and a log has others too. ``emulated``: records are from an emulated CPU;
+    others aren't read."""
 
     def __init__(
         self, folder: Path, space: TuningSpace | MetaSpace, threads: int, emulated: bool = False
@@ -51,9 +51,9 @@ class Database:
         self._place: tuple[int, int] | None = None  # the workload's line, in the file of this inode
 
     def known(self) -> list[Known]:
-        """What the folder holds on the spec, in order. Raises TuningError."""
+        """What the folder holds for the spec, in order. Raises TuningError."""
         found = []
-        with folders.locked(self.folder):  # so that what was interrupted is whole again
+        with folders.locked(self.folder):  # so that anything interrupted is completed
             records = folders.read_records(self.folder)
         for line, _, (trace, run_secs, *_) in records:
             try:
@@ -67,7 +67,8 @@ class Database:
         return found
 
     def commit(self, sch: Schedule, seconds: Sequence[float], error: str = "") -> str:
-        """Append a record to the folder, and wait until it is on disk; its name. A failure has no seconds."""
+        """Append a record to the folder, and wait until it is on disk; returns its name. A failure has no
+        seconds."""
         notes = dict(self.stamp)
         if self.emulated:
             notes[traces.EMULATED] = "true"
@@ -89,7 +90,7 @@ class Database:
         return folders.record_name(facts)
 
     def _workload_line(self) -> int:
-        """The line of the workload in the folder, which it is appended to if need be."""
+        """The line of the workload in the folder, appended if necessary."""
         path = self.folder / folders.WORKLOADS
         if self._place is None or not path.exists() or self._place[1] != path.stat().st_ino:
             mine = workload_json(self.workload)
@@ -108,5 +109,5 @@ def _target(machine: AnyMachine, threads: int) -> Target:
 
 
 def with_cores(target: Target, cores: int) -> Target:
-    """``target`` with the number of cores, which meta_schedule wants to know."""
+    """``target`` with the number of cores, which meta_schedule needs."""
     return Target({**json.loads(str(target)), "num-cores": cores})

@@ -27,7 +27,7 @@ def workload_of(spec: Spec, meta: bool) -> list[str]:
 
 
 def workload_json(workload: ms.database.Workload) -> list[str]:
-    """A workload as meta_schedule's log has it, without the white space that would be half of it."""
+    """A workload as in meta_schedule's log, without the white space that would be half of it."""
     shash, encoded = workload.as_json()
     raw = base64.b64decode(encoded)
     text = json.dumps(json.loads(raw[8:]), separators=(",", ":")).encode()  # after the length

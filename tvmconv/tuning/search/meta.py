@@ -1,5 +1,5 @@
-"""meta_schedule's own space for one spec, a rival of the strategies' knobs: any convolution in floats has it,
-and it knows nothing of what they know."""
+"""meta_schedule's own space for one spec, an alternative to the strategies' knobs: it covers any float
+convolution, and uses none of their knowledge."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def refusal(spec: Spec) -> str | None:
 
 class MetaSpace:
     """The traces of ``post-order-apply`` by the rules for LLVM, or for CUDA, without tensor intrinsics.
-    ``default``: the strategies' point, to be beaten. Raises TuningError for a spec that it does not take."""
+    ``default``: the strategies' point to beat. Raises TuningError for a spec that it does not take."""
 
-    threads = len(os.sched_getaffinity(0))  # that sample and mutate: it is all C++
+    threads = len(os.sched_getaffinity(0))  # that sample and mutate: all of it is C++
 
     def __init__(self, spec: Spec, machine: AnyMachine, default: Choice) -> None:
         wrong = refusal(spec)
@@ -71,5 +71,5 @@ class MetaSpace:
         return ms.space_generator.PostOrderApply(sch_rules=rules, postprocs=rules, mutator_probs=rules)
 
     def extractor(self) -> ms.feature_extractor.FeatureExtractor:
-        """What the cost model is told of a candidate."""
+        """What the cost model is told about a candidate."""
         return ms.feature_extractor.PerStoreFeature()

@@ -23,8 +23,8 @@ from tvmconv.tuning.search.database import FAILED, Database
 from tvmconv.tuning.search.meta import MetaSpace
 from tvmconv.tuning.search.space import TuningSpace, freeze
 
-_WARMUP = 12  # measured points before the model's word counts
-_PATIENCE = 15  # rounds of training that bring nothing: the data are few, and so are the features
+_WARMUP = 12  # measured points before the model is trusted
+_PATIENCE = 15  # training rounds without improvement: there are few data, and few features
 _POPULATION = 48
 _ASKED = 3 * BATCH  # traces: several of them may be one point, or one of an earlier batch
 _MOST_TRIALS = 1 << 20
@@ -40,7 +40,7 @@ class Candidate:
 
 @dataclass
 class Search:
-    """Proposes points of ``space``, and learns from what they measured. What the log knows is not measured
+    """Proposes points of ``space``, and learns from their measurements. What the log knows is not measured
     again."""
 
     space: TuningSpace | MetaSpace
@@ -92,7 +92,7 @@ class Search:
             self.model.update(self.context, candidates, results)
 
     def propose(self, most: int) -> list[Candidate]:
-        """The next points to measure, up to ``most``; none when the search finds no more. ``tell`` has to
+        """The next points to measure, up to ``most``; none when the search finds no more. ``tell`` must
         follow."""
         with _interrupts_wait():
             found = self.context.generate_measure_candidates() or []
@@ -107,7 +107,7 @@ class Search:
         return candidates
 
     def tell(self, candidates: Sequence[Candidate], seconds: Sequence[float]) -> None:
-        """What the proposed points took: seconds a call, ``FAILED`` where there was no result."""
+        """The times of the proposed points: seconds per call, ``FAILED`` if there was no result."""
         for candidate, value in zip(candidates, seconds, strict=True):
             self.seen[freeze(candidate.choice)] = value
         if self._pending:
@@ -143,8 +143,8 @@ def _without_tensor_intrinsics() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C waits until TVM has returned: out of a function that TVM calls, it would come as a RuntimeError
-    without a word."""
+    """Ctrl-C waits until TVM has returned: from a function that TVM calls, it would surface as a RuntimeError
+    without a message."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

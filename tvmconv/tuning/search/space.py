@@ -1,8 +1,8 @@
-"""The search space of one spec on one machine, as meta_schedule wants it.
+"""The search space of one spec on one machine, as meta_schedule expects it.
 
-Its trace has one ``sample_categorical`` a knob, the strategy being a knob as well, and annotates the root
-block with each decision: every point has a trace of the same structure, and a module of its own. The schedule
-itself is made elsewhere, from the point that is read back out of the trace.
+Its trace has one ``sample_categorical`` per knob, the strategy being a knob as well, and annotates the root
+block with each decision: every point has a trace of the same structure, and its own module. The schedule
+itself is made elsewhere, from the point read back from the trace.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _SWITCH = 0.15  # how often a mutation changes the strategy
 
 
 class TuningSpace:
-    """The knobs of all strategies for ``spec``, or of ``strategy`` alone. Raises TuningError for one that
-    does not take the spec."""
+    """The knobs of all strategies for ``spec``, or only of ``strategy``. Raises TuningError for one that does
+    not take the spec."""
 
-    threads = 1  # of sampling and mutation, which are Python here
-    stamp: ClassVar[dict[str, str]] = {}  # annotations that records need beside those of their traces
+    threads = 1  # for sampling and mutation, which are Python here
+    stamp: ClassVar[dict[str, str]] = {}  # annotations that records need besides those of their traces
 
     def __init__(self, spec: Spec, machine: AnyMachine, strategy: str | None = None) -> None:
         self.spec, self.machine, self.module = spec, machine, module_of(spec)
@@ -62,7 +62,7 @@ class TuningSpace:
         return sum(math.prod(map(len, space.values())) for space in self.by_strategy.values())
 
     def fits(self, choice: Choice) -> bool:
-        """Whether a kernel can be scheduled so."""
+        """Whether a kernel can be scheduled this way."""
         key = freeze(choice)
         if key not in self._fits:
             try:
@@ -116,7 +116,7 @@ class TuningSpace:
         return Choice(strategy, point)
 
     def sampled(self, trace: Trace) -> list[Any]:
-        """The instructions that decide the knobs, in order; they have the same places in all traces."""
+        """The instructions that decide the knobs, in order; they have the same positions in all traces."""
         insts = trace.insts
         if not self._places:
             self._places = [i for i, inst in enumerate(insts) if inst.kind.name == "SampleCategorical"]
@@ -143,7 +143,7 @@ class TuningSpace:
         )  # fmt: skip
 
     def extractor(self) -> PointFeatures:
-        """What the cost model is told of a candidate."""
+        """What the cost model is told about a candidate."""
         return PointFeatures(self)
 
 
@@ -154,7 +154,7 @@ def freeze(choice: Choice) -> tuple:
 
 @derived_object
 class _Fits(ms.postproc.PyPostproc):
-    """Rejects points that do not fit, before they cost a trial."""
+    """Rejects points that do not fit before they cost a trial."""
 
     def __init__(self, space: TuningSpace) -> None:
         super().__init__()

@@ -22,15 +22,15 @@ from tvmconv.tuning.search.meta import MetaSpace, refusal
 from tvmconv.tuning.search.search import Candidate, Search, import_early
 from tvmconv.tuning.search.space import TuningSpace, freeze
 
-MARGIN = 0.98  # of the default's time: what is not faster than this is a tie, and the default stays
+MARGIN = 0.98  # of the default's time: anything not faster than this is a tie, and the default stays
 _FINALISTS = 4
-_HOPELESS = 1.25  # times the best time so far: the search takes no closer look at it
+_HOPELESS = 1.25  # times the best time so far: not measured more closely
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tuner works: the machine, the folder of logs, who builds and who measures (None: it is
-    done elsewhere); ``emulated``: whether what measures is an emulated CPU."""
+    """Where a tuner works: the machine, the folder of logs, who builds and who measures (None: done
+    elsewhere); ``emulated``: whether measurements are on an emulated CPU."""
 
     machine: AnyMachine
     folder: Path
@@ -42,8 +42,8 @@ class Place:
 
 
 class Task:
-    """A spec, how often a model has it, and what is known of it. ``strategy``: search no other; "meta" for
-    meta_schedule's own space. TuningError where it does not take the spec."""
+    """A spec, how often a model has it, and what is known about it. ``strategy``: search no other; "meta" for
+    meta_schedule's own space. TuningError if it does not take the spec."""
 
     def __init__(self, spec: Spec, place: Place, weight: int = 1, strategy: str | None = None, seed: int = 0):
         self.spec, self.place, self.weight = spec, place, weight
@@ -60,7 +60,7 @@ class Task:
         self.default: Kernel | None = None
         self.default_seconds = math.inf
         self.entry: Entry | None = None  # as the folder's index has it
-        self.gains: list[float] = []  # for each batch, the part of the best time that it took off
+        self.gains: list[float] = []  # for each batch, the fraction of the best time that it saved
         self.measured: dict[tuple, tuple[Choice, float]] = {}  # what gave a time, and which
         self._built: dict[tuple, Kernel | str] = {}  # of the last batch and of the best points
         self._proposed: list[Candidate] = []  # the first batch, which is built along with the default
@@ -68,7 +68,7 @@ class Task:
 
     @property
     def best_seconds(self) -> float:
-        """Of the best schedule so far; infinite before there is one."""
+        """Time of the best schedule so far; infinite before there is one."""
         ratio = self.entry.seconds / self.entry.default_seconds if self.entry else 1.0
         return min(ratio, 1.0) * self.default_seconds
 
@@ -82,7 +82,7 @@ class Task:
         return self._homes[own]
 
     def _holds(self, choice: Choice) -> bool:
-        """Whether a point can be measured, be it of the space that is searched or not."""
+        """Whether a point can be measured, in the searched space or not."""
         if choice.strategy == META and refusal(self.spec) is not None:
             return False
         return self._home(choice.strategy)[0].holds(choice)
@@ -101,12 +101,12 @@ class Task:
         self.entry = entry if entry and entry.emulated == self.place.emulated else None
 
     def start(self, ahead: int = 0) -> bool:
-        """Build the default schedule, the baseline of the others, and time it; whether that gave a time. The
-        first batch, of up to ``ahead`` points, is built and linked with it."""
+        """Build the default schedule, the baseline of the others, and time it; returns whether that
+        succeeded. The first batch, of up to ``ahead`` points, is built and linked with it."""
         default = self.space.default
         is_new = freeze(default) not in self.search.seen and self.space.holds(default)
         if is_new:
-            self.search.seen[freeze(default)] = FAILED  # nobody has to propose it
+            self.search.seen[freeze(default)] = FAILED  # it need not be proposed
         self._proposed = self.search.propose(ahead) if ahead > 0 else []
         import_early()
         built, *_ = self._build([default, *(c.choice for c in self._proposed)])
@@ -127,8 +127,8 @@ class Task:
         return Candidate(choice, self._home(choice.strategy)[0].schedule(choice))
 
     def batch(self, most: int, confirm: bool = True) -> int:
-        """Measure the next points, at most so many; how many there were. ``confirm``: the best of them at
-        length, if it is better than those before; ``decide`` has to follow else."""
+        """Measure up to ``most`` next points; returns how many there were. ``confirm``: measure the best of
+        them at length, if it beats those before; otherwise ``decide`` must follow."""
         taken, self._proposed = self._proposed or self.search.propose(most), []
         before = self.best_seconds
         best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
@@ -157,12 +157,12 @@ class Task:
             self.measured[freeze(candidate.choice)] = (candidate.choice, seconds)
 
     def _measure(self, choices: list[Choice], effort: Effort) -> Iterator[Measured]:
-        """Results in the order of ``choices``, each when it is there, timed in turns with the default."""
+        """Results in the order of ``choices``, each as it arrives, timed in turns with the default."""
         built = self._build(choices)
         names = list(dict.fromkeys(_name(kernel) for kernel in built if isinstance(kernel, Kernel)))
         runner = self.place.runner
         assert runner is not None and self.default is not None  # rounds for elsewhere measure nothing here
-        # All that are at hand: a batch's library then serves the duel between its best and earlier ones.
+        # All available ones: a batch's library can then be reused to compare its best with earlier ones.
         kernels = {BASELINE: self.default, **self._at_hand()}
         results = iter(runner.measure(kernels, names, effort) if names else ())
         found: dict[str, Measured] = {}
@@ -175,8 +175,8 @@ class Task:
             yield found[_name(kernel)]
 
     def _build(self, choices: list[Choice]) -> list[Kernel | str]:
-        """A kernel for each, or what went wrong with it. Compiling is most of what a trial costs: what was
-        built before is not built again for a duel."""
+        """A kernel for each, or what went wrong with it. Compiling is most of a trial's cost: kernels are not
+        rebuilt for a comparison."""
         new = [choice for choice in choices if freeze(choice) not in self._built]
         made = self.place.builder.build(self.spec, new) if new else []
         self._built |= {freeze(choice): kernel for choice, kernel in zip(new, made, strict=True)}
@@ -192,7 +192,7 @@ class Task:
 
     def finalists(self) -> list[Choice]:
         """The best few points that were measured, and those that a log holds for the spec or a twin: a record
-        should not be slower than what compile would take without it."""
+        should not be slower than what compile would use without it."""
         choices = self._best()
         logs = [Logs(self.place.machine)]
         if not self.place.emulated:  # whose folder no other run reads
@@ -203,8 +203,8 @@ class Task:
         return [c for c in choices if c != self.space.default and self._holds(c)]
 
     def decide(self, choices: list[Choice], again: bool = True) -> None:
-        """Measure points at length against the default, and put the winner into the index. The one that is
-        there is measured ``again``, or taken at its word."""
+        """Measure points at length against the default, and put the winner into the index. The existing one
+        is measured ``again``, or its recorded time is trusted."""
         incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
         if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
             choices = [*choices, incumbent]

@@ -1,4 +1,4 @@
-"""tune: trials spent over several specs, where the whole gains most."""
+"""tune: trials distributed over several specs, where the total gains most."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 SPACES = ("strategies", META)  # knobs of the strategies; meta_schedule's own
 _STALE = 3  # batches in a row without a new point: the space is used up
-_HOPE = 0.5  # of a task with no batches yet: the part of its time that a batch may take off
+_HOPE = 0.5  # of a task with no batches yet: the fraction of its time that a batch may save
 
 
 @dataclass(frozen=True)
 class Options:
-    """``trials``: measured points a spec, on the average, with those that the log has; ``minutes``: of wall
-    time for all. One of them has to be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
-    ``replay``: measure the best few again and search no more."""
+    """``trials``: measured points per spec, on average, including those in the log; ``minutes``: of wall time
+    for all. One of them must be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
+    ``replay``: measure the best few again without searching."""
 
     trials: int | None = None
     minutes: float | None = None
