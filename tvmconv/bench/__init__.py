@@ -1,1 +1,1 @@
-"""Timing convolutions against other engines, each in a process of its own."""
+"""Timing convolutions against other engines, each in its own process."""

@@ -1,4 +1,4 @@
-"""Other engines on the same layers: which of them stand behind a name, and their turns with ours."""
+"""Other engines on the same layers: which engines a name stands for, and interleaving them with ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "torch": ("torch", "torch-cl", "onednn"), "onnxruntime": ("ort", "ort-nchwc"),
     "openvino": ("openvino",), "litert": ("litert",),
 }  # fmt: skip
-"""By the name of a product: its engines, the fastest of which counts for a layer."""
+"""By product name: its engines, the fastest of which counts for a layer."""
 
 
 def chosen(text: str) -> list[str]:

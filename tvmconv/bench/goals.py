@@ -1,4 +1,4 @@
-"""How fast each kind of layer is meant to be, and whether one that was timed is."""
+"""How fast each kind of layer is meant to be, and whether a timed one is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tvmconv.specs.kinds import Spec
 @dataclass(frozen=True)
 class Goal:
     """``ratio``: the best peer's time over ours; ``without_xnnpack``: that of the best of the others, which
-    has to be reached as well. It is enough to come within ``share`` of ``bound``: "fma", the measured peak of
+    must be reached as well. It is enough to come within ``share`` of ``bound``: "fma", the measured peak of
     multiply-adds, or "copy", the measured bandwidth of copying as many bytes as the layer has. ``floor``: the
     ratio to the best peer below which no layer should be in any case."""
 
@@ -67,7 +67,7 @@ def goal_of(spec: Spec) -> Goal | None:
 
 
 def judge(row: Row) -> Verdict:
-    """What to say of a timed layer."""
+    """The verdict on a timed layer."""
     if OURS not in row.us:
         return Verdict()
     ours, limits = row.us[OURS], _limit_us(row)

@@ -54,7 +54,7 @@ class Limits:
 
 
 def fastest(samples: Mapping[str, Sequence[dict]]) -> dict[str, float]:
-    """The best rate of each: whatever disturbs makes it less."""
+    """The best rate of each: disturbances only lower it."""
     return {name: max(sample["rate"] for sample in taken) for name, taken in samples.items()}
 
 

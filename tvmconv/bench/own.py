@@ -51,7 +51,7 @@ class Line:
 
     @property
     def percent(self) -> float:
-        """Of the roofline: 100 where the call takes no longer than it has to."""
+        """Percentage of the roofline: 100 if the call takes no longer than necessary."""
         return 100 * self.roof[0] / self.us
 
     def facts(self) -> dict[str, Any]:

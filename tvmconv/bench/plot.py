@@ -1,4 +1,4 @@
-"""The roofline as a picture: operations a second over operations a byte, a point a layer."""
+"""The roofline as a picture: operations per second over operations per byte, one point per layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tvmconv.bench.own import Line
 
 
 def check() -> None:
-    """Raises Error if there is nothing to draw with."""
+    """Raises Error if the plotting library is missing."""
     if find_spec("matplotlib") is None:
         raise Error("--plot: no module matplotlib; pip install 'tvmconv[bench]'")
 

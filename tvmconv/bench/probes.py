@@ -1,6 +1,6 @@
 """Kernels that find a machine's limits: multiply-adds in registers, and copies of arrays.
 
-They are compiled, linked and called as convolutions are, threads included, so what a call costs is in them.
+They are compiled, linked and called like convolutions, threads included, so they include the cost of a call.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def library(machine: Machine, dtypes: Sequence[str], sizes: Sequence[int]) -> Li
 
 def _fma(machine: Machine, dtype: str) -> Kernel:
     lanes = machine.lanes(ITEMSIZE[dtype])
-    # As many sums as cover the latency, and no more than fit beside the two factors.
+    # As many sums as cover the latency, and no more than fit in registers with the two factors.
     vectors = min(machine.fma_latency * machine.fma_ports + 2, machine.vector_registers - 4)
     func = _fma_func(_multiply_add(machine, dtype), dtype, lanes, vectors)
     products = dot_of(machine).size if dtype == "int32" else 1
@@ -53,7 +53,7 @@ def _kernel(machine: Machine, name: str, func: Any, x: Param, y: Param, flops: i
 
 
 def dot_of(machine: Machine) -> Any:
-    """The dot product of 8-bit integers that does most at a time."""
+    """The dot product of 8-bit integers with the most products at a time."""
     from tvmconv.schedules.dots import DOTS
 
     return max((DOTS[name] for name in (*machine.int8_dots, "pmaddwd")), key=lambda dot: dot.size)

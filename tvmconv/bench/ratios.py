@@ -14,7 +14,7 @@ KINDS = ("depthwise", "pointwise", "grouped", "dense")
 
 
 def kind_of(spec: Spec) -> str:
-    """The kind of a layer, as one compares them: "dilated depthwise", "transposed dense", "dense uint8"."""
+    """The kind of a layer, for comparison: "dilated depthwise", "transposed dense", "dense uint8"."""
     words = ["transposed"] * spec.transposed
     words += ["dilated"] * (set(spec.dilation) != {1} and set(spec.kernel) != {1})
     words.append(spec.kind)
@@ -40,7 +40,7 @@ class Row:
 
     @property
     def doubtful(self) -> bool:
-        """Whether others' work disturbed nearly all samples of ours or of the limits."""
+        """Whether other load disturbed nearly all samples of ours or of the limits."""
         ours = self.detail.get(OURS, {})
         return ours.get("doubtful", False) or ours.get("limits_doubtful", False)
 
@@ -49,7 +49,7 @@ class Row:
         return min(self.us.keys() - {OURS, *without}, key=lambda name: (self.us[name], name), default=None)
 
     def ratio(self, peer: str | None) -> float | None:
-        """A peer's time over ours: above 1 where we are faster. None if either was not timed."""
+        """A peer's time over ours: above 1 if we are faster. None if either was not timed."""
         return self.us[peer] / self.us[OURS] if peer in self.us and OURS in self.us else None
 
 

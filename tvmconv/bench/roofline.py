@@ -1,4 +1,4 @@
-"""The roofline of this machine, as measured: the time below which no kernel of so much work can come."""
+"""The measured roofline of this machine: the least possible time for a given amount of work."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sizes() -> list[int]:
 def measure(machine: Machine, dtypes: Iterable[str], threads: int, flush: Flush | None = None) -> Roofline:
     """Measure with kernels for ``machine`` on ``threads`` threads; ``dtypes``: types of the elements.
 
-    Takes the best of several samples: others' work can only make a machine look slower. Raises TargetError
+    Takes the best of several samples: other load can only make a machine look slower. Raises TargetError
     where the kernels cannot be compiled.
     """
     from tvmconv.bench import probes
@@ -87,7 +87,7 @@ def measure(machine: Machine, dtypes: Iterable[str], threads: int, flush: Flush 
 
 
 def clock_of(function: Any, seconds: float, flush: Flush | None = None) -> Clock:
-    """A clock of a probe on arrays of its own."""
+    """A clock of a probe on its own arrays."""
     x, y = (arrays.empty(a.shape, a.numpy_dtype, a.nbytes) for a in function.arguments)
     x[...] = 1
     y[...] = 0

@@ -75,7 +75,7 @@ _JUDGED = (6, 5, 6, 5, 8, 5)  # widths of the columns about ratios and goals
 
 
 def show_groups(title: str, groups: dict[str, dict]) -> None:
-    """A table with a line a kind of layer."""
+    """A table with one line per kind of layer."""
     columns = list(next(iter(groups.values())))
     print("\n" + " ".join([f"{title:26}", *(f"{c:>{max(9, len(c))}}" for c in columns)]))
     for kind, values in groups.items():

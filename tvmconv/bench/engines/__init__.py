@@ -1,1 +1,1 @@
-"""Other engines, each driven in a process of its own."""
+"""Other engines, each driven in its own process."""

@@ -60,7 +60,7 @@ class Layer:
 
     @property
     def quantised(self) -> bool:
-        """Whether its integers stand for numbers by a scale and a zero point."""
+        """Whether its integers represent numbers by a scale and a zero point."""
         return "x_zero_point" in self.arrays
 
     @property
@@ -92,7 +92,7 @@ class Layer:
         return bounds
 
     def padded(self, keep: bool) -> tuple[Array, list[int]]:
-        """x with the padding put in that an engine cannot express, and what is left per dimension.
+        """x with any padding applied that an engine cannot express, and the remaining padding per dimension.
 
         `keep` leaves the symmetric part of the padding to the engine; otherwise nothing is left."""
         spec = self.spec

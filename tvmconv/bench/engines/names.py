@@ -1,9 +1,10 @@
 """The engines that can be compared. Each is driven in a process of its own (worker.py).
 
-An engine lists its *ways* of running one layer: say, ONNX Runtime on plain NCHW data and on the blocked data
-that it uses inside a network. Whatever a user would pay once for a model (reordering weights, building the
-graph, padding that the engine cannot express) happens before the clock starts; the fastest way is kept.
-Arrays arrive channels-first (x: N C spatial, w: O I spatial); every way turns them into what it likes best.
+An engine lists its *ways* of running one layer: for example, ONNX Runtime on plain NCHW data and on the
+blocked data that it uses inside a network. Whatever a user would pay once for a model (reordering weights,
+building the graph, padding that the engine cannot express) happens before the clock starts; the fastest way
+is kept. Arrays arrive channels-first (x: N C spatial, w: O I spatial); every way converts them to its
+preferred layout.
 """
 
 from __future__ import annotations

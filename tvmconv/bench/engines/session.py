@@ -12,16 +12,16 @@ from tvmconv.bench.limits import doubtful, fastest, probe_names
 from tvmconv.bench.ratios import OURS, Row
 from tvmconv.specs.kinds import Spec
 
-_WHOLE = 0.8  # of the peak of multiply-adds: with less, others' work shares our cores
+_WHOLE = 0.8  # of the peak of multiply-adds: with less, other load shares our cores
 
 
 class Session:
     """A worker an engine while the context lasts. ``options``: see ``worker.Bench`` and the engines; with
     ``probes``, each layer's limits are sampled in turns with it.
 
-    Two CPUs of a virtual machine may come to share a core, or one a neighbour's, for seconds on end, and
-    everybody takes twice as long: a round of which the peak of multiply-adds, before or after it, says so
-    counts as disturbed for all engines, and another is made."""
+    Two CPUs of a virtual machine may share a core, or one may share a neighbour's, for seconds on end, and
+    everything takes twice as long: if the peak of multiply-adds before or after a round shows this, the round
+    counts as disturbed for all engines, and is repeated."""
 
     def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
         self.engines, self.threads, self.cpus, self.rounds = engines, threads, cpus, rounds
@@ -97,7 +97,7 @@ class Session:
         return rate < _WHOLE * peak
 
     def at_peak(self, row: Row) -> Row:
-        """``row`` with the highest peak of multiply-adds that was seen beside any layer so far."""
+        """``row`` with the highest peak of multiply-adds measured beside any layer so far."""
         peak = self.peaks.get(probe_names(row.spec).get("fma", ""))
         return row if peak is None else replace(row, limits={**row.limits, "fma": peak})
 

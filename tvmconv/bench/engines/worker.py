@@ -64,7 +64,7 @@ class Bench:
                     break
                 way.call()
                 error = errors[way.name] = error_of(way.result(), layer.expected)
-            except Exception as problem:  # one way that an engine refuses does not spoil the others
+            except Exception as problem:  # a way that an engine refuses does not affect the others
                 known = isinstance(problem, Unsupported)
                 text = str(problem) if known else f"{type(problem).__name__}: {problem}"
                 failed = failed or " ".join(text.split())[:200]
@@ -127,7 +127,7 @@ def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, l
                 gc.collect()
     except (EOFError, KeyboardInterrupt):
         pass
-    os._exit(0)  # some engines' threads do not like an orderly end
+    os._exit(0)  # some engines' threads do not survive an orderly exit
 
 
 class Worker:
@@ -161,7 +161,8 @@ class Worker:
         return answer
 
     def settle(self, limit: float = 0.5) -> None:
-        """Wait until the engine's threads have stopped spinning, lest they take time from the next one."""
+        """Wait until the engine's threads have stopped spinning, so that they take no time from the next
+        one."""
         end = time.monotonic() + limit
         while time.monotonic() < end and self.running():
             time.sleep(0.001)

@@ -1,4 +1,4 @@
-"""llvm-mca: what LLVM's scheduling model of a CPU says of a loop."""
+"""llvm-mca: what LLVM's scheduling model of a CPU says about a loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tvmconv.schedules.llvm import features_of
 from tvmconv.schedules.machines import Machine
 
 _NAMES = ("llvm-mca-19", *(f"llvm-mca-{n}" for n in range(30, 14, -1)), "llvm-mca")
-_RUNS = (100, 300)  # iterations; between them a loop runs as it will for ever
+_RUNS = (100, 300)  # iterations; between them a loop is in its steady state
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""A model made special: inputs that are fixed become constants, and an If whose condition is one gives way to
-its branch."""
+"""A specialised model: fixed inputs become constants, and an If with a constant condition is replaced by its
+branch."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _number(text: str) -> bool | int | float:
 
 
 def specialised(model: Model, shapes: Shapes | None, fixed: Fixed | None) -> tuple[Model, dict[str, Dims]]:
-    """(the model with what is known put in, the shapes of its remaining inputs).
+    """(the model with known values substituted, the shapes of its remaining inputs).
 
     fixed: values of inputs, by name: a number for all elements, or an array. The model is changed where an
     input is fixed, or where a condition of If is constant then, its input shapes known. Raises SpecError for
@@ -144,8 +144,8 @@ def _inlined(model: Model, chosen: Mapping[int, GraphProto]) -> Model:
 
 
 def _inline(node: NodeProto, branch: GraphProto, into: GraphProto, used: set[str]) -> None:
-    """Append a branch's nodes and weights. Its values get names that nothing else has (``used``); its results
-    those of the node's."""
+    """Append a branch's nodes and weights. Its values get unique names (``used``); its results get those of
+    the node's."""
     from onnx import helper
 
     initial = [*(tensor.name for tensor in branch.initializer),

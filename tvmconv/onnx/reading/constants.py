@@ -1,4 +1,4 @@
-"""What the values of a graph are that no input can change. Bounded in time and memory, whatever the graph."""
+"""The values of a graph that no input can change. Bounded in time and memory, whatever the graph."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Constants:
         return self._found[value]
 
     def short(self, nodes: Sequence[NodeProto], most: int) -> dict[str, np.ndarray]:
-        """The results of at most so many elements that are computed from such values alone, by name."""
+        """The results of limited size that are computed only from such values, by name."""
         found: dict[str, np.ndarray] = {}
         names = {tensor.name for tensor in self._initializers.values() if math.prod(tensor.dims) <= most}
         for node in nodes:
@@ -134,7 +134,7 @@ class Constants:
             model = helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
             with np.errstate(all="ignore"):
                 return np.asarray(ReferenceEvaluator(model).run([value], {})[0])
-        except Exception:  # the evaluator raises what it likes; then the value is simply not known
+        except Exception:  # the evaluator may raise anything; then the value is simply unknown
             return None
 
 
@@ -144,7 +144,7 @@ def _is_foldable(node: NodeProto) -> bool:
 
 
 def _bytes(node: NodeProto, arrays: Sequence[np.ndarray]) -> float:
-    """At most so many bytes have a node's results."""
+    """An upper bound on the bytes of a node's results."""
     item = max(array.itemsize for array in arrays)
     if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
         item = 4
@@ -156,7 +156,7 @@ def _bytes(node: NodeProto, arrays: Sequence[np.ndarray]) -> float:
 
 
 def _elements(node: NodeProto, arrays: Sequence[np.ndarray]) -> float:
-    """At most so many elements have a node's results; infinity where its evaluation must not be tried."""
+    """An upper bound on the elements of a node's results; infinity if its evaluation must not be tried."""
     found = {attribute.name: attribute for attribute in node.attribute}
     shapes, largest = [array.shape for array in arrays], max(array.size for array in arrays)
     kind = node.op_type

@@ -1,4 +1,4 @@
-"""Weights of a model that lie in files of their own. No more is read than the tensors take."""
+"""Weights of a model in separate files. No more is read than the tensors use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graph's values: who makes them, who reads them, which are constants and what these are."""
+"""A graph's values: which nodes make and read them, and the values of constants."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Graph:
         return self._consumers.get(value, [])
 
     def learn(self, shapes: Mapping[str, Value]) -> None:
-        """Take over shapes that are known: what is computed from them is constant then."""
+        """Adopt known shapes: what is computed from them is then constant."""
         self._shapes = dict(shapes)
         self._constants.forget_unknown()
 
@@ -62,7 +62,7 @@ class Graph:
         return self._constants.short(self.nodes, most)
 
     def shape(self, value: str) -> tuple[int, ...] | None:
-        """The shape of a value that was learnt; None where it is not known."""
+        """The learnt shape of a value; None if unknown."""
         known = self._shapes.get(value)
         return None if known is None else known.shape
 

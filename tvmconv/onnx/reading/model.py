@@ -1,4 +1,4 @@
-"""An ONNX model, read and checked: its operator set, its digest, its graph, the inputs that it wants."""
+"""An ONNX model, read and checked: its operator set, its digest, its graph, the inputs it needs."""
 
 from __future__ import annotations
 
@@ -176,6 +176,6 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
 
 
 def _line(error: Exception) -> str:
-    """The first line of an error that says something."""
+    """The first informative line of an error."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line), type(error).__name__)

@@ -1,7 +1,7 @@
-"""What a model has to be before it is read: sound tensors, text in UTF-8, nodes as their operators want them.
+"""What a model must satisfy before it is read: sound tensors, UTF-8 text, nodes valid for their operators.
 
-onnx's own checker asks for more (types of all results, an order of the nodes) than models have that work, and
-for less (data of tensors).
+onnx's own checker demands more than working models have (types of all results, an order of the nodes), and
+also less (data of tensors).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_texts(message: Message) -> None:
 
 
 def check_functions(proto: ModelProto) -> None:
-    """Raise Error for functions of a model that call each other in a circle, or have too many nodes."""
+    """Raise Error for functions of a model that call each other in a cycle, or have too many nodes."""
     bodies = {(function.domain, function.name): function.node for function in proto.functions}
     called = {key: [_called(node) for node in _all(body)] for key, body in bodies.items()}
     calls = {key: set(keys) & bodies.keys() for key, keys in called.items()}

@@ -1,4 +1,4 @@
-"""The arrays of a model's tensors, checked first: what they say of their size is what they have."""
+"""The arrays of a model's tensors, checked first: their stated sizes match their data."""
 
 from __future__ import annotations
 

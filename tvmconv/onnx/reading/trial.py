@@ -1,5 +1,5 @@
-"""Shapes that only running the model shows: onnxruntime runs it once, in a process of its own that may take
-so much time and memory and no more, whatever the model is."""
+"""Shapes that only running the model shows: onnxruntime runs it once, in its own process with limited time
+and memory, whatever the model is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SECONDS = 60
 BYTES = 4 << 30
 MOST_ITERATIONS = 10_000
-"""Limits of such a run. A Loop that makes more iterations, or nobody knows how many, is not begun."""
+"""Limits of such a run. A Loop with more iterations, or an unknown number, is not started."""
 
 
 def shapes_by_running(
@@ -58,7 +58,7 @@ def shapes_by_running(
 
 
 def serve() -> None:
-    """Run what stands on stdin, and print what was seen: the child's part."""
+    """Run the model on stdin, and print what was seen: the child's part."""
     import onnx
 
     from tvmconv.base.dtypes import name_of

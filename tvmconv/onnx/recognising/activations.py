@@ -29,7 +29,7 @@ _MAX_NODES = 12  # of one activation
 class Match:
     """An activation found: its canonical text, the nodes that it stands for, the value that they make.
 
-    slopes: of "prelu", one a channel."""
+    slopes: of "prelu", one per channel."""
 
     activation: str
     nodes: tuple[NodeProto, ...]
@@ -168,7 +168,7 @@ def _is_closed(graph: Graph, value: str, nodes: list[NodeProto], end: str) -> bo
 
 
 def _near(a: float, b: float) -> bool:
-    """Equal but for float32's rounding of the model's constants."""
+    """Equal up to float32's rounding of the model's constants."""
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-7)
 
 

@@ -32,7 +32,7 @@ _ARGUMENTS = {
 """Operators that become layers: how many inputs they have at least and at most."""
 
 _RELATED = ("FusedConv", "NhwcFusedConv")
-"""Operators that a user would look for in the result: told as skipped."""
+"""Operators that a user would look for in the result: reported as skipped."""
 
 _LAYOUTS = {"AUTO": "NCHW", "NCHW": "NCHW", "NHWC": "NHWC"}
 
@@ -113,7 +113,7 @@ def _related(node: NodeProto) -> Skipped | None:
 
 
 def _why(skipped: list[Skipped], model: Model) -> str:
-    """What a model has instead of layers, and what can be done about it."""
+    """What a model without layers has instead, and what can be done about it."""
     if not skipped:
         return ""
     inside = [item for item in skipped if item.inside]

@@ -86,7 +86,8 @@ class Skipped:
 
 @dataclass(frozen=True)
 class LeftOver:
-    """A node that somebody else has to run. inside: convolutions and poolings in its graphs, by operator."""
+    """A node that another program has to run. inside: convolutions and poolings in its graphs, by
+    operator."""
 
     name: str
     op_type: str
@@ -97,8 +98,8 @@ class LeftOver:
 class Extraction:
     """The layers of a model for given input shapes.
 
-    model: with what was fixed put in; the layers speak of its graph. layers: in the graph's order. shapes: of
-    all inputs that are left. layout: of the specs that can have either. fixed: values of inputs that were
+    model: with fixed inputs substituted; the layers refer to its graph. layers: in the graph's order. shapes:
+    of all inputs that are left. layout: of the specs that can have either. fixed: values of inputs that were
     given. rest: the nodes that are needed beside the layers, in the graph's order.
     """
 

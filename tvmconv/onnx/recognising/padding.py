@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 _MODES = {"constant": "zeros", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-_MOST = 16  # Pads one after the other; a model that has more has no reason to
+_MOST = 16  # consecutive Pads; no model has a reason for more
 
 
 class Pad(NamedTuple):
@@ -30,7 +30,7 @@ class Pad(NamedTuple):
     mode: str
 
     def into(self, spec: ConvSpec) -> ConvSpec | None:
-        """``spec``, of the widened image, as one of the image itself; None where there is no such."""
+        """``spec``, of the widened image, as one of the image itself; None if there is none."""
         if spec.transposed or (self.mode != "zeros" and any(map(any, spec.padding))):
             return None
         shape = shape_in(spec.layout, self.x_shape)

@@ -1,4 +1,5 @@
-"""What of a model is not among its layers: the nodes that somebody else has to run, what is inside them."""
+"""The part of a model that is not among its layers: the nodes that another program has to run, and what is
+inside them."""
 
 from __future__ import annotations
 

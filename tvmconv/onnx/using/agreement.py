@@ -1,4 +1,4 @@
-"""Does a library compute what onnxruntime does, on the data that really flows through the model?"""
+"""Whether a library computes what onnxruntime does, on the model's real activations."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _compare(
 
 
 def _activation_error(layer: Layer, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What each element may differ by for its activation's sake: either side errs."""
+    """The difference allowed to each element for its activation: either side may err."""
     error = 2 * ACTIVATION_ERRORS.get(values[layer.y].dtype.name, 0.0)
     if layer.spec.act is None or layer.spec.act.exact or not error:
         return np.zeros(())

@@ -51,7 +51,7 @@ def library_times(
     values = arriving(found, feeds_of(found, inputs))
     calls = []
     for layer, bound, inputs in bind(module, found, values):
-        placed = [aligned(array) for array in inputs]  # as the layer before would leave them
+        placed = [aligned(array) for array in inputs]  # as the preceding layer would leave them
         calls.append((layer.name, bound, placed, bound(*placed)))
     times: dict[str, list[float]] = {name: [] for name, *_ in calls}
     for _ in range(repeat):
@@ -81,7 +81,7 @@ def runtime_times(
         for _ in range(repeat + 1):  # the first one warms up
             session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
-    del session  # its threads go, and leave the CPUs to what is timed next
+    del session  # its threads end, leaving the CPUs to what is timed next
     nodes, reorders = _medians(events)
     layers = {layer.name: _seconds(found, layer, nodes) for layer in found.layers}
     return RuntimeTimes(layers, reorders)
