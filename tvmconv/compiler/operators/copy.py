@@ -58,7 +58,7 @@ def body(op: Copy, machine: Machine, inputs: list[Array], outputs: list[Array]) 
 
 def _bits(op: Copy) -> int:
     dtype = op.inputs[0].dtype
-    value = rounded(np.asarray(cast(np.float64(op.fill), dtype)), dtype)
+    value = rounded(np.asarray(cast(np.array(op.fill), dtype)), dtype)
     return int(np.ascontiguousarray(value).reshape(1).view(f"u{numpy_dtype(dtype).itemsize}")[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from tvm import tirx
 
@@ -11,7 +12,7 @@ from tvmconv.compiler.operators.nest import computed
 from tvmconv.compiler.ops import vector_math
 from tvmconv.compiler.ops.casts import narrowed, widened
 
-Expr = tirx.Expr
+Expr: TypeAlias = tirx.Expr
 
 
 def kind_of(value: Expr) -> str:
