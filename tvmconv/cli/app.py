@@ -33,7 +33,7 @@ A convolution is described on one line, tokens joined by ":":
   NHWC          layout: NHWC or NCHW
   float32       element type: float32, float64, float16, bfloat16, int8, uint8; int8/int32 for exact sums
   bias, relu6   optional: bias, then an activation (relu, relu6, hard_swish, clip=0,6, ...)
-  sh2           optional: output channels shuffled, in so many groups
+  sh2           optional: output channels shuffled in this many groups
 \b
 Poolings and deformable convolutions likewise:
   maxpool2d:1x56x56x64:k3x3:s2:p1:ceil:NHWC:float32  avgpool2d:...:countpad  (stride: the kernel's size)

@@ -37,7 +37,7 @@ Examples:
 GB/s      every array once
 roof      the least that the layer could take: its operations at the measured peak of multiply-adds, or its
           bytes at the measured speed of copying so many, whichever is more; %: that over the time
-!         other processes took a core during nearly every sample: do not believe the line
+!         other processes took a core during nearly every sample: do not trust the line
 
 --against runs each engine in a process of its own, on as many threads, with its weights prepacked and in its
 fastest layout; they take turns with ours, sample by sample. Columns are their time over ours: above 1, ours
@@ -76,7 +76,7 @@ def bench(
     threads: Annotated[
         int | None, Number("--threads", metavar="N", min=1, help="Default: all CPUs.", show_default=False)
     ] = None,
-    rounds: Annotated[int, Number("--rounds", metavar="N", min=1, help="Samples a layer.")] = 15,
+    rounds: Annotated[int, Number("--rounds", metavar="N", min=1, help="Samples per layer.")] = 15,
     sample_ms: Annotated[
         float, Number("--sample-ms", metavar="MS", min=0.01, help="How long a sample lasts.")
     ] = 4.0,
@@ -87,7 +87,7 @@ def bench(
                      help="Of torch, onnxruntime, openvino, litert; or all."),
     ] = None,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="One row a layer.", show_default=False)
+        Path | None, typer.Option("--csv", metavar="FILE", help="One row per layer.", show_default=False)
     ] = None,
     plot_file: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="The roofline, a PNG.", show_default=False)

@@ -18,11 +18,11 @@ On the machine that tunes, the tracker ('rpc' extra):
 On the board:
   tvmconv board serve --tracker 127.0.0.1:9190 --key rpi4
 
-It prints "ready" once the tracker knows it. The server is started again when it dies, until SIGTERM or
+It prints "ready" once the tracker knows it. The server is restarted when it dies, until SIGTERM or
 Ctrl-C. It needs tvmconv and TVM ('compile' extra; libtvm_compiler.so may be deleted) but no compiler:
 libraries come linked.
 
-Whoever reaches the port of the server, or of the tracker, can run any code as you: TVM's RPC knows neither
+Anyone who reaches the port of the server, or of the tracker, can run any code as you: TVM's RPC knows neither
 passwords nor encryption. Both listen on loopback unless told otherwise. Between machines go by SSH, or use
 --host in a network where you trust everybody:
 

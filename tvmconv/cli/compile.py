@@ -28,8 +28,8 @@ Examples:
   tvmconv compile --onnx model.onnx --shape x=1x3x48x192 --bake-weights -o model.so
   tvmconv compile --onnx model.onnx --whole -o model.so
 
-layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR a line; "#" starts a comment. Without a NAME a function is
-called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
+layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR per line; "#" starts a comment. Without a NAME a function
+is called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
 lists the targets. With --whole the library has one function, main or --name, in C after --prefix, the
 model's name if it is not given.
 """

@@ -46,7 +46,7 @@ def extract_verb(
     fixed: Fixed = None,
     layout: Layout = "auto",
     descriptors: Annotated[
-        bool, typer.Option("--descriptors", help="Print the different descriptors alone, one a line.")
+        bool, typer.Option("--descriptors", help="Print only the distinct descriptors, one per line.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Name the nodes that are left over.")

@@ -21,7 +21,7 @@ Examples:
   tvmconv inspect gpu.so dw --source
 
 Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
---json adds "path", "size" and "runs_here" to the manifest. Workspace is what a call takes beside its arrays:
+--json adds "path", "size" and "runs_here" to the manifest. Workspace is what a call needs besides its arrays:
 once, and for each thread.
 """
 

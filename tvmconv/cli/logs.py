@@ -20,7 +20,7 @@ Examples:
   tvmconv logs missing -f layers.txt --target x86-64-v4 --exact
   tvmconv logs missing --onnx model.onnx --shape x=1x3x224x224
   tvmconv logs prune --log my_logs                 keep the best record of each descriptor
-  tvmconv logs merge theirs --log my_logs          take over what they found, the faster one where both did
+  tvmconv logs merge theirs --log my_logs          take over their records, the faster one if both have it
 
 A folder of logs has a folder for each target. A layer with an epilogue (bias, residual, activation) takes the
 record of its bare twin where it has none of its own; 'missing' counts that as covered, unless --exact.
@@ -93,7 +93,7 @@ def missing_verb(
     log: Log = None,
     target: Target = "native",
     strict: Annotated[
-        bool, typer.Option("--exact", help="Also those that a twin's record stands in for.")
+        bool, typer.Option("--exact", help="Also those covered by a twin's record.")
     ] = False,
 ) -> None:
     """Descriptors without a record, one per line; those with a twin's, on stderr."""

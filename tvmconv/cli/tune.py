@@ -72,7 +72,7 @@ def tune_verb(
                                  show_default=False)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", metavar="M", help="Stop after so long.", show_default=False)
+        float | None, typer.Option("--minutes", metavar="M", help="Stop after this time.", show_default=False)
     ] = None,
     threads: Annotated[
         int | None,
@@ -85,11 +85,11 @@ def tune_verb(
                      show_default=False),
     ] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Search no more; measure the best few again.")
+        bool, typer.Option("--replay", help="Do not search; measure the best few again.")
     ] = False,
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", metavar="S", help="Search this strategy alone.", show_default=False),
+        typer.Option("--strategy", metavar="S", help="Search only this strategy.", show_default=False),
     ] = None,
     space: Annotated[
         str, typer.Option("--space", metavar="S", help="strategies; or meta: meta_schedule's own.")

@@ -124,7 +124,7 @@ def _dilations(dilations: Any, rate: Any, stride: int) -> tuple[int, int]:
         raise SpecError(f"{name}: {value!r}, expected one integer, or one each for rows and columns")
     rows, columns = (read_integer(name, item, 1) for item in items)
     if stride > 1 and (rows > 1 or columns > 1):
-        raise SpecError(f"{name}: {value!r} with a stride of {stride}, expected 1: TensorFlow has not both")
+        raise SpecError(f"{name}: {value!r} with a stride of {stride}, expected 1, as in TensorFlow")
     return rows, columns
 
 
