@@ -36,7 +36,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", TAKEN.split())
 def test_names_that_c_has_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tvmconv.compiler.compile._kernels", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr("tvmconv.compiler.compile.compile_kernels", lambda *_: pytest.fail("compiled"))
     with pytest.raises(tvmconv.SpecError, match=f"function name: '{name}', expected a C identifier that"):
         tvmconv.compile({name: PW})
 

@@ -63,7 +63,7 @@ def test_refused_at_once(
     case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("tvmconv.compiler.compile._kernels", lambda *_: pytest.fail("compiled"))
+    monkeypatch.setattr("tvmconv.compiler.compile.compile_kernels", lambda *_: pytest.fail("compiled"))
     words, said = REFUSALS[case]
     before = sorted(folder.iterdir())
     assert main(words.split()) == 2
