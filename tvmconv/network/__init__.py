@@ -3,7 +3,9 @@ compiled into one function. Needs onnx; for comparing with onnxruntime, that as 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tvmconv.base.lazy import lazily
 
 if TYPE_CHECKING:
     from tvmconv.network.checking import Deviation, Difference, compare, first_deviation
@@ -15,18 +17,4 @@ _NAMES = {
     "tvmconv.network.checking": ("Deviation", "Difference", "compare", "first_deviation"),
     "tvmconv.network.compiling": ("Network", "compile", "read"),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'tvmconv.network' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value  # found directly from now on
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _NAMES, __all__)

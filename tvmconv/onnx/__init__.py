@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tvmconv.base.lazy import lazily
 
 if TYPE_CHECKING:
     from tvmconv.onnx.reading.model import Model, load, parse_shapes
@@ -25,18 +27,4 @@ _NAMES = {
     "tvmconv.onnx.reading.model": ("Model", "load", "parse_shapes"),
     "tvmconv.onnx.using.run_node": ("run_node",),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'tvmconv.onnx' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value  # found directly from now on
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _NAMES, __all__)

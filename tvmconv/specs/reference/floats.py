@@ -70,6 +70,14 @@ def shuffled_channels(spec: ConvSpec) -> NDArray[np.intp]:
 _NUMPY_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
+def _positions(spec: ConvSpec, tap: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where ``tap`` lies in the larger, padded image, for every position of the smaller one, of ``sizes``."""
+    return tuple(
+        slice(t * dilation, t * dilation + (size - 1) * stride + 1, stride)
+        for t, dilation, stride, size in zip(tap, spec.dilation, spec.stride, sizes, strict=True)
+    )
+
+
 def _forward(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
     """x (N, C, *spatial), w (O, C/groups, *kernel) -> (N, O, *out)."""
     padded = np.pad(x, [(0, 0), (0, 0), *spec.padding], mode=_NUMPY_MODES[spec.padding_mode])
@@ -80,12 +88,7 @@ def _forward(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
         o = slice(group * outputs, (group + 1) * outputs)
         for tap in itertools.product(*map(range, spec.kernel)):
             # The element that this tap meets, for every output position.
-            at = tuple(
-                slice(t * dilation, t * dilation + (out - 1) * stride + 1, stride)
-                for t, dilation, stride, out in zip(
-                    tap, spec.dilation, spec.stride, spec.out_spatial, strict=True
-                )
-            )
+            at = _positions(spec, tap, spec.out_spatial)
             own: tuple[Any, ...] = (o, slice(None), *tap)
             seen: tuple[Any, ...] = (slice(None), i, *at)
             y[:, o] += _mix_channels(w[own], padded[seen])
@@ -102,12 +105,7 @@ def _transposed(spec: ConvSpec, x: Float64, w: Float64) -> Float64:
         o = slice(group * outputs, (group + 1) * outputs)
         for tap in itertools.product(*map(range, spec.kernel)):
             # The element that this tap of every input position is added to.
-            at = tuple(
-                slice(t * dilation, t * dilation + (size - 1) * stride + 1, stride)
-                for t, dilation, stride, size in zip(
-                    tap, spec.dilation, spec.stride, spec.in_spatial, strict=True
-                )
-            )
+            at = _positions(spec, tap, spec.in_spatial)
             own: tuple[Any, ...] = (i, slice(None), *tap)
             reached: tuple[Any, ...] = (slice(None), o, *at)
             y[reached] += _mix_channels(w[own].T, x[:, i])
