@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 
 from tvmconv.base.clock import calls_for, timed
 from tvmconv.compiler.artifact.library import Library
-from tvmconv.compiler.operators import build_operator
+from tvmconv.compiler.operators import build_kernel
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import Operator, Type, parse_operator
 from tvmconv.specs.operators.copy import joined, permuted
@@ -121,7 +121,7 @@ def main() -> None:
         parser.error(f"no case {', '.join(set(wanted) - set(CASES))}; there are {', '.join(CASES)}")
     os.environ["TVMCONV_NUM_THREADS"] = str(options.threads)
     machine = resolve("native")
-    kernels = {name: build_operator(CASES[name].operator, machine) for name in wanted}
+    kernels = {name: build_kernel(CASES[name].operator, machine) for name in wanted}
     folder = Path(tempfile.mkdtemp(prefix="tvmconv-"))
     library = ctypes.CDLL(str(Library(kernels, machine).export(folder / "operators.so")))
     for file in folder.iterdir():

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import edge
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "tvmconv" / "docs" / "edge.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
 

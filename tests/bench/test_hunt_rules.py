@@ -2,23 +2,22 @@
 
 import importlib
 import sys
-from pathlib import Path
 
 import pytest
+from places import SCRIPTS
 
 from tvmconv.schedules.cpu import direct_last
 
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
 LAYER = "conv2d:1x28x28x64:o64:k3x3:s2:p1:NHWC:float32"
 
 
 @pytest.fixture(scope="module")
 def hunt():
-    sys.path.insert(0, SCRIPTS)
+    sys.path.insert(0, str(SCRIPTS))
     try:
         yield importlib.import_module("hunt_rules")
     finally:
-        sys.path.remove(SCRIPTS)
+        sys.path.remove(str(SCRIPTS))
 
 
 def test_layers_are_the_same_by_number_and_varied(hunt):

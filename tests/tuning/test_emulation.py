@@ -48,7 +48,7 @@ def test_an_emulated_cpu_tells(arch: str) -> None:
     """By each of the signs, of which another emulator may hide some."""
     edge.emulator(arch)
     python = edge.root(arch) / "python3"
-    command = [python, "-c", _PROGRAM, ROOT / "tvmconv" / "tuning" / "emulation.py"]
+    command = [python, "-c", _PROGRAM, emulation.__file__]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     found, program, kernel, cpu = done.stdout.strip().split("|")
     assert found == program and program.startswith("qemu-a")

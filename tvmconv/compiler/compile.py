@@ -12,12 +12,13 @@ from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler import cache
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
-from tvmconv.compiler.workers import Job, Work, build, build_all
+from tvmconv.compiler.workers import Job, build, build_all
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.program import Variant
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 from tvmconv.specs.kinds import Spec, parse_spec
+from tvmconv.specs.work import Work
 
 Specs = Spec | str | Iterable["Spec | str"] | Mapping[str, "Spec | str"]
 Progress = Callable[[int, int, str], None]
@@ -99,8 +100,7 @@ def compile_kernels(
     """The kernels of specs, and of operators of networks, for one target: from the cache, or compiled,
     ``jobs`` at a time. Errors as for `compile`."""
     for work in works:
-        if isinstance(work, Spec):
-            work.check_supported()
+        work.check_supported()
     done: dict[WorkT, Kernel] = {}
 
     def finish(spec: Any, kernel: Kernel) -> None:
@@ -110,7 +110,7 @@ def compile_kernels(
 
     missing = []
     for spec in works:
-        tuned = logs.find(spec) if isinstance(spec, Spec) else None
+        tuned = logs.find(spec)
         kernel = cache.read_kernel(cache.kernel_path(spec, machine, tuned))
         if kernel is None:
             missing.append(Job(spec, machine, tuned))

@@ -7,6 +7,7 @@ puts the kernel into the cache.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import queue
 import threading
 from collections.abc import Callable
@@ -21,11 +22,10 @@ from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Machine
-from tvmconv.specs.kinds import Spec, parse_spec
-from tvmconv.specs.operators import KINDS, Operator, parse_operator
+from tvmconv.specs.kinds import parse_spec
+from tvmconv.specs.operators import KINDS, parse_operator
+from tvmconv.specs.work import Work
 
-Work = Spec | Operator
-"""What a kernel can be compiled for: a layer, or an operator of networks."""
 Result = tuple[Work, "Kernel | Exception | None"]
 
 
@@ -51,14 +51,7 @@ def build(job: Job) -> Kernel:
 
 
 def _built(job: Job) -> Kernel:
-    if isinstance(job.spec, Operator):
-        from tvmconv.compiler.operators import build_operator
-
-        if isinstance(job.machine, GpuMachine):
-            raise errors.TargetError(f"{job.spec}: for {job.machine.name}, expected a CPU")
-        return build_operator(job.spec, job.machine)
-    from tvmconv.compiler.codegen import build_kernel
-
+    build_kernel = importlib.import_module(f"tvmconv.compiler.{job.spec.builder}").build_kernel
     if job.tuned is None:
         return build_kernel(job.spec, job.machine)
     try:
@@ -75,7 +68,7 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None
     """Build with ``count`` workers; ``finish`` is called in this thread. Raises the first error."""
     todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
     results: queue.SimpleQueue[Result] = queue.SimpleQueue()
-    for job in sorted(jobs, key=lambda job: -_effort(job.spec)):
+    for job in sorted(jobs, key=lambda job: -job.spec.effort):
         todo.put(job)
     folder = str(cache_folder.folder().absolute())  # even if it is a temporary one
     workers = [Process(__name__, {"TVMCONV_CACHE": folder}, quiet=False) for _ in range(count)]
@@ -98,11 +91,6 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None
             worker.stop()
         for thread in threads:
             thread.join()
-
-
-def _effort(work: Work) -> int:
-    """Orders jobs, the longest first."""
-    return work.flops if isinstance(work, Spec) else sum(type_.size for type_ in work.infer())
 
 
 def parse_work(text: str) -> Work:

@@ -13,9 +13,10 @@ from tvmconv.base.dtypes import BYTES
 from tvmconv.specs.activations import Activation, row_of
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
+from tvmconv.specs.work import Work
 
 
-class Spec:
+class Spec(Work):
     """A layer with ``input_shape``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``layout``, ``dtype``.
 
     Users of a spec ask it, not which kind it is: the defaults here are for kinds that lack a feature. Its
@@ -25,6 +26,7 @@ class Spec:
 
     __slots__ = ()
 
+    builder = "codegen"
     family: ClassVar[str]
     grammar: ClassVar[Grammar]
     layouts: ClassVar[tuple[str, ...]] = ("NCHW", "NHWC")
@@ -67,6 +69,10 @@ class Spec:
     def flops(self) -> int:
         """Floating-point operations of one call, epilogue not counted."""
         return 2 * self.macs
+
+    @property
+    def effort(self) -> int:
+        return self.flops
 
     @property
     def macs(self) -> int:
@@ -126,9 +132,6 @@ class Spec:
         without an epilogue has no twin with one.
         """
         return ()
-
-    def check_supported(self) -> None:
-        """Raises SpecError for a well-formed spec for which no kernel can be made yet."""
 
     def size_text(self, dim: int) -> str:
         """The arithmetic of the result's size in a spatial dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""

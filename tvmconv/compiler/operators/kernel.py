@@ -7,15 +7,17 @@ from typing import Any
 
 from tvm import tirx
 
-from tvmconv.base.errors import SpecError
+from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler.codegen.kernel import named, symbol_of, written
 from tvmconv.compiler.lower import generated, lowered, parallel_loops, workspace_of
 from tvmconv.compiler.operators import copy, matmul, normalise, recurrent, reduce, resize
 from tvmconv.compiler.operators import map as map_
 from tvmconv.compiler.operators.nest import Array, parameter
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
+from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
-from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.specs.operators import Copy, Map, MatMul, Normalise, Operator, Recurrent, Reduce, Resize, Type
 
 _BODIES: dict[type[Operator], Callable[[Any, Machine, list[Array], list[Array]], tirx.Stmt]] = {
@@ -41,13 +43,20 @@ def kernel_func(op: Operator, machine: Machine) -> tirx.PrimFunc:
     return tirx.PrimFunc([array.buffer for array in (*inputs, *outputs)], body)
 
 
-def build_operator(op: Operator, machine: Machine, symbol: str | None = None) -> Kernel:
-    """Compile ``op`` for a CPU. ``symbol``: the object's, if not ``symbol_of(op)``.
+def build_kernel(
+    op: Operator, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
+) -> Kernel:
+    """Compile ``op`` for a CPU, with the one schedule it has. ``symbol``: the object's, if not
+    ``symbol_of(op)``.
 
     The object exports ``__tvm_ffi_<symbol>(inputs..., outputs...)``; flags (bool) are bytes, 0 or 1. A map's
     result may lie where an input of its shape and element size does. Raises TargetError, and SpecError where
     an array has more elements than can be indexed.
     """
+    if isinstance(machine, GpuMachine):
+        raise TargetError(f"{op}: for {machine.name}, expected a CPU")
+    if choice is not None:
+        raise ValueError(f"{op}: a recorded schedule, expected none")
     symbol, target = symbol or symbol_of(op), llvm_target(machine)
     module = lowered(named({symbol: kernel_func(op, machine)}), target)
     code = module[symbol].body

@@ -5,7 +5,7 @@ range reduction and a polynomial, then at most one division. NaN gives NaN, infi
 overflows on the way. Largest errors over all floats, in ulp of the result (those of the smallest normal
 number for a denormal one): sigmoid 2.5, tanh 3, normal_cdf 4 + v * v / 4, for v * v is rounded before it is
 an exponent; exp and log 1, expm1_of_negative 1.5, erf 2.5, softplus 3.5. tests/kinds/test_activations.py
-measures the first three, tests/compiler/test_operators.py the others.
+measures the first three, tests/compiler/test_operator_kernels.py the others.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tvmconv.base.errors import TuningError
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, read_index
-from tvmconv.specs.kinds import Spec
+from tvmconv.specs.work import Work
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine
@@ -56,7 +56,7 @@ class Logs:
                     with _warned():
                         self._indexes.append((name, floats, _index(path, whose)))
 
-    def find(self, spec: Spec) -> Tuned | None:
+    def find(self, spec: Work) -> Tuned | None:
         """The best schedule known for ``spec``: from its own record in any log, else from its nearest twin's
         if that was faster than the twin's default."""
         for relative, whose, entry in self.known(spec):
@@ -65,7 +65,7 @@ class Logs:
             return None
         return None
 
-    def known(self, spec: Spec) -> Iterator[tuple[Spec, str, Entry]]:
+    def known(self, spec: Work) -> Iterator[tuple[Work, str, Entry]]:
         """(the spec or a twin of it, whose log, the verdict there) for all that exist, in order of
         precedence."""
         for relative in (spec, *spec.twins()):
@@ -84,7 +84,7 @@ def _warned() -> Iterator[None]:
         warnings.warn(f"passed over: {error}", RuntimeWarning, stacklevel=6)
 
 
-def _origin(entry: Entry, whose: str, twin: Spec | None) -> dict[str, Any]:
+def _origin(entry: Entry, whose: str, twin: Work | None) -> dict[str, Any]:
     """What manifests say about an entry. The times are the twin's if the entry is a twin's."""
     return {
         "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,

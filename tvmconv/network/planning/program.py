@@ -13,10 +13,8 @@ from tvmconv.network.memory import MemoryPlan, plan_memory
 from tvmconv.network.planning.doors import arguments_of
 from tvmconv.network.planning.weights import Constants
 from tvmconv.network.views import Views, place_values
-from tvmconv.specs.kinds import Spec
-from tvmconv.specs.operators import Layer, Map, Operator
-
-Work = Spec | Operator
+from tvmconv.specs.operators import Layer, Map
+from tvmconv.specs.work import Work
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS, numpy_dtype, widened
 from tvmconv.base.errors import SpecError
+from tvmconv.specs.work import Work
 
 Array = np.ndarray[Any, Any]
 
@@ -46,12 +47,13 @@ class Type(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Operator(ABC):
+class Operator(Work, ABC):
     """One operator on arrays of stated types: frozen, hashable, checked when it is made (SpecError).
 
     inputs: the types that it takes, in the order of `reference`'s arrays.
     """
 
+    builder = "operators"
     kind: ClassVar[str]
 
     inputs: tuple[Type, ...]
@@ -59,6 +61,10 @@ class Operator(ABC):
     @abstractmethod
     def infer(self) -> tuple[Type, ...]:
         """The types of its results."""
+
+    @property
+    def effort(self) -> int:
+        return sum(type_.size for type_ in self.infer())
 
     @abstractmethod
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:

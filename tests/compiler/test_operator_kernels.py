@@ -9,7 +9,7 @@ from guard import in_child
 from operator_calls import STRATEGIES, assert_close, check_all, check_random, check_ulps, drawn
 
 from tvmconv.compiler.artifact.library import Library
-from tvmconv.compiler.operators import build_operator
+from tvmconv.compiler.operators import build_kernel
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import parse_operator
 
@@ -55,7 +55,7 @@ ON_ARM = {
 def test_on_an_emulated_arm_cpu(tmp_path: Path) -> None:
     machine, rng = resolve("cortex-a72"), np.random.default_rng(3)
     operators = {name: parse_operator(text) for name, text in ON_ARM.items()}
-    library = Library({name: build_operator(op, machine) for name, op in operators.items()}, machine)
+    library = Library({name: build_kernel(op, machine) for name, op in operators.items()}, machine)
     emulated = edge.Emulated(library.export(tmp_path / "operators.so"), library.manifest, machine.zig)
     for name, op in operators.items():
         arrays = [drawn(type_, rng) for type_ in op.inputs]
