@@ -49,8 +49,7 @@ def run_planned(graph, views, memory, inputs):
                 written = np.zeros(graph.type(name).size, bool)
                 for piece in step.op.pieces:
                     piece.view(written, written=True)[...] = True
-                whole_op = next(node.op for node in graph.nodes if node.output == name)
-                if whole_op == step.op:  # what no piece writes is its filling
+                if step.op.fill is not None:
                     written[:] = True
                 mask = written.reshape(rows.shape)
                 rows[mask] = result.reshape(rows.shape)[mask]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from tvmconv.formats.program import MOST_OPERANDS
 from tvmconv.network.graph import Graph, Node
 from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Reduce, Resize
 from tvmconv.specs.operators.base import Type
 from tvmconv.specs.operators.copy import Piece
 
+MOST_READ = MOST_OPERANDS - 1  # by a copy, beside its result
 TakesPitch = Callable[[Node, str, bool], bool]
 
 
@@ -77,8 +79,8 @@ class _Placing:
             if not self._place_whole(node):
                 self._place_pieces(node)
         places = {name: self._place(name) for name in self._graph.values}
-        steps = [step for node in self._graph.nodes if (step := self._left(node)) is not None]
-        return Views(places, tuple(steps))
+        steps = tuple(step for node in self._graph.nodes for step in self._left(node))
+        return Views(places, steps)
 
     def _alias(self, node: Node) -> None:
         """A reshape as the same place: of what it reads, or where a caller's result is, there."""
@@ -177,17 +179,28 @@ class _Placing:
             self._parents[name] = (node.output, at)
             self._done.setdefault(node.output, set()).add(number)
 
-    def _left(self, node: Node) -> Node | None:
-        """What of a node has to run; None where nothing has."""
+    def _left(self, node: Node) -> list[Node]:
+        """What of a node has to run: copies of few inputs each, of which those after the first, and all where
+        something is in its place already, leave the rest of the result as it is."""
         if not isinstance(node.op, Copy):
-            return node
+            return [node]
         if node.output in self._free:
-            return None
+            return []
         done = self._done.get(node.output, set())
-        pieces = tuple(piece for number, piece in enumerate(node.op.pieces) if number not in done)
-        if not done:
-            return node
-        return replace(node, op=replace(node.op, pieces=pieces)) if pieces else None
+        pieces = [piece for number, piece in enumerate(node.op.pieces) if number not in done]
+        if not pieces and done:
+            return []
+        sources = sorted({piece.source for piece in pieces})
+        if not done and len(node.inputs) <= MOST_READ:
+            return [node]
+        found = []
+        for first in range(0, max(len(sources), 1), MOST_READ):
+            part = sources[first : first + MOST_READ] or [0]
+            mine = [replace(p, source=part.index(p.source)) for p in pieces if p.source in part]
+            fill = node.op.fill if not done and first == 0 else None
+            op = Copy(tuple(node.op.inputs[at] for at in part), node.op.shape, tuple(mine), fill)
+            found.append(replace(node, op=op, inputs=tuple(node.inputs[at] for at in part)))
+        return found
 
 
 def _is_reshape(node: Node) -> bool:

@@ -42,7 +42,7 @@ def body(op: Copy, machine: Machine, inputs: list[Array], outputs: list[Array]) 
     (y,) = outputs
     size = numpy_dtype(op.inputs[0].dtype).itemsize
     stmts: list[tirx.Stmt] = []
-    if not op.is_full:
+    if not op.is_full and op.fill is not None:
         fill = tirx.const(_bits(op), y.dtype)
         stmts.append(along([Loop(op.infer()[0].size, (1,))], machine.lanes(size),
                            lambda at, width: vectors(width, machine.lanes(size),
@@ -58,7 +58,7 @@ def body(op: Copy, machine: Machine, inputs: list[Array], outputs: list[Array]) 
 
 def _bits(op: Copy) -> int:
     dtype = op.inputs[0].dtype
-    value = rounded(np.asarray(cast(np.array(op.fill), dtype)), dtype)
+    value = rounded(np.asarray(cast(np.array(op.fill, np.float64), dtype)), dtype)
     return int(np.ascontiguousarray(value).reshape(1).view(f"u{numpy_dtype(dtype).itemsize}")[0])
 
 

@@ -48,13 +48,26 @@ def _aligned(call: Call) -> list[str]:
     return [a, b]
 
 
+_MOST_JOINED = 16
+
+
 def _many(function: str) -> Importer:
     """A function of two, over all inputs."""
 
     def read(call: Call) -> None:
-        call.give_map(_nested(function, len(call.inputs())), call.inputs())
+        values = _few(call, function)
+        call.give_map(_nested(function, len(values)), values)
 
     return read
+
+
+def _few(call: Call, function: str) -> list[str]:
+    """All inputs, the first ones of more than a kernel takes joined by the function."""
+    values = list(call.inputs())
+    while len(values) > _MOST_JOINED:
+        first = call.between(*call.map(_nested(function, _MOST_JOINED), values[:_MOST_JOINED]))
+        values = [first, *values[_MOST_JOINED:]]
+    return values
 
 
 def _nested(function: str, count: int) -> str:
@@ -65,8 +78,8 @@ def _nested(function: str, count: int) -> str:
 
 
 def _mean(call: Call) -> None:
-    count = len(call.inputs())
-    call.give_map(f"div({_nested('add', count)},{count})", call.inputs())
+    values = _few(call, "add")
+    call.give_map(f"div({_nested('add', len(values))},{len(call.inputs())})", values)
 
 
 def _mod(call: Call) -> None:

@@ -24,6 +24,7 @@ from tvmconv.specs.operators.base import (
 from tvmconv.specs.operators.expression import cast, name_of_input, parse
 
 MOST_PIECES = 4096
+_KEEP = "keep"  # the text of a fill of None
 _PIECE = re.compile(r"([a-z]\d*)\[(\d+);([-\d,]*)\]\[(\d+);([-\d,]*)\]\[(\w+)\]")
 
 
@@ -99,14 +100,15 @@ class Piece:
 class Copy(Operator):
     """``copy:1x3x16:float32:1x16x3:a[0;1,16][0;3,1][16x3]``: the result's shape, then its pieces.
 
-    pieces: no two write the same element (not checked: `overlaps` does). What none writes is ``fill``.
+    pieces: no two write the same element (not checked: `overlaps` does). What none writes is ``fill``; where
+    that is None, what was there before (in the reference 0).
     """
 
     kind: ClassVar[str] = "copy"
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
-    fill: float = 0.0
+    fill: float | None = 0.0
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -157,7 +159,7 @@ class Copy(Operator):
 
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         kind, dtype = arrays[0].dtype, self.inputs[0].dtype
-        fill = cast(np.array(self.fill, np.float64), dtype)
+        fill = cast(np.array(self.fill or 0.0, np.float64), dtype)
         y = np.full(math.prod(self.shape), fill, kind)
         for piece in self.pieces:
             flat = np.ascontiguousarray(arrays[piece.source]).reshape(-1)
@@ -165,14 +167,17 @@ class Copy(Operator):
         return (y.reshape(self.shape),)
 
     def options(self) -> tuple[str, ...]:
-        filling = () if self.fill == 0 else (f"f{number_text(self.fill)}",)
+        filling = (_KEEP,) if self.fill is None else () if self.fill == 0 else (f"f{number_text(self.fill)}",)
         return (dims_text(self.shape), *filling, *map(str, self.pieces))
 
     @classmethod
     def from_options(cls, inputs: tuple[Type, ...], options: Sequence[str]) -> Copy:
         shape, *rest = options
-        fill = 0.0
-        if rest and rest[0].startswith("f") and "[" not in rest[0]:
+        fill: float | None = 0.0
+        if rest[:1] == [_KEEP]:
+            fill = None
+            del rest[0]
+        elif rest and rest[0].startswith("f") and "[" not in rest[0]:
             fill = read_number(rest.pop(0)[1:])
         return cls(inputs, read_dims(shape), tuple(map(Piece.parse, rest)), fill)
 
