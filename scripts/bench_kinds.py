@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench_networks import Conv, Fixed, Layers, Pool
+from network_layers import Conv, Fixed, Layers, Pool
 
 
 def te_workload() -> Layers:

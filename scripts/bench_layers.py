@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 
 from bench_kinds import KINDS
-from bench_networks import EPILOGUES, NETWORKS
+from network_layers import EPILOGUES, NETWORKS
 
 from tvmconv.specs.kinds import Spec
 

@@ -1,200 +1,248 @@
-"""The layers of networks, in order, as plain records."""
+"""Whole networks beside other engines: milliseconds a call, memory, as ratios to the fastest of the others.
+
+    python scripts/network_models.py --out models
+    python scripts/bench_networks.py models/*.onnx [--threads 1 2] [--rounds 9] [--peers onnxruntime,litert]
+    python scripts/bench_networks.py models/mobilenet_v2.onnx --compile-times
+
+Each engine has a process of its own and takes turns with the others, in rounds; a turn begins when no thread
+of the engine before runs any more. A number is the median of a round's medians; a ratio is of medians: above
+1, ours is faster than the fastest peer. Results of all are compared with onnxruntime's first.
+
+onnxruntime and OpenVINO read the ONNX model; LiteRT (XNNPACK) gets it as a .tflite, channels-last at its
+ends; torch.compile, with freezing, gets the module that scripts/network_models.py exported under that name,
+and is left out unless asked for by --peers: it takes a minute a network to get ready.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
 
-from tvmconv.specs.conv import ConvSpec
-from tvmconv.specs.kinds import Spec, parse_spec
-from tvmconv.specs.pooling import PoolSpec
+import numpy as np
+from network_engines import ENGINES
 
-EPILOGUES = {"none": (False, False), "bias": (True, False), "full": (True, True)}
+from tvmconv.base.errors import Error
+from tvmconv.base.processes import Process, ProcessError, settle
+from tvmconv.bench.engines.session import log
+from tvmconv.bench.ratios import geometric_mean
+from tvmconv.network import compiling
+from tvmconv.network.checking import feeds_of
+from tvmconv.onnx.reading.model import parse_shapes
 
-
-@dataclass(frozen=True)
-class Conv:
-    """One convolution of a network on a square image, or on (height, width).
-
-    groups: 0 for one a channel. out: 0 for as many as come in. pad: "SAME", or pixels on each side."""
-
-    image: int
-    channels: int
-    out: int
-    kernel: int
-    stride: int = 1
-    groups: int = 1
-    dilation: int = 1
-    pad: int | str = "SAME"
-    activation: str | None = None
-    residual: bool = False  # the block's input is added to the result, before the activation
-    transposed: bool = False
-    dtype: str = "float32"
-
-    def spec(self, layout: str = "NHWC", epilogue: str = "none", padding: str = "network") -> ConvSpec:
-        """`epilogue`: "none", "bias", or "full" for all that the network has (batch norm folded into a
-        bias, residual, activation). `padding`: "symmetric" for SAME as PyTorch's networks have it."""
-        bias, full = EPILOGUES[epilogue]
-        spatial = (self.image, self.image)
-        shape = (1, *spatial, self.channels) if layout == "NHWC" else (1, self.channels, *spatial)
-        symmetric = padding == "symmetric" and self.pad == "SAME" and not self.transposed
-        return ConvSpec(
-            shape, self.out or self.channels, self.kernel, stride=self.stride,
-            padding=self.dilation * (self.kernel - 1) // 2 if symmetric else self.pad,
-            groups=self.groups or self.channels, dilation=self.dilation, layout=layout, bias=bias,
-            dtype=self.dtype.partition("/")[0], out_dtype=self.dtype.partition("/")[2] or None,
-            residual=full and self.residual, activation=self.activation if full else None,
-            transposed=self.transposed,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One pooling of a square image; kernel 0 for all of it."""
-
-    operation: str
-    image: int
-    channels: int
-    kernel: int
-    stride: int = 1
-    pad: int = 0
-    options: tuple[str, ...] = ()
-
-    def spec(self, layout: str = "NHWC", epilogue: str = "none", padding: str = "network") -> PoolSpec:
-        """The same pooling as a spec; the epilogue and the padding's style mean nothing to it."""
-        spatial = (self.image, self.image)
-        shape = (1, *spatial, self.channels) if layout == "NHWC" else (1, self.channels, *spatial)
-        return PoolSpec(
-            shape, self.kernel or self.image, operation=self.operation, stride=self.stride, padding=self.pad,
-            layout=layout, **dict.fromkeys(self.options, True),
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A layer that exists in one layout only, by its descriptor."""
-
-    descriptor: str
-
-    def spec(self, layout: str = "NHWC", epilogue: str = "none", padding: str = "network") -> Spec:
-        """The layer, whatever is asked for."""
-        return parse_spec(self.descriptor)
-
-
-Layers = Iterable[Conv | Pool | Fixed]
-
-
-def mobilenet_v1() -> Layers:
-    """Howard et al., arXiv:1704.04861, table 1."""
-    yield Conv(224, 3, 32, 3, 2, activation="relu6")
-    image, channels = 112, 32
-    for out, stride in [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2),
-                        (1024, 1)]:  # fmt: skip
-        yield Conv(image, channels, 0, 3, stride, groups=0, activation="relu6")
-        image //= stride
-        yield Conv(image, channels, out, 1, activation="relu6")
-        channels = out
-
-
-def mobilenet_v2() -> Layers:
-    """Sandler et al., arXiv:1801.04381, table 2; the projections are linear."""
-    yield Conv(224, 3, 32, 3, 2, activation="relu6")
-    image, channels = 112, 32
-    for expansion, out, repeats, first_stride in [
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ]:  # fmt: skip
-        for stride in [first_stride] + [1] * (repeats - 1):
-            inner = channels * expansion
-            if expansion > 1:
-                yield Conv(image, channels, inner, 1, activation="relu6")
-            yield Conv(image, inner, 0, 3, stride, groups=0, activation="relu6")
-            image //= stride
-            yield Conv(image, inner, out, 1, residual=stride == 1 and channels == out)
-            channels = out
-    yield Conv(image, channels, 1280, 1, activation="relu6")
-
-
-def mobilenet_v3_large() -> Layers:
-    """Howard et al., arXiv:1905.02244, table 1; squeeze-and-excite and the classifier's layers included."""
-    yield Conv(224, 3, 16, 3, 2, activation="hard_swish")
-    image, channels = 112, 16
-    for kernel, inner, out, squeezed, activation, stride in [
-        (3, 16, 16, 0, "relu", 1), (3, 64, 24, 0, "relu", 2), (3, 72, 24, 0, "relu", 1),
-        (5, 72, 40, 24, "relu", 2), *[(5, 120, 40, 32, "relu", 1)] * 2,
-        (3, 240, 80, 0, "hard_swish", 2), (3, 200, 80, 0, "hard_swish", 1),
-        *[(3, 184, 80, 0, "hard_swish", 1)] * 2,
-        (3, 480, 112, 120, "hard_swish", 1), (3, 672, 112, 168, "hard_swish", 1),
-        (5, 672, 160, 168, "hard_swish", 2), *[(5, 960, 160, 240, "hard_swish", 1)] * 2,
-    ]:  # fmt: skip
-        if inner != channels:
-            yield Conv(image, channels, inner, 1, activation=activation)
-        yield Conv(image, inner, 0, kernel, stride, groups=0, activation=activation)
-        image //= stride
-        if squeezed:
-            yield Conv(1, inner, squeezed, 1, activation="relu")
-            yield Conv(1, squeezed, inner, 1, activation="hard_sigmoid")
-        yield Conv(image, inner, out, 1, residual=stride == 1 and channels == out)
-        channels = out
-    yield Conv(image, channels, 960, 1, activation="hard_swish")
-    yield Conv(1, 960, 1280, 1, activation="hard_swish")
-    yield Conv(1, 1280, 1000, 1)
-
-
-def shufflenet_v2() -> Layers:
-    """Ma et al., arXiv:1807.11164, table 5, 1x; a unit's branches work on half of its channels."""
-    yield Conv(224, 3, 24, 3, 2, pad=1, activation="relu")
-    image, channels = 56, 24
-    for out, repeats in [(116, 4), (232, 8), (464, 4)]:
-        half = out // 2
-        yield Conv(image, channels, 0, 3, 2, groups=0, pad=1)
-        yield Conv(image // 2, channels, half, 1, activation="relu")
-        yield Conv(image, channels, half, 1, activation="relu")
-        yield Conv(image, half, 0, 3, 2, groups=0, pad=1)
-        image //= 2
-        yield Conv(image, half, half, 1, activation="relu")
-        for _ in range(repeats - 1):
-            yield Conv(image, half, half, 1, activation="relu")
-            yield Conv(image, half, 0, 3, groups=0, pad=1)
-            yield Conv(image, half, half, 1, activation="relu")
-        channels = out
-    yield Conv(image, channels, 1024, 1, activation="relu")
-
-
-def resnet50(groups: int = 1, width: int = 64) -> Layers:
-    """He et al., arXiv:1512.03385, table 1, with the stride in the 3x3 convolutions, as PyTorch has it."""
-    yield Conv(224, 3, 64, 7, 2, pad=3, activation="relu")
-    image, channels = 56, 64
-    for stage, repeats in enumerate([3, 4, 6, 3]):
-        inner, out = groups * width << stage, 256 << stage
-        for stride in [2 if stage else 1] + [1] * (repeats - 1):
-            yield Conv(image, channels, inner, 1, activation="relu")
-            yield Conv(image, inner, inner, 3, stride, groups=groups, pad=1, activation="relu")
-            if channels != out:
-                yield Conv(image, channels, out, 1, stride, pad=0)
-            image //= stride
-            yield Conv(image, inner, out, 1, activation="relu", residual=True)
-            channels = out
-
-
-def resnext50_32x4d() -> Layers:
-    """Xie et al., arXiv:1611.05431, table 1: 32 groups of 4 channels at first."""
-    return resnet50(groups=32, width=4)
-
-
-def aspp() -> Layers:
-    """Chen et al., arXiv:1706.05587: DeepLabV3's spatial pyramid and head at output stride 16, 513x513."""
-    yield Conv(33, 2048, 256, 1, activation="relu")
-    for rate in (6, 12, 18):
-        yield Conv(33, 2048, 256, 3, dilation=rate, activation="relu")
-    yield Conv(1, 2048, 256, 1, activation="relu")
-    yield Conv(33, 1280, 256, 1, activation="relu")
-    yield Conv(33, 256, 256, 3, activation="relu")
-    yield Conv(33, 256, 21, 1)
-
-
-NETWORKS: dict[str, Callable[[], Layers]] = {
-    "mobilenet_v1": mobilenet_v1, "mobilenet_v2": mobilenet_v2, "mobilenet_v3_large": mobilenet_v3_large,
-    "shufflenet_v2": shufflenet_v2, "resnext50_32x4d": resnext50_32x4d, "aspp": aspp, "resnet50": resnet50,
+OURS = "ours"
+PEERS = ("onnxruntime", "openvino", "litert")
+GROUPS = {
+    "mobile": ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2", "efficientnet_b0",
+               "mnasnet", "ghostnet", "regnet_y_400mf"),
+    "large": ("resnet50", "resnext50", "densenet121", "inception_v3"),
+    "images": ("unet", "ch_PP-OCRv4_det_infer", "ch_PP-OCRv4_rec_infer", "ch_ppocr_mobile_v2.0_cls_infer"),
 }  # fmt: skip
-"""Batch 1, at 224x224 but for aspp. SAME padding where TensorFlow trained them, else PyTorch's."""
+"""Networks whose ratios have a mean of their own."""
+_TOLERANCE = 1e-4  # of a result's range
+_HEADS = {OURS: "ours", "onnxruntime": "ORT", "openvino": "OpenVINO", "litert": "LiteRT", "torch": "torch"}
+
+
+class Case:
+    """A network: its files in a folder."""
+
+    def __init__(self, source: Path, shapes: Sequence[str], folder: Path, peers: Sequence[str]) -> None:
+        self.name, self.folder = source.stem, folder
+        log(f"{self.name}: compiling")
+        network = compiling.read(source, parse_shapes(shapes))
+        library = compiling.compile(network, name="main").export(folder / "main.so")
+        feeds = feeds_of(network)
+        np.savez(folder / "feeds.npz", **feeds)
+        self.files = {"onnx": str(source), "so": str(library), "feeds": str(folder / "feeds.npz")}
+        self.weights = sum(array.nbytes for array in network.graph.constants.values())
+        if "litert" in peers:
+            self._write_tflite(source, network.shapes)
+
+    def _write_tflite(self, source: Path, shapes: Any) -> None:
+        from network_tflite import Unfit, write
+
+        path = self.folder / "main.tflite"
+        try:
+            write(source, shapes, path)
+            self.files["tflite"] = str(path)
+        except Unfit as unfit:
+            log(f"{self.name}: no .tflite: {unfit}")
+
+    def request(self, engine: str, threads: int) -> dict[str, Any]:
+        """What a worker is asked to load."""
+        files = {**self.files, "results": str(self.folder / f"{engine}.npz")}
+        what = {"engine": engine, "files": files, "name": self.name, "threads": threads}
+        return {"do": "load", "with": what}
+
+    def error(self, engine: str) -> float:
+        """The largest difference of an engine's results from onnxruntime's, over the result's range."""
+        found, wanted = (np.load(self.folder / f"{name}.npz") for name in (engine, "onnxruntime"))
+        worst = 0.0
+        for key in wanted.files:
+            a, b = found[key], wanted[key]
+            if a.shape != b.shape:
+                return float("inf")
+            worst = max(worst, float(np.abs(a.astype(float) - b).max() / max(float(np.ptp(b)), 1e-30)))
+        return worst
+
+
+@contextmanager
+def workers(case: Case, engines: Sequence[str], threads: int) -> Iterator[dict[str, tuple[Process, dict]]]:
+    """(process, what it said of itself) of each engine that runs the network right."""
+    environment = {name: str(threads) for name in ("OMP_NUM_THREADS", "TVMCONV_NUM_THREADS")}
+    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    found: dict[str, tuple[Process, dict]] = {}
+    with ExitStack() as stack:
+        for engine in engines:
+            if engine == "litert" and "tflite" not in case.files:
+                continue
+            log(f"{case.name}: {threads} threads: {engine}", over=True)
+            process = Process("network_engines", environment)
+            stack.callback(process.stop)
+            try:
+                said = process.ask(case.request(engine, threads), 900)
+            except ProcessError as problem:
+                said = {"error": str(problem)}
+            if "error" in said:
+                if engine == OURS:
+                    raise Error(f"{case.name}: ours: {said['error']}")
+                log(f"{case.name}: {engine}: {said['error']}")
+                continue
+            said["error"] = case.error(engine)
+            if said["error"] > _TOLERANCE:
+                log(f"{case.name}: {engine}: wrong by {said['error']:.1e} of the range, left out")
+                continue
+            found[engine] = process, said
+        yield found
+
+
+def timed(case: Case, engines: Sequence[str], threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds a call by engine, and what each said of itself."""
+    request = {"do": "sample", "with": {"seconds": options.turn_ms / 1e3, "realtime": options.realtime}}
+    with workers(case, engines, threads) as running:
+        times: dict[str, list[float]] = {engine: [] for engine in running}
+        for number in range(options.rounds):
+            for engine in (*list(running)[number % len(running):], *list(running)[: number % len(running)]):
+                process, _ = running[engine]
+                said = process.ask(request, 120)
+                times[engine].append(said["seconds"] * 1e3)
+                if process.process and not settle(process.process.pid, 2):
+                    log(f"warning: threads of {engine} keep running after its turn")
+            log(f"{case.name}: {threads} threads: round {number + 1}/{options.rounds}", over=True)
+        return {
+            "network": case.name, "threads": threads, "weights": case.weights,
+            "ms": {engine: statistics.median(taken) for engine, taken in times.items()},
+            "facts": {engine: said for engine, (_, said) in running.items()},
+        }  # fmt: skip
+
+
+def ratio(row: dict[str, Any]) -> float | None:
+    """The fastest peer's time over ours."""
+    others = [ms for engine, ms in row["ms"].items() if engine != OURS]
+    return min(others) / row["ms"][OURS] if others and OURS in row["ms"] else None
+
+
+def line(name: str, threads: int | str, cells: Sequence[str], best: str, which: str) -> str:
+    return f"{name[:24]:<24} {threads:>7}" + "".join(f"{cell:>10}" for cell in cells) + f"{best:>7}  {which}"
+
+
+def shown(row: dict[str, Any], engines: Sequence[str]) -> str:
+    """A row's times."""
+    found = ratio(row)
+    others = {engine: ms for engine, ms in row["ms"].items() if engine != OURS}
+    cells = [f"{row['ms'][engine]:.3f}" if engine in row["ms"] else "-" for engine in engines]
+    best = _HEADS[min(others, key=lambda engine: others[engine])] if others else ""
+    return line(row["network"], row["threads"], cells, "-" if found is None else f"{found:.2f}", best)
+
+
+def memory(row: dict[str, Any], engines: Sequence[str]) -> str:
+    """A row's memory: what each process has more than before, in MiB; our workspace."""
+    cells = [f"{row['facts'][e]['memory'] / 2**20:.1f}" if e in row["facts"] else "-" for e in engines]
+    workspace = row["facts"].get(OURS, {}).get("workspace", 0) / 2**20
+    cells += [f"{row['weights'] / 2**20:.1f}", f"{workspace:.1f}"]
+    return line(row["network"], row["threads"], cells, "", "")
+
+
+def means(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Geometric means of ratios, by group and number of threads."""
+    for threads in sorted({row["threads"] for row in rows}):
+        taken = [row for row in rows if row["threads"] == threads and ratio(row) is not None]
+        for group, names in {**GROUPS, "all": None}.items():
+            ratios = {row["network"]: ratio(row) for row in taken if names is None or row["network"] in names}
+            if ratios:
+                worst = min(ratios, key=lambda name: ratios[name] or 0)
+                yield (f"{group}, {threads} threads: {geometric_mean(ratios.values()):.2f} of {len(ratios)}, "
+                       f"lowest {ratios[worst]:.2f} ({worst})")  # fmt: skip
+
+
+def compile_times(source: Path, shapes: Sequence[str]) -> str:
+    """Seconds that `tvmconv compile --whole` takes with an empty cache, and again."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "tvmconv", "compile", "--onnx", str(source), "--whole", "-o",
+                   f"{folder}/main.so", *(f"--shape={shape}" for shape in shapes)]  # fmt: skip
+        taken = []
+        for _ in range(2):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, env={**os.environ, "TVMCONV_CACHE": f"{folder}/cache"},
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+            taken.append(time.perf_counter() - start)
+    return f"{source.stem:<24} cold {taken[0]:6.1f} s, cached {taken[1]:5.1f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--turn-ms", type=float, default=250, help="how long each turn's calls last")
+    parser.add_argument("--peers", default=",".join(PEERS), help="some of " + ", ".join(ENGINES))
+    parser.add_argument("--shape", action="append", default=[], help="as of `tvmconv compile`")
+    parser.add_argument(
+        "--realtime", type=int, nargs="?", const=10, default=0, metavar="PRIORITY",
+        help="real-time priority in each turn, 10 if not given (root): for machines that others use",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile-times", action="store_true",
+        help="instead: seconds of `tvmconv compile` with an empty cache and with a full one",
+    )  # fmt: skip
+    options = parser.parse_args()
+    if options.compile_times:
+        for source in options.models:
+            print(compile_times(source, options.shape), flush=True)
+        return
+    engines = [OURS, *(peer for peer in options.peers.split(",") if peer != OURS)]
+    if unknown := set(engines) - set(ENGINES):
+        parser.error(f"--peers: {', '.join(sorted(unknown))}, expected some of {', '.join(ENGINES)}")
+    if "onnxruntime" not in engines:
+        parser.error("--peers: expected onnxruntime among them, whose results the others are checked against")
+    engines = sorted(engines, key=lambda engine: engine != "onnxruntime")  # it has to be the first
+    columns = [OURS, *(engine for engine in engines if engine != OURS)]
+    rows = []
+    print(line("ms a call", "threads", [_HEADS[engine] for engine in columns], "ratio", "to"))
+    for source in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                case = Case(source, options.shape, Path(folder), engines)
+            except Error as problem:
+                log(f"{source.stem}: {problem}")
+                continue
+            for threads in options.threads:
+                rows.append(timed(case, engines, threads, options))
+                print(shown(rows[-1], columns), flush=True)
+    print("\n".join(means(rows)))
+    heads = [*(_HEADS[engine] for engine in columns), "weights", "workspace"]
+    print("\n" + line("MiB added", "threads", heads, "", ""))
+    for row in rows:
+        print(memory(row, columns))
+
+
+if __name__ == "__main__":
+    main()

@@ -139,7 +139,7 @@ def test_runtime_in_python(target: str, tmp_path: Path) -> None:
 def test_sizes_of_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer, and a whole network's: what goes over the wire to a board."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from bench_networks import mobilenet_v2
+    from network_layers import mobilenet_v2
 
     specs = list(dict.fromkeys(layer.spec(epilogue="full") for layer in mobilenet_v2()))
     depthwise = next(spec for spec in specs if spec.groups > 1)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 
@@ -125,6 +126,28 @@ class Process:
             return
         end_group(process.pid)
         process.communicate()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a thread of a process has a CPU, or wants one."""
+    with contextlib.suppress(FileNotFoundError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            try:
+                if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
+                    return True
+            except OSError:  # that thread has ended
+                continue
+    return False
+
+
+def settle(pid: int, limit: float = 0.5) -> bool:
+    """Wait until no thread of a process runs, at most ``limit`` seconds; whether it came to that."""
+    end = time.monotonic() + limit
+    while is_running(pid):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def ended(code: int) -> str:

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -19,6 +18,7 @@ from time import perf_counter
 import numpy as np
 
 from tvmconv.base.clock import Clock, Flush, timed
+from tvmconv.base.processes import settle
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.names import ENGINES
 from tvmconv.bench.engines.ways import Way
@@ -157,26 +157,9 @@ class Worker:
             raise EngineError(f"{self.engine}: died ({self.process.exitcode}); last words: {tail}") from None
         if isinstance(answer, EngineError):
             raise answer
-        self.settle()
-        return answer
-
-    def settle(self, limit: float = 0.5) -> None:
-        """Wait until the engine's threads have stopped spinning, so that they take no time from the next
-        one."""
-        end = time.monotonic() + limit
-        while time.monotonic() < end and self.running():
-            time.sleep(0.001)
-        if time.monotonic() >= end:
+        if not settle(self.process.pid):  # threads that spin would take time from the next engine
             print(f"warning: threads of {self.engine} keep running between samples", file=sys.stderr)
-
-    def running(self) -> bool:
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            try:
-                if (task / "stat").read_text().rpartition(")")[2].split()[0] == "R":
-                    return True
-            except OSError:  # that thread has ended
-                continue
-        return False
+        return answer
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -1,0 +1,215 @@
+"""One engine with one network, in a process of its own: what scripts/bench_networks.py asks.
+
+Each engine is driven as its users would for the least latency: inputs and results are bound where it can, its
+threads wait as it likes to within its turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from tvmconv.base.processes import answer_lines
+
+Array = np.ndarray[Any, Any]
+Feeds = Mapping[str, Array]
+
+
+class Loaded(NamedTuple):
+    """call: what is timed. results: of the last call, as the model has them. version: the engine's. facts:
+    more about it."""
+
+    call: Callable[[], object]
+    results: Callable[[], Sequence[Array]]
+    version: str
+    facts: Mapping[str, Any]
+
+
+def ours(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """A library of the network."""
+    import tvmconv.runtime as runtime
+    from tvmconv.base.version import own_version
+    from tvmconv.runtime.arrays import aligned
+
+    module = runtime.load(files["so"])
+    runtime.set_num_threads(threads)
+    function = module["main"]
+    given = [aligned(array) for array in feeds.values()]
+    first = function(*given)
+    results = first if isinstance(first, tuple) else (first,)
+    (facts,) = module.manifest["functions"]
+    return Loaded(function.on(*given, out=results), lambda: results, own_version(),
+                  {"workspace": facts["workspace_bytes"]})  # fmt: skip
+
+
+def onnxruntime(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """ONNX Runtime's CPU provider, with bound inputs and results."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    session = ort.InferenceSession(files["onnx"], options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    for key, array in feeds.items():
+        binding.bind_ortvalue_input(key, ort.OrtValue.ortvalue_from_numpy(array))
+    for value in session.get_outputs():
+        binding.bind_output(value.name)
+    return Loaded(lambda: session.run_with_iobinding(binding), binding.copy_outputs_to_cpu,
+                  ort.__version__, {})  # fmt: skip
+
+
+def openvino(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """OpenVINO's CPU plug-in, in float32, for latency."""
+    import openvino as ov
+
+    core, config = ov.Core(), {
+        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
+    }  # fmt: skip
+    model = core.read_model(files["onnx"])
+    model.reshape({key: list(array.shape) for key, array in feeds.items()})
+    request = core.compile_model(model, "CPU", config).create_infer_request()
+    for key, array in feeds.items():
+        request.set_tensor(key, ov.Tensor(array, shared_memory=True))
+    count = len(request.model_outputs)
+
+    def results() -> list[Array]:
+        return [request.get_output_tensor(number).data for number in range(count)]
+
+    return Loaded(lambda: request.infer(share_inputs=True, share_outputs=True), results,
+                  ov.__version__.partition("-")[0], {})  # fmt: skip
+
+
+def litert(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """LiteRT with XNNPACK, on the .tflite of the network, images channels-last at its ends."""
+    from importlib.metadata import version
+
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(files["tflite"], num_threads=threads)
+    run.allocate_tensors()
+    for detail, array in zip(run.get_input_details(), feeds.values(), strict=True):
+        turned = np.ascontiguousarray(np.moveaxis(array, 1, -1)) if array.ndim == 4 else array
+        run.set_tensor(detail["index"], turned)
+    ends = [detail["index"] for detail in run.get_output_details()]
+
+    def results() -> list[Array]:
+        arrays = map(run.get_tensor, ends)
+        return [np.moveaxis(array, -1, 1) if array.ndim == 4 else array for array in arrays]
+
+    kinds = [op["op_name"] for op in run._get_ops_details()]
+    parts = kinds.count("DELEGATE")  # each stands after those operators that it takes
+    return Loaded(run.invoke, results, version("ai-edge-litert"), {"delegates": parts})
+
+
+def torch(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """torch.compile with freezing, of the module that the model was exported from."""
+    del sys.modules["torch"]  # processes that import TVM have none
+    import network_models
+    import torch
+    import torch._inductor.config as inductor
+
+    torch.set_num_threads(threads)
+    inductor.freezing, inductor.cpp.threads = True, threads
+    run = torch.compile(network_models.module(name))
+    given = [torch.from_numpy(array) for array in feeds.values()]
+    held: list[Any] = []
+
+    def call() -> None:
+        with torch.no_grad():
+            held[:] = [run(*given)]
+
+    def results() -> list[Array]:
+        (found,) = held
+        return [one.numpy() for one in (found if isinstance(found, tuple) else (found,))]
+
+    return Loaded(call, results, torch.__version__, {})
+
+
+ENGINES: dict[str, Callable[[Mapping[str, str], str, Feeds, int], Loaded]] = {
+    "ours": ours, "onnxruntime": onnxruntime, "openvino": openvino, "litert": litert, "torch": torch,
+}  # fmt: skip
+
+
+class Worker:
+    """What the process does: ``load`` a network once, then ``sample`` it in turns."""
+
+    WARM: ClassVar[int] = 2  # calls before those that are timed: others have used the caches meanwhile
+
+    def __init__(self) -> None:
+        self.loaded: Loaded | None = None
+        self.feeds: Feeds = {}  # which engines read where they are
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to a request; an error's text, where the engine raises one."""
+        try:
+            return getattr(self, request["do"])(**request.get("with", {}))
+        except Exception as problem:
+            return {"error": " ".join(f"{type(problem).__name__}: {problem}".split())[:300]}
+
+    def load(self, engine: str, files: Mapping[str, str], name: str, threads: int) -> dict[str, Any]:
+        """Set the network up and run it; its results go to a file. ``memory``: bytes that the process has
+        more than before, once it has run."""
+        with np.load(files["feeds"]) as held:
+            self.feeds = {key: np.ascontiguousarray(held[key]) for key in held.files}
+        before, start = resident(), time.perf_counter()
+        self.loaded = ENGINES[engine](files, name, self.feeds, threads)
+        for _ in range(3):
+            self.loaded.call()
+        ready, memory = time.perf_counter() - start, resident() - before
+        np.savez(files["results"], *map(np.asarray, self.loaded.results()))
+        gc.collect()
+        gc.disable()
+        return {"version": self.loaded.version, "ready": ready, "memory": memory, **self.loaded.facts}
+
+    def sample(self, seconds: float, realtime: int) -> dict[str, Any]:
+        """The median of the calls that fit into ``seconds``; ``realtime``: a priority for that long, which
+        leaves the CPUs to nothing else; 0 for none."""
+        assert self.loaded is not None
+        call, times = self.loaded.call, []
+        with real_time(realtime) if realtime else contextlib.nullcontext():
+            for _ in range(self.WARM):
+                call()
+            end = time.perf_counter() + seconds
+            while len(times) < 3 or time.perf_counter() < end:
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+        return {"seconds": statistics.median(times), "calls": len(times)}
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextlib.contextmanager
+def real_time(priority: int):
+    """All threads of this process before all others of the machine, while the context lasts."""
+    _schedule(os.SCHED_FIFO, priority)
+    try:
+        yield
+    finally:
+        _schedule(os.SCHED_OTHER, 0)
+
+
+def _schedule(policy: int, priority: int) -> None:
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended
+            os.sched_setscheduler(int(task), policy, os.sched_param(priority))
+
+
+def serve() -> None:
+    """Answer requests until the input ends."""
+    answer_lines(Worker().answer)
+    os._exit(0)  # some engines' threads do not survive an orderly exit
