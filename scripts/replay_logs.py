@@ -13,13 +13,17 @@ import random
 import sys
 from pathlib import Path
 
-import tvmconv
 from tvmconv.base.errors import Error
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.compile import compile_kernels
 from tvmconv.formats.cpu_features import host_arch, host_features
+from tvmconv.formats.kernel import renamed
 from tvmconv.formats.logs import folder as folders
-from tvmconv.formats.logs.entries import read_index
+from tvmconv.formats.logs.entries import descriptor_of, key_of, read_index
+from tvmconv.formats.logs.lookup import Logs
 from tvmconv.frontends.verify import verify
 from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.specs.kinds import parse_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,10 +33,15 @@ def runs_here(machine: Machine) -> bool:
     return machine.arch == host_arch() and host_features().issuperset(machine.requires)
 
 
-def replay(folder: Path, descriptors: list[str]) -> tuple[int, int, list[str]]:
+def replay(folder: Path, keys: list[str]) -> tuple[int, int, list[str]]:
     """(records compiled, records run and right, what was wrong) of one target's folder."""
     machine = resolve(folders.read_metadata(folder)["target"])
-    library = tvmconv.compile({f"r{i}": d for i, d in enumerate(descriptors)}, machine, tuning_logs=folder)
+    functions = {}
+    for cold in (False, True):
+        own = {key: parse_spec(descriptor_of(key)) for key in keys if key == key_of(descriptor_of(key), cold)}
+        kernels = compile_kernels(list(own.values()), machine, Logs(machine, folder, cold=cold))
+        functions |= {key: renamed(kernels[spec], key) for key, spec in own.items()}
+    library = Library({f"r{i}": functions[key] for i, key in enumerate(keys)}, machine)
     entries = library.manifest["functions"]
     wrong = [
         f"{entry['descriptor']}: {entry['schedule'].get('why', 'its record was not used')}"
@@ -63,13 +72,13 @@ def main() -> int:
         return 2
     all_wrong = []
     for folder in found:
-        descriptors = sorted(read_index(folder))
-        if args.sample is not None and args.sample < len(descriptors):
-            descriptors = sorted(random.Random(args.seed).sample(descriptors, args.sample))
-        if not descriptors:
+        keys = sorted(read_index(folder))
+        if args.sample is not None and args.sample < len(keys):
+            keys = sorted(random.Random(args.seed).sample(keys, args.sample))
+        if not keys:
             continue
-        compiled, right, wrong = replay(folder, descriptors)
-        print(f"{folder.name}: {len(descriptors)} records, {compiled} compiled, {right} run and right here")
+        compiled, right, wrong = replay(folder, keys)
+        print(f"{folder.name}: {len(keys)} records, {compiled} compiled, {right} run and right here")
         all_wrong += [f"{folder.name}: {text}" for text in wrong]
     print(*all_wrong, sep="\n", end="\n" if all_wrong else "")
     return 1 if all_wrong else 0

@@ -148,10 +148,11 @@ def test_plain_install_works_from_the_checkout_too(bare: Path, source: Path, tmp
         "assert tvmconv.schedules.machines.resolve('x86-64-v3').lanes() == 8\n"
         "logs = pathlib.Path(tvmconv.tuning_logs.__file__).parent\n"
         "from tvmconv.specs.kinds import parse_spec\nfrom tvmconv.formats.logs.entries import read_index\n"
+        "from tvmconv.formats.logs.entries import descriptor_of as of\n"
         "from tvmconv.formats.logs.lookup import Logs\n"
         "for name in ('x86-64-v3', 'znver4', 'znver5'):\n"
         "    known, found = Logs(tvmconv.schedules.machines.resolve(name), logs), read_index(logs / name)\n"
-        "    assert len(found) > 200 and all(known.find(parse_spec(each)) for each in found)\n"
+        "    assert len(found) > 200 and all(known.find(parse_spec(of(each))) for each in found)\n"
         "print(tvmconv.__file__, len(list(logs.glob('*/index.json'))))\n"
     )
     (at_root, logs), (elsewhere, installed_logs) = (

@@ -28,8 +28,8 @@ from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import read_index
-from tvmconv.formats.logs.traces import read
-from tvmconv.frontends.verify import prepare, verify
+from tvmconv.formats.logs.traces import is_cold, read
+from tvmconv.frontends.verify import operands, prepare, verify
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import Spec, parse_spec
 from tvmconv.tuning.measuring import measure
@@ -116,6 +116,59 @@ def test_a_model_of_two_layers(tmp_path: Path) -> None:
     assert again == found and len(records(tmp_path)) == len(seen)
     said = json.loads((folders.folder_of(tmp_path, NATIVE) / folders.METADATA).read_text())
     assert said["target"] == NATIVE.name and said["runs"][0]["threads"] == 1
+
+
+def test_cold_weights_are_a_setting_of_their_own(tmp_path: Path) -> None:
+    """Their records, trials and verdicts are kept apart from the others."""
+    def near(point):
+        return 1e-4 if point.get("width") == 2 else 2e-4
+
+    spec = parse_spec(DW)
+    (hot,) = tune(tmp_path, near, trials=12)[0].values()
+    (cold,), runner = (lambda pair: (list(pair[0].values()), pair[1]))(
+        tune(tmp_path, lambda point: 3e-4 - near(point), trials=12, cold=True)
+    )
+    assert len(runner.asked) > 12, "all trials are made again"
+    assert (hot.cold, cold.cold) == (False, True) and hot.point["width"] == 2 != cold.point.get("width")
+    folder = folders.folder_of(tmp_path, NATIVE)
+    assert read_index(folder) == {DW: hot, f"{DW} cold": cold}
+    stamped = {folders.record_name(facts): is_cold(facts[0]) for _, _, facts in folders.read_records(folder)}
+    assert not stamped[hot.record] and stamped[cold.record]
+    again, _ = tune(tmp_path, lambda point: "not measured again", trials=12, cold=True)
+    assert again == {spec: cold}
+    with pytest.raises(TuningError, match="cold: True, expected False for cuda-sm_90"):
+        run({spec: 1}, resolve("cuda-sm_90"), tmp_path, Options(1, cold=True))
+
+
+def test_cold_weights_take_turns() -> None:
+    """So many copies that the bytes asked for are read between two calls with the same one; all are right."""
+    module = tvmconv.compile({"f": PW}).load()
+    case = prepare(module.manifest["functions"][0], "normal")
+    seen = []
+
+    class Seen:
+        arguments = module["f"].arguments
+
+        def bind(self, *weights):
+            bound = module["f"].bind(*weights)
+            made = [bound, *(bound.copy() for _ in range(3))]
+            assert len({one._pointer for one in made}) == 4 and bound.packed_bytes >= 32 * 48 * 4
+            results = [one(case.arrays["x"]) for one in made]
+            assert all(np.array_equal(result, results[0]) for result in results)
+            seen.append(bound)
+            return bound
+
+    call = measure._call(Seen(), case, 10 * module["f"].bind(*prepared(case)).packed_bytes)
+    turns = call.__closure__[0].cell_contents
+    used = [next(turns) for _ in range(20)]
+    assert len(set(map(id, used))) == 10 and used[:10] == used[10:]
+    assert np.array_equal(call(), seen[0](case.arrays["x"]))
+    assert measure._call(Seen(), case, 0)() is not None
+
+
+def prepared(case) -> list:
+    """The weights of a case, as ``bind`` takes them."""
+    return operands(case.entry["arguments"], case.arrays)[0]
 
 
 def test_the_search_finds_what_is_best(tmp_path: Path) -> None:

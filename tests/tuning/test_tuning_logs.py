@@ -37,8 +37,9 @@ def choice_of(descriptor: str, machine: Machine = NATIVE) -> Choice:
 
 
 def log_of(
-    root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None = None, machine: Machine = NATIVE
-) -> Path:
+    root: Path, descriptor: str, gain: float = 1.5, choice: Choice | None = None, machine: Machine = NATIVE,
+    cold: bool = False,
+) -> Path:  # fmt: skip
     """A folder with one record for each call, as the tuner writes them."""
     from tvmconv.tuning.search.database import Database
     from tvmconv.tuning.search.space import TuningSpace
@@ -47,9 +48,10 @@ def log_of(
     folders.prepare(folder, machine)
     choice = choice or choice_of(descriptor, machine)
     space = TuningSpace(spec, machine)
-    name = Database(folder, space, 1).commit(space.schedule(choice_of(descriptor, machine)), [1e-5 / gain])
+    known = Database(folder, space, 1, cold=cold)
+    name = known.commit(space.schedule(choice_of(descriptor, machine)), [1e-5 / gain])
     facts = (choice.strategy, choice.point, 1e-5 / gain, 1e-5, 8, 1, "some CPU", folders.tvm_version())
-    write_entry(folder, descriptor, Entry(*facts, folders.today(), name))
+    write_entry(folder, descriptor, Entry(*facts, folders.today(), name, cold=cold))
     return folder
 
 
@@ -108,6 +110,37 @@ def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_pa
     log_of(home, DW)
     said = tool("compile", full, "-v", "-o", tmp_path / "f.so").stdout
     assert f"tuned, groups_last, {read_index(folder)[DW].record}, the record of {DW}\n" in said
+
+
+def test_cold_and_near_weights(home: Path, tmp_path: Path) -> None:
+    """A network takes what was measured cold, wherever it is, a layer alone the other; each in the place of
+    the other if there is none. Housekeeping keeps both."""
+    spec, folder = parse_spec(DW), log_of(tmp_path, DW)
+    colder = Choice("groups_last", {**choice_of(DW).point, "width": 3})
+
+    def widths() -> list[int]:
+        return [Logs(NATIVE, tmp_path, cold=cold).find(spec).choice.point["width"] for cold in (False, True)]
+
+    assert widths() == [2, 2]
+    log_of(tmp_path, DW, choice=colder, cold=True)
+    assert widths() == [2, 3] and set(read_index(folder)) == {DW, f"{DW} cold"}
+    assert Logs(NATIVE, tmp_path, cold=True).find(spec).origin["cold"] is True
+    assert "cold" not in Logs(NATIVE, tmp_path).find(spec).origin
+    bias = parse_spec(f"{DW}:bias")
+    assert Logs(NATIVE, tmp_path, cold=True).find(bias).choice == colder
+    other = folders.folder_of(tmp_path / "other", NATIVE)
+    folders.prepare(other, NATIVE)
+    assert prune(folder) == (2, 0) and merge(folder, other) == 2 and read_index(other) == read_index(folder)
+    said = json.loads(tool("logs", "list", "--log", tmp_path, "--json").stdout)["records"]
+    assert [(r["descriptor"], r["cold"]) for r in said] == [(DW, False), (DW, True)]
+    assert "cold" in tool("logs", "list", "--log", tmp_path).stdout
+    log_of(tmp_path / "new", DW, choice=colder, cold=True)
+    assert Logs(NATIVE, tmp_path / "new").find(spec).choice == colder, "better than the rule's"
+    index = json.loads((folder / folders.INDEX).read_text())
+    index["best"][f"{DW} cold"].pop("cold")
+    (folder / folders.INDEX).write_text(json.dumps(index))
+    with pytest.warns(RuntimeWarning, match="cold: False, expected True, as its key says"):
+        assert set(read_index(folder)) == {DW}
 
 
 def test_a_targets_base_serves_its_floats(

@@ -48,13 +48,14 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
     """The verdicts of a folder, or of the user's own and the shipped one."""
     from dataclasses import asdict
 
-    from tvmconv.formats.logs.entries import read_index
+    from tvmconv.formats.logs.entries import descriptor_of, read_index
     from tvmconv.schedules.machines import resolve
     from tvmconv.specs.kinds import parse_spec
 
     found = []
     for folder in _folders(log, target):
-        for descriptor, entry in sorted(read_index(folder).items()):
+        for key, entry in sorted(read_index(folder).items()):
+            descriptor = descriptor_of(key)
             try:
                 parse_spec(descriptor)
             except SpecError as error:
@@ -69,12 +70,12 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
             f"{r['seconds'] * 1e6:.1f}", f"{r['default_seconds'] * 1e6:.1f}",
             f"{r['default_seconds'] / r['seconds']:.2f}",
             f"{parse_spec(r['descriptor']).flops / r['seconds'] / 1e9:.1f}", r["trials"], r["threads"],
-            r["record"], r["strategy"], r["cpu"], r["descriptor"],
+            r["record"], r["strategy"], "cold" if r["cold"] else "near", r["cpu"], r["descriptor"],
         )
         for r in found
     ]  # fmt: skip
-    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "threads", "record", "strategy", "cpu",
-               "descriptor")
+    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "threads", "record", "strategy",
+               "weights", "cpu", "descriptor")
     console.print_table(columns, rows, right=columns[:6])
 
 

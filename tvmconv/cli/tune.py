@@ -44,6 +44,9 @@ what was found.
 --space meta searches meta_schedule's own space in place of the strategies' knobs, for convolutions in floats;
 of the two, the faster schedule is kept.
 
+--cold measures with weights that come from far caches or memory, as they do in a network. What is found so is
+kept apart: compiling a network prefers it, compiling layers alone what was found without --cold.
+
 A cuda target is tuned for on this machine's GPU, or with --offline-round on one elsewhere.
 
 --rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
@@ -100,6 +103,9 @@ def tune_verb(
                      help="For a GPU elsewhere: read the round in DIR, make the next (of --trials each)."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.")] = 0,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Weights come from memory, as in a network, not from the caches.")
+    ] = False,
     rpc: Annotated[
         str | None,
         typer.Option("--rpc", metavar="HOST:PORT", help="TVM's RPC tracker of boards.", show_default=False),
@@ -116,10 +122,12 @@ def tune_verb(
 
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
     if offline is not None:
+        if cold:
+            raise TuningError("--cold: expected without --offline-round: only CPUs run networks")
         _offline(specs, target, log, offline, trials, seed, space, as_json)
         return
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold)
     check(options, specs)
     runner = _runner(target, rpc, key, threads)
     roof = _roofline(target, threads, specs, log) if runner is None else None

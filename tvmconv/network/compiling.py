@@ -124,7 +124,7 @@ def plan(
             except SpecError as error:
                 raise SpecError(f"{network.model.name}: node {source_of(node)}: {error}") from None
     try:
-        kernels = compile_kernels(list(works), machine, Logs(machine, tuning_logs), jobs, progress)
+        kernels = compile_kernels(list(works), machine, Logs(machine, tuning_logs, cold=True), jobs, progress)
         return program_of(network.graph, kernels, descriptor_of(network), network.layouts)
     except Error as error:
         found = (source_of(node) for work, node in works.items() if str(work) in str(error))

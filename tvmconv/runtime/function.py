@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -171,6 +172,19 @@ class Bound:
     def descriptor(self) -> str:
         """What the function computes."""
         return self._function.descriptor
+
+    @property
+    def packed_bytes(self) -> int:
+        """Size of the packed weights that it holds; 0 if it holds none."""
+        return 0 if self._packed is None else self._packed.nbytes
+
+    def copy(self) -> Bound:
+        """The same with its own copy of the packed weights."""
+        made = copy.copy(self)
+        if self._packed is not None:
+            made._packed = arrays.aligned(self._packed)
+            made._pointer = arrays.address(made._packed)
+        return made
 
     def __call__(self, x: Any, *others: Any, out: Any = None) -> Any:
         """The result for ``x`` (and ``others``, where the function has more inputs).

@@ -26,6 +26,7 @@ def tune(
     space: str = "strategies",
     seed: int = 0,
     replay: bool = False,
+    cold: bool = False,
 ) -> dict[Spec, Entry]:
     """Search for the fastest schedule of each spec on this machine; later compiles use what was found.
 
@@ -35,7 +36,8 @@ def tune(
     the folder of the logs, by default the user's own (``XDG_DATA_HOME/tvmconv/tuning_logs``). ``threads``:
     that the kernels run with (default: the CPU affinity). ``strategy``: search only this one; ``space``:
     "meta" for meta_schedule's own space instead of the strategies' knobs. ``replay``: do not search, measure
-    the best few of the log again.
+    the best few of the log again. ``cold``: weights come from far caches or memory, as in a network, whose
+    compile prefers what was found so (and one of layers alone the rest); not for GPUs.
 
     Every schedule is checked against the float64 reference before it counts, and is kept only if it is faster
     than the default one by more than 2%. If interrupted and called again, it resumes. Returns each spec's
@@ -50,5 +52,5 @@ def tune(
         spec.check_supported()
         counts[spec] = counts.get(spec, 0) + 1
     command = os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else "python"
-    options = Options(trials, minutes, threads, strategy, space, seed, replay, command)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold)
     return run(counts, target, tuning_logs, options)

@@ -22,7 +22,8 @@ _MOST_TEXT = 1000  # characters of a name or a date
 class Entry:
     """The verdict for one descriptor: ``seconds`` per call of the best schedule, and of the default one,
     measured in turns; ``record``: the name of its record in the log; ``emulated``: whether the CPU was an
-    emulator, whose times mean nothing. Ties go to the default."""
+    emulator, whose times mean nothing; ``cold``: whether the weights came from far caches or memory, as in a
+    network, or else from the nearest. Ties go to the default."""
 
     strategy: str
     point: dict[str, Any]
@@ -35,6 +36,7 @@ class Entry:
     date: str
     record: str
     emulated: bool = False
+    cold: bool = False
 
     @property
     def choice(self) -> Choice:
@@ -42,17 +44,28 @@ class Entry:
 
 
 _NEEDED = {field.name: field.type for field in fields(Entry)}
-_OPTIONAL = {"emulated"}
+_OPTIONAL = {"emulated", "cold"}
+_COLD = " cold"
+
+
+def key_of(descriptor: str, cold: bool) -> str:
+    """The key of an entry: the descriptor, which says so if the weights were cold."""
+    return descriptor + _COLD if cold else descriptor
+
+
+def descriptor_of(key: str) -> str:
+    """The descriptor of a `key_of`."""
+    return key.removesuffix(_COLD)
 
 
 def read_index(folder: Path) -> dict[str, Entry]:
-    """The entries of a folder by descriptor; damaged ones are left out, with a warning.
+    """The entries of a folder by `key_of` descriptor and setting; damaged ones are left out, with a warning.
 
     Raises TuningError for a file that is not an index, and for an entry whose trace holds more than
     meta_schedule's own spaces generate: it may be meant to run code."""
     found, damaged = {}, []
     for descriptor, facts in read_best(folder).items():
-        wrong = _damage(facts)
+        wrong = _damage(facts) or _misplaced(descriptor, facts)
         if wrong:
             damaged.append(f"{descriptor[:200]!r}: {wrong}")
             continue
@@ -74,7 +87,7 @@ def check_choice(choice: Choice, where: str) -> None:
 
 
 def read_best(folder: Path) -> dict[str, Any]:
-    """What an index holds, whole or damaged, by descriptor. Raises TuningError."""
+    """What an index holds, whole or damaged, by `key_of`. Raises TuningError."""
     path = folder / folders.INDEX
     found = folders.read_json(path)
     if found and found.get("format") != _FORMAT:
@@ -101,6 +114,11 @@ def _damage(facts: Any) -> str | None:
     return None
 
 
+def _misplaced(key: str, facts: dict[str, Any]) -> str | None:
+    cold = key.endswith(_COLD)
+    return None if facts.get("cold", False) == cold else f"cold: {not cold}, expected {cold}, as its key says"
+
+
 def _is_point(value: Any) -> bool:
     """Knobs have numbers, words, and yes or no as values."""
     return isinstance(value, dict) and all(isinstance(v, (int, str)) for v in value.values())
@@ -120,7 +138,7 @@ _EXPECTED = {
 def write_entry(folder: Path, descriptor: str, entry: Entry) -> None:
     """Put an entry into a folder's index, leaving the others as they are. Raises TuningError."""
     with folders.locked(folder):
-        best = {**read_best(folder), descriptor: facts_of(entry)}
+        best = {**read_best(folder), key_of(descriptor, entry.cold): facts_of(entry)}
         folders.write_json(folder / folders.INDEX, index_of(best))
 
 
@@ -131,5 +149,5 @@ def facts_of(entry: Entry) -> dict[str, Any]:
 
 
 def index_of(best: Mapping[str, Any]) -> dict[str, Any]:
-    """An index with these entries, by descriptor."""
+    """An index with these entries, by `key_of`."""
     return {"format": _FORMAT, "best": dict(best)}

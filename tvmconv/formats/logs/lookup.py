@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tvmconv.base.errors import TuningError
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
-from tvmconv.formats.logs.entries import Entry, read_index
+from tvmconv.formats.logs.entries import Entry, key_of, read_index
 from tvmconv.specs.work import Work
 
 if TYPE_CHECKING:
@@ -36,13 +36,17 @@ class Tuned:
 
 class Logs:
     """The logs that apply to a machine: those given, else the user's own before the shipped ones; for floats
-    also those of its base.
+    also those of its base. ``cold``: for a network, where what was measured with cold weights comes first;
+    for a layer alone it comes last.
 
     Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
     does not exist; other unusable folders are skipped with a warning.
     """
 
-    def __init__(self, machine: AnyMachine, given: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, machine: AnyMachine, given: str | os.PathLike[str] | None = None, *, cold: bool = False
+    ) -> None:
+        self._settings = cold, not cold
         self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # source, floats only, entries
         if given is not None:
             if not Path(given).is_dir():
@@ -69,10 +73,11 @@ class Logs:
         """(the spec or a twin of it, whose log, the verdict there) for all that exist, in order of
         precedence."""
         for relative in (spec, *spec.twins()):
-            for whose, floats, index in self._indexes:
-                entry = index.get(str(relative))
-                if entry is not None and (not spec.is_integer or not floats):
-                    yield relative, whose, entry
+            for key in (key_of(str(relative), cold) for cold in self._settings):
+                for whose, floats, index in self._indexes:
+                    entry = index.get(key)
+                    if entry is not None and (not spec.is_integer or not floats):
+                        yield relative, whose, entry
 
 
 @contextmanager
@@ -89,7 +94,8 @@ def _origin(entry: Entry, whose: str, twin: Work | None) -> dict[str, Any]:
     return {
         "source": "tuned", "log": whose, "record": entry.record, "date": entry.date,
         "us": round(entry.seconds * 1e6, 3), "default_us": round(entry.default_seconds * 1e6, 3),
-        "threads": entry.threads, "cpu": entry.cpu, **({} if twin is None else {"twin": str(twin)}),
+        "threads": entry.threads, "cpu": entry.cpu, **({"cold": True} if entry.cold else {}),
+        **({} if twin is None else {"twin": str(twin)}),
     }  # fmt: skip
 
 
@@ -108,4 +114,4 @@ def _index(folder: Path, machine: AnyMachine) -> dict[str, Entry]:
 @lru_cache(maxsize=16)
 def _read(folder: Path, machine: AnyMachine, *_: int) -> dict[str, Entry]:
     folders.check_made(folder, machine)
-    return {descriptor: entry for descriptor, entry in read_index(folder).items() if not entry.emulated}
+    return {key: entry for key, entry in read_index(folder).items() if not entry.emulated}

@@ -15,6 +15,7 @@ from tvmconv.formats.choice import TRACE, Choice
 SPEC = "tvmconv.spec"
 ERROR = "tvmconv.error"
 EMULATED = "tvmconv.emulated"
+COLD = "tvmconv.cold"
 STRATEGY = "strategy"
 _PREFIX = "tvmconv."
 
@@ -61,7 +62,16 @@ def read(trace: list[Any]) -> tuple[str, Choice, str | None]:
 
 def is_emulated(trace: list[Any]) -> bool:
     """Whether a trace that ``read`` takes is stamped as measured under emulation."""
-    return any(kind == "Annotate" and attrs == [EMULATED] for kind, _, attrs, _ in trace[0])
+    return _is_stamped(trace, EMULATED)
+
+
+def is_cold(trace: list[Any]) -> bool:
+    """Whether a trace that ``read`` takes is stamped as measured with cold weights."""
+    return _is_stamped(trace, COLD)
+
+
+def _is_stamped(trace: list[Any], mark: str) -> bool:
+    return any(kind == "Annotate" and attrs == [mark] for kind, _, attrs, _ in trace[0])
 
 
 def text_of(trace: list[Any]) -> str:

@@ -2,6 +2,9 @@
 
 Each candidate runs in a fork of it, so that a crash or a hang costs only that candidate. It is checked
 against the float64 reference, then timed in turns with the baseline, in the same process.
+
+With cold weights each call takes another copy of them, of so many that one is far away when its turn comes
+again; what it is multiplied with stays as near as a preceding layer would leave it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ import json
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
+from itertools import cycle
 from typing import Any
 
-from tvmconv.base.clock import preemptions, timed
+from tvmconv.base.clock import last_cache, preemptions, timed
 from tvmconv.base.processes import answer_lines, forked
 from tvmconv.frontends.verify import Case, operands, prepare
 from tvmconv.runtime import Module, load
@@ -20,6 +24,7 @@ from tvmconv.runtime import arrays as buffers
 
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, if other processes take our CPUs away
+_MOST_COPIES = 1024  # of cold weights; of any smaller than this allows for, so many fill the nearer caches
 
 
 def serve() -> None:
@@ -57,19 +62,28 @@ def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str
         check = case.check(function)
         if not check.ok:
             return {"error": f"wrong: {check.wrong} elements on {check.fill} data, error {check.max_rel:.1e}"}
-    candidate = _call(function, cases[0])
+    candidate = _call(function, cases[0], message["cold"])
     if message["baseline"] == message["function"]:
         seconds = _alone(candidate, message["rounds"], message["burst"])
         return {"seconds": seconds, "baseline": seconds}
-    return _in_turns(candidate, _call(module[message["baseline"]], cases[0]), message)
+    baseline = _call(module[message["baseline"]], cases[0], message["cold"])
+    return _in_turns(candidate, baseline, message)
 
 
-def _call(function: Any, case: Case) -> Callable[[], Any]:
-    """A call of a function on the case's arrays with little overhead."""
+def _call(function: Any, case: Case, cold: int) -> Callable[[], Any]:
+    """A call of a function on the case's arrays with little overhead, with cold weights if so many bytes of
+    them come before the same again."""
     weights, inputs = operands(case.entry["arguments"], case.arrays)
     y = function.arguments[-1]
     inputs = [buffers.aligned(a) for a in inputs]  # as a preceding layer would leave them
-    return function.bind(*weights).on(*inputs, out=buffers.empty(y.shape, y.numpy_dtype, y.nbytes))
+    result = buffers.empty(y.shape, y.numpy_dtype, y.nbytes)
+    first = function.bind(*weights)
+    if not cold or not first.packed_bytes:
+        return first.on(*inputs, out=result)
+    count = min(_MOST_COPIES, max(2, -(-min(cold, last_cache()) // first.packed_bytes)))
+    copies = [first, *(first.copy() for _ in range(count - 1))]
+    turns = cycle([bound.on(*inputs, out=result) for bound in copies])
+    return lambda: next(turns)()
 
 
 def _time(call: Callable[[], Any], times: int) -> float:

@@ -26,18 +26,21 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on; and
-    the multiple of the baseline's time beyond which it stops after a few rounds."""
+    """How long to measure: rounds of ``burst`` seconds each, about ``seconds`` in all; data to check on; the
+    multiple of the baseline's time beyond which it stops after a few rounds; and ``cold``: how many bytes of
+    weights are read before the same ones again, as in a network of so many; 0: these alone."""
 
     rounds: int = 9
     burst: float = 0.0005
     seconds: float = 0.5
     fills: tuple[str, ...] = ("normal",)
     hopeless: float = 1.5
+    cold: int = 0
 
 
 SEARCH = Effort()
 DUEL = Effort(32, 0.001, 3.0, ("normal", "integer"))  # between the best few and the default
+COLD = 64 << 20  # bytes of weights of a network that one layer is tuned for; it may not be known
 
 
 @dataclass(frozen=True)

@@ -38,12 +38,14 @@ class Known:
 class Database:
     """The records of a space's points in ``folder``; ``memory`` is what a search reads and fills: it can use
     only traces of its own space, and a log has others too. ``emulated``: records are from an emulated CPU;
-    others aren't read."""
+    ``cold``: with cold weights. Others aren't read."""
 
     def __init__(
-        self, folder: Path, space: TuningSpace | MetaSpace, threads: int, emulated: bool = False
-    ) -> None:
-        self.folder, self.spec, self.stamp, self.emulated = folder, space.spec, space.stamp, emulated
+        self, folder: Path, space: TuningSpace | MetaSpace, threads: int, emulated: bool = False,
+        cold: bool = False,
+    ) -> None:  # fmt: skip
+        self.folder, self.spec, self.stamp = folder, space.spec, space.stamp
+        self.emulated, self.cold = emulated, cold
         self.target: Target = _target(space.machine, threads)
         self.memory = ms.database.MemoryDatabase()
         self.workload = self.memory.commit_workload(space.module)
@@ -60,7 +62,8 @@ class Database:
                 descriptor, choice, error = traces.read(trace)
             except (ValueError, KeyError, IndexError, TypeError):
                 continue  # of another tool
-            if descriptor == str(self.spec) and traces.is_emulated(trace) == self.emulated:
+            measured = traces.is_emulated(trace), traces.is_cold(trace)
+            if descriptor == str(self.spec) and measured == (self.emulated, self.cold):
                 check_choice(choice, f"{self.folder / folders.RECORDS}:{line}")
                 failed = error is not None or not run_secs or not 0 < min(run_secs) < FAILED
                 found.append(Known(choice, None if failed else statistics.median(run_secs)))
@@ -72,6 +75,8 @@ class Database:
         notes = dict(self.stamp)
         if self.emulated:
             notes[traces.EMULATED] = "true"
+        if self.cold:
+            notes[traces.COLD] = "true"
         if error:
             notes[traces.ERROR] = error.replace('"', "'").replace("\\", "/")
         if notes:

@@ -11,7 +11,7 @@ from tvmconv.base.errors import TuningError
 from tvmconv.formats.choice import META, Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
-from tvmconv.formats.logs.entries import Entry, read_index, write_entry
+from tvmconv.formats.logs.entries import Entry, key_of, read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
@@ -30,7 +30,7 @@ _HOPELESS = 1.25  # times the best time so far: not measured more closely
 @dataclass(frozen=True)
 class Place:
     """Where a tuner works: the machine, the folder of logs, who builds and who measures (None: done
-    elsewhere); ``emulated``: whether measurements are on an emulated CPU."""
+    elsewhere); ``emulated``: whether measurements are on an emulated CPU; ``cold``: see `Effort`."""
 
     machine: AnyMachine
     folder: Path
@@ -39,6 +39,7 @@ class Place:
     threads: int
     cpu: str
     emulated: bool = False
+    cold: int = 0
 
 
 class Task:
@@ -78,7 +79,8 @@ class Task:
         if own not in self._homes:
             space = MetaSpace(self.spec, self.place.machine, self.whole.default) if own else self.whole
             place = self.place
-            self._homes[own] = space, Database(place.folder, space, place.threads, place.emulated)
+            stamps = place.emulated, place.cold > 0
+            self._homes[own] = space, Database(place.folder, space, place.threads, *stamps)
         return self._homes[own]
 
     def _holds(self, choice: Choice) -> bool:
@@ -97,7 +99,7 @@ class Task:
                 self.search.recall(known.choice, seconds)
                 if seconds < FAILED:
                     self.measured[freeze(known.choice)] = (known.choice, seconds)
-        entry = read_index(self.place.folder).get(str(self.spec))
+        entry = read_index(self.place.folder).get(key_of(str(self.spec), self.place.cold > 0))
         self.entry = entry if entry and entry.emulated == self.place.emulated else None
 
     def start(self, ahead: int = 0) -> bool:
@@ -113,7 +115,8 @@ class Task:
         if isinstance(built, str):
             self.failures.append(built)
             return False
-        (measured,) = self.place.runner.measure({BASELINE: built, **self._at_hand()}, [BASELINE], SEARCH)
+        effort = replace(SEARCH, cold=self.place.cold)
+        (measured,) = self.place.runner.measure({BASELINE: built, **self._at_hand()}, [BASELINE], effort)
         if measured.error:
             self.failures.append(measured.error)
             return False
@@ -132,7 +135,7 @@ class Task:
         taken, self._proposed = self._proposed or self.search.propose(most), []
         before = self.best_seconds
         best = min([before, *(s for _, s in self.measured.values())]) / self.default_seconds
-        effort = replace(SEARCH, hopeless=_HOPELESS * best)
+        effort = replace(SEARCH, hopeless=_HOPELESS * best, cold=self.place.cold)
         seconds = []
         for candidate, measured in zip(taken, self._measure([c.choice for c in taken], effort), strict=True):
             self._note(candidate, measured)
@@ -194,9 +197,10 @@ class Task:
         """The best few points that were measured, and those that a log holds for the spec or a twin: a record
         should not be slower than what compile would use without it."""
         choices = self._best()
-        logs = [Logs(self.place.machine)]
+        machine, cold = self.place.machine, self.place.cold > 0
+        logs = [Logs(machine, cold=cold)]
         if not self.place.emulated:  # whose folder no other run reads
-            logs.insert(0, Logs(self.place.machine, self.place.folder))
+            logs.insert(0, Logs(machine, self.place.folder, cold=cold))
         for one in logs:
             for _, _, entry in one.known(self.spec):
                 choices += [entry.choice] * (entry.choice not in choices)
@@ -208,7 +212,7 @@ class Task:
         incumbent = self.entry.choice if self.entry and self._holds(self.entry.choice) else None
         if incumbent is not None and incumbent not in (*choices, self.space.default) and again:
             choices = [*choices, incumbent]
-        results = list(self._measure(choices, DUEL))
+        results = list(self._measure(choices, replace(DUEL, cold=self.place.cold)))
         ratios = [math.inf if m.error else m.ratio for m in results]
         for choice, measured in zip(choices, results, strict=True):
             if measured.error:
@@ -229,7 +233,7 @@ class Task:
         self.entry = Entry(
             choice.strategy, choice.point, min(seconds), default_seconds, self.trials,
             self.place.threads, self.place.cpu, folders.tvm_version(), folders.today(), name,
-            self.place.emulated,
+            self.place.emulated, self.place.cold > 0,
         )  # fmt: skip
         write_entry(self.place.folder, str(self.spec), self.entry)
 

@@ -19,7 +19,7 @@ from tvmconv.schedules.machines import AnyMachine, Machine, resolve
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import BATCH, Builder
 from tvmconv.tuning.measuring.gpu import GpuRunner
-from tvmconv.tuning.measuring.runner import LocalRunner, Runner
+from tvmconv.tuning.measuring.runner import COLD, LocalRunner, Runner
 
 if TYPE_CHECKING:
     from tvmconv.tuning.search.task import Place, Task
@@ -33,7 +33,7 @@ _HOPE = 0.5  # of a task with no batches yet: the fraction of its time that a ba
 class Options:
     """``trials``: measured points per spec, on average, including those in the log; ``minutes``: of wall time
     for all. One of them must be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
-    ``replay``: measure the best few again without searching."""
+    ``replay``: measure the best few again without searching; ``cold``: with cold weights, as in a network."""
 
     trials: int | None = None
     minutes: float | None = None
@@ -43,6 +43,7 @@ class Options:
     seed: int = 0
     replay: bool = False
     command: str = ""
+    cold: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def run(
     check(options, specs)
     machine = resolve(target)
     _check_tools()
+    if options.cold and isinstance(machine, GpuMachine):
+        raise TuningError(f"cold: True, expected False for {machine.name}: only CPUs run networks")
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
     runner = runner or runner_here(machine, options.threads)
     try:
@@ -89,7 +92,8 @@ def run(
         with without_collecting():
             from tvmconv.tuning.search.task import Place, Task  # imports TVM, as the builder does meanwhile
 
-        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated)
+        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated,
+                      COLD if options.cold else 0)  # fmt: skip
         tasks = [
             Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
             for spec, weight in specs.items()
