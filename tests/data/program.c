@@ -59,6 +59,16 @@ int main(void) {
   expect(TVMCONV_ERR_OVERLAP, "net_main: y overlaps z", net_main(in, (void *[]){to_z, to_z + 9}, NULL));
   expect(TVMCONV_ERR_OVERLAP, "net_main: z overlaps x", net_main(in, (void *[]){x, to_y}, NULL));
   expect(TVMCONV_ERR_OVERLAP, "net_main: workspace overlaps y", net_main(in, (void *[]){to_z, workspace}, workspace));
+  memset(to_z, 0, sizeof to_z), memset(to_y, 0, sizeof to_y);
+  for (int step = 0; step < NET_MAIN_STEPS; ++step) {   /* one by one, in the caller's memory */
+    int64_t ns = -1;
+    expect(TVMCONV_OK, NULL, net_main_steps(in, out, workspace, step, step + 1, &ns));
+    wrong += ns < 0;
+  }
+  wrong += unlike(to_z, z, NET_MAIN_Z_ELEMS) + unlike(to_y, y, NET_MAIN_Y_ELEMS);
+  expect(TVMCONV_ERR_STEPS, "steps 1 to 99, expected some of 0 to", net_main_steps(in, out, workspace, 1, 99, NULL));
+  expect(TVMCONV_ERR_STEPS, "steps 2 to 1", net_main_steps(in, out, workspace, 2, 1, NULL));
+  expect(TVMCONV_ERR_NULL, "net_main: workspace is NULL", net_main_steps(in, out, NULL, 0, 1, NULL));
   if (!wrong) printf("%s: right\n", net_variant());
   return wrong != 0;
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +21,16 @@ from cli_tools import tool
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from libraries import run
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Net
 from places import DATA
 from random_networks import models
 from small_networks import assert_near, model, node, session_results
 
 import tvmconv
+from tvmconv import cli
+from tvmconv.bench import roofline
+from tvmconv.formats import manifest as manifests
 from tvmconv.network import checking
 from tvmconv.network import compiling as networks
 from tvmconv.network.planning import doors
@@ -207,10 +212,80 @@ def test_a_step_that_deviates_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     found = networks.read(folder / "net.onnx")
     module, case = networks.compile(found, HERE, jobs=1).load(), feeds()
     assert not all(one.ok for one in checking.compare(found, module, case))
-    deviation = checking.first_deviation(found, HERE, case)
+    deviation = checking.first_deviation(found, module, "main", case)
     assert deviation is not None
     assert "Conv_" in deviation.source and "BatchNormalization" in deviation.source
     assert ":g16:" in deviation.descriptor
+
+
+def test_a_damaged_library_is_found_out(folder: Path, tmp_path: Path) -> None:
+    """The steps that are checked are the file's: here one number of a layer's weights is another."""
+    data, case = (folder / "net.so").read_bytes(), feeds()
+    (gemm,) = (array for array in network().graph.initializer if list(array.dims) == [5])
+    weights = numpy_helper.to_array(gemm).tobytes()
+    assert data.count(weights) == 1
+    wrong = data.replace(weights, weights[:16] + np.float32(100).tobytes())
+    (tmp_path / "net.so").write_bytes(manifests.seal(wrong, manifests.read(folder / "net.so")["libc"])[0])
+    module = tvmconv.load(tmp_path / "net.so")
+    deviation = checking.first_deviation(networks.read(folder / "net.onnx"), module, "main", case)
+    assert deviation is not None and "Gemm" in deviation.source
+    whole = tvmconv.load(folder / "net.so")
+    assert checking.first_deviation(networks.read(folder / "net.onnx"), whole, "main", case) is None
+    other = networks.read(folder / "net.onnx", layout="nhwc")
+    with pytest.raises(tvmconv.Error, match="expected"):
+        checking.first_deviation(other, whole, "main", case)
+
+
+# ---- what takes how long ----
+
+
+def test_trace(folder: Path) -> None:
+    """Calls from several threads and processes add to one file, which is whole JSON."""
+    script = f"""
+import os, threading, numpy as np, tvmconv
+main = tvmconv.load({str(folder / "net.so")!r})["main"]
+x = [np.zeros(a.shape, np.float32) for a in main.arguments if a.role == "input"]
+os.chdir("/")
+threads = [threading.Thread(target=main, args=x) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+if os.fork() == 0: main(*x), os._exit(0)
+os.wait()
+"""
+    trace, environment = folder / "trace.json", {**os.environ, "TVMCONV_TRACE": "trace.json"}
+    done = run(sys.executable, "-c", script, cwd=folder, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    events = json.loads(trace.read_text())
+    calls = [event for event in events if event["name"] == "net_main"]
+    steps = [event for event in events if event["name"] != "net_main"]
+    (facts,) = manifests.read(folder / "net.so")["functions"]
+    assert len(calls) == 4 and len(steps) == 4 * len(facts["steps"])
+    assert len({event["pid"] for event in calls}) == 2 and len({event["tid"] for event in calls}) == 4
+    assert [event["args"]["kernel"] for event in steps[: len(facts["steps"])]] == facts["steps"]
+    assert any("Conv_" in event["args"].get("nodes", "") for event in steps)
+    for call in calls:
+        own = [event for event in steps if event["tid"] == call["tid"] and event["pid"] == call["pid"]]
+        assert sum(event["dur"] for event in own) == pytest.approx(call["dur"], abs=1)
+        assert min(event["ts"] for event in own) == call["ts"]
+    trace.write_text("something else\n")
+    done = run(sys.executable, "-c", script, cwd=folder, env=environment)
+    assert done.returncode == 0 and "trace.json: holds something else, expected a trace" in done.stderr
+    assert trace.read_text() == "something else\n"
+
+
+def test_steps_are_timed(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "SAMPLES", 1)
+    monkeypatch.setattr(roofline, "SECONDS", 1e-4)
+    command = ["run", str(folder / "net.so"), "--time", "--steps", "-n", "3", "--json"]
+    assert cli.main(command) == 0
+    (row,) = json.loads(capsys.readouterr().out)["functions"]
+    assert [step["step"] for step in row["steps"]] == list(range(1, len(row["steps"]) + 1))
+    assert sum(step["share"] for step in row["steps"]) == pytest.approx(1)
+    assert all(step["roof"] >= 0 and step["microseconds"] > 0 for step in row["steps"])
+    assert cli.main(command[:-1]) == 0
+    shown = capsys.readouterr().out
+    assert "% of roof" in shown and f"main, {len(row['steps'])} steps" in shown
+    assert cli.main([*command[:2], "--no-time"]) == 0 and "µs" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("nodes", "options", "words"), [
@@ -246,12 +321,11 @@ def test_dynamic_shapes_are_asked_for() -> None:
     ("verify net.so", "a whole network is compared with its model: verify --onnx MODEL --whole"),
     ("bench net.so", "main is a whole network, expected layers"),
     ("run net.so --input z=q.npy", "no argument 'z', expected one of x, r"),
+    ("run net.so --no-time --steps", "--no-time: expected without --steps"),
 ])  # fmt: skip
 def test_refused_on_the_command_line(folder: Path, line: str, words: str, capsys, monkeypatch) -> None:
-    from tvmconv.cli import main as command
-
     monkeypatch.chdir(folder)
-    assert command(shlex.split(line)) == 2
+    assert cli.main(shlex.split(line)) == 2
     said = capsys.readouterr().err.splitlines()
     said = [one for one in said if "this machine is busy" not in one]
     assert len(said) == 1 and words in said[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +10,7 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console
+from tvmconv.cli import steps as step_times
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +26,14 @@ Examples:
   tvmconv run int8.so q --input x.npy --input w=w.npy --input x_scale=0.05 --input x_zero_point=3
   tvmconv run baked.so stem --input x.npy --out y.npy
   tvmconv run model.so --threads 2
+  tvmconv run model.so --time --steps
 
 'tvmconv inspect LIBRARY NAME' shows a function's arguments. Weights that the library holds are used unless
 others are given. All else that is not given is random (--seed), and the result says what was. Times are of a
-bound call, weights prepacked and output allocated beforehand: the median and the fastest of --repeat calls.
+bound call, weights prepacked and output allocated beforehand: the median and the fastest of --repeat calls;
+--no-time makes one call. --steps adds a table of what each step of a whole network takes, with the model's
+nodes that it comes from, the share of the least time by the machine's measured roofline (see bench), and the
+total.
 """
 
 
@@ -76,6 +81,8 @@ def run(
         int | None, typer.Option("--threads", metavar="N", min=1, help="Threads to use.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of the random data.")] = 0,
+    timed: Annotated[bool, typer.Option("--time/--no-time", help="Time calls, or make one.")] = True,
+    steps: Annotated[bool, typer.Option("--steps", help="Time each step of a whole network.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """See HELP."""
@@ -95,27 +102,36 @@ def run(
         chosen = [entries[name]]
     if out is not None and not out.parent.is_dir():
         raise Error(f"--out {out}: no folder {out.parent}; expected one that exists")
+    if not timed and (steps or repeat):
+        raise Error(f"--no-time: expected without {'--steps' if steps else '--repeat'}")
+    if steps and (alone := [entry["name"] for entry in chosen if "steps" not in entry]):
+        raise Error(f"--steps: {', '.join(alone)} in {library}: single kernels, expected a whole network")
     if threads is not None:
         set_num_threads(threads)
     rows = []
     for entry in chosen:
-        result, row = _run_one(module[entry["name"]], entry, texts, seed, repeat)
+        result, row, used = _run_one(module[entry["name"]], entry, texts, seed, repeat if timed else 0)
         rows.append(row)
+        if steps:
+            row["steps"] = step_times.timed(module, entry["name"], used, repeat, threads)
         if out is not None:
             _save(out, result)
     if as_json:
         console.print_json({"library": str(library), "functions": rows})
     else:
         _print(rows)
+        for row in rows if steps else ():
+            print()
+            step_times.print_steps(row["name"], row["steps"])
 
 
 def _run_one(
     function: Any, entry: dict[str, Any], texts: Sequence[str], seed: int, repeat: int | None
-) -> tuple[np.ndarray | dict[str, np.ndarray], dict[str, Any]]:
-    """The result, by name if there are several, and what is reported about it."""
+) -> tuple[np.ndarray | dict[str, np.ndarray], dict[str, Any], list[np.ndarray]]:
+    """The result, by name if there are several; what is reported about it; the inputs. `repeat` of 0: one
+    call, not timed."""
     import numpy as np
 
-    from tvmconv.base.clock import each_timed
     from tvmconv.base.dtypes import numpy_dtype
     from tvmconv.frontends.verify import operands
     from tvmconv.runtime.arrays import aligned
@@ -123,30 +139,41 @@ def _run_one(
     arguments = [a for a in entry["arguments"] if a["role"] != "output"]
     outputs = entry["arguments"][len(arguments) :]
     arrays, invented = _arrays(entry, texts, seed)
+    inputs: list[np.ndarray] = []
     made = [aligned(np.empty(a["shape"], numpy_dtype(a["dtype"]))) for a in outputs]
     y, output = made[0], outputs[0]
     if "steps" in entry:
-        call = function.on(*(aligned(arrays[a["name"]]) for a in arguments), out=made)
-        times = each_timed(call, repeat)
+        inputs = [aligned(arrays[a["name"]]) for a in arguments]
+        times = _each_timed(function.on(*inputs, out=made), repeat)
     elif hasattr(function, "placed"):
         y, times = _on_gpu(function, arguments, {**arrays, output["name"]: y}, output["name"], repeat)
     else:
         weights, inputs = operands(arguments, arrays)
         bound = function.bind(*weights)
         inputs = [aligned(array) for array in inputs]  # in memory as a preceding layer would leave them
-        times = each_timed(lambda: bound(*inputs, out=y), repeat)
-    median = float(np.median(times))
+        times = _each_timed(lambda: bound(*inputs, out=y), repeat)
     row = {
         "name": entry["name"],
         "descriptor": entry["descriptor"],
         "random": invented,
         "shapes": {argument["name"]: list(argument["shape"]) for argument in entry["arguments"]},
-        "microseconds": median * 1e6,
-        "microseconds_min": min(times) * 1e6,
-        "gflops": entry["flops"] / median / 1e9,
-        "repeat": len(times),
     }
-    return {a["name"]: array for a, array in zip(outputs, made, strict=True)} if len(made) > 1 else y, row
+    if times:
+        median = float(np.median(times))
+        row["microseconds"], row["microseconds_min"] = median * 1e6, min(times) * 1e6
+        row["gflops"], row["repeat"] = entry["flops"] / median / 1e9, len(times)
+    several = {a["name"]: array for a, array in zip(outputs, made, strict=True)}
+    return several if len(made) > 1 else y, row, inputs
+
+
+def _each_timed(call: Callable[[], Any], repeat: int | None) -> Sequence[float]:
+    """Seconds of each of `repeat` calls; none of 0, which make one."""
+    from tvmconv.base.clock import each_timed
+
+    if repeat == 0:
+        call()
+        return ()
+    return each_timed(call, repeat)
 
 
 def _on_gpu(
@@ -164,7 +191,8 @@ def _on_gpu(
     with driver().on(y.device):
         clock = Clock()
         bound(*inputs, out=y)
-        times = [clock.round(lambda _: bound(*inputs, out=y), 1) for _ in range(repeat or 100)]
+        times = [clock.round(lambda _: bound(*inputs, out=y), 1)
+                 for _ in range(100 if repeat is None else repeat)]  # fmt: skip
     return y.numpy(), times
 
 
@@ -224,14 +252,17 @@ def _save(path: Path, result: np.ndarray | dict[str, np.ndarray]) -> None:
 
 def _print(rows: list[dict[str, Any]]) -> None:
     columns = ("function", "shapes", "µs", "min µs", "GFLOP/s", "calls")
+    columns = columns if "repeat" in rows[0] else columns[:2]
     cells = [
         (
             row["name"],
             ", ".join(f"{name} {console.shape(dims)}" for name, dims in row["shapes"].items()),
-            f"{row['microseconds']:.1f}",
-            f"{row['microseconds_min']:.1f}",
-            f"{row['gflops']:.2f}",
-            row["repeat"],
+            *(() if "repeat" not in row else (
+                f"{row['microseconds']:.1f}",
+                f"{row['microseconds_min']:.1f}",
+                f"{row['gflops']:.2f}",
+                row["repeat"],
+            )),
         )
         for row in rows
     ]

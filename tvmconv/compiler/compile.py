@@ -12,6 +12,7 @@ from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler import cache
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
+from tvmconv.compiler.artifact.names import BESIDE_WEIGHTS
 from tvmconv.compiler.workers import Job, build, build_all
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
@@ -51,7 +52,8 @@ def compile(
     ``cc`` that does not compile for the target.
     """
     machines, named = resolve_all(target), named_specs(specs)
-    check_request({name: bool(spec.weights) for name, spec in named.items()}, machines, prefix)
+    beside = {name: BESIDE_WEIGHTS if spec.weights else () for name, spec in named.items()}
+    check_request(beside, machines, prefix)
     if cc is not None:
         find_cc(machines[0], cc)
     wanted = list(dict.fromkeys(named.values()))

@@ -26,7 +26,8 @@ PROGRAM_ABI = 3  # the same where there are functions of several steps, which ta
 # and support.c.
 SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
-STEPS = "steps"  # of the entry of a function of several steps: what they compute
+STEPS = "steps"  # of the entry of a function of several steps: what they compute, and more, see `steps_of`
+PLANS = "plans"  # of such an entry: what other targets' steps are, by target
 WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64
@@ -37,6 +38,21 @@ _LIBC_ROOM = 26  # of the field's value, which is known once the library is link
 def symbol_of(name: str, prefix: str) -> str:
     """The C name of the function ``name``: with a custom prefix, which covers everything."""
     return name if prefix == DEFAULT_PREFIX else f"{prefix}_{name}"
+
+
+def steps_symbol(symbol: str) -> str:
+    """The C name of the function that runs some of the steps of the function ``symbol``."""
+    return f"{symbol}_steps"
+
+
+def steps_of(function: Mapping[str, Any], target: str) -> list[dict[str, Any]]:
+    """What the entry of a function of several steps says of each, where kernels for ``target`` run:
+    "descriptor" of the kernel, "source": the model's nodes, "flops", "bytes": those that it must move at
+    least, "results": arrays that it writes, as {"value": its name, "at": "workspace" or an output's name,
+    "offset" in bytes, "shape", "dtype"}. Empty for a library that does not say."""
+    plan = function.get(PLANS, {}).get(target, function)
+    columns = zip(plan[STEPS], plan.get("sources", ()), plan.get("step_facts", ()), strict=False)
+    return [{"descriptor": text, "source": source, **facts} for text, source, facts in columns]
 
 
 def workspace_text(function: Mapping[str, Any]) -> str:

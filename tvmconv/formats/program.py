@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tvmconv.base.errors import SpecError
-from tvmconv.formats.device_code import GPU_ALIGNMENT, Launch
+from tvmconv.formats.device_code import Launch
 from tvmconv.formats.kernel import PACKED_ALIGNMENT, Kernel, Param
 from tvmconv.formats.order import prepack_order, run_order
+from tvmconv.formats.program_checks import alignment, check_step
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine
 
 ALIGNMENT = 64  # of the workspace and of each constant
 MOST_ARGUMENTS = 128  # TCV_MAX_ARGS
-MOST_OPERANDS = 24  # of a step, TCV_MAX_OPERANDS
 
 Role = Literal["input", "weight", "output", "packed", "workspace"]
 
@@ -65,12 +65,15 @@ Operand = tuple[Param, Place]
 class Step:
     """One run of a kernel, or with ``prepack`` of its weight packing, over ``operands``: the arrays that its
     code takes, in order, those that it writes last. On a GPU it makes as many launches as the kernel's device
-    code states. ``in_place``: whether what it writes may be one of the arrays that it reads."""
+    code states. ``in_place``: whether what it writes may be one of the arrays that it reads. ``source``: the
+    names of a model's nodes that it comes from, ``values``: of what it writes; for people and checks."""
 
     kernel: Kernel
     operands: tuple[Operand, ...]
     prepack: bool = False
     in_place: bool = False
+    source: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     @property
     def entry(self) -> str:
@@ -87,6 +90,16 @@ class Step:
     def parallel(self) -> tuple[int, ...]:
         """On a CPU: iterations of its parallel loops, as ``Kernel.parallel``."""
         return () if self.prepack else self.kernel.parallel
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of a run."""
+        return 0 if self.prepack else self.kernel.flops
+
+    @property
+    def traffic(self) -> int:
+        """Bytes that a run must move at least: each operand once."""
+        return sum(param.nbytes for param, _ in self.operands)
 
     @property
     def read(self) -> tuple[Operand, ...]:
@@ -124,7 +137,7 @@ class Program:
             what = f"{self.descriptor}: {len(self.arguments)} arguments"
             raise SpecError(f"{what}, expected fewer than {MOST_ARGUMENTS}")
         for number, step in enumerate(self.steps):
-            _check_step(self, f"{self.descriptor or step.kernel.descriptor}: step {number}", step)
+            check_step(self, f"{self.descriptor or step.kernel.descriptor}: step {number}", step)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -134,7 +147,7 @@ class Program:
     @property
     def flops(self) -> int:
         """Floating-point operations of a call."""
-        return sum(step.kernel.flops for step in self.steps)
+        return sum(step.flops for step in self.steps)
 
     @property
     def traffic(self) -> int:
@@ -237,11 +250,7 @@ def prepack_of(kernel: Kernel) -> Program:
 
 
 def _array(param: Param, role: Role, kernel: Kernel | None = None) -> Argument:
-    return Argument(param.name, param.nbytes, _alignment(param, kernel), role, param)
-
-
-def _alignment(param: Param, kernel: Kernel | None) -> int:
-    return param.itemsize if kernel is None or kernel.device is None else max(param.itemsize, GPU_ALIGNMENT)
+    return Argument(param.name, param.nbytes, alignment(param, kernel), role, param)
 
 
 def _packed(kernel: Kernel) -> Argument:
@@ -253,41 +262,3 @@ def _parts(kernel: Kernel, packed: Place | None) -> list[Operand]:
         return []
     offsets = kernel.packed_offsets()
     return [(part, packed.after(offset)) for part, offset in zip(kernel.packed, offsets, strict=True)]
-
-
-def _check_step(program: Program, what: str, step: Step) -> None:
-    if len(step.operands) > MOST_OPERANDS:
-        raise SpecError(f"{what}: {len(step.operands)} operands, expected at most {MOST_OPERANDS}")
-    for param, place in step.operands:
-        room, here = _room(program, place), f"{what}: {param.name} at {_text(place)}"
-        if room is None:
-            raise SpecError(f"{here}, expected a place that there is")
-        if place.offset < 0 or place.offset + param.nbytes > room:
-            raise SpecError(f"{here}, expected {param.nbytes} bytes within {room}")
-        if place.offset % (align := _alignment(param, step.kernel)):
-            raise SpecError(f"{here}, expected a multiple of {align}")
-    for param, place in step.written:
-        if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
-            raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
-        for other, at in step.read:
-            same = step.in_place and place == at and param.nbytes == other.nbytes
-            if not same and _overlap(place, param.nbytes, at, other.nbytes):
-                raise SpecError(f"{what}: {param.name} at {_text(place)} overlaps {other.name}")
-
-
-def _room(program: Program, place: Place) -> int | None:
-    """Bytes of what a place lies in; None if that does not exist."""
-    if place.of == "workspace":
-        return program.workspace
-    sizes = [a.nbytes for a in program.arguments] if place.of == "argument" else map(len, program.constants)
-    return dict(enumerate(sizes)).get(place.index)
-
-
-def _overlap(a: Place, a_bytes: int, b: Place, b_bytes: int) -> bool:
-    same = a.of == b.of and (a.index == b.index or a.of == "workspace")
-    return same and a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
-
-
-def _text(place: Place) -> str:
-    number = "" if place.of == "workspace" else f" {place.index}"
-    return f"byte {place.offset} of {place.of}{number}"

@@ -106,11 +106,17 @@ _ARGUMENT = _table({
     "name": _IDENTIFIER, "shape": _SHAPE, "dtype": _one_of(*ITEMSIZE), "layout": _TEXT,
     "role": _one_of("input", "weight", "output"),
 })  # fmt: skip
+_RESULT = _table({
+    "value": _TEXT, "at": _TEXT, "offset": _number, "shape": _SHAPE, "dtype": _one_of(*ITEMSIZE),
+})  # fmt: skip
+_FACTS = _table({"flops": _number, "bytes": _number, "results": _list(_RESULT)})
+_STEPS = {"steps": _list(_TEXT, 1), "sources": _list(_list(_TEXT)), "step_facts": _list(_FACTS)}
+_PLAN = _table(_STEPS)
 _FUNCTION = _table(
     {"name": _IDENTIFIER, "descriptor": _TEXT, "arguments": _list(_ARGUMENT, 2), "packed_bytes": _number,
      "flops": _number, "bytes": _number, "schedule": _a(dict, "an object")},
     {"symbol": _IDENTIFIER, "baked": _a(bool, "true or false"), "onnx_nodes": _list(_TEXT),
-     "steps": _list(_TEXT, 1)},
+     **_STEPS, "plans": _a(dict, "an object")},
 )  # fmt: skip
 _ONNX = _table({
     "model": _TEXT, "digest": _TEXT, "layout": _TEXT, "shapes": _a(dict, "an object"),
@@ -135,6 +141,8 @@ def _check_function(key: str, function: dict[str, Any]) -> None:
     steps, inputs and then outputs."""
     arguments = function["arguments"]
     roles = [argument["role"] for argument in arguments]
+    for target, plan in function.get("plans", {}).items():
+        _PLAN(f"{key}.plans.{target}", plan)
     if "steps" in function:
         if roles != sorted(roles) or set(roles) != {"input", "output"}:
             raise _wrong(f"{key}.arguments", roles, "inputs first, then outputs")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvmconv.formats import manifest
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.program import Variant, arrays_of
+from tvmconv.formats.program import Place, Program, Variant, arrays_of
 
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine
@@ -63,7 +63,6 @@ def _target(machine: AnyMachine) -> dict[str, Any]:
 def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, Any]:
     functions = [variant.functions[name] for variant in variants]
     first, symbol = functions[0], manifest.symbol_of(name, prefix)
-    steps = () if isinstance(first, Kernel) else first.steps
     device = first.device if isinstance(first, Kernel) else first.kernels[0].device
     packed = [f.packed_bytes for f in functions if isinstance(f, Kernel)]
     found = {
@@ -82,11 +81,41 @@ def _function(name: str, prefix: str, variants: Sequence[Variant]) -> dict[str, 
         "schedule": first.schedule,
         "baked": name in variants[0].baked,
         **({"compiler": device.compiler} if device else {}),
-        **({manifest.STEPS: [step.kernel.descriptor for step in steps]} if steps else {}),
+        **({} if isinstance(first, Kernel) else _steps(first)),
     }  # fmt: skip
+    others = {v.machine.name: _steps(f) for v, f in zip(variants, functions, strict=True)
+              if isinstance(f, Program)}  # fmt: skip
+    if plans := {name: plan for name, plan in others.items() if plan != others[variants[0].machine.name]}:
+        found[manifest.PLANS] = plans
     if len(variants) > 1:  # "schedule" is that of the first
         found["schedules"] = {v.machine.name: f.schedule for v, f in zip(variants, functions, strict=True)}
     return found
+
+
+def _steps(program: Program) -> dict[str, Any]:
+    """What each step is, see `manifest.steps_of`."""
+
+    def at(place: Place) -> str:
+        return "workspace" if place.of == "workspace" else program.arguments[place.index].name
+
+    facts = [
+        {
+            "flops": step.flops,
+            "bytes": step.traffic,
+            "results": [
+                {"value": value, "at": at(place), "offset": place.offset, "shape": list(param.shape),
+                 "dtype": param.dtype}
+                for value, (param, place) in zip(step.values, step.written, strict=False)
+                if not step.prepack
+            ],
+        }
+        for step in program.steps
+    ]  # fmt: skip
+    return {
+        manifest.STEPS: [step.kernel.descriptor for step in program.steps],
+        "sources": [list(step.source) for step in program.steps],
+        "step_facts": facts,
+    }
 
 
 def workspace(name: str, variants: Sequence[Variant]) -> tuple[int, int]:

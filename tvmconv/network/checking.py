@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,16 @@ import numpy as np
 
 from tvmconv.base.dtypes import epsilon, name_of, widened
 from tvmconv.base.errors import ArtifactError, SpecError
-from tvmconv.compiler.artifact.library import Library
-from tvmconv.formats.program import Argument, Place, Program, Step
 from tvmconv.frontends.verify import ACTIVATION_ERRORS
-from tvmconv.network.compiling import Network, plan, read, source_of
+from tvmconv.network.compiling import Network, read
 from tvmconv.network.graph import Graph, Node
 from tvmconv.network.interpret import interpret
-from tvmconv.network.planning.program import Planned
 from tvmconv.onnx.reading.branches import specialised
 from tvmconv.onnx.reading.model import Model, Source, load
 from tvmconv.onnx.reading.session import observe, random_feeds, run
 from tvmconv.onnx.recognising.layers import image_from, image_in
 from tvmconv.onnx.using.agreement import tolerance_of
-from tvmconv.schedules.machines import resolve
+from tvmconv.runtime.steps import Steps
 from tvmconv.specs.activations import ACTIVATIONS
 from tvmconv.specs.operators import Copy, Layer, Map
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Module
 
 Array = np.ndarray[Any, Any]
-_AT_ONCE = 16  # functions of a library that ends after a step
 
 
 @dataclass(frozen=True)
@@ -177,77 +173,40 @@ def difference(
 
 
 def first_deviation(
-    network: Network, target: str, feeds: Mapping[str, Array], tolerance: float | None = None
+    network: Network, module: Module, name: str, feeds: Mapping[str, Array], tolerance: float | None = None
 ) -> Deviation | None:
-    """The first step whose result is not what the network's referee, in float64, has there; None if there is
-    none. The network is compiled again for ``target``, each function up to a step, in the memory that is
-    planned for the whole: kernels come from the cache."""
-    planned = plan(network, resolve(target))
+    """The first step of the library's function ``name`` whose result is not what the network's referee, in
+    float64, has there; None if there is none. The steps run as they are in the library, one after the other
+    in one workspace. Raises ArtifactError for a library whose steps are not this network's."""
     given = arguments_of(network, feeds)
-    seen: dict[str, Array] = {}
-    interpret(network.graph, dict(zip(network.graph.inputs, given, strict=True)),
-              seen=lambda node, results: seen.update(zip(node.outputs, results, strict=True)))  # fmt: skip
-    steps = [i for i, step in enumerate(planned.program.steps) if not step.prepack]
-    low, high = 0, len(steps)  # the first that deviates is one of steps[low:high]
-    while low < high:
-        tried = sorted({low + max(1, (high - low) * part // _AT_ONCE) for part in range(1, _AT_ONCE + 1)})
-        failed = None
-        for end, found in _ending(planned, target, [steps[k - 1] for k in tried], given):
-            k = steps.index(end) + 1
-            failed = _worst(network.graph, planned.nodes[end], found, seen, tolerance)
-            if failed is not None:
-                high = k
-                break
-            low = k
-        if failed is None:
-            return None
-        if high - low == 1:
-            node, step = planned.nodes[steps[low]], planned.program.steps[steps[low]]
-            return Deviation(high, len(steps), source_of(node), step.kernel.descriptor, failed)
-    return None
+    steps = Steps(module, name, *given)
+    made: dict[str, tuple[int, Array]] = {}
+    for number in range(len(steps)):
+        steps.run(number, number + 1)
+        made |= {value: (number, array) for value, array in steps.results(number).items()}
+    found: list[tuple[int, Difference]] = []
 
+    def compared(node: Node, results: Sequence[Array]) -> None:
+        for value, right in zip(node.outputs, results, strict=True):
+            if value in made and made[value][1].size == np.size(right):
+                number, array = made.pop(value)  # in the shape of the caller's array, where it is one
+                rounding = activation_error(network.graph, value) if tolerance is None else 0.0
+                one = difference(value, array.reshape(np.shape(right)), right, tolerance, rounding)
+                found.extend([] if one.ok else [(number, one)])
 
-def _worst(
-    graph: Graph, node: Node, results: Sequence[Array], seen: Mapping[str, Array], tolerance: float | None
-) -> Difference | None:
-    """The difference of a step's result that deviates most; None if all agree."""
-    differences = []
-    for name, found in zip(node.outputs, results, strict=True):
-        right = seen[name]  # where the step writes a caller's array, that has the shape of the model's result
-        rounding = activation_error(graph, name) if tolerance is None else 0.0
-        differences.append(difference(name, found.reshape(right.shape), right, tolerance, rounding))
-    failed = [one for one in differences if not one.ok]
-    return max(failed, key=lambda one: one.relative, default=None)
-
-
-def _ending(
-    planned: Planned, target: str, ends: Sequence[int], given: Sequence[Array]
-) -> Iterator[tuple[int, list[Array]]]:
-    """(a step's number, its results in a run that ends there), one after the other."""
-    functions, kept = {}, {}
-    for end in ends:
-        functions[f"step_{end}"], kept[end] = _up_to(planned.program, end)
-    module = Library(functions, resolve(target), prefix="network_steps").load()
-    for end, places in kept.items():
-        results = module[f"step_{end}"](*given)
-        several = results if isinstance(results, tuple) else (results,)
-        taken = [several[place - len(given)] for place in places]
-        yield end, taken
-
-
-def _up_to(program: Program, end: int) -> tuple[Program, list[int]]:
-    """A program that ends with a step, and which of its arguments are what that step makes."""
-    last, arguments = program.steps[end], list(program.arguments)
-    operands, places = list(last.read), []
-    for number, (param, place) in enumerate(last.written):
-        if place.of != "argument":
-            place = Place("argument", len(arguments))
-            array = replace(param, name=f"result_of_step_{number}")
-            arguments.append(Argument(array.name, array.nbytes, array.itemsize, "output", array))
-        operands.append((param, place))
-        places.append(place.index)
-    steps = (*program.steps[:end], Step(last.kernel, tuple(operands), in_place=last.in_place))
-    return replace(program, arguments=tuple(arguments), steps=steps), places
+    interpret(network.graph, dict(zip(network.graph.inputs, given, strict=True)), seen=compared)
+    if made:
+        value, (number, array) = next(iter(made.items()))
+        raise ArtifactError(
+            f"library: {module.path}: step {number + 1} makes {value} {array.shape}, expected a value of the "
+            f"network as tvmconv reads it now (it was made by {module.manifest['tvmconv']}); compile it again"
+        )
+    if not found:
+        return None
+    number, one = min(found, key=lambda each: (each[0], -each[1].relative))
+    facts = steps.facts[number]
+    source = ", ".join(facts["source"]) or one.name
+    return Deviation(number + 1, len(steps), source, facts["descriptor"], one)
 
 
 def _is_computed(model: Model, name: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from tvmconv.base.errors import Error, SpecError, TargetError
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
+from tvmconv.compiler.artifact.names import BESIDE_STEPS
 from tvmconv.compiler.compile import Progress, compile_kernels, part_of
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.program import Variant
@@ -96,7 +97,7 @@ def compile(
         raise TargetError(f"target: {machines[0].name}, expected CPUs: whole networks do not run on GPUs")
     network = source if isinstance(source, Network) else read(source, shapes, fixed=fixed, layout=layout)
     prefix = prefix or prefix_of(network.model)
-    check_request({name: False}, machines, prefix)
+    check_request({name: BESIDE_STEPS}, machines, prefix)
     if cc is not None:
         find_cc(machines[0], cc)
     planned = []
@@ -155,7 +156,6 @@ def _facts(planned: Planned) -> dict[str, Any]:
     arrays = {**planned.inputs, **planned.outputs}
     return {
         "onnx_names": {param.name: public for public, param in arrays.items()},
-        "sources": [list(node.source) for node in planned.nodes],
         "workspace_bound": planned.memory.bound,
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from tvmconv.formats.program import MOST_OPERANDS
+from tvmconv.formats.program_checks import MOST_OPERANDS
 from tvmconv.network.graph import Graph, Node
 from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Reduce, Resize
 from tvmconv.specs.operators.base import Type

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tvmconv.base.errors import SpecError
+from tvmconv.formats.manifest import steps_symbol
 from tvmconv.runtime import arrays
 from tvmconv.runtime.function import Function
 
@@ -19,12 +20,14 @@ class ProgramFunction(Function):
     """A function of several steps; ``module[name]`` gives it. ``arguments``: inputs in call order, then
     outputs. Safe to call from several threads at once: each has a workspace, which the library keeps."""
 
-    __slots__ = ("_in", "_out", "_outputs")
+    __slots__ = ("_in", "_out", "_outputs", "_some")
 
     def _find(self, library: ctypes.CDLL, symbol: str) -> None:
         self._outputs = tuple(a for a in self.arguments if a.role == "output")
         self._prepack, self._entry = None, library[symbol]
         self._entry.argtypes = [ctypes.c_void_p] * 3
+        self._some = library[steps_symbol(symbol)]
+        self._some.argtypes = [*self._entry.argtypes, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
         self._in, self._out = ctypes.c_void_p * len(self._inputs), ctypes.c_void_p * len(self._outputs)
 
     def __call__(self, *inputs: Any, out: Any = None) -> Any:

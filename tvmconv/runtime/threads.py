@@ -10,6 +10,13 @@ MOST_THREADS = 256  # TCV_MAX_THREADS
 _VARIABLES = ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")  # the first that is set is used
 
 
+def threads_asked() -> int | None:
+    """What the environment says; None if nothing."""
+    check_environment()
+    name = next(filter(os.environ.get, _VARIABLES), None)
+    return None if name is None else int(os.environ[name])
+
+
 def check_environment() -> None:
     """Raises Error if the variable used is not a plain number of threads."""
     name = next(filter(os.environ.get, _VARIABLES), None)

@@ -40,6 +40,11 @@ class Entry:
         return f"{self.name.removesuffix('_prepack')}_packed_bytes"
 
     @property
+    def steps_name(self) -> str:
+        """The function that runs some of the steps, of one by arrays on a CPU."""
+        return manifests.steps_symbol(self.name)
+
+    @property
     def arguments(self) -> tuple[Argument, ...]:
         """Those of its programs, with room for what takes most; the workspace is one, of those by arrays."""
         columns = zip(*(program.arguments for program in self.programs), strict=True)
@@ -127,6 +132,7 @@ class Source(ABC):
         symbols = [f"{self.prefix}_{name}" for name in self.LIBRARY_FUNCTIONS]
         for entry in self.entries:
             symbols += [entry.name, *([entry.bytes_name] if entry.packed_bytes else [])]
+            symbols += [entry.steps_name] if entry.by_arrays and self.own_workspace else []
         return sorted(symbols)
 
     def objects(self) -> list[bytes]:

@@ -28,10 +28,11 @@ typedef struct {
 
 /* The program that runs here; negative, with the error text set, if there is none. */
 static int tcv_program_here(void);
-/* Runs steps. `at`: the arguments' addresses, all that are needed except a workspace of 0, and room for one more. */
-static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream);
+/* Runs steps. `at`: the arguments' addresses, all that are needed except a workspace of 0, and room for one more. `how`:
+ * a GPU's stream; on a CPU a tcv_part, or NULL. */
+static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *how);
 
-static int tcv_call(const tcv_function *f, const void *const *pointer, void *stream) {
+static int tcv_call(const tcv_function *f, const void *const *pointer, void *how) {
   int n = f->n_arguments, first = n - f->n_written, here;
   uintptr_t at[TCV_MAX_ARGS + 1];
   size_t written = 0;
@@ -57,17 +58,17 @@ static int tcv_call(const tcv_function *f, const void *const *pointer, void *str
         return tcv_fail(TCV_ERR_OVERLAP, "%s: %s overlaps %s", f->name, f->arguments[j].name, f->arguments[i].name);
     }
   }
-  return tcv_run(f, program, at, stream);
+  return tcv_run(f, program, at, how);
 }
 
 /* The same with inputs and outputs in one array each. */
 __attribute__((unused)) static int tcv_call_arrays(const tcv_function *f, const void *const *in, void *const *out,
-                                                   void *workspace, void *stream) {
+                                                   void *workspace, void *how) {
   const void *pointer[TCV_MAX_ARGS];
   int outputs = f->n_written - 1, inputs = f->n_arguments - f->n_written;
   if (!in || !out) return tcv_fail(TCV_ERR_NULL, "%s: %s is NULL", f->name, in ? "out" : "in");
   for (int i = 0; i < inputs; ++i) pointer[i] = in[i];
   for (int i = 0; i < outputs; ++i) pointer[inputs + i] = out[i];
   pointer[inputs + outputs] = workspace;
-  return tcv_call(f, pointer, stream);
+  return tcv_call(f, pointer, how);
 }

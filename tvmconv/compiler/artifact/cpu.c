@@ -67,18 +67,7 @@ static int tcv_variant_here(void) {
 
 static int tcv_program_here(void) { return tcv_variant_here(); }
 
-/* ---- the steps of a function: kernels' entries, called in order ---- */
-
-typedef struct {
-  tcv_tensor tensor;                                  /* its data: offset from the argument's address */
-  int argument;                                       /* after the last: nothing, for what the library holds */
-} tcv_operand;
-struct tcv_step {
-  tcv_entry entry;
-  const tcv_operand *operands;
-  const int32_t *loops;                               /* see tcv_loops */
-  int n_operands;
-};
+/* ---- running the steps of a function ---- */
 
 static inline int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
   tcv_tensor tensor[TCV_MAX_OPERANDS];
@@ -93,20 +82,42 @@ static inline int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
   return step->entry(NULL, args, step->n_operands, &ret);
 }
 
-static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *stream) {
+/* Room for the times of `n` steps, if anybody wants to know them. */
+static int64_t *tcv_timer(int n, const int64_t *ns) {
+  if (__builtin_expect(!__atomic_load_n(&tcv_traced, __ATOMIC_RELAXED) && !ns, 1)) return NULL;
+  return malloc(((size_t)n + 1) * sizeof(int64_t));
+}
+
+/* `how`: the part of the steps to run, NULL for all. */
+static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *how) {
+  const tcv_part all = {0, program->n_steps, NULL}, *part = how ? how : &all;
   char *error = tcv_error;
   const int32_t **loops = &tcv_loops;
   __asm__("" : "+r"(error), "+r"(loops));             /* once: thread-local access takes a call */
   int failed = 0, lent = f->workspace >= 0 && at[f->workspace] == 0 && f->arguments[f->workspace].bytes;
-  (void)stream;
+  int n = part->last - part->first;
+  if (part->first < 0 || n < 0 || part->last > program->n_steps)
+    return tcv_fail(TCV_ERR_STEPS, "%s: steps %d to %d, expected some of 0 to %d", f->name, part->first, part->last,
+                    program->n_steps);
+  if (lent && n < program->n_steps)
+    return tcv_fail(TCV_ERR_NULL, "%s: workspace is NULL, expected one that stays between steps", f->name);
   if (lent && !(at[f->workspace] = (uintptr_t)tcv_lend_workspace(f->arguments[f->workspace].bytes)))
     return TCV_ERR_KERNEL;
+  const tcv_step *step = program->steps + part->first;
+  int64_t *time = tcv_timer(n, part->ns);
   error[0] = 0, at[f->n_arguments] = 0;
-  for (int i = 0; i < program->n_steps && !failed; ++i) {
-    *loops = program->steps[i].loops;
-    failed = tcv_run_step(&program->steps[i], at);
+  if (time) time[0] = tcv_now();
+  for (int i = 0; i < n && !failed; ++i) {
+    *loops = step[i].loops;
+    failed = tcv_run_step(&step[i], at);
+    if (time) time[i + 1] = tcv_now();
   }
   if (lent) tcv_workspace_free(TCV_DEVICE_CPU, 0, (void *)at[f->workspace]);
+  if (time && !failed) {
+    for (int i = 0; part->ns && i < n; ++i) part->ns[i] = time[i + 1] - time[i];
+    if (tcv_load(&tcv_traced)) tcv_trace_call(f->name, step, n, time);
+  }
+  if (time) free(time);
   if (!failed) return TCV_OK;
   if (!error[0]) tcv_fail(0, "%s: the kernel failed", f->name);
   return TCV_ERR_KERNEL;

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tvmconv.compiler.artifact.c_source import HIDDEN, Entry, Source, c_dtype
+from tvmconv.compiler.artifact.c_source import HIDDEN, Entry, Source, c_dtype, c_parameters, c_string
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats.cpu_features import FEATURES, check_features
 from tvmconv.formats.kernel import Kernel, renamed
@@ -20,7 +21,7 @@ class CpuSource(Source):
     """Of a library for the CPUs of one architecture."""
 
     LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")
-    texts = ("support.c", "arm.c", "threads.c", "pool.c", "cpu.c")
+    texts = ("support.c", "arm.c", "threads.c", "pool.c", "trace.c", "cpu.c")
     own_workspace = True
 
     def __init__(self, variants: Sequence[Variant], prefix: str, kind: str = "shared") -> None:
@@ -94,7 +95,8 @@ class CpuSource(Source):
             if step.parallel:
                 loops, turns = f"tcv_loops_{table}", ", ".join(map(str, (*step.parallel, 0)))
                 declared.append(f"static const int32_t {loops}[] = {{{turns}}};")
-            facts = f"tcv_operands_{table}, {loops}, {len(step.operands)}"
+            what = c_string(_what(i, step)).strip()
+            facts = f"tcv_operands_{table}, {loops},\n   {what}, {len(step.operands)}"
             rows.append(f"  {{__tvm_ffi_{step.entry}, {facts}}},")
         return declared, rows
 
@@ -117,9 +119,16 @@ class CpuSource(Source):
         return f"(void *){place.offset}" if place.offset else "0", index
 
     def beside(self, entry: Entry) -> list[str]:
-        """TVM's entry."""
+        """TVM's entry; for several steps, also the function that runs some of them."""
         name = entry.name
+        some = [
+            f"TCV_EXPORT int {entry.steps_name}({c_parameters(entry)}, int first, int last, int64_t *ns) {{",
+            "  tcv_part part = {first, last, ns};",
+            f"  return tcv_call_arrays(&tcv_function_{name}, in, out, workspace, &part);",
+            "}",
+        ]  # fmt: skip
         return [
+            *(some if entry.by_arrays else []),
             "#ifndef TCV_STATIC",
             f"TCV_EXPORT int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret);",
             f"int __tvm_ffi_{name}(void *self, const tcv_any *args, int32_t n, tcv_any *ret) {{",
@@ -128,6 +137,14 @@ class CpuSource(Source):
             "}",
             "#endif",
         ]
+
+
+def _what(number: int, step: Step) -> bytes:
+    """What a trace says of a step: members of a JSON object."""
+    kernel = f"prepack {step.kernel.descriptor}" if step.prepack else step.kernel.descriptor
+    nodes = ", ".join(step.source)
+    arguments = {"step": number + 1, **({"nodes": nodes} if nodes else {}), "kernel": kernel}
+    return json.dumps({"name": nodes or kernel, "args": arguments}, separators=(",", ":"))[1:-1].encode()
 
 
 def _apart(variant: Variant, place: str) -> Variant:

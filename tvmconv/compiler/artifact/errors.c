@@ -1,7 +1,7 @@
 /* Part of every exported library, first: error text and codes.
  *
  * A library's C source is one file: this text, call.c, what its machine takes (a CPU: support.c, arm.c, threads.c,
- * pool.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So everything here is static
+ * pool.c, trace.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So everything here is static
  * except what TVM finds by name. C99 with the GNU atomics and __thread, for Linux. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 #define TCV_EXPORT __attribute__((visibility("default")))
 #define TCV_TEXT 384                       /* of an error, one per thread */
 
-enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
+enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL, TCV_ERR_STEPS = 7 };
 
 static __thread char tcv_error[TCV_TEXT];
 

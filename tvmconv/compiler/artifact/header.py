@@ -22,6 +22,7 @@ CODES = {
     "ERR_OVERLAP": (3, "what is written overlaps an argument that is read"),
     "ERR_CPU": (4, "this CPU lacks a feature that the library was compiled for"),
     "ERR_KERNEL": (5, "the kernel failed, out of memory for instance"),
+    "ERR_STEPS": (7, "NAME_steps: no such steps"),
 }
 
 _TOP = """/* {title}
@@ -48,6 +49,9 @@ _TOP = """/* {title}
  * steps takes its NAME_WORKSPACE_BYTES from the caller; for a thread that gives none the library keeps as
  * much.
  *
+ * TVMCONV_TRACE=FILE in the environment adds what each step of each call took to FILE, for Chrome's tracing
+ * and Perfetto.
+ *
  * A static library (.a) or object (.o) of it is linked into a program with -pthread -lm.
  *
  * TVM loads a shared library as well; its functions there have the same names and take tensors in the same
@@ -61,6 +65,7 @@ _TOP = """/* {title}
 #endif
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifndef TVMCONV_OK
 {codes}
@@ -213,6 +218,14 @@ def _function(facts: dict[str, Any], entries: Mapping[str, Entry], after: str) -
             f"int {pack.name}({c_parameters(pack)}{after});",
         ]
     lines.append(f"int {name}({c_parameters(run)}{after});")
+    if run.by_arrays and not after:
+        most = max(len(program.steps) for program in run.programs)
+        lines += [
+            "/* Its steps first to last - 1, after those before them in the same memory; ns[i], where ns is",
+            " * not NULL: the nanoseconds that step first + i took. */",
+            f"#define {macro}_STEPS {most}",
+            f"int {run.steps_name}({c_parameters(run)}, int first, int last, int64_t *ns);",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -63,7 +63,7 @@ class Library:
             raise SpecError("functions: none, expected at least one")
         given = [Variant(machine, dict(functions), dict(baked or {})), *others]
         self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
-        check_request({name: isinstance(f, Kernel) and bool(f.packed) for name, f in functions.items()},
+        check_request({name: _beside(f) for name, f in functions.items()},
                       [variant.machine for variant in self.variants], prefix)
         self.functions: Mapping[str, Kernel | Program] = MappingProxyType(dict(self.variants[0].functions))
         self.machine = self.variants[0].machine
@@ -130,9 +130,17 @@ def _source_class(machine: AnyMachine) -> type[Source]:
     return GpuSource if isinstance(machine, GpuMachine) else CpuSource
 
 
-def check_request(functions: Mapping[str, bool], machines: Sequence[AnyMachine], prefix: str) -> None:
-    """Check what can be checked before anything is compiled. ``functions``: names, and whether each has
-    weights. Raises SpecError and TargetError as ``Library`` does."""
+def _beside(function: Kernel | Program) -> Sequence[str]:
+    if isinstance(function, Program):
+        return names.BESIDE_STEPS
+    return names.BESIDE_WEIGHTS if function.packed else ()
+
+
+def check_request(
+    functions: Mapping[str, Sequence[str]], machines: Sequence[AnyMachine], prefix: str
+) -> None:
+    """Check what can be checked before anything is compiled. ``functions``: as for `names.check_names`.
+    Raises SpecError and TargetError as ``Library`` does."""
     _check_targets(machines)
     names.check_names(functions, prefix, _source_class(machines[0]).LIBRARY_FUNCTIONS)
 

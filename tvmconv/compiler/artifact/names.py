@@ -25,20 +25,26 @@ _KEYWORDS = """
 """
 
 
-def check_names(functions: Mapping[str, bool], prefix: str, library_functions: Sequence[str]) -> None:
+BESIDE_WEIGHTS = ("_prepack", "_packed_bytes")  # after the name of a function that takes weights
+BESIDE_STEPS = ("_steps",)  # of one of several steps
+
+
+def check_names(
+    functions: Mapping[str, Sequence[str]], prefix: str, library_functions: Sequence[str]
+) -> None:
     """Raises SpecError for names that are not C identifiers, are reserved in C, or collide.
 
-    ``functions``: names, and whether each has weights. ``library_functions``: the library's own, without the
-    prefix.
+    ``functions``: names, each with the endings of the C functions beside it. ``library_functions``: the
+    library's own, without the prefix.
     """
     _check_identifier("prefix", prefix, _KEYWORDS.split())
     taken = {f"{prefix}_{name}".upper(): "the library" for name in library_functions}
-    for name, has_weights in functions.items():
+    for name, beside in functions.items():
         _check_identifier("function name", name, ())
         symbol = symbol_of(name, prefix)
         if symbol in _taken():
             raise SpecError(f"function name: {symbol!r}, expected a C identifier that C has not taken itself")
-        for own in [symbol, *([f"{symbol}_prepack", f"{symbol}_packed_bytes"] if has_weights else [])]:
+        for own in (symbol, *(f"{symbol}{end}" for end in beside)):
             owner = taken.setdefault(own.upper(), name)  # the header's macros are in capitals
             if owner != name:
                 raise SpecError(f"function name: {name!r}, expected one that does not collide with {owner!r}")

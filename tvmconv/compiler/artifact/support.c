@@ -47,6 +47,21 @@ typedef int (*tcv_entry)(void *self, const tcv_any *args, int32_t n, tcv_any *re
 enum { TCV_DEVICE_CPU = 1, TCV_TYPE_NONE = 0, TCV_TYPE_DLTENSOR = 7, TCV_TYPE_TENSOR = 70 };
 enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a tensor object */
 
+/* ---- the steps of a function: kernels' entries, called in order ---- */
+
+typedef struct {
+  tcv_tensor tensor;                                /* its data: offset from the argument's address */
+  int argument;                                     /* after the last: nothing, for what the library holds */
+} tcv_operand;
+struct tcv_step {
+  tcv_entry entry;
+  const tcv_operand *operands;
+  const int32_t *loops;                             /* see tcv_loops */
+  const char *what;                                 /* its name and more, as members of a JSON object */
+  int n_operands;
+};
+typedef struct { int first, last; int64_t *ns; } tcv_part;  /* of a function's steps; ns: what each takes, or NULL */
+
 /* Iterations of the parallel loops still to come in the kernel that this thread runs, or ran last, ended by a 0; NULL
  * before the first. */
 static __thread const int32_t *tcv_loops;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvmconv.base.errors import Error
 from tvmconv.formats.kernel import Kernel, Param
@@ -74,7 +74,7 @@ class _Planning:
         inputs, outputs = arguments_of(self._graph, layouts)
         steps, nodes = [], []
         for node in _running(self._graph, self._views):
-            own = self._steps(node)
+            own = [replace(one, source=node.source, values=node.outputs) for one in self._steps(node)]
             steps += own
             nodes += [node] * len(own)
         made = program(

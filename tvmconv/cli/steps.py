@@ -1,0 +1,87 @@
+"""What each step of a network takes: a table, next to what it could take on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import TargetError
+from tvmconv.cli import console
+
+if TYPE_CHECKING:
+    from tvmconv.bench.roofline import Roofline
+    from tvmconv.runtime import Module
+
+
+def timed(
+    module: Module, name: str, inputs: Sequence[Any], repeat: int | None, threads: int | None
+) -> list[dict[str, Any]]:
+    """What is reported about each step of a function: medians of `repeat` runs of the whole (None: as many as
+    take a second, 3 to 1000). "roof" is missing where the machine's limits cannot be measured. `threads`:
+    that were asked for."""
+    import numpy as np
+
+    from tvmconv.runtime.steps import Steps
+
+    steps = Steps(module, name, *inputs)
+    steps.run()
+    once = sum(steps.run())
+    count = repeat or int(min(1000, max(3, 1 / max(once, 1e-9))))
+    seconds = np.median([steps.run() for _ in range(count)], axis=0)
+    roof, rows = _roof(module, threads), []
+    for number, (facts, took) in enumerate(zip(steps.facts, seconds, strict=True)):
+        row = {
+            "step": number + 1,
+            "source": facts["source"],
+            "descriptor": facts["descriptor"],
+            "microseconds": took * 1e6,
+            "gflops": facts["flops"] / max(took, 1e-9) / 1e9,
+            "share": took / max(float(seconds.sum()), 1e-9),
+        }
+        if roof is not None:
+            row["roof"] = _least(roof, facts) / max(took, 1e-9)
+        rows.append(row)
+    return rows
+
+
+def _roof(module: Module, threads: int | None) -> Roofline | None:
+    """The limits of this machine for the kernels of a library; None, and a line on stderr, without a
+    compiler."""
+    from tvmconv.bench import roofline
+    from tvmconv.runtime.threads import threads_asked
+    from tvmconv.schedules.machines import Machine, resolve
+
+    machine = resolve(module.variant)
+    assert isinstance(machine, Machine)  # networks are for CPUs
+    count = threads or threads_asked() or len(os.sched_getaffinity(0))
+    try:
+        return roofline.measure(machine, ["float32"], count)
+    except TargetError as error:
+        console.log(f"no roof: {error}")
+        return None
+
+
+def _least(roof: Roofline, facts: dict[str, Any]) -> float:
+    return roof.seconds(facts["flops"], max(facts["bytes"], 1), "float32")[0]
+
+
+def print_steps(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A row a step, and the total."""
+    columns = ["step", "from", "µs", "GFLOP/s", *(["% of roof"] if "roof" in rows[0] else []), "share"]
+    cells = []
+    total = sum(row["microseconds"] for row in rows)
+    flops = sum(row["gflops"] * row["microseconds"] for row in rows)
+    every = {"microseconds": total, "gflops": flops / total if total else 0.0, "share": 1.0}
+    if "roof" in rows[0]:
+        every["roof"] = sum(row["roof"] * row["microseconds"] for row in rows) / total if total else 0.0
+    for row in (*rows, every):
+        cells.append([
+            row.get("step", ""),
+            ", ".join(row["source"]) or row["descriptor"] if "step" in row else f"{name}, {len(rows)} steps",
+            f"{row['microseconds']:.1f}",
+            f"{row['gflops']:.2f}",
+            *([f"{100 * row['roof']:.0f}"] if "roof" in row else []),
+            f"{100 * row['share']:.1f}%",
+        ])
+    console.print_table(columns, cells, right=[column for column in columns if column != "from"])

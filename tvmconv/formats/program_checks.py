@@ -1,0 +1,58 @@
+"""What holds for each step of a program: its arrays lie where there is room, and are its to write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tvmconv.base.errors import SpecError
+from tvmconv.formats.device_code import GPU_ALIGNMENT
+from tvmconv.formats.kernel import Kernel, Param
+
+if TYPE_CHECKING:
+    from tvmconv.formats.program import Place, Program, Step
+
+MOST_OPERANDS = 24  # of a step, TCV_MAX_OPERANDS
+
+
+def check_step(program: Program, what: str, step: Step) -> None:
+    """Raise SpecError, which calls the step ``what``, if it is not sound."""
+    if len(step.operands) > MOST_OPERANDS:
+        raise SpecError(f"{what}: {len(step.operands)} operands, expected at most {MOST_OPERANDS}")
+    for param, place in step.operands:
+        room, here = _room(program, place), f"{what}: {param.name} at {_text(place)}"
+        if room is None:
+            raise SpecError(f"{here}, expected a place that there is")
+        if place.offset < 0 or place.offset + param.nbytes > room:
+            raise SpecError(f"{here}, expected {param.nbytes} bytes within {room}")
+        if place.offset % (align := alignment(param, step.kernel)):
+            raise SpecError(f"{here}, expected a multiple of {align}")
+    for param, place in step.written:
+        if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
+            raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
+        for other, at in step.read:
+            same = step.in_place and place == at and param.nbytes == other.nbytes
+            if not same and _overlap(place, param.nbytes, at, other.nbytes):
+                raise SpecError(f"{what}: {param.name} at {_text(place)} overlaps {other.name}")
+
+
+def alignment(param: Param, kernel: Kernel | None) -> int:
+    """Of an array that a kernel takes."""
+    return param.itemsize if kernel is None or kernel.device is None else max(param.itemsize, GPU_ALIGNMENT)
+
+
+def _room(program: Program, place: Place) -> int | None:
+    """Bytes of what a place lies in; None if that does not exist."""
+    if place.of == "workspace":
+        return program.workspace
+    sizes = [a.nbytes for a in program.arguments] if place.of == "argument" else map(len, program.constants)
+    return dict(enumerate(sizes)).get(place.index)
+
+
+def _overlap(a: Place, a_bytes: int, b: Place, b_bytes: int) -> bool:
+    same = a.of == b.of and (a.index == b.index or a.of == "workspace")
+    return same and a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
+
+
+def _text(place: Place) -> str:
+    number = "" if place.of == "workspace" else f" {place.index}"
+    return f"byte {place.offset} of {place.of}{number}"
