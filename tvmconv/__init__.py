@@ -66,6 +66,7 @@ _MODULES = {
     "arithmetic": "tvmconv.specs.arithmetic",
     "network": "tvmconv.network",
     "onnx": "tvmconv.onnx",
+    "torch": "tvmconv.torch",
     "verify": "tvmconv.frontends.verify",
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
