@@ -7,7 +7,7 @@ Borders are tiles of their own, as in ``direct_last``; x is copied only if it ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -33,7 +33,8 @@ STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
-_NEAR, _FAR = 1.1, 1.25  # cost of a multiply-add, with lines of x in the L1 cache or further away
+# Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
+_NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -45,9 +46,12 @@ def pays(p: Problem, machine: Machine) -> bool:
     """If rows of planes make poor vectors: strides, short rows, a single pixel."""
     if planes.suits(p, machine):
         return False
-    if (p.stride[-1] > 1 and p.out_group >= _FEW) or prod(p.out_spatial) == 1:
+    pixels = prod(p.out_spatial)
+    if (p.stride[-1] > 1 and p.out_group >= _FEW) or pixels == 1:
         return True
-    return p.taps > 1 and 2 * p.out_group >= machine.lanes(p.acc_bytes)
+    if p.taps == 1:
+        return p.groups == 1 or not planes.fills(pixels, p, machine.lanes(p.acc_bytes))
+    return 2 * p.out_group >= machine.lanes(p.acc_bytes)
 
 
 def reads_near(p: Problem, machine: Machine) -> bool:
@@ -61,14 +65,24 @@ def reads_near(p: Problem, machine: Machine) -> bool:
 
 def cost(p: Problem, machine: Machine) -> float:
     """Average cost of a vector multiply-add: less if some taps, which see padding, are skipped, more if
-    vectors are partly empty, or the lines of all planes that a tile reads don't fit the L1 cache."""
+    vectors are partly empty, or the lines of all planes that a tile reads don't fit the L1 cache, or not with
+    planes a power of two apart."""
     seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
+    if _collide(p, machine):
+        return seen / filled * _COLLIDING
     return seen / filled * (_NEAR if _lines_are_near(p, machine) else _FAR)
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:
     return p.in_group * prod(p.kernel[:-1]) * _LINE <= machine.l1
+
+
+def _collide(p: Problem, machine: Machine) -> bool:
+    """Whether the L1 cache has room for fewer planes' lines at one place than there are planes."""
+    apart, page = p.acc_bytes * prod(p.spatial), machine.l1 // machine.l1_ways
+    places = min(page // gcd(apart, page), page // _LINE)
+    return p.taps > 1 and p.in_group > machine.l1_ways * places
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:

@@ -43,6 +43,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "groups_last"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _LONG_ROW = 48  # pixels
+_APART = 3  # rows between taps; those of a tile are used again too many rows below to be cached
 _LARGE = 5  # taps of a kernel's side
 _LARGER = 4  # times as large as the cache
 _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
@@ -114,7 +115,9 @@ def _blocks(lanes: int, channels: int) -> list[int]:
 def _walk(p: Problem, machine: Machine) -> str:
     """Down, if each input row is in the L1 cache for all its taps; or across long rows, which prefetching
     keeps up with, unless a stride leaves too little work for what is read, or more rows are read than it can
-    follow or the cache can hold."""
+    follow or the cache can hold; or across if the next row shares nothing."""
+    if _is_apart(p):
+        return "across"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
     return "down" if _is_wide(p, machine) or _is_large(p, machine) else "across"
@@ -125,6 +128,11 @@ def _is_large(p: Problem, machine: Machine) -> bool:
     at once so that what one row of taps loads is cached for the next."""
     size = prod(p.spatial) * p.groups * p.in_group * p.acc_bytes
     return len(p.spatial) > 1 and size > _LARGER * machine.l2
+
+
+def _is_apart(p: Problem) -> bool:
+    """Whether rows of taps are too far apart for the next rows of a strip to share what one loads."""
+    return len(p.spatial) > 1 and p.kernel[-2] > 1 and p.dilation[-2] >= _APART
 
 
 def _is_wide(p: Problem, machine: Machine) -> bool:
@@ -161,7 +169,9 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     strips = min(height(p), -(-FEWEST_TASKS // others))
     rows = -(-height(p) // strips)
     if _is_large(p, machine) and p.kernel[-1] > 1:
-        rows = min(rows, 4 if p.stride[-1] == 1 else 2)
+        rows = min(rows, 4 if p.stride[-1] == 1 else 16)
+    if _is_apart(p) and p.stride[-2] > 1:
+        rows = 1
     return rows, width, vectors
 
 

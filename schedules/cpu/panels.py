@@ -58,9 +58,11 @@ def pays(p: Problem, machine: Machine) -> bool:
     all weights. A few planes are better read in place, and with many groups each has few weights."""
     if p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
         return False
+    lanes = machine.lanes(p.acc_bytes)
     if p.taps == 1:
-        return True
-    enough = min(prod(p.out_spatial), _ENOUGH * machine.lanes(p.acc_bytes))
+        near = p.in_group * _VECTORS * lanes * p.acc_bytes <= machine.l2 // 8  # what a tile goes through
+        return near and planes.fills(prod(p.out_spatial), p, lanes)
+    enough = min(prod(p.out_spatial), _ENOUGH * lanes)
     if p.in_group <= _FEW or most_pixels(p, machine) < enough:
         return False
     return not crossed.reads_near(p, machine) or crossed.cost(p, machine) >= cost(p, machine)

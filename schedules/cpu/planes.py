@@ -19,6 +19,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     divisor,
+    evenly,
     peel_at,
     peel_strips,
     peel_tail,
@@ -45,7 +46,9 @@ STRATEGY = "planes"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _MOST_TAPS = 441  # unrolled: more code takes long to compile, and does not fit the L1 cache
 _FEW, _SOME = 8, 64  # planes of x that are as good where the cache has no room for them, or just room
-_LEAST_FILLED = 0.9  # of vectors along rows, where those of output channels are full
+# Of vectors along rows, with one tap and with more, if those of output channels are full.
+_LEAST_FILLED = {True: 0.9, False: 0.95}
+_ALONE = 0.8  # worth of a tile of one vector
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -59,10 +62,16 @@ def suits(p: Problem, machine: Machine) -> bool:
     if p.stride[-1] > 1 or prod(p.out_spatial) == 1:
         return False
     size = p.acc_bytes * p.in_group * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
-    near = size <= machine.l2 // 2 or p.in_group <= _FEW
-    if p.taps == 1:
-        return near or (size <= machine.l2 and p.in_group <= _SOME)
-    return near and filled(width, lanes) >= _LEAST_FILLED * filled(p.out_group, lanes)
+    some = p.taps == 1 and p.in_group <= _SOME
+    near = size <= machine.l2 // 2 or p.in_group <= _FEW or (some and size <= machine.l2)
+    return near and fills(width, p, lanes)
+
+
+def fills(pixels: int, p: Problem, lanes: int) -> bool:
+    """Whether vectors along ``pixels`` elements are about as full as those of output channels. With taps, a
+    single vector is loaded too often."""
+    worth = _ALONE if p.taps > 1 and pixels <= lanes else 1.0
+    return worth * filled(pixels, lanes) >= _LEAST_FILLED[p.taps == 1] * filled(p.out_group, lanes)
 
 
 def filled(extent: int, lanes: int) -> float:
@@ -135,7 +144,10 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     channels, vectors = register_tile(
         machine, p.out_group, width, lambda vectors: (machine.vector_registers - vectors - 1) // vectors
     )
-    return channels, 1, vectors
+    # Few sums wait for each other: then those of several rows.
+    sums, most = 2 * machine.fma_latency * machine.fma_ports, machine.vector_registers - vectors - 1
+    rows = max(1, min(sums, most) // (channels * vectors))
+    return channels, evenly(p.out_spatial[-2], rows) if len(p.out_spatial) > 1 else 1, vectors
 
 
 def schedule(

@@ -195,9 +195,12 @@ def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, 
     most = max((machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors, 1)
     step = evenly(width, most)
     sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy
-    lines = max(1, min(height, -(-sums // (step * vectors)), most // step))
+    products = prod(t.products for t in packing.transforms(p))
+    if products * p.acc_bytes * p.in_group * p.out_group > machine.l2 // 4:
+        sums *= 2  # for weights that come from afar are then loaded half as often
+    lines = evenly(height, max(1, min(height, -(-sums // (step * vectors)), most // step)))
     # As many steps per task as leave room for the transformed patches in the core's cache.
-    places = prod(t.products for t in packing.transforms(p)) * lines * step * p.dilation[1]
+    places = products * lines * step * p.dilation[1]
     held = machine.l2 // 2 // (p.acc_bytes * places * together * p.in_group)
     return vectors, lines, step, max(1, min(-(-width // step), held))
 

@@ -38,6 +38,7 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "words_last"
 _FEW = 16  # words of input channels; this few are unrolled
+_ALONE = 0.8  # worth of a tile of one vector, for which each word of x is loaded anew
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -93,10 +94,14 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
     have = -(-p.out_group // machine.lanes())
-    # Besides the sums: a word of x, and a product not yet added.
+    # Besides the sums: a word of x, and a product not yet added; and where the loop over words is unrolled,
+    # what LLVM loads ahead, or it spills.
     registers = machine.vector_registers - 1 - (not dot.adds)
+    if in_words(p, dot).in_group <= _FEW and dot.adds:
+        registers = machine.vector_registers * 3 // 4 - 1
     most = p.out_spatial[-1]
-    return register_tile(machine, most, have, lambda vectors: (registers - vectors) // vectors)
+    return register_tile(machine, most, have, lambda vectors: (registers - vectors) // vectors,
+                         lambda size, wide: 1.0 if wide > 1 else _ALONE)
 
 
 def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str) -> None:

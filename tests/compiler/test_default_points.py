@@ -11,17 +11,27 @@ from tvmconv.specs.conv import ConvSpec
 POINTS = {
     # Images far larger than the cache: strips of few rows, gone down at once.
     ("x86-64-v3", "conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC:float32"): {"rows": 4, "walk": "down"},
-    ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 2, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 16, "walk": "down"},
     ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32"): {"width": 4, "walk": "across"},
     # Kernels along one dim: channels side by side, for there is nothing to share with the next pixel.
     ("x86-64-v4", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"width": 1, "block": 128},
     # Large kernels: wide tiles, that load each cache line seldom.
     ("x86-64-v4", "conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC:float32"): {"width": 7, "block": 32},
     ("x86-64-v4", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 8, "walk": "down"},
-    # Winograd's tiles: smaller ones where weights have to come again and again.
-    ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
-    ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2},
+    # Rows of taps far apart: tiles that follow each other share nothing below, and lines beside.
+    ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d6:p6:g256:NHWC:float32"): {"rows": 33, "walk": "across"},
+    ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d2:p2:g256:NHWC:float32"): {"rows": 33, "walk": "down"},
+    ("x86-64-v4", "conv2d:4x33x33x256:o256:k3x3:s2:p18:d18:g256:NHWC:float32"): {"rows": 1},
+    # Winograd's tiles: smaller ones, and several rows of them, where weights have to come again and again.
+    ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2, "lines": 2},
+    ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4, "lines": 2},
     ("x86-64-v4", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4},
+    # A vector of pixels, few channels: sums of several rows, which do not wait for each other.
+    ("x86-64-v4", "conv2d:1x256x14x14:o256:k7x7:p3:g32:NCHW:bfloat16"): {"channels": 8, "rows": 2},
+    ("x86-64-v4", "conv2d:1x64x14x14:o128:k3x3:p1:g32:NCHW:float32"): {"channels": 4, "rows": 4},
+    # Words: no tile of a single vector, and less of one where a short loop is unrolled.
+    ("x86-64-v4-vnni", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"block": 48},
+    ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
     # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
     ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     ("x86-64-v4", "conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW:float32:direct"): {"width": 14, "block": 32},

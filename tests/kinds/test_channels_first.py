@@ -111,18 +111,23 @@ BY_RULE = {
     "conv2d:1x64x56x56:o256:k1x1:NCHW:float32": "planes",  # planes that a core's cache holds
     "conv2d:1x24x56x56:o144:k1x1:NCHW:float32": "planes",
     "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "panels",  # planes far apart
-    "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "panels",
+    "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "crossed",  # 49 pixels would fill 3 vectors of 4
     "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",
     "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "panels",
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "crossed",  # few planes with a stride
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
     "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
-    "conv2d:1x128x28x28:o128:k3x3:s2:p1:NCHW:float32": "crossed",
-    # Winograd's weights, larger, would be fetched anew for each of few tiles.
-    "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "crossed",
-    "conv2d:1x28x28x512:o512:k3x3:d4:p4:NHWC:float32": "direct_last",
+    "conv2d:8x2048x2x2:o256:k1x1:NCHW:float32": "crossed",
+    "conv2d:1x1024x14x14:o256:k1x1:NCHW:float32": "crossed",  # many planes
+    "conv2d:1x512x56x56:o128:k1x1:s2:NCHW:float32": "panels",
+    "conv2d:1x116x14x14:o116:k7x7:p3:NCHW:float32": "crossed",  # a single vector a row
+    "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "panels",  # planes that evict each other
+    # Winograd's weights, larger, would be fetched anew for each of few tiles; or for several rows of them.
     "conv2d:1x14x14x512:o512:k3x3:d2:p2:NHWC:float32": "direct_last",
+    "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "winograd_tiles",
+    "conv2d:1x28x28x512:o512:k3x3:d4:p4:NHWC:float32": "winograd_tiles",
+    "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
     "conv2d:8x64x1000x5:o64:k5x5:p2:NCHW:float32": "winograd_tiles",
     "conv2d:1x128x33x33:o21:k3x3:p1:NCHW:float16": "panels",  # a vector and a part of one
     "conv2d:1x1280x1x1:o1000:k1x1:NCHW:float32": "crossed",  # vectors along a single pixel
