@@ -22,7 +22,7 @@ from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.formats.program import Program
 from tvmconv.runtime import quantisation
 from tvmconv.runtime.arrays import Argument
-from tvmconv.specs.kinds import parse_spec
+from tvmconv.specs.pitched import parse_work
 
 
 def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> bytes:
@@ -34,7 +34,7 @@ def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> byte
     if not isinstance(kernel, Kernel):
         raise SpecError(f"{kernel.descriptor}: {len(kernel.steps)} steps, expected a kernel alone")
     given = {param.name: _fitting(param, weights.get(param.name)) for param in kernel.weights}
-    spec = parse_spec(kernel.descriptor)
+    spec: Any = parse_work(kernel.descriptor).dense
     if spec.family == "conv" and not spec.is_integer:
         parts = _packed_floats(kernel, spec, given)
     else:

@@ -22,8 +22,7 @@ from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Machine
-from tvmconv.specs.kinds import parse_spec
-from tvmconv.specs.operators import KINDS, parse_operator
+from tvmconv.specs.pitched import parse_work
 from tvmconv.specs.work import Work
 
 Result = tuple[Work, "Kernel | Exception | None"]
@@ -91,11 +90,6 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None
             worker.stop()
         for thread in threads:
             thread.join()
-
-
-def parse_work(text: str) -> Work:
-    """The layer or operator of a one-line form. Raises SpecError."""
-    return parse_operator(text) if text.partition(":")[0] in KINDS else parse_spec(text)
 
 
 def _drive(worker: Process, todo: queue.SimpleQueue[Job], results: queue.SimpleQueue[Result]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tvmconv.base.dense import Dense
+from tvmconv.base.errors import SpecError
 from tvmconv.formats.device_code import DeviceCode
 
 PACKED_ALIGNMENT = 64  # of a packed blob and of each of its parts
@@ -16,15 +17,42 @@ PACKED_ALIGNMENT = 64  # of a packed blob and of each of its parts
 class Param(Dense):
     """One array that a kernel reads or writes.
 
-    ``kernel_shape``: the shape in which the compiled code sees the same memory, if different.
+    ``kernel_shape``: the shape in which the compiled code sees the same memory, if different. ``pitch``:
+    elements from the beginning of a row, what lies along the last dim, to that of the next; 0: it is dense.
     """
 
     kernel_shape: tuple[int, ...] | None = None
+    pitch: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.kernel_shape is not None:
             object.__setattr__(self, "kernel_shape", tuple(self.kernel_shape))
+        if self.pitch and self.pitch < self.width:
+            raise SpecError(f"pitch of {self.name}: {self.pitch}, expected {self.width}, its rows, or more")
+
+    @property
+    def width(self) -> int:
+        """Elements of a row."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def span(self) -> int:
+        """Bytes from the first element to the last."""
+        if not self.pitch or not self.elements:
+            return self.nbytes
+        return ((self.elements // self.width - 1) * self.pitch + self.width) * self.itemsize
+
+    def overlaps(self, at: int, other: Param, there: int) -> bool:
+        """Whether it has bytes in common with another array, given where in memory each begins."""
+        if not (at < there + other.span and there < at + self.span):
+            return False
+        row = self.pitch * self.itemsize
+        if not row or row != other.pitch * other.itemsize:
+            return True
+        # Ranges of the columns of one wider array.
+        apart = (there - at) % row
+        return apart < self.width * self.itemsize or apart + other.width * other.itemsize > row
 
 
 @dataclass(frozen=True)

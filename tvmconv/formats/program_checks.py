@@ -22,16 +22,16 @@ def check_step(program: Program, what: str, step: Step) -> None:
         room, here = _room(program, place), f"{what}: {param.name} at {_text(place)}"
         if room is None:
             raise SpecError(f"{here}, expected a place that there is")
-        if place.offset < 0 or place.offset + param.nbytes > room:
-            raise SpecError(f"{here}, expected {param.nbytes} bytes within {room}")
+        if place.offset < 0 or place.offset + param.span > room:
+            raise SpecError(f"{here}, expected {param.span} bytes within {room}")
         if place.offset % (align := alignment(param, step.kernel)):
             raise SpecError(f"{here}, expected a multiple of {align}")
     for param, place in step.written:
         if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
             raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
         for other, at in step.read:
-            same = step.in_place and place == at and param.nbytes == other.nbytes
-            if not same and _overlap(place, param.nbytes, at, other.nbytes):
+            same = step.in_place and place == at and param.nbytes == other.nbytes and param.span == other.span
+            if not same and _overlap(param, place, other, at):
                 raise SpecError(f"{what}: {param.name} at {_text(place)} overlaps {other.name}")
 
 
@@ -48,9 +48,9 @@ def _room(program: Program, place: Place) -> int | None:
     return dict(enumerate(sizes)).get(place.index)
 
 
-def _overlap(a: Place, a_bytes: int, b: Place, b_bytes: int) -> bool:
-    same = a.of == b.of and (a.index == b.index or a.of == "workspace")
-    return same and a.offset < b.offset + b_bytes and b.offset < a.offset + a_bytes
+def _overlap(a: Param, a_place: Place, b: Param, b_place: Place) -> bool:
+    same = a_place.of == b_place.of and (a_place.index == b_place.index or a_place.of == "workspace")
+    return same and a.overlaps(a_place.offset, b, b_place.offset)
 
 
 def _text(place: Place) -> str:

@@ -133,6 +133,11 @@ class Spec(Work):
         """
         return ()
 
+    def takes_pitch(self) -> frozenset[str]:
+        """The images of a layer of floats, channels-last."""
+        names = {operand.name for operand in self.signature()} & {"x", "residual", "y"}
+        return frozenset(names if self.channels_last and not self.is_integer else ())
+
     def size_text(self, dim: int) -> str:
         """The arithmetic of the result's size in a spatial dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
         lo, hi = self.padding[dim]

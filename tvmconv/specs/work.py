@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -28,6 +29,21 @@ class Work:
     def twins(self) -> tuple[Work, ...]:
         """What is scheduled alike, the nearest first."""
         return ()
+
+    @property
+    def dense(self) -> Work:
+        """The same on arrays that are dense."""
+        return self
+
+    @property
+    def pitches(self) -> Mapping[str, int]:
+        """Of those of the kernel's arrays whose rows lie apart, by name: elements from the beginning of one
+        row to that of the next. A row is what lies along the last dim: the channels of a pixel."""
+        return {}
+
+    def takes_pitch(self) -> frozenset[str]:
+        """Names of the kernel's arrays whose rows may lie apart."""
+        return frozenset()
 
     def check_supported(self) -> None:
         """Raises SpecError for well-formed work for which no kernel can be made yet."""

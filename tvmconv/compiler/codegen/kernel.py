@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -12,6 +13,8 @@ from tvm import tirx
 from tvmconv.base import scratch
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.codegen.family import Scheduled, family_of
+from tvmconv.compiler.codegen.params import with_params
+from tvmconv.compiler.codegen.pitches import apart
 from tvmconv.compiler.lower import generated, lower_cpu, lowered, parallel_loops, workspace_of
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
@@ -21,6 +24,7 @@ from tvmconv.schedules.machines import CHOSEN_BY_MODEL, Machine
 from tvmconv.schedules.plan import Space
 from tvmconv.specs.checks import most_workspace
 from tvmconv.specs.kinds import Spec
+from tvmconv.specs.work import Work
 
 
 def symbol_of(spec: object) -> str:
@@ -92,14 +96,16 @@ class Packers:
 
 
 def build_kernel(
-    spec: Spec, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None,
+    work: Work, machine: Machine | GpuMachine, choice: Choice | None = None, symbol: str | None = None,
     packers: Packers | None = None,
 ) -> Kernel:  # fmt: skip
-    """Compile ``spec``, which has passed ``check_supported``, for ``machine``, by ``choice`` instead of the
-    rules if there is one. ``symbol``: the object's, if not ``symbol_of(spec)``. ``packers``: take the prepack
-    function from there, for a CPU. Raises TargetError, SpecError where an array or the workspace is too
-    large, and ValueError where a choice does not fit."""
-    made, symbol = scheduled(spec, machine, choice), symbol or symbol_of(spec)
+    """Compile a spec, or one with pitches, which has passed ``check_supported``, for ``machine``, by
+    ``choice`` instead of the rules if there is one. ``symbol``: the object's, if not ``symbol_of(work)``.
+    ``packers``: take the prepack function from there, for a CPU. Raises TargetError, SpecError where an array
+    or the workspace is too large, and ValueError where a choice does not fit."""
+    spec: Any = work.dense
+    symbol = symbol or symbol_of(work)
+    made = apart(scheduled(spec, machine, choice), work, machine)
     device, packer, parallel, workspace = None, b"", (), (0, 0)
     if isinstance(machine, GpuMachine):
         from tvmconv.compiler.codegen import cuda  # with it a GPU's schedules
@@ -118,7 +124,7 @@ def build_kernel(
     if choice is None and isinstance(machine, Machine) and machine.name in CHOSEN_BY_MODEL:
         schedule = {**schedule, "chosen_by": f"llvm-mca for {machine.cpu}"}
     return Kernel(
-        symbol=symbol, descriptor=str(spec), object=code, inputs=made.inputs, weights=made.weights,
+        symbol=symbol, descriptor=str(work), object=code, inputs=made.inputs, weights=made.weights,
         packed=made.packed, output=made.output, schedule=schedule, flops=spec.flops, device=device,
         packer=packer, parallel=parallel, workspace=workspace,
         order=tuple(operand.name for operand in spec.signature()),
@@ -138,11 +144,9 @@ def _any_alignment(func: tirx.PrimFunc) -> tirx.PrimFunc:
     """``func`` with its parameters aligned to one element: TVM would assume 64 bytes and use aligned
     loads."""
     fresh = [
-        (b, tirx.decl_buffer(b.shape, b.dtype, b.name, data_alignment=tvm.DataType(b.dtype).itemsize))
+        tirx.decl_buffer(
+            b.shape, b.dtype, b.name, strides=b.strides or None, data_alignment=tvm.DataType(b.dtype).itemsize
+        )
         for b in func.params
     ]
-
-    def swap(var: tirx.Var) -> tirx.Var:
-        return next((new for old, new in fresh if old.same_as(var)), var)
-
-    return tvm_ffi.structural_map(func, [(tirx.Var, swap)])
+    return with_params(func, fresh)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import tvm_ffi
+from tvm import tirx
 
 from tvmconv.formats.kernel import Param
 from tvmconv.specs.kinds import Spec
@@ -25,3 +28,12 @@ def params(spec: Spec, kernel_shapes: Mapping[str, tuple[int, ...]]) -> Params:
         found[o.role].append(Param(o.name, o.shape, o.dtype, o.layout, kernel_shapes.get(o.name)))
     (output,) = found["output"]
     return Params(tuple(found["input"]), tuple(found["weight"]), output)
+
+
+def with_params(func: tirx.PrimFunc, fresh: Sequence[tirx.Var]) -> tirx.PrimFunc:
+    """``func`` over other buffers in the place of its parameters."""
+
+    def swap(var: tirx.Var) -> tirx.Var:
+        return next((new for old, new in zip(func.params, fresh, strict=True) if old.same_as(var)), var)
+
+    return tvm_ffi.structural_map(func, [(tirx.Var, swap)])

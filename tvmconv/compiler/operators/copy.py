@@ -24,6 +24,7 @@ from tvmconv.compiler.operators.nest import (
     tile,
     vectors,
 )  # fmt: skip
+from tvmconv.schedules.cpu.tiles import FEWEST_TASKS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Copy, Piece, Type
 from tvmconv.specs.operators.expression import cast
@@ -48,12 +49,53 @@ def body(op: Copy, machine: Machine, inputs: list[Array], outputs: list[Array]) 
                            lambda at, width: vectors(width, machine.lanes(size),
                                                      lambda i: y.put(at[0] + i, fill)),
                            op.infer()[0].size, 1))  # fmt: skip
+    pieces = _in_place(op, inputs, y)
+    rows = [found for piece in pieces if (found := _in_rows(piece)) is not None]
+    if 1 < len(rows) == len(pieces) and len({(piece.sizes[0], piece.to_steps[0]) for piece in rows}) == 1:
+        return sequence([*stmts, _rows(inputs, y, rows, machine.lanes(size))])
     alike: dict[tuple, list[Piece]] = defaultdict(list)
-    for piece in op.pieces:
+    for piece in pieces:
         alike[piece.source, piece.steps, piece.to_steps, piece.sizes].append(piece)
     for (source, *shape), pieces in alike.items():
         stmts.append(_pieces(inputs[source], y, shape, pieces, machine, size))
     return sequence(stmts)
+
+
+def _in_rows(piece: Piece) -> Piece | None:
+    """A piece as a loop over many rows, and one over what is contiguous in each; None for others."""
+    steps, to_steps, sizes = piece.steps, piece.to_steps, piece.sizes
+    if len(sizes) == 1 and 1 not in (steps[0], to_steps[0]):
+        steps, to_steps, sizes = (*steps, 1), (*to_steps, 1), (*sizes, 1)
+    fits = len(sizes) == 2 and steps[1] == to_steps[1] == 1 and sizes[0] >= 2 * FEWEST_TASKS
+    return Piece(piece.source, piece.start, steps, piece.to, to_steps, sizes) if fits else None
+
+
+def _rows(inputs: list[Array], y: Array, pieces: Sequence[Piece], lanes: int) -> tirx.Stmt:
+    """Pieces of the same rows of the result, one row after the other."""
+    steps = (*(piece.steps[0] for piece in pieces), pieces[0].to_steps[0])
+
+    def part(piece: Piece, a: Index, b: Index) -> tirx.Stmt:
+        x = inputs[piece.source]
+        return vectors(piece.sizes[1], lanes, lambda i: y.put(b + piece.to + i, x.at(a + piece.start + i)))
+
+    def row(at: tuple[Index, ...]) -> tirx.Stmt:
+        return sequence([part(piece, a, at[-1]) for piece, a in zip(pieces, at, strict=False)])
+
+    work = sum(piece.count for piece in pieces)
+    return spread([Loop(pieces[0].sizes[0], steps)], row, len(steps), work)
+
+
+def _in_place(op: Copy, inputs: list[Array], y: Array) -> list[Piece]:
+    """The pieces, in arrays whose rows may lie apart."""
+    found = []
+    for piece in op.pieces:
+        for rows, written in ((inputs[piece.source].rows, False), (y.rows, True)):
+            moved_ = piece if rows is None else piece.apart(*rows, written)
+            if moved_ is None:
+                raise AssertionError(f"{op}: piece {piece} goes from row to row")  # see Copy.takes_pitch
+            piece = moved_
+        found.append(piece)
+    return found
 
 
 def _bits(op: Copy) -> int:

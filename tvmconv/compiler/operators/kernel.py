@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tvm import tirx
@@ -19,6 +19,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.specs.operators import Copy, Map, MatMul, Normalise, Operator, Recurrent, Reduce, Resize, Type
+from tvmconv.specs.work import Work
 
 _BODIES: dict[type[Operator], Callable[[Any, Machine, list[Array], list[Array]], tirx.Stmt]] = {
     Map: map_.body, Copy: copy.body, Reduce: reduce.body,
@@ -28,14 +29,21 @@ _BODIES: dict[type[Operator], Callable[[Any, Machine, list[Array], list[Array]],
 _STORED: dict[type[Operator], Callable[[Type], Type]] = {Copy: copy.stored, Reduce: reduce.stored}
 
 
-def kernel_func(op: Operator, machine: Machine) -> tirx.PrimFunc:
-    """``(inputs..., outputs...)``, not yet lowered. Raises SpecError for a kind that is no operator of its
-    own, a layer."""
+def kernel_func(op: Operator, machine: Machine, pitches: Mapping[str, int] | None = None) -> tirx.PrimFunc:
+    """``(inputs..., outputs...)``, not yet lowered. ``pitches``: of arrays whose rows lie apart. Raises
+    SpecError for a kind that is no operator of its own, a layer."""
+    pitches = pitches or {}
     if type(op) not in _BODIES:
         raise SpecError(f"operator: {op}, expected one of {', '.join(kind.kind for kind in _BODIES)}")
     stored = _STORED.get(type(op), lambda type_: type_)
-    inputs = [parameter(f"x{number}", stored(type_)) for number, type_ in enumerate(op.inputs)]
-    outputs = [parameter(f"y{number}", stored(type_)) for number, type_ in enumerate(op.infer())]
+    inputs = [
+        parameter(f"x{number}", stored(type_), pitches.get(f"x{number}", 0))
+        for number, type_ in enumerate(op.inputs)
+    ]
+    outputs = [
+        parameter(f"y{number}", stored(type_), pitches.get(f"y{number or ''}", 0))
+        for number, type_ in enumerate(op.infer())
+    ]
     if any(type_.size for type_ in op.infer()):
         body = _BODIES[type(op)](op, machine, inputs, outputs)
     else:
@@ -44,31 +52,32 @@ def kernel_func(op: Operator, machine: Machine) -> tirx.PrimFunc:
 
 
 def build_kernel(
-    op: Operator, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
+    work: Work, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
 ) -> Kernel:
-    """Compile ``op`` for a CPU, with the one schedule it has. ``symbol``: the object's, if not
-    ``symbol_of(op)``.
+    """Compile an operator, or one with pitches, for a CPU, with the one schedule it has. ``symbol``: the
+    object's, if not ``symbol_of(work)``.
 
     The object exports ``__tvm_ffi_<symbol>(inputs..., outputs...)``; flags (bool) are bytes, 0 or 1. A map's
     result may lie where an input of its shape and element size does. Raises TargetError, and SpecError where
     an array has more elements than can be indexed.
     """
+    op: Any = work.dense
     if isinstance(machine, GpuMachine):
-        raise TargetError(f"{op}: for {machine.name}, expected a CPU")
+        raise TargetError(f"{work}: for {machine.name}, expected a CPU")
     if choice is not None:
-        raise ValueError(f"{op}: a recorded schedule, expected none")
-    symbol, target = symbol or symbol_of(op), llvm_target(machine)
-    module = lowered(named({symbol: kernel_func(op, machine)}), target)
+        raise ValueError(f"{work}: a recorded schedule, expected none")
+    symbol, target = symbol or symbol_of(work), llvm_target(machine)
+    module = lowered(named({symbol: kernel_func(op, machine, work.pitches)}), target)
     code = module[symbol].body
-    inputs = tuple(_param(f"x{number}", type_) for number, type_ in enumerate(op.inputs))
-    output, *more = (_param(f"y{number or ''}", type_) for number, type_ in enumerate(op.infer()))
+    inputs = tuple(_param(work, f"x{number}", type_) for number, type_ in enumerate(op.inputs))
+    output, *more = (_param(work, f"y{number or ''}", type_) for number, type_ in enumerate(op.infer()))
     return Kernel(
-        symbol=symbol, descriptor=str(op), object=written(generated(module, target)), inputs=inputs,
+        symbol=symbol, descriptor=str(work), object=written(generated(module, target)), inputs=inputs,
         weights=(), packed=(), output=output, more_outputs=tuple(more), parallel=parallel_loops(code),
         workspace=workspace_of(code), order=tuple(one.name for one in (*inputs, output, *more)),
         schedule={"source": "default", "strategy": op.kind},
     )  # fmt: skip
 
 
-def _param(name: str, type_: Type) -> Param:
-    return Param(name, type_.shape, type_.dtype, "")
+def _param(work: Work, name: str, type_: Type) -> Param:
+    return Param(name, type_.shape, type_.dtype, pitch=work.pitches.get(name, 0))

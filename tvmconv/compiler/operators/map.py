@@ -5,7 +5,16 @@ from __future__ import annotations
 from tvm import tirx
 
 from tvmconv.compiler.operators.expression import cost_of, value_of
-from tvmconv.compiler.operators.nest import Array, Index, along, broadcast_steps, itemsize, merged, vectors
+from tvmconv.compiler.operators.nest import (
+    Array,
+    Index,
+    along,
+    broadcast_steps,
+    further,
+    itemsize,
+    merged,
+    vectors,
+)  # fmt: skip
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Map
 
@@ -14,14 +23,15 @@ def body(op: Map, machine: Machine, inputs: list[Array], outputs: list[Array]) -
     """The kernel's body."""
     (result,), (y,) = op.infer(), outputs
     dtypes = [one.dtype for one in op.inputs]
-    loops = merged(result.shape, *(broadcast_steps(one.shape, result.shape) for one in (*op.inputs, result)))
+    arrays = zip((*inputs, y), (*op.inputs, result), strict=True)
+    loops = merged(result.shape, *(a.steps(broadcast_steps(one.shape, result.shape)) for a, one in arrays))
     lanes = machine.lanes(max(itemsize(dtype) for dtype in (*dtypes, result.dtype)))
     steps = loops[-1].steps if loops else (0,) * (len(inputs) + 1)
 
     def row(at: tuple[Index, ...], width: int) -> tirx.Stmt:
         def element(lane: Index) -> tirx.Stmt:
-            found = [x.at(a + lane if step else a) for x, a, step in zip(inputs, at, steps, strict=False)]
-            return y.put(at[-1] + lane, value_of(op.tree, found, dtypes, dtypes[0]))
+            found = [x.at(further(a, lane, step)) for x, a, step in zip(inputs, at, steps, strict=False)]
+            return y.put(further(at[-1], lane, steps[-1]), value_of(op.tree, found, dtypes, dtypes[0]))
 
         return vectors(width, lanes, element)
 

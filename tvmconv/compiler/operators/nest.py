@@ -35,14 +35,23 @@ class Loop(NamedTuple):
 
 @dataclass(frozen=True)
 class Array:
-    """A flat array. ``dtype``: of its elements; flags are bytes. ``kind``: of what is computed from them."""
+    """A flat array. ``dtype``: of its elements; flags are bytes. ``kind``: of what is computed from them.
+    ``rows``: (elements of a row, elements from one row to the next) where rows lie apart."""
 
     buffer: Any
     dtype: str
+    rows: tuple[int, int] | None = None
 
     @property
     def kind(self) -> str:
         return computed(self.dtype)
+
+    def steps(self, dense: Sequence[int]) -> list[int]:
+        """Steps in it, from those in a dense array."""
+        if self.rows is None:
+            return list(dense)
+        width, pitch = self.rows
+        return [step if step < width else step // width * pitch for step in dense]
 
     def at(self, index: Index) -> tirx.Expr:
         """An element as it is computed with."""
@@ -70,10 +79,13 @@ def itemsize(dtype: str) -> int:
     return int(numpy_dtype(computed(dtype)).itemsize)
 
 
-def parameter(name: str, type_: Type) -> Array:
-    """An argument of the kernel."""
-    stored = "uint8" if type_.dtype == "bool" else type_.dtype
-    return Array(tirx.decl_buffer((max(type_.size, 1),), stored, name), type_.dtype)
+def parameter(name: str, type_: Type, pitch: int = 0) -> Array:
+    """An argument of the kernel, its rows every ``pitch`` elements unless that is 0."""
+    stored, size, rows = "uint8" if type_.dtype == "bool" else type_.dtype, type_.size, None
+    if pitch and size:
+        rows = (type_.shape[-1] if type_.shape else 1, pitch)
+        size = (size // rows[0] - 1) * pitch + rows[0]
+    return Array(tirx.decl_buffer((max(size, 1),), stored, name), type_.dtype, rows)
 
 
 def held(size: int, dtype: str, name: str = "held") -> tuple[Array, tirx.Stmt]:
@@ -128,6 +140,11 @@ def places(loops: Sequence[Loop], indices: Sequence[Index], arrays: int) -> tupl
 def moved(at: Sequence[Index], by: Sequence[Index]) -> tuple[Index, ...]:
     """Places, each by as much further."""
     return tuple(_sum(pair) for pair in zip(at, by, strict=True))
+
+
+def further(at: Index, i: Index, step: int) -> Index:
+    """The place i iterations further on."""
+    return at if not step else at + i if step == 1 else at + i * step
 
 
 def loop(size: int, body: Callable[[Index], tirx.Stmt], kind: Any = tirx.ForKind.SERIAL,

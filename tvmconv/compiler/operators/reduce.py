@@ -11,7 +11,7 @@ from tvm import tirx
 from tvmconv.base.dtypes import FLOATS
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.operators import values as v_
-from tvmconv.compiler.operators.nest import Array, Index, computed, itemsize, merged
+from tvmconv.compiler.operators.nest import Array, Index, computed, further, itemsize, merged
 from tvmconv.compiler.operators.rows import Rows, by_rows
 from tvmconv.compiler.operators.values import is_float, number
 from tvmconv.schedules.machines import Machine
@@ -34,7 +34,7 @@ def body(op: Reduce, machine: Machine, inputs: list[Array], outputs: list[Array]
     to = [0 if axis in op.axes else step for axis, step in enumerate(strides(kept))]
     place = [int(axis in op.axes) * math.prod(n for a, n in enumerate(shape) if a in op.axes and a > axis)
              for axis in range(len(shape))]  # fmt: skip
-    loops = merged(shape, strides(shape), to, place)
+    loops = merged(shape, x.steps(strides(shape)), y.steps(to), place)
     task = _argument if op.operation.startswith("arg") else _plain
     # A loop over what is kept moves y, if there is any.
     return by_rows(loops, lambda one: one.steps[_Y] > 0, machine.lanes(itemsize(x.dtype)), 3,
@@ -80,7 +80,8 @@ def _argument(op: Reduce, rows: Rows, x: Array, y: Array) -> tirx.Stmt:
 
 
 def _results(rows: Rows, y: Array, value: Callable[[Index], tirx.Expr]) -> tirx.Stmt:
-    return rows.every(lambda row: y.put(rows.at[_Y] + row if not rows.along else rows.at[_Y], value(row)))
+    step = 0 if rows.along else rows.inner.steps[_Y]
+    return rows.every(lambda row: y.put(further(rows.at[_Y], row, step), value(row)))
 
 
 def _extreme(largest: bool) -> Callable[[str], tirx.Expr]:

@@ -41,7 +41,7 @@ def body(op: Resize, machine: Machine, inputs: list[Array], outputs: list[Array]
 
 
 def _nearest(op: Resize, x: Array, y: Array, lanes: int) -> list[tirx.Stmt]:
-    shape, apart, to = op.inputs[0].shape, strides(op.inputs[0].shape), strides(op.shape)
+    shape, apart, to = op.inputs[0].shape, x.steps(strides(op.inputs[0].shape)), y.steps(strides(op.shape))
     stmts: list[tirx.Stmt] = []
     tables: dict[int, Array] = {}
     for axis in op.axes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,79 +20,11 @@ from tvmconv.specs.operators.base import (
     read_dims,
     read_number,
 )  # fmt: skip
-from tvmconv.specs.operators.expression import cast, name_of_input, parse
+from tvmconv.specs.operators.expression import cast
+from tvmconv.specs.operators.piece import Piece
 
 MOST_PIECES = 4096
 _KEEP = "keep"  # the text of a fill of None
-_PIECE = re.compile(r"([a-z]\d*)\[(\d+);([-\d,]*)\]\[(\d+);([-\d,]*)\]\[(\w+)\]")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A nest of loops over ``sizes`` in which element ``to + sum(i * to_steps)`` of the flat result becomes
-    element ``start + sum(i * steps)`` of the flat input ``source``.
-
-    Canonical: no loop of one iteration, loops in order of falling to_steps, loops that are one joined.
-    """
-
-    source: int
-    start: int
-    steps: tuple[int, ...]
-    to: int
-    to_steps: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @staticmethod
-    def of(source: int, start: int, steps: Sequence[int], to: int, to_steps: Sequence[int],
-           sizes: Sequence[int]) -> Piece:  # fmt: skip
-        """The canonical piece of these loops, of which those with negative ``to_steps`` run backwards."""
-        loops = []
-        for size, step, to_step in zip(sizes, steps, to_steps, strict=True):
-            if to_step < 0 and size:
-                start, to = start + (size - 1) * step, to + (size - 1) * to_step
-                step, to_step = -step, -to_step
-            if size != 1:
-                loops.append((int(to_step), int(step), int(size)))
-        loops.sort(key=lambda loop: -loop[0])
-        joined: list[tuple[int, int, int]] = []
-        for to_step, step, size in loops:
-            if joined and joined[-1][:2] == (to_step * size, step * size):
-                joined[-1] = (to_step, step, size * joined[-1][2])
-            else:
-                joined.append((to_step, step, size))
-        by_part = [tuple(loop[part] for loop in joined) for part in range(3)]
-        return Piece(source, int(start), by_part[1], int(to), by_part[0], by_part[2])
-
-    @property
-    def count(self) -> int:
-        """How many elements it has."""
-        return math.prod(self.sizes)
-
-    def view(self, array: Array, *, written: bool = False) -> Array:
-        """Its elements in the flat input, or in the flat result (written)."""
-        start, steps = (self.to, self.to_steps) if written else (self.start, self.steps)
-        item = array.itemsize
-        at = array[start:] if self.count else array[:0]
-        in_bytes = [step * item for step in steps]
-        return np.lib.stride_tricks.as_strided(at, self.sizes, in_bytes, writeable=written)
-
-    def __str__(self) -> str:
-        def loops(start: int, steps: Sequence[int]) -> str:
-            return f"[{start};{','.join(map(str, steps))}]"
-
-        read, written = loops(self.start, self.steps), loops(self.to, self.to_steps)
-        return f"{name_of_input(self.source)}{read}{written}[{dims_text(self.sizes)}]"
-
-    @classmethod
-    def parse(cls, text: str) -> Piece:
-        """The reverse of ``str``. Raises SpecError."""
-        found = _PIECE.fullmatch(text)
-        try:
-            name, start, steps, to, to_steps, sizes = found.groups()  # type: ignore[union-attr]
-            by_loop = [tuple(int(n) for n in part.split(",")) if part else () for part in (steps, to_steps)]
-            return cls.of(parse(name)[1], int(start), by_loop[0], int(to), by_loop[1], read_dims(sizes))
-        except (AttributeError, ValueError):
-            raise SpecError(f"copy: {text!r}, expected a piece such as a[0;1,16][0;3,1][16x3]") from None
 
 
 @dataclass(frozen=True)
@@ -145,6 +76,25 @@ class Copy(Operator):
         size = self.inputs[0].size
         whole = Piece.of(0, 0, (1,), 0, (1,), (size,))
         return len(self.inputs) == 1 and size == math.prod(self.shape) and self.pieces in ((whole,), ())
+
+    def takes_pitch(self) -> frozenset[str]:
+        names = [f"x{number}" for number in range(len(self.inputs))]
+        sides = {name: (one, False) for name, one in zip(names, self.inputs, strict=True)}
+        if self.is_full or self.fill is None:  # the filling would go over what lies between rows
+            sides["y"] = (self.infer()[0], True)
+        return frozenset(name for name, side in sides.items() if self._may_be_apart(name, *side))
+
+    def _may_be_apart(self, name: str, type_: Type, written: bool) -> bool:
+        width = type_.shape[-1] if type_.shape else 1
+        mine = [piece for piece in self.pieces if written or name == f"x{piece.source}"]
+        return width > 0 and all(piece.apart(width, width + 1, written) is not None for piece in mine)
+
+    def writes(self) -> Array:
+        """Which elements of its flat result it sets."""
+        written = np.full(math.prod(self.shape), self.fill is not None)
+        for piece in self.pieces:
+            piece.view(written, written=True)[...] = True
+        return written
 
     def overlaps(self) -> bool:
         """Whether an element is written twice."""

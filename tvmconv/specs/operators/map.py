@@ -54,6 +54,9 @@ class Map(Operator):
         dtype = ex.dtype_of(self.tree, [one.dtype for one in self.inputs])
         return (Type(tuple(map(int, shape)), dtype or self.inputs[0].dtype),)
 
+    def takes_pitch(self) -> frozenset[str]:
+        return frozenset({"y", *(f"x{number}" for number in range(len(self.inputs)))})
+
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         value = ex.evaluate(self.tree, arrays, [one.dtype for one in self.inputs])
         return (np.array(np.broadcast_to(value, self.infer()[0].shape)),)

@@ -65,6 +65,9 @@ class Reduce(Operator):
         dims = [kept if axis in self.axes else (size,) for axis, size in enumerate(shape)]
         return (Type(sum(dims, ()), "int64" if self.operation.startswith("arg") else dtype),)
 
+    def takes_pitch(self) -> frozenset[str]:
+        return frozenset({"x0", "y"})
+
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         (x,) = arrays
         kept = {"axis": self.axes, "keepdims": self.keepdims}

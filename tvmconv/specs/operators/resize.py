@@ -99,6 +99,11 @@ class Resize(Operator):
         weights[i, k] * x[indices[i, k]], or ``extrapolation`` where ``inside[i]`` is False."""
         return _table(self, axis)
 
+    def takes_pitch(self) -> frozenset[str]:
+        kept = bool(self.axes) and max(self.axes) == len(self.shape) - 2  # rows are copied as they are
+        nearest = self.mode == "nearest" and self.coordinates != "tf_crop_and_resize"
+        return frozenset({"x0", "y"} if kept and nearest else ())
+
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         (x,) = arrays
         outside = np.zeros(self.shape, bool)
