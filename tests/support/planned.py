@@ -45,13 +45,8 @@ def run_planned(graph, views, memory, inputs):
         results = step.op.reference(arrays)
         for name, result in zip(step.outputs, results, strict=True):
             rows = value(name)
-            if isinstance(step.op, Copy) and not step.op.is_full:
-                written = np.zeros(graph.type(name).size, bool)
-                for piece in step.op.pieces:
-                    piece.view(written, written=True)[...] = True
-                if step.op.fill is not None:
-                    written[:] = True
-                mask = written.reshape(rows.shape)
+            if isinstance(step.op, Copy):
+                mask = step.op.writes().reshape(rows.shape)
                 rows[mask] = result.reshape(rows.shape)[mask]
             else:
                 rows[...] = result.reshape(rows.shape)

@@ -108,7 +108,7 @@ _ARGUMENT = _table({
 })  # fmt: skip
 _RESULT = _table({
     "value": _TEXT, "at": _TEXT, "offset": _number, "shape": _SHAPE, "dtype": _one_of(*ITEMSIZE),
-})  # fmt: skip
+}, {"pitch": _number})  # fmt: skip
 _FACTS = _table({"flops": _number, "bytes": _number, "results": _list(_RESULT)})
 _STEPS = {"steps": _list(_TEXT, 1), "sources": _list(_list(_TEXT)), "step_facts": _list(_FACTS)}
 _PLAN = _table(_STEPS)

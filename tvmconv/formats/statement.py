@@ -104,7 +104,7 @@ def _steps(program: Program) -> dict[str, Any]:
             "bytes": step.traffic,
             "results": [
                 {"value": value, "at": at(place), "offset": place.offset, "shape": list(param.shape),
-                 "dtype": param.dtype}
+                 "dtype": param.dtype, **({"pitch": param.pitch} if param.pitch else {})}
                 for value, (param, place) in zip(step.values, step.written, strict=False)
                 if not step.prepack
             ],

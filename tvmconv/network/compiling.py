@@ -28,7 +28,6 @@ from tvmconv.onnx.reading.branches import Fixed
 from tvmconv.onnx.reading.model import Model, Shapes, Source, load
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
-from tvmconv.specs.kinds import Spec
 
 DOORS = {"auto": "NCHW", "nchw": "NCHW", "nhwc": "NHWC"}
 
@@ -119,11 +118,10 @@ def plan(
     """The program of a network for one target. Errors as for `compile`."""
     works = works_of(network.graph)
     for work, node in works.items():
-        if isinstance(work, Spec):
-            try:
-                work.check_supported()
-            except SpecError as error:
-                raise SpecError(f"{network.model.name}: node {source_of(node)}: {error}") from None
+        try:
+            work.check_supported()
+        except SpecError as error:
+            raise SpecError(f"{network.model.name}: node {source_of(node)}: {error}") from None
     try:
         kernels = compile_kernels(list(works), machine, Logs(machine, tuning_logs, cold=True), jobs, progress)
         return program_of(network.graph, kernels, descriptor_of(network), network.layouts)

@@ -6,14 +6,15 @@ longer: a producer writes, and readers read, every ``pitch`` elements, from ``of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tvmconv.formats.program_checks import MOST_OPERANDS
 from tvmconv.network.graph import Graph, Node
-from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Reduce, Resize
+from tvmconv.specs.operators import Copy, Layer
 from tvmconv.specs.operators.base import Type
 from tvmconv.specs.operators.copy import Piece
+from tvmconv.specs.work import Work
 
 MOST_READ = MOST_OPERANDS - 1  # by a copy, beside its result
 TakesPitch = Callable[[Node, str, bool], bool]
@@ -197,7 +198,7 @@ class _Placing:
         for first in range(0, max(len(sources), 1), MOST_READ):
             part = sources[first : first + MOST_READ] or [0]
             mine = [replace(p, source=part.index(p.source)) for p in pieces if p.source in part]
-            fill = node.op.fill if not done and first == 0 else None
+            fill = None if done or first or node.op.is_full else node.op.fill
             op = Copy(tuple(node.op.inputs[at] for at in part), node.op.shape, tuple(mine), fill)
             found.append(replace(node, op=op, inputs=tuple(node.inputs[at] for at in part)))
         return found
@@ -207,16 +208,25 @@ def _is_reshape(node: Node) -> bool:
     return isinstance(node.op, Copy) and node.op.is_reshape
 
 
+def work_of(node: Node) -> Work:
+    """What a kernel is compiled for, to run a node on dense values."""
+    return node.op.spec if isinstance(node.op, Layer) else node.op
+
+
+def arrays_of(node: Node) -> Iterator[tuple[str, str, bool]]:
+    """(a value of a node, its kernel's array, whether that is written) for all that it reads and makes."""
+    names = node.op.arguments if isinstance(node.op, Layer) else [f"x{k}" for k in range(len(node.inputs))]
+    for value, array in zip(node.inputs, names, strict=True):
+        yield value, array, False
+    for number, value in enumerate(node.outputs):
+        yield value, f"y{number or ''}", True
+
+
 def _takes_pitch(node: Node, name: str, made: bool) -> bool:
     """Whether an operator can read (or write, made) a value whose rows lie apart."""
-    op = node.op
-    if isinstance(op, Layer):
-        spec = op.spec
-        read_as = {a for a, value in zip(op.arguments, node.inputs, strict=True) if value == name}
-        return spec.layout == "NHWC" and (made or read_as <= {"x", "residual"})
-    if isinstance(op, Copy):
-        return not op.is_reshape
-    return isinstance(op, Map | Resize | Reduce | Normalise)
+    able = work_of(node).takes_pitch()
+    arrays = {array for value, array, written in arrays_of(node) if value == name and written == made}
+    return not _is_reshape(node) and arrays <= able
 
 
 def _part_of(node: Node, piece: Piece) -> int | None:

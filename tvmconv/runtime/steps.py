@@ -64,10 +64,15 @@ class Steps:
         found = {}
         for fact in self.facts[number]["results"]:
             shape, dtype = tuple(fact["shape"]), fact["dtype"]
-            start, size = fact["offset"], ITEMSIZE[dtype] * int(np.prod(shape, dtype=np.int64))
+            start, item, count = fact["offset"], ITEMSIZE[dtype], int(np.prod(shape, dtype=np.int64))
+            row = shape[-1] if shape else 1
+            pitch = max(fact.get("pitch", 0), row)
+            rows = count // row if row else 0
+            size = ((rows - 1) * pitch + row) * item if rows else 0
             room = memory.get(fact["at"])
             if room is None or start + size > room.size:
                 what = f"library: {self._path}: step {number + 1} writes {size} bytes"
                 raise ArtifactError(f"{what} at byte {start} of {fact['at']}, expected a place that there is")
-            found[fact["value"]] = room[start : start + size].copy().view(numpy_dtype(dtype)).reshape(shape)
+            apart = np.lib.stride_tricks.as_strided(room[start:], (rows, row * item), (pitch * item, 1))
+            found[fact["value"]] = apart.reshape(-1).copy().view(numpy_dtype(dtype)).reshape(shape)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -12,8 +13,9 @@ from tvmconv.network.graph import Graph, Node
 from tvmconv.network.memory import MemoryPlan, plan_memory
 from tvmconv.network.planning.doors import arguments_of
 from tvmconv.network.planning.weights import Constants
-from tvmconv.network.views import Views, place_values
-from tvmconv.specs.operators import Layer, Map
+from tvmconv.network.views import Views, arrays_of, place_values, width, work_of
+from tvmconv.specs.operators import Copy, Layer, Map
+from tvmconv.specs.pitched import Pitched
 from tvmconv.specs.work import Work
 
 
@@ -29,21 +31,22 @@ class Planned:
     memory: MemoryPlan
 
 
-def work_of(node: Node) -> Work:
-    """What a kernel is compiled for, to run a node."""
-    return node.op.spec if isinstance(node.op, Layer) else node.op
-
-
-def views_of(graph: Graph) -> Views:
-    """Where values lie: each dense, as kernels take them; reshapes where what they read is."""
-    return place_values(graph, lambda node, name, made: False)
+def pitched_work_of(graph: Graph, views: Views, node: Node) -> Work:
+    """What a kernel is compiled for, to run a step on values where they lie."""
+    pitches = {}
+    for value, array, _ in arrays_of(node):
+        pitch, row = views.places[value].pitch, width(graph.type(value))
+        if pitch != row and graph.type(value).size > row:
+            pitches[array] = pitch
+    return Pitched.of(work_of(node), pitches)
 
 
 def works_of(graph: Graph) -> dict[Work, Node]:
     """What is to be compiled for a network, each once, and the first node that needs it."""
     found: dict[Work, Node] = {}
-    for node in _running(graph, views_of(graph)):
-        found.setdefault(work_of(node), node)
+    views = place_values(graph)
+    for node in _running(graph, views):
+        found.setdefault(pitched_work_of(graph, views, node), node)
     return found
 
 
@@ -63,18 +66,21 @@ def _running(graph: Graph, views: Views) -> list[Node]:
 class _Planning:
     def __init__(self, graph: Graph, kernels: Mapping[Work, Kernel]) -> None:
         self._graph, self._kernels = graph, kernels
-        self._views = views_of(graph)
+        self._views = place_values(graph)
         self._memory = plan_memory(graph, self._views)
         self._constants = Constants(graph.constants)
         given = [*graph.inputs, *graph.outputs.values()]
         self._arguments = {name: Place("argument", number) for number, name in enumerate(given)}
+        self._makers = Counter(node.output for node in self._views.steps)
         self._packing = 0  # bytes after the plan's, for weights that are computed
 
     def planned(self, descriptor: str, layouts: Mapping[str, str]) -> Planned:
         inputs, outputs = arguments_of(self._graph, layouts)
         steps, nodes = [], []
         for node in _running(self._graph, self._views):
-            own = [replace(one, source=node.source, values=node.outputs) for one in self._steps(node)]
+            partial = isinstance(node.op, Copy) and node.op.fill is None  # the rest is another step's
+            values = () if partial or self._makers[node.output] > 1 else node.outputs
+            own = [replace(one, source=node.source, values=values) for one in self._steps(node)]
             steps += own
             nodes += [node] * len(own)
         made = program(
@@ -94,7 +100,7 @@ class _Planning:
         return Place("workspace", 0, self._memory.offsets[buffer] + more)
 
     def _steps(self, node: Node) -> list[Step]:
-        kernel = self._kernels[work_of(node)]
+        kernel = self._kernels[pitched_work_of(self._graph, self._views, node)]
         y, *more = (self._place(name) for name in node.outputs)
         if not isinstance(node.op, Layer):
             inputs = [self._place(name) for name in node.inputs]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tvmconv.network.graph import Graph
 from tvmconv.network.layout import channels_last
+from tvmconv.network.rewrites.channels import sorted_channels
 from tvmconv.network.rewrites.constants import folded_constants
 from tvmconv.network.rewrites.copies import merged_copies, without_repetition
 from tvmconv.network.rewrites.folding import folded_after, folded_before
@@ -29,7 +30,7 @@ _MOST_ROUNDS = 20
 def simplified(graph: Graph, door: str = "NCHW") -> Graph:
     """A network made ready: simplified, channels-last inside, simplified again. door: the layout of
     inputs and results of 4 dims."""
-    return until_stable(channels_last(until_stable(graph, EVERY), door), EVERY)
+    return sorted_channels(until_stable(channels_last(until_stable(graph, EVERY), door), EVERY))
 
 
 def until_stable(graph: Graph, rewrites: Sequence[Rewrite]) -> Graph:
