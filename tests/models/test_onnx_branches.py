@@ -178,3 +178,25 @@ def test_the_command_line_names_what_is_left_over(tmp_path):
     assert verified.returncode == 0 and "1 layer against onnxruntime" in verified.stdout, verified.stderr
     refused = tool("compile", "conv2d:1x5x5x4:o4:k1x1", *fixed, "-o", library)
     assert refused.returncode == 2 and "--set: needs --onnx" in refused.stderr
+
+
+def test_a_value_has_the_shape_that_is_given_for_its_input() -> None:
+    """Where the model leaves that open, a library says it, so that the model can be read again."""
+    lengths = helper.make_tensor_value_info("n", TensorProto.INT64, ("batch",))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ("batch", 3))
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    nodes = [
+        helper.make_node("Cast", ["n"], ["c"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["c", "one"], ["d"]),
+        helper.make_node("Mul", ["x", "d"], ["y"]),
+    ]
+    one = helper.make_tensor("one", TensorProto.INT64, (1,), [1])
+    graph = helper.make_graph(nodes, "g", [x, lengths], [y], [one])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for shapes in ({"n": 1, "x": (1, 3)}, {"batch": 1}):
+        network = tvmconv.network.read(proto, shapes, fixed={"n": 4})
+        assert network.fixed["n"].shape == (1,)
+        again = tvmconv.network.read(proto, {"x": (1, 3)}, fixed={"n": [4]})
+        assert str(again.graph) == str(network.graph)
+    with pytest.raises(tvmconv.SpecError, match="value of 'n': 4, of unknown shape, expected its shape too"):
+        tvmconv.network.read(proto, {"x": (1, 3)}, fixed={"n": 4})

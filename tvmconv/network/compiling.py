@@ -24,8 +24,8 @@ from tvmconv.network.layout import images
 from tvmconv.network.planning.doors import own_results
 from tvmconv.network.planning.program import Planned, program_of, works_of
 from tvmconv.network.rewrites import EVERY, simplified, until_stable
-from tvmconv.onnx.reading.branches import Fixed
-from tvmconv.onnx.reading.model import Model, Shapes, Source, load
+from tvmconv.onnx.reading.branches import Fixed, stated
+from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 
@@ -53,6 +53,8 @@ def read(
     if layout not in DOORS:
         raise SpecError(f"layout: {layout!r}, expected one of {', '.join(DOORS)}")
     model, door = load(source), DOORS[layout]
+    with damage_told(model):
+        fixed = stated(model, fixed, shapes)
     given = import_model(model, shapes, fixed=fixed)
     ready = until_stable(given, EVERY)
     turned = images(ready)
@@ -61,7 +63,7 @@ def read(
     layouts = {name: door for name in graph.inputs if name in turned}
     layouts |= {own: door for own, name in results.items() if name in turned}
     taken = {name: given.values[name].shape for name in given.inputs}
-    return Network(model, graph, layouts, taken, dict(fixed or {}), layout)
+    return Network(model, graph, layouts, taken, fixed, layout)
 
 
 def compile(

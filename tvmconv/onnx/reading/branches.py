@@ -13,7 +13,7 @@ from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.graph import Graph, is_standard, subgraphs
 from tvmconv.onnx.reading.model import Model, Shapes
 from tvmconv.onnx.reading.session import element_type
-from tvmconv.onnx.reading.shapes import Dims, declared_shape, inferred, input_shapes
+from tvmconv.onnx.reading.shapes import Dims, declared_shape, inferred, input_shapes, is_ranked
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto
@@ -79,10 +79,7 @@ def _with_constants(model: Model, fixed: Fixed, shapes: Shapes | None) -> Model:
     from onnx import numpy_helper
 
     proto = _copy(model.proto)
-    inputs = model.inputs
     for name, value in fixed.items():
-        if name not in inputs:
-            raise SpecError(f"value of {name!r}: {model.name} takes {', '.join(inputs)}")
         array = _array(model, name, value, shapes or {})
         proto.graph.initializer.append(numpy_helper.from_array(array, name))
     kept = [value for value in proto.graph.input if value.name not in fixed]
@@ -91,8 +88,20 @@ def _with_constants(model: Model, fixed: Fixed, shapes: Shapes | None) -> Model:
     return _remade(model, proto)
 
 
+def stated(model: Model, fixed: Fixed | None, shapes: Shapes | None) -> dict[str, Any]:
+    """Values of inputs that need no ``shapes`` any more: arrays where the model leaves the shape open."""
+    found = dict(fixed or {})
+    for name, value in found.items():
+        array = _array(model, name, value, shapes or {})
+        if declared_shape(model, name, {}) is None:
+            found[name] = array
+    return found
+
+
 def _array(model: Model, name: str, value: Any, shapes: Shapes) -> np.ndarray:
     """A value that was given for an input, in its type and shape. Raises SpecError."""
+    if name not in model.inputs:
+        raise SpecError(f"value of {name!r}: {model.name} takes {', '.join(model.inputs)}")
     dtype, what = element_type(model, name), f"value of {name!r}: {value!r}"
     try:
         given = np.asarray(value)
@@ -104,6 +113,8 @@ def _array(model: Model, name: str, value: Any, shapes: Shapes) -> np.ndarray:
     if not fits:
         raise SpecError(f"{what}, expected numbers of type {dtype}")
     dims = declared_shape(model, name, shapes)
+    if dims is None and array.ndim == 0 and is_ranked(model, name):
+        raise SpecError(f"{what}, of unknown shape, expected its shape too, as {name}=1")
     if dims is None:
         return array
     if array.ndim and array.shape != dims:

@@ -55,7 +55,17 @@ def declared_shape(model: Model, name: str, shapes: Shapes) -> Dims | None:
     declared = _declared(model.inputs[name].type)
     if name in shapes:
         return _fill(model, name, declared, _sizes(name, shapes[name]), {})
-    return _whole(declared)
+    if declared is None:
+        return None
+    sizes = {
+        dim: _sizes(dim, shapes[dim], most=1)[0] for dim in declared if isinstance(dim, str) and dim in shapes
+    }
+    return _whole([sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in declared])
+
+
+def is_ranked(model: Model, name: str) -> bool:
+    """Whether a model says how many dims an input has."""
+    return _declared(model.inputs[name].type) is not None
 
 
 def _whole(dims: Sequence[int | str | None] | None) -> Dims | None:

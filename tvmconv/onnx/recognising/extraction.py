@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import Error, SpecError
-from tvmconv.onnx.reading.branches import Fixed, specialised
+from tvmconv.onnx.reading.branches import Fixed, specialised, stated
 from tvmconv.onnx.reading.graph import Value, is_standard, node_name
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.reading.shapes import Dims, infer_values
@@ -53,8 +53,9 @@ def extract(
         raise SpecError(f"layout: {layout!r}, expected 'auto', 'NCHW' or 'NHWC'")
     model = load(source)
     with damage_told(model):
+        fixed = stated(model, fixed, shapes)
         special, inputs = specialised(model, shapes, fixed)
-        return _extract(special, inputs, fixed or {}, own)
+        return _extract(special, inputs, fixed, own)
 
 
 def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -> Extraction:
