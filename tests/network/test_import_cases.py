@@ -2,7 +2,7 @@
 supported says why."""
 
 import pytest
-from network_cases import cases_of, outcome, written_out
+from network_cases import cases_of, compiled, outcome, passing, written_out
 
 from tvmconv.network.spellings import IMPORTERS
 
@@ -27,6 +27,12 @@ def test_node_cases(operator):
     for reason in reasons:
         assert operator in UNSUPPORTED and UNSUPPORTED[operator] in reason
     assert len(reasons) < len(cases)
+
+
+def test_a_sample_compiled():
+    """The last case of every fourth operator, as functions of one library."""
+    sample = [case for operator in sorted(IMPORTERS)[::4] for case in passing(operator)[-1:]]
+    assert compiled(sample, "x86-64-v3") > 15
 
 
 def test_cases_written_out():

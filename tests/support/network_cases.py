@@ -8,8 +8,13 @@ from onnx_cases import check, every_case
 
 from tvmconv.base.dtypes import widened
 from tvmconv.base.errors import Error
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.network.checking import arguments_of
+from tvmconv.network.compiling import plan, read
 from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
+from tvmconv.onnx.recognising.layers import image_from
+from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import Copy, parse_operator
 
 # Their inputs from this one on say what is done, and are fixed.
@@ -24,8 +29,13 @@ _STATED = {
 
 def cases_of(*operators):
     """Cases in memory that are one node of these operators."""
-    alone = [(case, nodes[0]) for case in every_case() if len(nodes := _nodes(case)) == 1]
+    alone = [(case, nodes[0]) for case in every_case() if len(nodes := nodes_of(case)) == 1]
     return [case for case, node in alone if node.op_type in operators]
+
+
+def passing(*operators):
+    """Those of `cases_of` that `outcome` passes."""
+    return [case for case in cases_of(*operators) if outcome(case) is None]
 
 
 def written_out(operators):
@@ -34,17 +44,45 @@ def written_out(operators):
     return [
         case
         for case in every_case()
-        if len(nodes := _nodes(case)) > 1 and {node.op_type for node in nodes} <= set(operators)
+        if len(nodes := nodes_of(case)) > 1 and {node.op_type for node in nodes} <= set(operators)
         and not any("bfloat16" in str(_array(array).dtype) for _, found in case.data_sets for array in found)
     ]  # fmt: skip
+
+
+def arguments(case, inputs):
+    """A case's inputs as arrays by name: those that are fixed, and the others."""
+    feeds = dict(zip([value.name for value in case.model.graph.input], map(_array, inputs), strict=False))
+    fixed = {name: array for name, array in feeds.items() if _is_stated(case, name, array)}
+    return fixed, {name: array for name, array in feeds.items() if name not in fixed}
+
+
+def compiled(cases, target):
+    """How many of these cases, which `outcome` passes, were compiled, in one library, and gave what they
+    should. Those without inputs are left out."""
+    functions, calls, machine = {}, [], resolve(target)
+    for case in cases:
+        for inputs, outputs in case.data_sets:
+            fixed, feeds = arguments(case, inputs)
+            network = read(case.model, {name: array.shape for name, array in feeds.items()}, fixed=fixed)
+            if network.graph.inputs:
+                name = f"case_{len(calls)}"
+                functions[name] = plan(network, machine, jobs=1).program
+                calls.append((name, arguments_of(network, feeds), outputs, case, network))
+    module = Library(functions, machine, prefix="cases").load()
+    for name, given, outputs, case, network in calls:
+        results = module[name](*given)
+        several = results if isinstance(results, tuple) else (results,)
+        layouts = [network.layouts.get(value, "NCHW") for value in network.graph.outputs.values()]
+        found = [widened(image_from(layout, y)) for layout, y in zip(layouts, several, strict=True)]
+        check(found, [widened(_array(array)) for array in outputs], case.rtol, case.atol)
+    return len(calls)
 
 
 def outcome(case):
     """None where a case passes, else why it is not supported; raises what makes it fail."""
     for inputs, outputs in case.data_sets:
-        feeds = dict(zip([value.name for value in case.model.graph.input], map(_array, inputs), strict=False))
-        fixed = {name: array for name, array in feeds.items() if _is_stated(case, name, array)}
-        shapes = {name: array.shape for name, array in feeds.items() if name not in fixed}
+        fixed, feeds = arguments(case, inputs)
+        shapes = {name: array.shape for name, array in feeds.items()}
         try:
             graph = import_model(case.model, shapes, fixed=fixed)
         except Error as error:
@@ -53,7 +91,7 @@ def outcome(case):
         for node in graph.nodes:
             assert parse_operator(str(node.op)) == node.op
             assert not isinstance(node.op, Copy) or not node.op.overlaps()
-        found = interpret(graph, {name: array for name, array in feeds.items() if name not in fixed})
+        found = interpret(graph, feeds)
         for array, known in zip(found.values(), graph.outputs.values(), strict=True):
             assert array.shape == graph.values[known].shape
         wanted = [widened(_array(array)) for array in outputs]
@@ -62,7 +100,7 @@ def outcome(case):
 
 
 def _is_stated(case, name, array):
-    nodes = _nodes(case)
+    nodes = nodes_of(case)
     if len(nodes) > 1:
         return array.dtype.kind == "i" and array.ndim < 2
     (node,) = nodes
@@ -72,10 +110,9 @@ def _is_stated(case, name, array):
     return sequence_lengths or (bool(places) and min(places) >= first)
 
 
-def _nodes(case):
+def nodes_of(case):
     return [node for node in case.model.graph.node if node.op_type != "Constant"]
 
 
 def _array(value):
     return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
-
