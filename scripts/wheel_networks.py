@@ -3,9 +3,8 @@ tvmconv/docs/networks.md.
 
     python scripts/wheel_networks.py [--folder DIR] [NAME ...]
 
-Images are a photograph (from scikit-image) or, where they are long, a line of text; sounds a voice-like glide,
-texts this file; states begin at zero.
-Packages are downloaded into DIR, without what they depend on.
+Images are a photograph (from scikit-image) or, where they are long, a line of text; sounds a glide like a
+voice; texts this file; states begin at zero. Packages are downloaded into DIR, without what they depend on.
 """
 
 from __future__ import annotations

@@ -58,15 +58,19 @@ def arguments(case, inputs):
 
 def compiled(cases, target):
     """How many of these cases, which `outcome` passes, were compiled, in one library, and gave what they
-    should. Those without inputs are left out."""
-    functions, calls, machine = {}, [], resolve(target)
+    should; and why others could not be, by name. Those without inputs are left out."""
+    functions, calls, refused, machine = {}, [], {}, resolve(target)
     for case in cases:
         for inputs, outputs in case.data_sets:
             fixed, feeds = arguments(case, inputs)
             network = read(case.model, {name: array.shape for name, array in feeds.items()}, fixed=fixed)
             if network.graph.inputs:
                 name = f"case_{len(calls)}"
-                functions[name] = plan(network, machine, jobs=1).program
+                try:
+                    functions[name] = plan(network, machine, jobs=1).program
+                except Error as error:
+                    refused[case.name] = str(error)
+                    continue
                 calls.append((name, arguments_of(network, feeds), outputs, case, network))
     module = Library(functions, machine, prefix="cases").load()
     for name, given, outputs, case, network in calls:
@@ -75,7 +79,7 @@ def compiled(cases, target):
         layouts = [network.layouts.get(value, "NCHW") for value in network.graph.outputs.values()]
         found = [widened(image_from(layout, y)) for layout, y in zip(layouts, several, strict=True)]
         check(found, [widened(_array(array)) for array in outputs], case.rtol, case.atol)
-    return len(calls)
+    return len(calls), refused
 
 
 def outcome(case):
