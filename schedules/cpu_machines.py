@@ -77,6 +77,8 @@ def dots_of(arch: str, requires: tuple[str, ...]) -> tuple[str, ...]:
     names = ["pmaddwd"] if arch == "x86_64" else []
     if {"avx512_vnni", "avx_vnni"}.intersection(requires):
         names.append("vpdpbusd")
+    elif "ssse3" in requires:
+        names.append("pmaddubsw")
     if "asimddp" in requires:
         names.append("sdot")
     return tuple(names)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 GPU = "dp4a_"
+WITHIN = 128
+"""What the magnitudes of a pair of weights may add up to, so that its products with bytes add up to 16 bits:
+255 * 128 fits, 255 * 129 does not."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,11 @@ class Dot:
     w: str
     adds: bool
     vectors: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(hash=False)
+
+    @property
+    def checked(self) -> bool:
+        """Whether it saturates, and is exact only with weights that were found to be small (``WITHIN``)."""
+        return self.name == "pmaddubsw"
 
     @property
     def on_gpu(self) -> bool:
@@ -39,6 +47,12 @@ DOTS = {
             ("x86_64", 16): (("avx512bw",), "llvm.x86.avx512.pmaddw.d.512"),
             ("x86_64", 8): (("avx2",), "llvm.x86.avx2.pmadd.wd"),
             ("x86_64", 4): (("sse2",), "llvm.x86.sse2.pmadd.wd"),
+        }),
+        # Sums of two products in 16 bits, which saturate; they are then added as pmaddwd with ones.
+        Dot("pmaddubsw", 4, "uint8", "int8", False, {
+            ("x86_64", 16): (("avx512bw",), "llvm.x86.avx512.pmaddubs.w.512"),
+            ("x86_64", 8): (("avx2",), "llvm.x86.avx2.pmadd.ub.sw"),
+            ("x86_64", 4): (("ssse3",), "llvm.x86.ssse3.pmadd.ub.sw.128"),
         }),
         Dot("vpdpbusd", 4, "uint8", "int8", True, {
             ("x86_64", 16): (("avx512vnni",), "llvm.x86.avx512.vpdpbusd.512"),

@@ -35,7 +35,8 @@ class Plan:
     without weights), and how its definition is scheduled.
 
     ``point`` holds the value of each of the strategy's knobs; ``exact``: whether sums of small integers are
-    exact; ``pack``: the schedule of the function that packs weights, if it has one.
+    exact; ``pack``: the schedule of the function that packs weights, if it has one; ``otherwise``: the plan
+    for weights that turn out not to suit this one (``Dot.checked``), if any may not.
     """
 
     strategy: str
@@ -45,13 +46,15 @@ class Plan:
     point: dict[str, Any] = field(default_factory=dict)
     exact: bool = True
     pack: Callable[[Schedule], None] | None = None
+    otherwise: Plan | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What manifests state about it."""
         packing = {} if self.packing is None else {"packing": asdict(self.packing)}
+        otherwise = {} if self.otherwise is None else {"otherwise": self.otherwise.facts}
         return {"source": "default", "strategy": self.strategy, "point": self.point,
-                **self.algorithm.facts(self.exact), **packing}  # fmt: skip
+                **self.algorithm.facts(self.exact), **packing, **otherwise}  # fmt: skip
 
 
 class Strategy(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.words import in_words
-from tvmconv.schedules.dots import Dot
+from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.plan import Plan, Space, Strategy
 
 
@@ -45,3 +45,37 @@ class InWords:
         plan = self.of.plan_of(self._seen(p, machine), machine, point)
         algorithm: Any = plan.algorithm  # one that can be viewed as words
         return replace(plan, algorithm=over_words(algorithm, self.dot_of(p, machine)))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """``of``, where a machine has dot products that suit small weights alone, by them; and by others for
+    weights that turn out to be large."""
+
+    of: Strategy
+
+    @property
+    def STRATEGY(self) -> str:
+        """See ``Strategy``."""
+        return self.of.STRATEGY
+
+    def fits(self, p: Any, machine: Any) -> bool:
+        """See ``Strategy``."""
+        return self.of.fits(p, machine)
+
+    def space(self, p: Any, machine: Any) -> Space:
+        """See ``Strategy``."""
+        return self.of.space(p, machine)
+
+    def plan_of(self, p: Any, machine: Any, point: Mapping[str, Any] | None = None) -> Plan:
+        """See ``Strategy``. ``point`` is for both, if it fits both."""
+        plan = self.of.plan_of(p, machine, point)
+        dot = plan.algorithm.facts(plan.exact)["dot"]
+        if dot is None or not DOTS[dot].checked:
+            return plan
+        others = replace(machine, int8_dots=tuple(d for d in machine.int8_dots if not DOTS[d].checked))
+        try:
+            otherwise = self.of.plan_of(p, others, point)
+        except ValueError:
+            otherwise = self.of.plan_of(p, others)
+        return replace(plan, otherwise=otherwise)

@@ -25,7 +25,7 @@ from tvmconv.schedules.cpu import (
 from tvmconv.schedules.cpu.tiles import across_groups
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Row, Table, never
-from tvmconv.schedules.words import InWords
+from tvmconv.schedules.words import Checked, InWords
 
 
 def _within_groups(p: Problem, machine: Machine) -> bool:
@@ -70,9 +70,9 @@ _FLOATS = {
 }
 _INTEGERS = (
     Row(InWords(groups_last)),
-    Row(words_last, tried=never),
-    Row(InWords(direct_last, words_last.dot_of), tried=_no_words),
-    Row(InWords(planes, words_last.dot_of)),
+    Row(Checked(words_last), tried=never),
+    Row(Checked(InWords(direct_last, words_last.dot_of)), tried=_no_words),
+    Row(Checked(InWords(planes, words_last.dot_of))),
 )
 _TRANSPOSED = (Row(transposed_planes, transposed.pays_in_planes), Row(transposed))
 _INTEGERS_TRANSPOSED = (

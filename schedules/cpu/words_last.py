@@ -96,7 +96,7 @@ def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
     have = -(-p.out_group // machine.lanes())
     # Besides the sums: a word of x, and a product not yet added; and where the loop over words is unrolled,
     # what LLVM loads ahead, or it spills.
-    registers = machine.vector_registers - 1 - (not dot.adds)
+    registers = machine.vector_registers - 1 - (not dot.adds) - dot.checked  # ones, to add pairs
     if in_words(p, dot).in_group <= _FEW and dot.adds:
         registers = machine.vector_registers * 3 // 4 - 1
     most = p.out_spatial[-1]
@@ -127,7 +127,8 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
     taps, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, channel, lanes, block)
     sch.reorder(*taps, i, pixel, vec, lane)
-    for loop in (pixel, i) if int(sch.get(i).extent) <= _FEW else (pixel,):
+    # Of products that are still to be added LLVM would have too many at a time.
+    for loop in (pixel, i) if int(sch.get(i).extent) <= _FEW and not dot.checked else (pixel,):
         sch.unroll(loop)
     sch.decompose_reduction(conv, taps[0])
     if shifts(dot):

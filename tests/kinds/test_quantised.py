@@ -346,8 +346,8 @@ _PHASES = ["tconv2d:1x14x14x64:o64:k4x4:s2:p1:NHWC:uint8/int8:bias"]
 
 
 @pytest.mark.parametrize("target, instruction, stack, text", [
-    *(("x86-64-v3", "vpmaddwd", "rsp", text) for text in _LAST + _FIRST + _PHASES),
-    *(("x86-64-v4", "vpmaddwd", "rsp", text) for text in _LAST + _FIRST + _PHASES),
+    *(("x86-64-v3", "vpmaddubsw", "rsp", text) for text in _LAST + _FIRST),
+    *((target, "vpmaddwd", "rsp", text) for target in ("x86-64-v3", "x86-64-v4") for text in _PHASES),
     *(("x86-64-v4-vnni", "vpdpbusd", "rsp", text) for text in _LAST + _FIRST),
     *(("neoverse-n1", "sdot", "[sp", text) for text in _LAST),
 ])  # fmt: skip
@@ -364,6 +364,6 @@ def test_machine_code_of_the_sums(target, instruction, stack, text):
             body = lines[labels[jump[1]] : at]
             if sum(line.startswith(".L") for line in body) == 1:  # it holds no other loop or branch
                 loops.append((sum(f"\t{instruction}" in line for line in body), body))
-    count, body = max(loops, key=lambda loop: loop[0])
-    assert count >= 8 and count >= 0.25 * len(body), body
+    count, body = max((loop for loop in loops if loop[0] >= 4), key=lambda loop: loop[0] / len(loop[1]))
+    assert count >= 0.2 * len(body), body
     assert not any(stack in line and re.search(r"mm\d|\bq\d", line) for line in body), body

@@ -8,10 +8,11 @@ from typing import Any
 from tvm import tirx
 
 from tvmconv.compiler.codegen import bordered
+from tvmconv.compiler.codegen.either import either, packing_both
 from tvmconv.compiler.codegen.family import Family, Scheduled
 from tvmconv.compiler.ops import direct
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue
-from tvmconv.compiler.ops.integer import over_words
+from tvmconv.compiler.ops.integer import check_func, over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, problem_of
 from tvmconv.compiler.ops.transposed import PhaseSums
@@ -25,6 +26,7 @@ from tvmconv.schedules import traced
 from tvmconv.schedules.dots import DOTS
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan
 from tvmconv.specs.conv import ConvSpec, without_borders
 
 
@@ -60,7 +62,18 @@ class Convolutions(Family):
     def prepack(self, spec: ConvSpec, facts: Mapping[str, Any]) -> tirx.PrimFunc:
         """See ``Family``: of 8-bit integers, for NumPy packs floats (``baking``)."""
         p, dot = _problem(spec), None if facts["dot"] is None else DOTS[facts["dot"]]
-        return _by_definition(p, dot).prepack(p, Packing(**facts["packing"]), Epilogue.of(spec))
+        prepack = _by_definition(p, dot).prepack(p, Packing(**facts["packing"]), Epilogue.of(spec))
+        if "otherwise" not in facts:
+            return prepack
+        check = check_func(p, DOTS[facts["dot"]], Epilogue.of(spec))
+        return packing_both(prepack, self.prepack(spec, facts["otherwise"]), check, len(spec.weights))
+
+    def _made(self, spec: ConvSpec, p: Problem, plan: Plan) -> Scheduled:
+        made = super()._made(spec, p, plan)
+        if plan.otherwise is None:
+            return made
+        check = check_func(p, DOTS[made.schedule["dot"]], Epilogue.of(spec))
+        return either(made, super()._made(spec, p, plan.otherwise), check)
 
 
 FAMILY = Convolutions()

@@ -64,6 +64,9 @@ class Family:
         """The kernel of ``spec``, scheduled; by ``choice`` if there is one. Raises ValueError where that does
         not fit."""
         p, plan = self._planned(spec, machine, choice)
+        return self._made(spec, p, plan)
+
+    def _made(self, spec: Any, p: Any, plan: Plan) -> Scheduled:
         algorithm, packing, does = plan.algorithm, plan.packing, self.epilogue(spec)
         arrays = params(spec, algorithm.shapes(p, packing))
         return Scheduled(

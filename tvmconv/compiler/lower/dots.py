@@ -1,7 +1,8 @@
 """Dot products of words (``lower.words``): the sum of the products of their two or four elements, exact.
 
 They vectorise like any operator on words. If the target has the instruction they become it, padded to its
-length if shorter, even a single one; otherwise the products are expanded.
+length if shorter, even a single one; otherwise the products are expanded. One that is ``checked`` saturates,
+unless its second operand was found to be small.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ def _lowered(total: tirx.Expr | None, call: tvm.ir.Call) -> tirx.Expr:
     a, b = (_filled(v, wide) for v in call.args)
     a = tirx.reinterpret(f"{dot.x}x{wide * dot.size}", a)
     b = tirx.reinterpret(f"{dot.w}x{wide * dot.size}", b)
+    if dot.checked:  # sums of pairs, which are still to be added
+        halves = f"int16x{2 * wide}"
+        a, b = tirx.call_llvm_pure_intrin(halves, name, a, b), tirx.const(1, halves)
+        name = DOTS["pmaddwd"].vectors[arch, wide][1]
     if not dot.adds:
         found = _cut(tirx.call_llvm_pure_intrin(word, name, a, b), lanes)
         return found if total is None else total + found

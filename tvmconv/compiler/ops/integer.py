@@ -132,6 +132,12 @@ def prepack_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue) -> 
     return te.create_prim_func([*(t for t in given if t is not None), *packed])
 
 
+def check_func(p: Problem, dot: Dot, q: Epilogue) -> tirx.PrimFunc:
+    """``(w, whether it suits dot)``, see ``words.are_small``."""
+    w = te.placeholder(p.given_weight_shape, q.weight_dtype, name="w")
+    return te.create_prim_func([w, words.are_small(p, dot, w)])
+
+
 def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, w: te.Tensor) -> te.Tensor:
     axes, taps = words.live(p)
     i = te.reduce_axis((0, done.in_group), name="i")

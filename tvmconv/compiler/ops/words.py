@@ -24,7 +24,7 @@ from tvmconv.compiler.ops.conv import conditions_inside
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
-from tvmconv.schedules.dots import Dot
+from tvmconv.schedules.dots import WITHIN, Dot
 
 
 def in_words(p: Problem, dot: Dot | None) -> Problem:
@@ -170,6 +170,24 @@ def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, 
         return element(i) if dot is None else word([element(size * i + j) for j in range(size)])
 
     return packing.packed(in_words(p, dot), value, "int32")
+
+
+def are_small(p: Problem, dot: Dot, w: te.Tensor) -> te.Tensor:
+    """(1,), whether ``w``, the user's, suits a ``checked`` dot product: no pair of a word's weights, as
+    packed, adds up to more than it takes."""
+    taps = [te.reduce_axis((0, k), name=f"k{d}") for d, k in enumerate(p.kernel)]
+    out = te.reduce_axis((0, p.groups * p.out_group), name="out")
+    i = te.reduce_axis((0, -(-p.in_group // 2)), name="i")
+
+    def size(channel):
+        at = tirx.min(channel, p.in_group - 1)
+        found = w(*taps, at, out) if p.channels_last else w(out, at, *taps)
+        found = tirx.abs(shifted(found, dot.w).astype("int32"))
+        return found if p.in_group % 2 == 0 else te.if_then_else(channel < p.in_group, found, 0)
+
+    pair = size(2 * i) + size(2 * i + 1)
+    most = te.compute((1,), lambda _: te.max(pair, axis=[out, *taps, i]), name="most")
+    return te.compute((1,), lambda at: (most(at) <= WITHIN).astype("int32"), name="packed_small")
 
 
 def corrections(
