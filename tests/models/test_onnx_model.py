@@ -45,7 +45,7 @@ def x():
 @pytest.mark.parametrize("bake", [False, True])
 def test_small_model(layout, bake, x):
     model = small_network()
-    library = compile_model(model, layout=layout, bake_weights=bake)
+    library = compile_model(model, layout=layout, bake_weights=bake, names="hash")
     results = verify_model(model, library.load(), x)
     assert len(results) == 9 and all(result.ok for result in results)
     # Equal layers are one function, unless they have their own weights inside.
@@ -56,8 +56,13 @@ def test_manifest_maps_nodes_to_functions(small):
     path, library = small
     manifest = tvmconv.load(library).manifest
     found = extract(path)
+    layers = [
+        {"node": layer.name, "function": layer.name, "inputs": dict(layer.inputs), "output": layer.y}
+        for layer in found.layers
+    ]
     assert manifest["onnx"] == {
-        "model": "small.onnx", "digest": found.model.digest, "shapes": {"x": list(SHAPE)}, "layout": "NCHW"
+        "model": "small.onnx", "digest": found.model.digest, "shapes": {"x": list(SHAPE)}, "layout": "NCHW",
+        "layers": layers,
     }  # fmt: skip
     owners = {node: entry for entry in manifest["functions"] for node in entry["onnx_nodes"]}
     assert {node: entry["descriptor"] for node, entry in owners.items()} == {

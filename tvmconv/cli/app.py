@@ -12,6 +12,7 @@ from tvmconv.cli import console
 
 VERBS = (
     "compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets", "board",
+    "cmake_dir",
 )  # fmt: skip
 """Modules of this package; each has `register(app)`, which adds its verb."""
 

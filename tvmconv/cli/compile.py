@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models, networks
+from tvmconv.cli import console, models, networks, outputs
+from tvmconv.cli.options import AsJson, Descriptors, Files, NoUserLogs, ReadLogs, Target, logs_of
 from tvmconv.cli.specs import Named, collect
 
 if TYPE_CHECKING:
@@ -34,18 +34,6 @@ lists the targets. With --whole the library has one function, main or --name, in
 model's name if it is not given.
 """
 
-Descriptors = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="DESCRIPTOR", help="DESCRIPTOR or NAME=DESCRIPTOR, several.", show_default=False),
-]
-Target = Annotated[
-    str,
-    typer.Option(
-        "--target", "-t", metavar="TARGET", help="One of 'tvmconv targets', or several, joined by commas."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
 
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
@@ -64,16 +52,7 @@ def compile_verb(
         ),
     ],
     descriptors: Descriptors = None,
-    files: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--file",
-            "-f",
-            metavar="FILE",
-            help="Read descriptors from a file ('-': stdin).",
-            show_default=False,
-        ),
-    ] = None,
+    files: Files = None,
     names: Annotated[
         list[str] | None,
         typer.Option(
@@ -88,8 +67,11 @@ def compile_verb(
     fixed: models.Fixed = None,
     layout: models.Layout = "auto",
     bake: models.Bake = False,
+    called: models.Names = None,
     whole: models.Whole = False,
     target: Target = "native",
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
     prefix: Annotated[
         str | None,
         typer.Option(
@@ -117,36 +99,53 @@ def compile_verb(
             help="Kernels to compile at a time (default: the number of CPUs).",
         ),
     ] = None,
-    header: Annotated[bool, typer.Option("--header/--no-header", help="Write the C header as well.")] = True,
+    header: Annotated[
+        Path | None,
+        typer.Option("--header", metavar="FILE", show_default=False,
+                     help="The C header to write (default: beside the library, named .h)."),
+    ] = None,
+    no_header: Annotated[bool, typer.Option("--no-header", help="Write no C header.")] = False,
+    depfile: Annotated[
+        Path | None,
+        typer.Option("--depfile", "-MF", metavar="FILE", show_default=False,
+                     help="Write what the library depends on, as a Makefile's rule."),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show steps and schedules.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     if whole:
-        networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake)
+        networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake, called)
     found = collect(descriptors or [], files or [], [] if whole else names or [])
     if onnx is None:
-        models.refuse_without_model(shapes or [], layout, bake, fixed or [])
+        models.refuse_without_model(shapes or [], layout, bake, fixed or [], called)
         if not found:
             raise Error("nothing to compile: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
     elif found:
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
-    check_output(output, target, header, cc)
+    made = outputs.Outputs.of(output, header, no_header, depfile)
+    made.check(target, cc)
+    logs = logs_of(log, no_user_logs)
     start = time.perf_counter()
-    how: dict[str, Any] = {"prefix": prefix or "tvmconv", "cc": cc, "jobs": jobs, "verbose": verbose}
+    how: dict[str, Any] = {
+        "prefix": prefix or "tvmconv", "cc": cc, "jobs": jobs, "verbose": verbose, "tuning_logs": logs,
+    }  # fmt: skip
     if onnx is not None and whole:
         how |= {"prefix": prefix, "name": names[0] if names else "main"}
         library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
     elif onnx is not None:
-        library = models.compile_library(onnx, target, shapes or [], layout, bake, fixed=fixed or [], **how)
+        how |= {"fixed": fixed or [], "names": called or "node"}
+        library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
     else:
         library = build(found, target, **how)
-    path = library.export(output, header=header)
-    report = _report(Path(path), library.manifest, time.perf_counter() - start, header)
+    library.export(output, header=False if made.header is None else made.header)
+    if depfile is not None:
+        made.write_depfile(outputs.inputs_of(onnx, files or [], called, target, logs))
+    report = made.report(library.manifest, time.perf_counter() - start)
     if as_json:
         console.print_json(report)
     else:
-        _print(report, verbose)
+        outputs.print_report(report, verbose)
         if whole:
             networks.print_function(library.manifest["functions"][0], verbose)
 
@@ -159,12 +158,16 @@ def build(
     cc: str | None = None,
     jobs: int | None = None,
     verbose: bool = False,
+    tuning_logs: Sequence[str] | None = None,
 ) -> Library:
-    """Compile named specs with a progress bar on stderr."""
+    """Compile named specs with a progress bar on stderr; errors, and the options, as for
+    ``tvmconv.compile``."""
     from tvmconv.compiler.compile import compile as compile_specs
 
     with console.progress("compiling", verbose=verbose) as step:
-        return compile_specs(_request(found), target, jobs=jobs, progress=step, prefix=prefix, cc=cc)
+        return compile_specs(
+            _request(found), target, tuning_logs, jobs=jobs, progress=step, prefix=prefix, cc=cc
+        )
 
 
 def _request(found: Sequence[Named]) -> Any:
@@ -173,79 +176,3 @@ def _request(found: Sequence[Named]) -> Any:
     from tvmconv.compiler.compile import default_name
 
     return {name or default_name(spec): spec for name, spec in found}
-
-
-def check_output(output: Path, target: str, header: bool, cc: str | None) -> None:
-    """Find out before a long compile that the result cannot be made or written."""
-    from tvmconv.compiler.artifact.compilers import find_cc
-    from tvmconv.compiler.artifact.linker import kind_of
-    from tvmconv.schedules.machines import resolve_all
-
-    if output.is_dir():
-        raise Error(f"-o {output}: is a folder; expected the name of a file to write")
-    machine = resolve_all(target)[0]
-    kind_of(output, machine)
-    if header and output.with_suffix(".h").is_dir():
-        raise Error(f"-o {output}: {output.with_suffix('.h')} is a folder; expected room for a header")
-    if not output.parent.is_dir():
-        raise Error(f"-o {output}: no folder {output.parent}; expected one that exists")
-    if not os.access(output.parent, os.W_OK):
-        raise Error(f"-o {output}: {output.parent} is not writable; expected a folder that is")
-    find_cc(machine, cc)
-
-
-_REPORTED = (
-    "name", "descriptor", "packed_bytes", "baked", "flops", "schedule", "onnx_nodes", "arguments", "steps",
-    "workspace_bytes",
-)  # fmt: skip
-
-
-def _report(path: Path, manifest: dict[str, Any], seconds: float, header: bool) -> dict[str, Any]:
-    artifacts = [("library", path)] + ([("header", path.with_suffix(".h"))] if header else [])
-    return {
-        "artifacts": [
-            {
-                "path": str(file),
-                "kind": kind,
-                "size": file.stat().st_size,
-                "sha256": console.file_sha256(file),
-            }
-            for kind, file in artifacts
-        ],
-        "target": ", ".join(variant["name"] for variant in manifest["variants"]),
-        "seconds": round(seconds, 3),
-        "functions": [
-            {key: function[key] for key in _REPORTED if key in function}
-            for function in manifest["functions"]
-        ],
-    }
-
-
-def _print(report: dict[str, Any], verbose: bool) -> None:
-    functions = report["functions"]
-    print(f"{console.count(len(functions), 'function')} for {report['target']} in {report['seconds']:.1f} s")
-    console.print_table(
-        ("file", "kind", "size", "sha256"),
-        [(a["path"], a["kind"], console.size(a["size"]), a["sha256"]) for a in report["artifacts"]],
-        right=("size",),
-    )
-    columns, rows = ["function", "descriptor"], [[f["name"], f["descriptor"]] for f in functions]
-    if verbose:
-        columns.append("schedule")
-        for row, function in zip(rows, functions, strict=True):
-            row.append(schedule_text(function["schedule"]))
-    print()
-    console.print_table(columns, rows)
-
-
-def schedule_text(schedule: dict[str, Any]) -> str:
-    """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD", perhaps of a
-    twin; and why a record was not used."""
-    words = [str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule]
-    if "unused_record" in schedule:
-        words.append(f"not {schedule['unused_record']}")
-    if "twin" in schedule:
-        words.append(f"the record of {schedule['twin']}")
-    if "why" in schedule:
-        words.append(f"for {schedule['why']}")
-    return ", ".join(words)

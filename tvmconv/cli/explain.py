@@ -10,7 +10,7 @@ import typer
 
 from tvmconv.base.errors import SpecError
 from tvmconv.cli import console, models
-from tvmconv.cli.compile import AsJson, Descriptors
+from tvmconv.cli.options import AsJson, Descriptors
 from tvmconv.specs import arithmetic, tokens
 from tvmconv.specs.kinds import Spec
 

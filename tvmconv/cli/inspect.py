@@ -9,7 +9,8 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, networks
-from tvmconv.cli.compile import AsJson, schedule_text
+from tvmconv.cli.options import AsJson
+from tvmconv.cli.outputs import schedule_text
 
 HELP = """Show a library's manifest: functions, arguments, target, and whether this machine can run it.
 

@@ -56,6 +56,14 @@ Layout = Annotated[
 Bake = Annotated[
     bool, typer.Option("--bake-weights", help="Put the model's weights, prepacked, into the library.")
 ]
+Names = Annotated[
+    str | None,
+    typer.Option(
+        "--names", metavar="WAY", show_default=False,
+        help="What functions of --onnx are called: node, by their nodes; hash, by descriptor and weights, "
+             "equal ones once; or a file of lines NAME=NODE (default: node).",
+    ),
+]  # fmt: skip
 Whole = Annotated[
     bool, typer.Option("--whole", help="The whole model of --onnx as one function, which holds its weights.")
 ]
@@ -138,11 +146,11 @@ def rest_lines(found: Extraction, names: bool) -> list[str]:
 
 
 def refuse_without_model(
-    shapes: Sequence[str], layout: str, bake: bool, fixed: Sequence[str] = ()
+    shapes: Sequence[str], layout: str, bake: bool, fixed: Sequence[str] = (), names: str | None = None
 ) -> None:
     """Raise Error for options that mean nothing without --onnx."""
     given = {"--shape": bool(shapes), "--layout": layout != "auto", "--bake-weights": bake,
-             "--set": bool(fixed)}  # fmt: skip
+             "--set": bool(fixed), "--names": names is not None}  # fmt: skip
     for option, is_given in given.items():
         if is_given:
             raise Error(f"{option}: needs --onnx MODEL")

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tvmconv.network.compiling import Network
 
 
-def check_flags(model: Path | None, others: Sequence[str], names: Sequence[str], bake: bool) -> None:
+def check_flags(
+    model: Path | None, others: Sequence[str], names: Sequence[str], bake: bool, called: str | None
+) -> None:
     """Raise Error for what makes no sense beside `compile --whole`."""
     if model is None:
         raise Error("--whole: needs --onnx MODEL")
@@ -27,6 +29,8 @@ def check_flags(model: Path | None, others: Sequence[str], names: Sequence[str],
         raise Error(f"--onnx {model}: expected no descriptors beside a model")
     if bake:
         raise Error("--bake-weights: expected without --whole, whose library always holds the weights")
+    if called is not None:
+        raise Error(f"--names {called}: expected without --whole, whose one function --name names")
     if len(names) > 1:
         raise Error(f"--name: {', '.join(names)}, expected one name for the one function of --whole")
 

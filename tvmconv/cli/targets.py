@@ -8,7 +8,7 @@ import typer
 
 from tvmconv.base.errors import TargetError
 from tvmconv.cli import console
-from tvmconv.cli.compile import AsJson
+from tvmconv.cli.options import AsJson
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import typer
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
 from tvmconv.cli import console, models
-from tvmconv.cli.compile import Descriptors
+from tvmconv.cli.options import Descriptors
 from tvmconv.cli.targets import OneTarget, check_one
 
 if TYPE_CHECKING:

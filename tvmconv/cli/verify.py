@@ -12,7 +12,8 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, models, networks
-from tvmconv.cli.compile import AsJson, Target, build
+from tvmconv.cli.compile import build
+from tvmconv.cli.options import AsJson, Target
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.targets import check_here
 

@@ -15,7 +15,7 @@ from tvmconv.compiler.artifact.library import Library, check_request
 from tvmconv.compiler.artifact.names import BESIDE_WEIGHTS
 from tvmconv.compiler.workers import Job, build, build_all
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.logs.lookup import Logs
+from tvmconv.formats.logs.lookup import Folders, Logs
 from tvmconv.formats.program import Variant
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 from tvmconv.specs.kinds import Spec, parse_spec
@@ -29,7 +29,7 @@ WorkT = TypeVar("WorkT", bound=Work)
 def compile(
     specs: Specs,
     target: Target | Sequence[Target] = "native",
-    tuning_logs: str | os.PathLike[str] | None = None,
+    tuning_logs: Folders | None = None,
     *,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -45,8 +45,9 @@ def compile(
     ``progress(done, total, descriptor)`` is called as kernels become ready. ``prefix`` and ``cc``: see
     ``Library``.
 
-    A spec that a tuning log knows for the target is scheduled as its record says: a log in ``tuning_logs`` if
-    given, else the user's own, else the shipped one; the manifest says which.
+    A spec that a tuning log knows for the target is scheduled as its record says. ``tuning_logs``: a folder
+    of logs, or several in order of precedence; "user" and "shipped", the default, are the user's own and
+    tvmconv's. The manifest says which log it was.
 
     Kernels in the cache are reused. Raises SpecError, TargetError, TuningError, and ArtifactError for a
     ``cc`` that does not compile for the target.

@@ -114,7 +114,8 @@ def read_from(data: bytes, path: Path) -> dict[str, Any]:
         raise ArtifactError(f"library: {path} is damaged: its manifest is not readable") from None
     if isinstance(version, int) and version > FORMAT:
         raise ArtifactError(
-            f"library: {path} has manifest format {version}, expected {FORMAT}: made by a newer tvmconv"
+            f"library: {path} has manifest format {version}, expected {FORMAT}: tvmconv "
+            f"{manifest.get('tvmconv', 'of some newer version')} made it; update the one here"
         )
     if _digest(data, _hash_offset(start, length)) != digest:
         raise ArtifactError(f"library: {path} was changed after it was made: its SHA-256 does not match")

@@ -120,6 +120,10 @@ _FUNCTION = _table(
 )  # fmt: skip
 _ONNX = _table({
     "model": _TEXT, "digest": _TEXT, "layout": _TEXT, "shapes": _a(dict, "an object"),
+}, {
+    "layers": _list(_table({
+        "node": _TEXT, "function": _IDENTIFIER, "inputs": _a(dict, "an object"), "output": _TEXT,
+    })),
 })  # fmt: skip
 _MANIFEST = _table(
     {"format": _number, "abi": _number, "kind": _one_of("shared", "archive", "object"), "tvmconv": _TEXT,

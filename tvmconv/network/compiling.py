@@ -16,7 +16,7 @@ from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
 from tvmconv.compiler.artifact.names import BESIDE_STEPS
 from tvmconv.compiler.compile import Progress, compile_kernels, part_of
-from tvmconv.formats.logs.lookup import Logs
+from tvmconv.formats.logs.lookup import Folders, Logs
 from tvmconv.formats.program import Variant
 from tvmconv.network.graph import Graph, Node
 from tvmconv.network.importing import import_model
@@ -69,7 +69,7 @@ def read(
 def compile(
     source: Source | Model | Network,
     target: Target | Sequence[Target] = "native",
-    tuning_logs: str | os.PathLike[str] | None = None,
+    tuning_logs: Folders | None = None,
     *,
     name: str = "main",
     shapes: Shapes | None = None,
@@ -114,7 +114,7 @@ def compile(
 
 
 def plan(
-    network: Network, machine: AnyMachine, tuning_logs: str | os.PathLike[str] | None = None,
+    network: Network, machine: AnyMachine, tuning_logs: Folders | None = None,
     jobs: int | None = None, progress: Progress | None = None,
 ) -> Planned:  # fmt: skip
     """The program of a network for one target. Errors as for `compile`."""

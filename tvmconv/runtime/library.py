@@ -12,6 +12,7 @@ from typing import Any
 
 from tvmconv.base.errors import ArtifactError, SpecError
 from tvmconv.base.messages import near
+from tvmconv.base.version import own_version
 from tvmconv.formats import cpu_features as cpu
 from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
@@ -70,7 +71,8 @@ def set_num_threads(n: int) -> None:
 
 
 class Module:
-    """A loaded library: ``module[name]`` is a function, iterating gives names in the library's order.
+    """A loaded library: ``module[name]`` is a function, iterating gives names in the library's order. The
+    nodes of an ONNX model do as names, too.
 
     ``manifest``: what the library says about itself, as a dict. ``path``: its file. ``functions``: an
     ordered, read-only mapping of names to functions. ``variant``: the target, of those in the library, whose
@@ -91,6 +93,9 @@ class Module:
         try:
             return self.functions[name]
         except (KeyError, TypeError):
+            for facts in self.manifest["functions"]:
+                if name in facts.get("onnx_nodes", ()):
+                    return self.functions[facts["name"]]
             names = ", ".join(near(name, self.functions, most=3) or list(self.functions)[:8])
             raise SpecError(f"function: {name!r}, expected one in {self.path}, as {names}") from None
 
@@ -190,7 +195,12 @@ def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
     known = manifests.ABI, manifests.PROGRAM_ABI
     if manifest["abi"] not in known:
         wanted = " or ".join(map(str, known))
-        raise ArtifactError(f"library: {file} has C ABI version {manifest['abi']}, expected {wanted}")
+        older = manifest["abi"] < min(known)
+        todo = "compile it again with the one here" if older else "update the one here"
+        raise ArtifactError(
+            f"library: {file} has C ABI version {manifest['abi']}, expected {wanted}: tvmconv "
+            f"{manifest['tvmconv']} made it, {own_version()} is here; {todo}"
+        )
     if manifest["kind"] != "shared":
         kind = manifest["kind"]
         raise ArtifactError(f"library: {file} is an {kind} to link into a program, expected a shared library")

@@ -19,6 +19,10 @@ from tvmconv.formats.program import ALIGNMENT, Argument, Program, Variant, array
 
 HIDDEN = '__attribute__((visibility("hidden")))'  # of what is linked in from elsewhere
 
+_C_TYPES = {
+    "float32": "float", "float64": "double", "bool": "uint8_t",
+    **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
 # DLPack's type codes.
 _CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 
@@ -237,7 +241,13 @@ def c_parameters(entry: Entry) -> str:
     """The parameter list of a C function, without what a machine adds."""
     if entry.by_arrays:
         return "const void *const *in, void *const *out, void *workspace"
-    return ", ".join(f"{'' if a.written else 'const '}void *{a.name}" for a in entry.arguments)
+    return ", ".join(f"{'' if a.written else 'const '}{_c_type(a)} *{a.name}" for a in entry.arguments)
+
+
+def _c_type(argument: Argument) -> str:
+    """What a pointer points to, so that swapped arguments do not compile; void where C has no type for it
+    (16-bit floats, packed weights)."""
+    return _C_TYPES.get(argument.array.dtype, "void") if argument.array else "void"
 
 
 def c_comment(text: str) -> str:

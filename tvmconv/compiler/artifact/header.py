@@ -118,6 +118,7 @@ _CUDA_TOP = """/* {title}
 #define {guard}
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifndef TVMCONV_OK
 {codes}

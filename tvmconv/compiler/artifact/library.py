@@ -82,20 +82,24 @@ class Library:
         return self._manifest
 
     def export(
-        self, path: str | os.PathLike[str], *, header: bool = True, level: str = "-O2"
+        self, path: str | os.PathLike[str], *, header: bool | str | os.PathLike[str] = True,
+        level: str = "-O2",
     ) -> Path:  # fmt: skip
-        """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``).
+        """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``), or where
+        ``header`` says.
 
         A name ending in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
         ``.so`` (``.so.1``) a shared library. ``level``: the optimisation level for the code around the
-        kernels. Files appear whole or not at all. Returns the library's path. Raises ArtifactError for
+        kernels. Files appear whole or not at all, and one that is there already with these bytes stays as it
+        is, with its time. Returns the library's path. Raises ArtifactError for
         another name, if there is no C compiler, linking fails, or a file cannot be written.
         """
         path = Path(path)
         kind = linker.kind_of(path, self.machine)
         files = {path: (self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)}
-        if header:
-            files[path.with_suffix(".h")] = self.header(path.stem).encode("ascii"), 0o666
+        if header is not False:
+            beside = path.with_suffix(".h") if header is True else Path(header)
+            files[beside] = self.header(path.stem).encode("ascii"), 0o666
         _write(files)
         return path
 
@@ -188,6 +192,8 @@ def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
     try:
         try:
             for path, (data, mode) in files.items():
+                if _holds(path, data):
+                    continue
                 if path.is_dir():  # the one case where a file could be written but not renamed to the path
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
                 # Random, since a killed process with our number may have left its file.
@@ -202,6 +208,14 @@ def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
             raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise ArtifactError(f"path: {path} cannot be written: {_reason(error)}") from None
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether a regular file has these bytes already; build tools then see that nothing has changed."""
+    try:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except (OSError, ValueError):
+        return False
 
 
 def _opener(mode: int) -> Callable[[str, int], int]:

@@ -24,6 +24,8 @@ _KEYWORDS = """
     main std
 """
 
+_OURS = ("tcv_", "TVM")  # names of the support code begin so
+
 
 BESIDE_WEIGHTS = ("_prepack", "_packed_bytes")  # after the name of a function that takes weights
 BESIDE_STEPS = ("_steps",)  # of one of several steps
@@ -50,9 +52,14 @@ def check_names(
                 raise SpecError(f"function name: {name!r}, expected one that does not collide with {owner!r}")
 
 
+def is_free(name: str) -> bool:
+    """Whether C leaves an identifier to programs, and so do we."""
+    return name not in _taken() and not name.startswith(_OURS)
+
+
 def _check_identifier(what: str, name: Any, reserved: Sequence[str]) -> None:
     good = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
-    if not good or name in reserved or name.startswith(("tcv_", "TVM")):
+    if not good or name in reserved or name.startswith(_OURS):
         raise SpecError(f"{what}: {name!r}, expected a C identifier that is no keyword")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,6 +34,11 @@ class Tuned:
         return cls(Choice(**facts["choice"]), facts["origin"])
 
 
+Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One folder of logs or several, the first that knows a spec deciding; "user" and "shipped" stand for the
+user's own and tvmconv's."""
+
+
 class Logs:
     """The logs that apply to a machine: those given, else the user's own before the shipped ones; for floats
     also those of its base. ``cold``: for a network, where what was measured with cold weights comes first;
@@ -41,24 +46,31 @@ class Logs:
 
     Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
     does not exist; other unusable folders are skipped with a warning.
+
+    ``files``: those that were read, or would be if they existed.
     """
 
-    def __init__(
-        self, machine: AnyMachine, given: str | os.PathLike[str] | None = None, *, cold: bool = False
-    ) -> None:
+    def __init__(self, machine: AnyMachine, given: Folders | None = None, *, cold: bool = False) -> None:
         self._settings = cold, not cold
         self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # source, floats only, entries
-        if given is not None:
-            if not Path(given).is_dir():
-                raise TuningError(f"tuning_logs: {os.fspath(given)!r}, expected a folder of logs")
-            found = folders.folders_of(given, machine)
-            self._indexes = [("given", floats, _index(path, whose)) for path, whose, floats in found]
-            return
-        for name, root in (("user", folders.user_root()), ("shipped", folders.shipped_root())):
-            with _warned():
-                for path, whose, floats in folders.folders_of(root, machine):
-                    with _warned():
-                        self._indexes.append((name, floats, _index(path, whose)))
+        self.files: list[Path] = []
+        standard = {"user": folders.user_root, "shipped": folders.shipped_root}
+        for root in _listed(standard if given is None else given):
+            if isinstance(root, str) and root in standard:
+                with _warned():
+                    for path, whose, floats in folders.folders_of(standard[root](), machine):
+                        with _warned():
+                            self._add(root, path, whose, floats)
+                continue
+            if not Path(root).is_dir():
+                either = ", ".join(standard)
+                raise TuningError(f"tuning_logs: {os.fspath(root)!r}, expected a folder of logs, or {either}")
+            for path, whose, floats in folders.folders_of(root, machine):
+                self._add("given", path, whose, floats)
+
+    def _add(self, source: str, folder: Path, machine: AnyMachine, floats: bool) -> None:
+        self.files.append(folder / folders.INDEX)
+        self._indexes.append((source, floats, _index(folder, machine)))
 
     def find(self, spec: Work) -> Tuned | None:
         """The best schedule known for ``spec``: from its own record in any log, else from its nearest twin's
@@ -78,6 +90,15 @@ class Logs:
                     entry = index.get(key)
                     if entry is not None and (not spec.is_integer or not floats):
                         yield relative, whose, entry
+
+
+def _listed(given: Any) -> list[str | os.PathLike[str]]:
+    if isinstance(given, (str, os.PathLike)):
+        return [given]
+    try:
+        return [root if isinstance(root, str) else os.fspath(root) for root in given]
+    except TypeError:
+        raise TuningError(f"tuning_logs: {given!r}, expected a folder of logs, or several") from None
 
 
 @contextmanager

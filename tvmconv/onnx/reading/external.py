@@ -20,9 +20,8 @@ def load_external(proto: ModelProto, folder: Path | None, digest: Any) -> None:
     the tensor.
     """
     from onnx import TensorProto
-    from onnx.external_data_helper import _get_all_tensors
 
-    tensors = [tensor for tensor in _get_all_tensors(proto) if tensor.data_location == TensorProto.EXTERNAL]
+    tensors = _external(proto)
     needed, memory = sum(map(byte_count, tensors)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise Error(f"weights of {needed} bytes, more than this machine's memory ({memory} bytes)")
@@ -30,6 +29,22 @@ def load_external(proto: ModelProto, folder: Path | None, digest: Any) -> None:
         tensor.raw_data = _read(tensor, folder, digest)
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def files_of(model: Path) -> list[Path]:
+    """The files beside a model's that hold weights of it. Raises onnx's errors for what is no model."""
+    import onnx
+
+    tensors = _external(onnx.load(model, load_external_data=False))
+    places = (item.value for tensor in tensors for item in tensor.external_data if item.key == "location")
+    return [model.parent / place for place in dict.fromkeys(places)]
+
+
+def _external(proto: ModelProto) -> list[TensorProto]:
+    from onnx import TensorProto
+    from onnx.external_data_helper import _get_all_tensors
+
+    return [tensor for tensor in _get_all_tensors(proto) if tensor.data_location == TensorProto.EXTERNAL]
 
 
 def _read(tensor: TensorProto, folder: Path | None, digest: Any) -> bytes:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.base.errors import SpecError
+from tvmconv.formats.logs.lookup import Folders
 from tvmconv.onnx.reading.branches import Fixed
 from tvmconv.onnx.reading.model import Shapes, Source
 from tvmconv.onnx.recognising.extraction import extract
 from tvmconv.onnx.recognising.layers import Extraction, Layer
+from tvmconv.onnx.using.naming import can_be_baked, functions_of
 
 if TYPE_CHECKING:
     from tvmconv.compiler.artifact.library import Library
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 def compile_model(
     source: Source | Extraction,
     target: str | Machine = "native",
-    tuning_logs: str | os.PathLike[str] | None = None,
+    tuning_logs: Folders | None = None,
     *,
     shapes: Shapes | None = None,
     fixed: Fixed | None = None,
@@ -34,16 +36,20 @@ def compile_model(
     progress: Progress | None = None,
     prefix: str = "tvmconv",
     cc: str | None = None,
+    names: str = "node",
 ) -> Library:
-    """Every convolution and pooling of a model, compiled for a target into one library; equal ones are one
-    function.
+    """Every convolution and pooling of a model, compiled for a target into one library; equal kernels are in
+    it once.
 
     ``source``, ``shapes``, ``fixed`` and ``layout`` as for ``extract``, or what it returned.
     ``bake_weights``: the library holds the weights, prepacked, and its functions need none (those whose
-    weights the graph computes still do). The others as for ``tvmconv.compile``.
+    weights the graph computes still do). ``names``: of the functions, see ``naming.functions_of``. The others
+    as for ``tvmconv.compile``.
 
     In the manifest, "onnx" says of which model (its SHA-256), for which input shapes, fixed inputs and
-    layout; each function's "onnx_nodes" are the layers that it computes, by the names of their nodes.
+    layout, and lists the layers in the graph's order: node, function, and the values that it takes, by
+    argument, and makes; each function's "onnx_nodes" are the layers that it computes, by the names of their
+    nodes, which do as names in ``module[name]`` too.
     """
     from tvmconv.compiler.artifact.library import Library, check_can_bake
     from tvmconv.compiler.baking import packed_weights
@@ -58,50 +64,38 @@ def compile_model(
             layer.spec.check_supported()
         except SpecError as error:
             raise SpecError(f"node {layer.name}: {error}") from None
-    named = functions_of(found, bake_weights)
+    named = functions_of(found, bake_weights, names)
     specs = {name: layers[0].spec for name, layers in named.items()}
     plain = compile(specs, target, tuning_logs, jobs=jobs, progress=progress, prefix=prefix, cc=cc)
     variants = [
         replace(variant, baked={
             name: packed_weights(variant.functions[name], layers[0].weights)
             for name, layers in named.items()
-            if bake_weights and _can_be_baked(layers[0])
+            if bake_weights and can_be_baked(layers[0])
         })
         for variant in plain.variants
     ]  # fmt: skip
     first, *others = variants
     return Library(
         first.functions, first.machine, prefix=prefix, cc=cc, baked=first.baked, others=others,
-        about=_about(found),
+        about=_about(found, named),
         facts={name: {"onnx_nodes": [layer.name for layer in layers]} for name, layers in named.items()},
     )  # fmt: skip
 
 
-def functions_of(found: Extraction, bake_weights: bool) -> dict[str, list[Layer]]:
-    """The layers that each function of a library computes: those of one spec, and of one set of weights when
-    these are baked in."""
-    from tvmconv.compiler.compile import default_name
-
-    named: dict[str, list[Layer]] = {}
-    for layer in found.layers:
-        name = default_name(layer.spec)
-        if bake_weights and _can_be_baked(layer):
-            name = f"{name}_{layer.weights_digest[:8]}"
-        named.setdefault(name, []).append(layer)
-    return named
-
-
-def _can_be_baked(layer: Layer) -> bool:
-    return bool(layer.weights) and layer.constant
-
-
-def _about(found: Extraction) -> Mapping[str, Any]:
+def _about(found: Extraction, named: Mapping[str, list[Layer]]) -> Mapping[str, Any]:
+    function_of = {layer.name: name for name, layers in named.items() for layer in layers}
     return {
         "onnx": {
             "model": os.path.basename(found.model.name),
             "digest": found.model.digest,
             "shapes": {name: list(shape) for name, shape in found.shapes.items()},
             "layout": found.layout,
+            "layers": [
+                {"node": layer.name, "function": function_of[layer.name], "inputs": dict(layer.inputs),
+                 "output": layer.y}
+                for layer in found.layers
+            ],
             **({"fixed": {name: np.asarray(value).tolist() for name, value in found.fixed.items()}}
                if found.fixed else {}),
         }
