@@ -50,7 +50,7 @@ int main(int argc, char **argv) {
     if (!(fabsf(y[i] - expected[i]) < 1e-4f)) return 6;
   wrong += expect(TVMCONV_ERR_NULL, dw(NULL, packed, y), "x is NULL");
   wrong += expect(TVMCONV_ERR_NULL, dw_prepack(w, NULL, packed), "bias is NULL");
-  wrong += expect(TVMCONV_ERR_ALIGN, dw(x, packed, (char *)y + 1), "y is at");
+  wrong += expect(TVMCONV_ERR_ALIGN, dw(x, packed, (float *)((char *)y + 1)), "y is at");
   wrong += expect(TVMCONV_ERR_ALIGN, dw(x, (char *)packed + 4, y), "packed is at");
   wrong += expect(TVMCONV_ERR_OVERLAP, dw(x, packed, x + 8), "y overlaps x");
   tvmconv_set_num_threads(1);

@@ -75,7 +75,8 @@ def test_refusals(flags: list[str], told: str, folder: Path, capsys: pytest.Capt
 def test_functions_are_called_by_their_nodes() -> None:
     library = compile_model(model().model())
     names = list(library.functions)
-    assert names == ["stem_conv_0_Conv", "pointwise_exp", "pointwise_7", "stem_conv_0_conv_2", "stem_conv_0_Conv_3"]
+    assert names[:3] == ["stem_conv_0_Conv", "pointwise_exp", "pointwise_7"]
+    assert names[3:] == ["stem_conv_0_conv_2", "stem_conv_0_Conv_3"]
     module = library.load()
     assert module["/stem/conv.0/Conv"] is module["stem_conv_0_Conv"]
     layers = module.manifest["onnx"]["layers"]

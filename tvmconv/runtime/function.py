@@ -13,8 +13,9 @@ import numpy as np
 
 from tvmconv.base.errors import ArtifactError, Error, SpecError
 from tvmconv.formats.order import prepack_order, run_order
-from tvmconv.runtime import arrays, quantisation
+from tvmconv.runtime import arrays, pickling, quantisation
 from tvmconv.runtime.arrays import Argument
+from tvmconv.runtime.pickling import Origin
 
 _from_buffer = arrays.from_buffer
 _addressof = ctypes.addressof
@@ -32,8 +33,8 @@ class Function:
     """
 
     __slots__ = (
-        "_entry", "_inputs", "_last_error", "_packed_bytes", "_prepack", "_weights", "arguments", "baked",
-        "descriptor", "name",
+        "_entry", "_inputs", "_last_error", "_origin", "_packed_bytes", "_prepack", "_weights", "arguments",
+        "baked", "descriptor", "name",
     )  # fmt: skip
 
     _after = 0  # pointers after the arrays
@@ -41,6 +42,7 @@ class Function:
     def __init__(
         self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
     ) -> None:
+        self._origin: Origin | None = None
         self.name: str = facts["name"]
         self.descriptor: str = facts["descriptor"]
         self.arguments = tuple(
@@ -67,6 +69,13 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<tvmconv function {self.name}: {self.descriptor}>"
+
+    def come_from(self, origin: Origin) -> None:
+        """Note the file of the library, by which a function is pickled."""
+        self._origin = origin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickling.function_again, (pickling.origin_of(self._origin), self.name)
 
     def __call__(self, x: Any, w: Any = None, bias: Any = None, *others: Any, out: Any = None) -> Any:
         """Compute the result for ``x`` with these weights, which are prepacked for this one call.
@@ -147,12 +156,14 @@ class Bound:
         "_pointer", "_shape",
     )  # fmt: skip
 
-    def __init__(self, function: Function, weights: dict[str, Any]) -> None:
+    def __init__(
+        self, function: Function, weights: dict[str, Any], packed: np.ndarray[Any, Any] | None = None
+    ) -> None:
         x, y = function.arguments[0], function.arguments[-1]
         self._function = function
         entry = function._entry
         self._entry = entry if function._packed_bytes else lambda x, packed, *others: entry(x, *others)
-        self._packed = function._pack(weights)
+        self._packed = function._pack(weights) if packed is None else _aligned(packed)
         self._pointer = None if self._packed is None else arrays.address(self._packed)
         self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
         short = len(function._inputs) == 1 and y.nbytes
@@ -162,6 +173,10 @@ class Bound:
 
     def __repr__(self) -> str:
         return f"<tvmconv bound function {self._function.name}: {self._function.descriptor}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        origin = pickling.origin_of(self._function._origin)
+        return pickling.bound_again, (origin, self.name, self._packed)
 
     @property
     def name(self) -> str:
@@ -283,3 +298,10 @@ class Bound:
     ) -> list[int | None]:
         packed = [self._pointer] if self._function._packed_bytes else []
         return run_order([arrays.address(array) for array in read], [arrays.address(result)], packed)
+
+
+def _aligned(packed: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Packed weights, where prepack would have put them: pickle aligns nothing."""
+    copy = arrays.empty(packed.shape, packed.dtype, packed.nbytes)
+    copy[...] = packed
+    return copy

@@ -16,8 +16,9 @@ from tvmconv.base.version import own_version
 from tvmconv.formats import cpu_features as cpu
 from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
-from tvmconv.runtime import claims, libc, mapping
+from tvmconv.runtime import claims, libc, mapping, pickling
 from tvmconv.runtime.function import Function
+from tvmconv.runtime.pickling import Origin
 from tvmconv.runtime.threads import check_environment
 
 
@@ -79,11 +80,13 @@ class Module:
     kernels run here.
     """
 
-    __slots__ = ("functions", "manifest", "path", "variant")
+    __slots__ = ("__weakref__", "_origin", "functions", "manifest", "path", "variant")
 
     def __init__(
-        self, path: Path, manifest: dict[str, Any], functions: dict[str, Function], variant: str
+        self, path: Path, manifest: dict[str, Any], functions: dict[str, Function], variant: str,
+        origin: Origin | None = None,
     ) -> None:
+        self._origin = origin
         self.path = path
         self.manifest = manifest
         self.variant = variant
@@ -107,6 +110,9 @@ class Module:
 
     def __contains__(self, name: object) -> bool:
         return name in self.functions
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickling.module_again, (pickling.origin_of(self._origin),)
 
     def __repr__(self) -> str:
         return f"<tvmconv library {self.path}: {', '.join(self.functions)}>"
@@ -144,7 +150,12 @@ def load_bytes(data: bytes, file: Path, *, temporary: bool = False) -> Module:
             raise
         why = str(error).rpartition(": ")[2]
         raise ArtifactError(f"library: {file} lacks what its manifest states: {why}") from None
-    return Module(Path(copy) if temporary else file, manifest, functions, variant)
+    if temporary:
+        return Module(Path(copy), manifest, functions, variant)
+    origin = Origin(str(file), manifest["sha256"], variant)
+    for function in functions.values():
+        function.come_from(origin)
+    return Module(file, manifest, functions, variant, origin)
 
 
 def _functions(
