@@ -39,13 +39,13 @@ def test_they_come_back_and_compute_the_same(path: Path, tmp_path: Path) -> None
 
 
 def test_what_cannot_be_pickled(tmp_path: Path, path: Path) -> None:
-    with pytest.raises(tvmconv.ArtifactError, match="pickle: a library that was never exported"):
+    with pytest.raises(tvmconv.ArtifactError, match="pickle: pw: of a library without a file"):
         pickle.dumps(compiled().load()["pw"].bind(W))
     file = tmp_path / "pw.so"
     file.write_bytes(path.read_bytes())
     kept = pickle.dumps(tvmconv.load(file)["pw"])
     compiled(stride=2).export(file)
-    with pytest.raises(tvmconv.ArtifactError, match=r"pickle: .*pw\.so is not the library that was pickled"):
+    with pytest.raises(tvmconv.ArtifactError, match=r"pickle: .*pw\.so: another SHA-256"):
         pickle.loads(kept)
     file.unlink()
     with pytest.raises(tvmconv.ArtifactError, match=r"pw\.so"):

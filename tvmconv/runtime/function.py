@@ -13,9 +13,8 @@ import numpy as np
 
 from tvmconv.base.errors import ArtifactError, Error, SpecError
 from tvmconv.formats.order import prepack_order, run_order
-from tvmconv.runtime import arrays, pickling, quantisation
+from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
-from tvmconv.runtime.pickling import Origin
 
 _from_buffer = arrays.from_buffer
 _addressof = ctypes.addressof
@@ -42,7 +41,7 @@ class Function:
     def __init__(
         self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
     ) -> None:
-        self._origin: Origin | None = None
+        self._origin: Any = None
         self.name: str = facts["name"]
         self.descriptor: str = facts["descriptor"]
         self.arguments = tuple(
@@ -70,12 +69,19 @@ class Function:
     def __repr__(self) -> str:
         return f"<tvmconv function {self.name}: {self.descriptor}>"
 
-    def come_from(self, origin: Origin) -> None:
-        """Note the file of the library, by which a function is pickled."""
+    def come_from(self, origin: Any) -> None:
+        """Note where the library is, by which a function is pickled: ``origin.function(name)`` and
+        ``origin.bound(name, packed)`` give it again."""
         self._origin = origin
 
+    def origin(self) -> Any:
+        """Where the library is. Raises ArtifactError for one that has no file."""
+        if self._origin is None:
+            raise ArtifactError(f"pickle: {self.name}: of a library without a file, expected an exported one")
+        return self._origin
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickling.function_again, (pickling.origin_of(self._origin), self.name)
+        return self.origin().function, (self.name,)
 
     def __call__(self, x: Any, w: Any = None, bias: Any = None, *others: Any, out: Any = None) -> Any:
         """Compute the result for ``x`` with these weights, which are prepacked for this one call.
@@ -175,8 +181,7 @@ class Bound:
         return f"<tvmconv bound function {self._function.name}: {self._function.descriptor}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        origin = pickling.origin_of(self._function._origin)
-        return pickling.bound_again, (origin, self.name, self._packed)
+        return self._function.origin().bound, (self.name, self._packed)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 from tvmconv.base.errors import ArtifactError, SpecError
 from tvmconv.base.messages import near
@@ -16,9 +17,8 @@ from tvmconv.base.version import own_version
 from tvmconv.formats import cpu_features as cpu
 from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
-from tvmconv.runtime import claims, libc, mapping, pickling
-from tvmconv.runtime.function import Function
-from tvmconv.runtime.pickling import Origin
+from tvmconv.runtime import claims, libc, mapping
+from tvmconv.runtime.function import Bound, Function
 from tvmconv.runtime.threads import check_environment
 
 
@@ -112,7 +112,9 @@ class Module:
         return name in self.functions
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return pickling.module_again, (pickling.origin_of(self._origin),)
+        if self._origin is None:
+            raise ArtifactError("pickle: a library without a file, expected an exported one")
+        return self._origin.module, ()
 
     def __repr__(self) -> str:
         return f"<tvmconv library {self.path}: {', '.join(self.functions)}>"
@@ -232,3 +234,39 @@ def _check_machine(file: Path, manifest: dict[str, Any]) -> None:
         hint = cpu.suggest_target()
         message = f"library: {file} needs {', '.join(missing)}, which this CPU lacks"
         raise ArtifactError(f"{message}; compile with --target {hint}" if hint else message)
+
+
+class Origin(NamedTuple):
+    """Where a library is: modules and functions are pickled by it, nothing of the library is copied.
+
+    path, sha256: of its file, by its manifest. variant: the target that ran where it was pickled; packed
+    weights are for that one alone.
+    """
+
+    path: str
+    sha256: str
+    variant: str
+
+    def module(self) -> Module:
+        """The library again. Raises ArtifactError for a file that is missing or another now, or where another
+        of its targets runs; else as ``load``."""
+        module = _unpickled.get(self)
+        if module is None:
+            module = load(self.path)
+            if module.manifest["sha256"] != self.sha256:
+                raise ArtifactError(f"pickle: {self.path}: another SHA-256 than the pickled library")
+            if module.variant != self.variant:
+                raise ArtifactError(f"pickle: {self.path} runs its {module.variant}, expected {self.variant}")
+            _unpickled[self] = module
+        return module
+
+    def function(self, name: str) -> Function:
+        """A function of it; errors as ``module``."""
+        return self.module()[name]
+
+    def bound(self, name: str, packed: Any) -> Bound:
+        """A function with its packed weights; errors as ``module``."""
+        return Bound(self.function(name), {}, packed=packed)
+
+
+_unpickled: WeakValueDictionary[Origin, Module] = WeakValueDictionary()
