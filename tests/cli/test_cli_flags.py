@@ -52,6 +52,7 @@ RUNS = {
     "bench --static --onnx m.onnx --shape n=1 -t cortex-a72": "llvm-mca for cortex-a72",
     "bench --file pw.txt -f pw.txt -t native --rounds 1 --sample-ms 1 --against onnxruntime": "onnxruntime",
     "tune --onnx m.onnx --shape n=1 --layout NHWC --trials 1 --log log --seed 1 --json": '"descriptor"',
+    "tune --onnx m.onnx --shape n=1 --whole --cold --trials 1 --log cold": "measured, in turns",
     "tune -f pw.txt --file pw.txt --minutes 0.02 --space strategies --log log --target native": "strategy",
     "tune --onnx m.onnx --shape n=1 --layout NHWC --threads 1 --replay --log log": "strategy",
     f"tune {GPU} -t cuda-sm_80 --trials 1 --offline-round round --log log": "run its run.sh",
@@ -66,6 +67,7 @@ SLOW = ("tune", "bench")  # in processes of their own: they set affinity, or for
 ELSEWHERE = {
     ("compile", "--set"): "test_onnx_branches.py",
     ("extract", "--set"): "test_onnx_branches.py",
+    ("tune", "--set"): "test_network_tuning.py",
     ("tune", "--strategy"): "test_tuning.py",
     ("tune", "--rpc"): "test_boards.py",
     ("tune", "--key"): "test_boards.py",

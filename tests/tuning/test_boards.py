@@ -23,14 +23,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import edge
+import onnx
 import pytest
 from cli_tools import tool
+from small_networks import model, node, weights
 
 import tvmconv
 from tvmconv.base.errors import TuningError
 from tvmconv.cli import main
 from tvmconv.compiler.codegen import build_kernel
 from tvmconv.formats.logs import folder as folders
+from tvmconv.formats.logs.emulation import cpu_model
 from tvmconv.formats.logs.entries import read_index, write_entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.formats.logs.traces import is_emulated
@@ -99,6 +102,26 @@ def _board(tracker: str, folder: Path, log: Path) -> subprocess.Popen[bytes]:
 def _servers(log: Path) -> list[int]:
     """Process groups of the servers that a supervisor has started."""
     return [int(pid) for pid in re.findall(r"server (\d+) for key", log.read_text())]
+
+
+def test_a_network_runs_on_the_board(tracker: str, tmp_path: Path) -> None:
+    """Its steps and the whole of it: on this machine, as a board of its own."""
+    nodes = [node("Conv", "x w", "a", pads=[1] * 4), node("Relu", "a", "y")]
+    onnx.save(model(*nodes, **weights(w=(16, 3, 3, 3))), tmp_path / "net.onnx")
+    command = [sys.executable, "-m", "tvmconv", "board", "serve", "--tracker", tracker, "--key", "here",
+               "--port", str(min(_free_port(), 65400))]  # fmt: skip
+    place = trackers.address(tracker)
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL) as board:
+        try:
+            _wait(lambda: trackers.boards(place)["here"] == 1)
+            done = tool("tune", "--onnx", "net.onnx", "--whole", "--trials", 1, "--target", "x86-64-v3",
+                        "--rpc", tracker, "--key", "here", "--log", "logs", cwd=tmp_path)  # fmt: skip
+        finally:
+            _end(board)
+    assert done.returncode == 0, done.stderr
+    assert "measured, in turns" in done.stdout
+    (run,) = folders.read_metadata(tmp_path / "logs" / "x86-64-v3")["runs"]
+    assert run["cpu"] == cpu_model()
 
 
 def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:

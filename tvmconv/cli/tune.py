@@ -13,7 +13,7 @@ import typer
 
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
-from tvmconv.cli import console, models
+from tvmconv.cli import console, models, network_tuning
 from tvmconv.cli.options import Descriptors
 from tvmconv.cli.targets import OneTarget, check_one
 
@@ -30,6 +30,7 @@ Examples:
   tvmconv tune conv2d:1x56x56x64:o64:k3x3:p1:NHWC:float32 --trials 64
   tvmconv tune -f layers.txt --minutes 20 --threads 2 --log my_logs
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
+  tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --whole --minutes 20
   tvmconv tune -f layers.txt --replay
   tvmconv tune -f layers.txt --target cuda-sm_90 --trials 64
   tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
@@ -46,6 +47,9 @@ of the two, the faster schedule is kept.
 
 --cold measures with weights that come from far caches or memory, as they do in a network. What is found so is
 kept apart: compiling a network prefers it, compiling layers alone what was found without --cold.
+
+--whole times each layer where it runs in the network, tries schedules where most time is lost, and keeps
+those that make the whole network faster than it was, the two in turns. 'compile --whole' uses them.
 
 A cuda target is tuned for on this machine's GPU, or with --offline-round on one elsewhere.
 
@@ -69,6 +73,10 @@ def tune_verb(
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "auto",
+    fixed: models.Fixed = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Tune the model of --onnx by the time that all of it takes.")
+    ] = False,
     target: OneTarget = "native",
     trials: Annotated[
         int | None, typer.Option("--trials", metavar="N", help="Schedules to measure for each descriptor.",
@@ -117,17 +125,28 @@ def tune_verb(
 ) -> None:
     """See HELP."""
     check_one(target)
+    if whole:
+        network_tuning.check_flags(onnx, [*(descriptors or []), *(files or [])], offline is not None, target)
+    elif fixed:
+        raise TuningError("--set: expected with --whole")
     _check_boards(target, rpc, key)
     from tvmconv.tuning.search.tuner import Options, check, run
 
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold or whole)
+    if whole and onnx is not None:
+        network = network_tuning.read(onnx, shapes or [], layout, fixed or [])
+        layers = network_tuning.layers_of(network, options)
+        runner = _runner(target, rpc, key, threads)
+        roof = _roofline(target, threads, layers, log) if runner is None else None
+        network_tuning.tune(network, target, log, options, roof, runner, as_json)
+        return
     specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
     if offline is not None:
         if cold:
             raise TuningError("--cold: expected without --offline-round: only CPUs run networks")
         _offline(specs, target, log, offline, trials, seed, space, as_json)
         return
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold)
     check(options, specs)
     runner = _runner(target, rpc, key, threads)
     roof = _roofline(target, threads, specs, log) if runner is None else None

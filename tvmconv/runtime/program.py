@@ -39,7 +39,7 @@ class ProgramFunction(Function):
         input is. Raises SpecError for arrays that do not fit, before anything is computed.
         """
         read, results = self._operands(inputs, out, copy=True)
-        self._check(self._call(read, results)())
+        self._check(self.unchecked(read, results)())
         if out is not None:
             return out
         made = tuple(arrays.like(inputs[0], result) for result in results)
@@ -56,7 +56,7 @@ class ProgramFunction(Function):
             if not isinstance(array, np.ndarray):
                 raise SpecError(f"arrays: {type(array).__name__}, expected NumPy arrays")
         held = self._operands(inputs, out, copy=False)
-        call = self._call(*held)
+        call = self.unchecked(*held)
 
         def run(held: Any = held) -> Any:  # alive as long as the call is
             if code := call():
@@ -65,9 +65,14 @@ class ProgramFunction(Function):
 
         return run
 
-    def _call(self, read: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> Callable[[], int]:
+    def unchecked(
+        self, read: Sequence[np.ndarray], results: Sequence[np.ndarray], workspace: np.ndarray | None = None
+    ) -> Callable[[], int]:
+        """The C function's call on these arrays, which must outlive it and are not checked; it returns the
+        error code."""
         given, written = (map(arrays.address, each) for each in (read, results))
-        return partial(self._entry, self._in(*given), self._out(*written), None)
+        place = None if workspace is None else arrays.address(workspace)
+        return partial(self._entry, self._in(*given), self._out(*written), place)
 
     def _given(self, out: Any) -> Sequence[Any]:
         if len(self._outputs) == 1 and not isinstance(out, list | tuple):

@@ -21,6 +21,7 @@ from tvmconv.base.processes import answer_lines, forked
 from tvmconv.frontends.verify import Case, operands, prepare
 from tvmconv.runtime import Module, load
 from tvmconv.runtime import arrays as buffers
+from tvmconv.tuning.measuring import sequence
 
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, if other processes take our CPUs away
@@ -33,7 +34,10 @@ def serve() -> None:
 
 
 def measure(message: dict[str, Any]) -> dict[str, Any]:
-    """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``."""
+    """``{"seconds": [...], "baseline": [...]}``, a mean a round, or ``{"error": text}``; for the steps of a
+    network what ``sequence.play`` says of it."""
+    if "turns" in message:
+        return sequence.play(message)
     try:
         module = _library(message["library"])
         entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])

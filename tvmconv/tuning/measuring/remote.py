@@ -20,9 +20,20 @@ from typing import Any
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import Process, ProcessError, answer_lines
 from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.program import Program
 from tvmconv.schedules.machines import Machine
 from tvmconv.tuning.measuring import tracker as trackers
-from tvmconv.tuning.measuring.runner import BASELINE, Effort, Measured, on_library
+from tvmconv.tuning.measuring.runner import (
+    BASELINE,
+    Effort,
+    Linked,
+    Measured,
+    Played,
+    Turns,
+    on_library,
+    play_message,
+    played,
+)
 
 _log = logging.getLogger("tvmconv")
 
@@ -108,10 +119,36 @@ class RPCRunner:
             key = self.place["key"]
             raise TuningError(f"key {key!r}: emulated boards and others, expected boards of one kind")
         if not todo.empty():
-            raise TuningError(
-                f"key {self.place['key']!r}: no board for {_WITHOUT_BOARD:.0f} s; the same command goes on"
-            )
+            raise self._nobody()
         return [measured for measured in found if measured is not None]
+
+    def play(
+        self, functions: Mapping[str, Program], turns: Turns, rounds: int, seconds: float, *,
+        compare: bool = False,
+    ) -> Played:  # fmt: skip
+        """See ``NetworkRunner``; on the first board that gives a session."""
+        linked = Linked(functions, self.machine)
+        with linked.folder:
+            message = {
+                **self.place, "what": "measure", "path": os.fspath(linked.path),
+                "library": f"{linked.path.parent.name}.so", "threads": self.threads,
+                **play_message(turns, rounds, seconds, compare),
+            }  # fmt: skip
+            self.last_seen = time.monotonic()
+            process = self.processes[0]
+            if not self._connected(process):
+                raise self._nobody()
+            try:
+                answer = process.ask(message, message["patience"] + _UPLOAD)
+            except ProcessError as error:
+                raise TuningError(f"running the network: board: {error}") from None
+        if "lost" in answer:
+            raise TuningError(f"running the network: board: {answer['lost']}")
+        return played(answer)
+
+    def _nobody(self) -> TuningError:
+        key = self.place["key"]
+        return TuningError(f"key {key!r}: no board for {_WITHOUT_BOARD:.0f} s; the same command goes on")
 
     def _connected(self, process: Process) -> bool:
         """Wait for a session with a board; False if no board is seen for too long."""

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tvmconv.base.errors import ArtifactError, TuningError
 from tvmconv.base.processes import Process, ProcessError
@@ -19,9 +19,11 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.formats.cpu_features import host_arch, host_features
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.emulation import cpu_model, emulator
+from tvmconv.formats.program import Program
 from tvmconv.schedules.machines import AnyMachine, Machine
 
 BASELINE = "baseline"
+_PATIENCE = 120.0  # seconds beyond those that a network is to run, for loading it and for what hangs
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Measured:
         return min(self.seconds) / min(self.baseline)  # disturbances only ever make a time longer
 
 
+@dataclass(frozen=True)
+class Played:
+    """Seconds of each call by function, and how far the results of each are from those of the first, where
+    that was asked for: see ``sequence.play``."""
+
+    seconds: Mapping[str, Sequence[float]]
+    apart: Mapping[str, float]
+
+
+Turns = Sequence[Sequence[str]]
+"""The steps of a network in order, each by the names of its functions, of which a round calls one."""
+
+
 class Runner(Protocol):
     """What a tuner needs to know about the machine it tunes for: its name, how many threads run kernels, and
     whether its CPU is emulated."""
@@ -72,6 +87,16 @@ class Runner(Protocol):
 
     def stop(self) -> None:
         """Release what the runner holds."""
+
+
+class NetworkRunner(Runner, Protocol):
+    """One that runs the steps of networks as well."""
+
+    def play(
+        self, functions: Mapping[str, Program], turns: Turns, rounds: int, seconds: float, *,
+        compare: bool = False,
+    ) -> Played:  # fmt: skip
+        """See ``sequence.play``. Raises TuningError for what cannot be run."""
 
 
 class LocalRunner:
@@ -107,6 +132,20 @@ class LocalRunner:
         for name in names:
             yield self._ask(self.linked.path, name, effort)
 
+    def play(
+        self, functions: Mapping[str, Program], turns: Turns, rounds: int, seconds: float, *,
+        compare: bool = False,
+    ) -> Played:  # fmt: skip
+        """See ``NetworkRunner``."""
+        self._start()
+        linked = Linked(functions, self.machine)
+        with linked.folder:
+            message = {"library": os.fspath(linked.path), **play_message(turns, rounds, seconds, compare)}
+            try:
+                return played(self.process.ask(message, message["patience"]))
+            except ProcessError as error:
+                raise TuningError(f"running the network: {error}") from None
+
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
             "library": os.fspath(path), "function": name, "baseline": BASELINE, "timeout": self.timeout,
@@ -132,7 +171,7 @@ class LocalRunner:
 class Linked:
     """A library of candidates in its own folder. Raises ArtifactError."""
 
-    def __init__(self, kernels: Mapping[str, Kernel], machine: AnyMachine) -> None:
+    def __init__(self, kernels: Mapping[str, Kernel | Program], machine: AnyMachine) -> None:
         self.kernels = dict(kernels)
         self.folder = tempfile.TemporaryDirectory(prefix="tvmconv-")
         self.path = Path(self.folder.name, "candidates.so")
@@ -146,6 +185,19 @@ class Linked:
     def has(self, kernels: Mapping[str, Kernel]) -> bool:
         """Whether it has these, by their names."""
         return all(self.kernels.get(name) is kernel for name, kernel in kernels.items())
+
+
+def play_message(turns: Turns, rounds: int, seconds: float, compare: bool) -> dict[str, Any]:
+    """What ``sequence.play`` is asked, but for the library; "patience": seconds to wait for the answer."""
+    asked = {"turns": [list(turn) for turn in turns], "rounds": rounds, "seconds": seconds}
+    return {**asked, "compare": compare, "patience": seconds + _PATIENCE}
+
+
+def played(answer: dict[str, Any]) -> Played:
+    """The answer of ``sequence.play``. Raises TuningError where it is an error."""
+    if "error" in answer:
+        raise TuningError(f"running the network: {answer['error']}")
+    return Played(answer["seconds"], answer["apart"])
 
 
 def check_here(machine: Machine) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import TuningError
@@ -79,9 +79,27 @@ def run(
     """
     check(options, specs)
     machine = resolve(target)
-    _check_tools()
     if options.cold and isinstance(machine, GpuMachine):
         raise TuningError(f"cold: True, expected False for {machine.name}: only CPUs run networks")
+    with workplace(machine, root, options, runner, builder) as place:
+        from tvmconv.tuning.search.task import Task
+
+        tasks = [
+            Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
+            for spec, weight in specs.items()
+        ]
+        note(place, options)
+        return _Run(tasks, options, watch).run()
+
+
+@contextmanager
+def workplace(
+    machine: AnyMachine, root: str | os.PathLike[str] | None, options: Options, runner: Runner | None = None,
+    builder: Builder | None = None,
+) -> Iterator[Place]:  # fmt: skip
+    """Where tasks work, with the folder of logs made ready; builder and runner end with the context. Raises
+    TuningError."""
+    _check_tools()
     folder = folders.folder_of(folders.user_root() if root is None else root, machine)
     runner = runner or runner_here(machine, options.threads)
     try:
@@ -90,16 +108,10 @@ def run(
         folders.prepare(folder, machine, runner.emulated)
         builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
         with without_collecting():
-            from tvmconv.tuning.search.task import Place, Task  # imports TVM, as the builder does meanwhile
+            from tvmconv.tuning.search.task import Place  # imports TVM, as the builder does meanwhile
 
-        place = Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated,
-                      COLD if options.cold else 0)  # fmt: skip
-        tasks = [
-            Task(spec, place, weight, META if options.space == META else options.strategy, options.seed)
-            for spec, weight in specs.items()
-        ]
-        _note(folder, place, options)
-        return _Run(tasks, options, watch).run()
+        yield Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated,
+                    COLD if options.cold else 0)  # fmt: skip
     finally:
         if builder is not None:
             builder.stop()
@@ -233,6 +245,6 @@ def promise(task: Task) -> float:
     return task.weight * task.best_seconds * max(recent / 2, hope)
 
 
-def _note(folder: Path, place: Place, options: Options) -> None:
+def note(place: Place, options: Options) -> None:
     facts = {"date": folders.today(), "cpu": place.cpu, "threads": place.threads, "command": options.command}
-    folders.note_run(folder, {**facts, "tvm": folders.tvm_version()})
+    folders.note_run(place.folder, {**facts, "tvm": folders.tvm_version()})

@@ -1,0 +1,286 @@
+"""tune: trials where a network loses most time, and what they find kept where it makes the whole faster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tvmconv.base.errors import TargetError, TuningError
+from tvmconv.compiler.compile import Progress, compile_kernels
+from tvmconv.formats.choice import META, Choice
+from tvmconv.formats.kernel import Kernel
+from tvmconv.formats.logs.lookup import Logs
+from tvmconv.network.compiling import Network, plan
+from tvmconv.network.planning.program import works_of
+from tvmconv.network.tuning.playing import Player
+from tvmconv.network.tuning.report import Change, NetworkStatus, Report, Watch
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.machines import Machine, resolve
+from tvmconv.specs.kinds import Spec
+from tvmconv.specs.work import Work
+from tvmconv.tuning.measuring.builder import BATCH, Builder
+from tvmconv.tuning.measuring.runner import LocalRunner, NetworkRunner
+from tvmconv.tuning.search.tuner import Options, check, note, workplace
+
+if TYPE_CHECKING:
+    from tvmconv.bench.roofline import Roofline
+    from tvmconv.tuning.search.task import Place, Task
+
+_FASTER = 0.99  # of its time in place: what a layer's kernel has to reach, to be tried in the whole
+_BATCHES = 12  # between two looks at the whole
+_HOPE = 0.5  # of a layer's distance to its roof: what a first batch may save
+_STALE = 2  # batches in a row without a new point: the space is used up
+_RESERVE = 0.15  # of the time: for the first look at the whole; later ones take as long as the one before
+_MOST_CONSTANTS = 192 << 20  # bytes of weights, packed in other ways, that are held at a time
+
+
+def tune(
+    network: Network,
+    target: str | Machine,
+    root: str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    roof: Roofline | None = None,
+    watch: Watch = lambda _: None,
+    progress: Progress | None = None,
+    runner: NetworkRunner | None = None,
+    builder: Builder | None = None,
+) -> Report:
+    """Make a network faster on the machine it is tuned for; `compile` then uses what was accepted.
+
+    ``root``, ``options``: as for layers (trials are an average over the network's different layers).
+    ``roof``: of the machine; None: a layer's distance to it is all of its time. ``progress``: of compiling.
+
+    KeyboardInterrupt ends it between two steps: what was measured and accepted is in the log, and another run
+    goes on. Raises TuningError, and whatever `compile` does.
+    """
+    machine = resolve(target)
+    if isinstance(machine, GpuMachine):
+        raise TargetError(f"target: {machine.name}, expected a CPU: whole networks do not run on GPUs")
+    check_options(options, network)
+    runner = runner or LocalRunner(machine, options.threads or len(os.sched_getaffinity(0)))
+    with workplace(machine, root, options, runner, builder) as place:
+        if place.emulated:
+            raise TuningError(f"target: {machine.name} on {place.cpu}, expected a real CPU for a network")
+        planned = plan(network, machine, root, progress=progress)
+        kernels = compile_kernels(list(works_of(network.graph)), machine, Logs(machine, root, cold=True))
+        note(place, options)
+        weights = sum(map(len, planned.program.constants))
+        place, player = replace(place, cold=max(weights, 1)), Player(network, runner)
+        return _Run(player, place, root, kernels, options, roof, watch).run()
+
+
+def layers_of(network: Network) -> list[Spec]:
+    """What of a network can be tuned, each once. Raises TuningError if there is nothing."""
+    found = [work for work in works_of(network.graph) if isinstance(work, Spec)]
+    if not found:
+        raise TuningError(f"{network.model.name}: no layer in it, expected some whose schedules can be tuned")
+    return found
+
+
+def check_options(options: Options, network: Network) -> None:
+    """Raise TuningError for what cannot be run."""
+    if options.space == META or options.strategy is not None:
+        what = "space" if options.space == META else "strategy"
+        raise TuningError(f"{what}: {getattr(options, what)!r}, expected none for the layers of a network")
+    check(options, dict.fromkeys(layers_of(network), 1))
+
+
+class _Run:
+    def __init__(
+        self, player: Player, place: Place, root: str | os.PathLike[str] | None,
+        kernels: Mapping[Work, Kernel], options: Options, roof: Roofline | None, watch: Watch,
+    ) -> None:  # fmt: skip
+        from tvmconv.tuning.search.task import Task
+
+        self.player, self.place, self.options, self.roof, self.watch = player, place, options, roof, watch
+        self.root, self.kernels = root, dict(kernels)
+        self.started = time.monotonic()
+        self.tasks = [Task(work, place, seed=options.seed) for work in kernels if isinstance(work, Spec)]
+        self.had = sum(task.trials for task in self.tasks)
+        self.budget = None
+        if options.trials is not None:
+            self.budget = max(0, options.trials * len(self.tasks) - self.had)
+        self.times: dict[Work, list[float]] = {}  # in place, of each node
+        self.batches: dict[Task, list[float]] = {task: [] for task in self.tasks}  # the fractions they saved
+        self.stale: dict[Task, int] = {}
+        self.built: dict[tuple[Task, tuple[Any, ...]], Kernel | str] = {}
+        self.look = _RESERVE * 60 * (options.minutes or 0)  # seconds that the whole needs
+        self.factors: dict[Task, float] = {}  # of the time of those that were changed
+
+    def run(self) -> Report:
+        first = dict(self.kernels)
+        self.show("the network, step by step")
+        profile = {work: column for work, (column,) in self.player.steps(first, {}).items()}
+        self.times = dict(profile)
+        self.player.whole = before = sum(map(sum, profile.values()))
+        self.consider(self.tasks)  # what logs know
+        while not self.options.replay and self.left() > 0:
+            tried = self.search()
+            if not tried:
+                break
+            self.consider(tried)
+        self.show("the network before and after")
+        whole = self.player.duel(first, self.kernels)
+        changes = [self.change(task, profile[task.spec]) for task in self.factors]
+        saved = sum(change.count * (change.before - change.after) for change in changes)
+        return Report((before, before - saved), whole, tuple(changes), self.had + self.done)
+
+    def change(self, task: Task, times: Sequence[float]) -> Change:
+        """What became of a layer that took these times at first."""
+        each, strategy = sum(times) / len(times), _choice(self.kernels[task.spec]).strategy
+        return Change(str(task.spec), len(times), strategy, each, each * self.factors[task])
+
+    @property
+    def done(self) -> int:
+        """Trials of this run."""
+        return sum(task.trials for task in self.tasks) - self.had
+
+    def left(self) -> float:
+        """Trials that may still be made; 0 when the time is up but for a look at the whole."""
+        if self.options.minutes is not None and self.seconds_left() <= self.look:
+            return 0
+        return float("inf") if self.budget is None else self.budget - self.done
+
+    def seconds_left(self) -> float:
+        """Of the time that was given."""
+        return 60 * (self.options.minutes or 0) - (time.monotonic() - self.started)
+
+    def show(self, text: str) -> None:
+        left = None if self.options.minutes is None else max(0.0, self.seconds_left())
+        self.watch(NetworkStatus(text, self.done, self.budget, left))
+
+    # ---- trials ----
+
+    def search(self) -> list[Task]:
+        """A few batches of trials, where they promise most; the tasks that had some."""
+        tried: dict[Task, None] = {}
+        for _ in range(_BATCHES):
+            able = [task for task in self.tasks if self.stale.get(task, 0) < _STALE]
+            left = self.left()
+            if left <= 0 or not able:
+                break
+            task = max(able, key=self.promise)
+            self.show(str(task.spec))
+            most = int(min(BATCH, left))
+            if task.default is None and not task.start(most - 1):
+                self.stale[task] = _STALE
+                continue
+            best = _best(task)
+            made = task.batch(most, confirm=False)
+            self.batches[task].append(1 - _best(task) / best)
+            self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
+            tried[task] = None
+        return list(tried)
+
+    def promise(self, task: Task) -> float:
+        """Seconds of the network that a batch on a task may save: of its distance to the roof, what its last
+        batches took off or might still."""
+        spec, times = task.spec, self.times[task.spec]
+        roof = 0.0 if self.roof is None else self.roof.seconds(spec.flops, spec.bytes, spec.dtype)[0]
+        each = sum(times) / len(times)
+        gap = max(each - roof, 0.02 * each) / each
+        made = self.batches[task]
+        recent = max(made[-2:], default=0.0)
+        return sum(times) * max(recent / 2, gap * _HOPE / (1 + len(made)) ** 2)
+
+    # ---- the whole ----
+
+    def consider(self, tasks: Sequence[Task]) -> None:
+        """Try the best few schedules of these layers in the network, and keep those that make it faster."""
+        started = time.monotonic()
+        waiting = list(tasks)
+        while waiting:
+            taken: dict[Task, list[Kernel]] = {}
+            held = 0
+            while waiting and held < _MOST_CONSTANTS:
+                task = waiting.pop()
+                if found := self.alternatives(task):
+                    taken[task] = found
+                    held += sum(kernel.packed_bytes for kernel in found) * len(self.times[task.spec])
+            if taken:
+                self.try_in_place(taken)
+        if tasks is not self.tasks:
+            self.look = 1.2 * (time.monotonic() - started)
+
+    def alternatives(self, task: Task) -> list[Kernel]:
+        """A layer's kernels that are worth trying: its default first, then the best measured, and what logs
+        know, without that which runs already."""
+        from tvmconv.tuning.search.space import freeze
+
+        now = _choice(self.kernels[task.spec])
+        choices = [choice for choice in (task.space.default, *task.finalists()) if choice != now]
+        new = [choice for choice in choices if (task, freeze(choice)) not in self.built]
+        if new:
+            self.show(f"building the best of {task.spec}")
+        made = self.place.builder.build(task.spec, new) if new else []
+        self.built |= {(task, freeze(c)): kernel for c, kernel in zip(new, made, strict=True)}
+        found = (self.built[task, freeze(choice)] for choice in choices)
+        return [kernel for kernel in found if isinstance(kernel, Kernel)]
+
+    def try_in_place(self, taken: Mapping[Task, Sequence[Kernel]]) -> None:
+        """Time kernels in place, the faster ones twice, and try these in the whole."""
+        self.show(f"{len(taken)} layers by other schedules, in place")
+        found = self.player.steps(self.kernels, {task.spec: kernels for task, kernels in taken.items()})
+        self.times = {work: columns[0] for work, columns in found.items()}
+        defaults: dict[Task, float] = {}  # over what runs now
+        winners: dict[Task, Kernel] = {}
+        for task, kernels in taken.items():
+            totals = [sum(column) for column in found[task.spec]]
+            own = [self.kernels[task.spec], *kernels]
+            of_default = (t for t, k in zip(totals, own, strict=True) if _choice(k) == task.space.default)
+            defaults[task] = next(of_default, totals[0]) / totals[0]
+            best = min(range(len(own)), key=totals.__getitem__)
+            if best and totals[best] < _FASTER * totals[0]:
+                winners[task] = own[best]
+        if not winners:
+            return
+        found = self.player.steps(self.kernels, {task.spec: [kernel] for task, kernel in winners.items()})
+        self.times = {work: columns[0] for work, columns in found.items()}
+        gains = {}
+        for task in winners:
+            before, after = map(sum, found[task.spec])
+            if after < _FASTER * before:
+                gains[task] = before - after
+        order = sorted(gains, key=gains.__getitem__, reverse=True)
+        while order:  # those that gain most alone, if all together don't make the whole faster
+            self.show(f"the network with {len(order)} of its layers changed")
+            changed = {task.spec: winners[task] for task in order}
+            if self.player.duel(self.kernels, {**self.kernels, **changed}).is_faster:
+                for task in order:
+                    self.accept(task, winners[task], found[task.spec], defaults[task])
+                self.settle()
+                return
+            order = order[: len(order) // 2]
+
+    def accept(self, task: Task, kernel: Kernel, columns: Sequence[list[float]], default: float) -> None:
+        """Run a layer by ``kernel`` from now on, here and in the index. ``default``: the time by the default
+        schedule over that by the kernel before."""
+        (before, after), count, choice = map(sum, columns), len(columns[0]), _choice(kernel)
+        by_default = after if choice == task.space.default else default * before
+        task._enter(choice, [after / count], by_default / count)
+        self.factors[task] = self.factors.get(task, 1.0) * after / before
+        self.kernels[task.spec] = kernel
+        self.times[task.spec] = columns[1]
+
+
+    def settle(self) -> None:
+        """Put into the index what else runs, where a compile would now take the new record of a twin."""
+        logs = Logs(self.place.machine, self.root, cold=True)
+        for task in self.tasks:
+            tuned, now = logs.find(task.spec), _choice(self.kernels[task.spec])
+            if (task.space.default if tuned is None else tuned.choice) != now:
+                each = sum(self.times[task.spec]) / len(self.times[task.spec])
+                task._enter(now, [each], each)
+
+
+def _choice(kernel: Kernel) -> Choice:
+    return Choice(kernel.schedule["strategy"], kernel.schedule["point"])
+
+
+def _best(task: Task) -> float:
+    """Seconds of the best that was measured of a layer by itself."""
+    return min((seconds for _, seconds in task.measured.values()), default=task.default_seconds)
