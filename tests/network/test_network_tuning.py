@@ -22,10 +22,11 @@ from tvmconv.formats.logs.entries import descriptor_of, read_index
 from tvmconv.formats.logs.traces import is_cold
 from tvmconv.formats.program import Program
 from tvmconv.network import compiling
+from tvmconv.network.tuning.layers import layers_of
 from tvmconv.network.tuning.report import NetworkStatus, Report
-from tvmconv.network.tuning.tuner import layers_of, tune
+from tvmconv.network.tuning.tuner import tune
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs.kinds import Spec
+from tvmconv.specs.work import Work
 from tvmconv.tuning.measuring.builder import Builder
 from tvmconv.tuning.measuring.runner import BASELINE, Effort, LocalRunner, Measured, Played, Turns
 from tvmconv.tuning.search.tuner import Options
@@ -35,11 +36,11 @@ TRIALS = 5  # a layer
 
 
 def proto() -> onnx.ModelProto:
-    """Two kinds of convolutions, one of them twice, and a sum."""
+    """Convolutions, two of one shape, whose results lie side by side in a wider array."""
     held = weights(a=(24, 3, 3, 3), d=(24, 24, 1, 1), e=(24, 24, 1, 1))
     return model(
         node("Conv", "x a", "1", pads=[1] * 4, strides=[2, 2]), node("Relu", "1", "2"),
-        node("Conv", "2 d", "3"), node("Conv", "3 e", "4"), node("Add", "4 2", "5"),
+        node("Conv", "2 d", "3"), node("Conv", "3 e", "4"), node("Concat", "3 4", "5", axis=1),
         node("Sigmoid", "5", "y"),
         shape=(1, 3, 20, 20), **held,
     )  # fmt: skip
@@ -61,7 +62,7 @@ class Shared:
     def __init__(self) -> None:
         self.own, self.known = Builder(NATIVE, 1), dict[tuple, Kernel | str]()
 
-    def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel | str]:
+    def build(self, spec: Work, choices: Sequence[Choice]) -> list[Kernel | str]:
         keys = [(spec, repr(choice)) for choice in choices]
         new = [(key, choice) for key, choice in zip(keys, choices, strict=True) if key not in self.known]
         made = self.own.build(spec, [choice for _, choice in new])

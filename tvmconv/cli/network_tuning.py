@@ -45,7 +45,7 @@ def read(model: Path, shapes: Sequence[str], layout: str, fixed: Sequence[str]) 
 
 def layers_of(network: Network, options: Options) -> list[Spec]:
     """What of it can be tuned. Raises TuningError for options that make no sense."""
-    from tvmconv.network.tuning.tuner import check_options, layers_of
+    from tvmconv.network.tuning.layers import check_options, layers_of
 
     check_options(options, network)
     return layers_of(network)

@@ -13,7 +13,7 @@ from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.program import Program, Step
 from tvmconv.network.compiling import Network, descriptor_of
 from tvmconv.network.graph import Node
-from tvmconv.network.planning.program import Planned, program_of, work_of
+from tvmconv.network.planning.program import Planned, program_of
 from tvmconv.specs.work import Work
 from tvmconv.tuning.measuring.runner import NetworkRunner
 
@@ -66,10 +66,11 @@ class Player:
         functions: dict[str, Program] = {}
         turns: list[list[str]] = []
         nodes: list[tuple[Work, list[str]]] = []
-        for place, (node, _) in enumerate(cut[0]):
-            work = work_of(node)
+        works = {id(kernel): work for work, kernel in kernels.items()}
+        for place, part in enumerate(cut[0]):
+            work = works[id(part.steps[-1].kernel)]
             names = [f"step{place}_{number}" for number in range(1 + len(others.get(work, ())))]
-            functions |= {name: cut[number][place][1] for number, name in enumerate(names)}
+            functions |= {name: cut[number][place] for number, name in enumerate(names)}
             turns.append(names)
             nodes.append((work, names))
         most = max(map(len, turns))
@@ -102,14 +103,14 @@ class Player:
         return program_of(network.graph, kernels, descriptor_of(network), network.layouts)
 
 
-def _parts(planned: Planned, workspace: int) -> list[tuple[Node, Program]]:
-    """Each node with the part of the program that runs it."""
+def _parts(planned: Planned, workspace: int) -> list[Program]:
+    """The part of the program that runs each node."""
     groups: list[tuple[Node, list[Step]]] = []
     for node, step in zip(planned.nodes, planned.program.steps, strict=True):
         if not groups or groups[-1][0] is not node:
             groups.append((node, []))
         groups[-1][1].append(step)
-    return [(node, _part(planned.program, steps, workspace)) for node, steps in groups]
+    return [_part(planned.program, steps, workspace) for _, steps in groups]
 
 
 def _part(program: Program, steps: Sequence[Step], workspace: int) -> Program:

@@ -6,24 +6,24 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import TargetError, TuningError
 from tvmconv.compiler.compile import Progress, compile_kernels
-from tvmconv.formats.choice import META, Choice
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.network.compiling import Network, plan
 from tvmconv.network.planning.program import works_of
+from tvmconv.network.tuning.layers import best_of, check_options, choice_of, key_of, layers_of
 from tvmconv.network.tuning.playing import Player
 from tvmconv.network.tuning.report import Change, NetworkStatus, Report, Watch
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
-from tvmconv.specs.kinds import Spec
 from tvmconv.specs.work import Work
 from tvmconv.tuning.measuring.builder import BATCH, Builder
 from tvmconv.tuning.measuring.runner import LocalRunner, NetworkRunner
-from tvmconv.tuning.search.tuner import Options, check, note, workplace
+from tvmconv.tuning.search.tuner import Options, note, workplace
 
 if TYPE_CHECKING:
     from tvmconv.bench.roofline import Roofline
@@ -73,22 +73,6 @@ def tune(
         return _Run(player, place, root, kernels, options, roof, watch).run()
 
 
-def layers_of(network: Network) -> list[Spec]:
-    """What of a network can be tuned, each once. Raises TuningError if there is nothing."""
-    found = [work for work in works_of(network.graph) if isinstance(work, Spec)]
-    if not found:
-        raise TuningError(f"{network.model.name}: no layer in it, expected some whose schedules can be tuned")
-    return found
-
-
-def check_options(options: Options, network: Network) -> None:
-    """Raise TuningError for what cannot be run."""
-    if options.space == META or options.strategy is not None:
-        what = "space" if options.space == META else "strategy"
-        raise TuningError(f"{what}: {getattr(options, what)!r}, expected none for the layers of a network")
-    check(options, dict.fromkeys(layers_of(network), 1))
-
-
 class _Run:
     def __init__(
         self, player: Player, place: Place, root: str | os.PathLike[str] | None,
@@ -99,7 +83,9 @@ class _Run:
         self.player, self.place, self.options, self.roof, self.watch = player, place, options, roof, watch
         self.root, self.kernels = root, dict(kernels)
         self.started = time.monotonic()
-        self.tasks = [Task(work, place, seed=options.seed) for work in kernels if isinstance(work, Spec)]
+        self.tasks = [Task(spec, place, seed=options.seed) for spec in layers_of(player.network)]
+        # What runs of each layer: it itself, and on arrays whose rows lie apart.
+        self.works = {task: [work for work in kernels if work.dense == task.spec] for task in self.tasks}
         self.had = sum(task.trials for task in self.tasks)
         self.budget = None
         if options.trials is not None:
@@ -107,7 +93,7 @@ class _Run:
         self.times: dict[Work, list[float]] = {}  # in place, of each node
         self.batches: dict[Task, list[float]] = {task: [] for task in self.tasks}  # the fractions they saved
         self.stale: dict[Task, int] = {}
-        self.built: dict[tuple[Task, tuple[Any, ...]], Kernel | str] = {}
+        self.built: dict[tuple[Work, str], Kernel] = {}
         self.look = _RESERVE * 60 * (options.minutes or 0)  # seconds that the whole needs
         self.factors: dict[Task, float] = {}  # of the time of those that were changed
 
@@ -125,14 +111,22 @@ class _Run:
             self.consider(tried)
         self.show("the network before and after")
         whole = self.player.duel(first, self.kernels)
-        changes = [self.change(task, profile[task.spec]) for task in self.factors]
+        changes = [self.change(task, self.of(task, profile)) for task in self.factors]
         saved = sum(change.count * (change.before - change.after) for change in changes)
         return Report((before, before - saved), whole, tuple(changes), self.had + self.done)
 
     def change(self, task: Task, times: Sequence[float]) -> Change:
         """What became of a layer that took these times at first."""
-        each, strategy = sum(times) / len(times), _choice(self.kernels[task.spec]).strategy
+        each, strategy = sum(times) / len(times), self.choice(task).strategy
         return Change(str(task.spec), len(times), strategy, each, each * self.factors[task])
+
+    def of(self, task: Task, times: Mapping[Work, Sequence[float]]) -> list[float]:
+        """A layer's times in all its nodes."""
+        return [seconds for work in self.works[task] for seconds in times[work]]
+
+    def choice(self, task: Task) -> Choice:
+        """What a layer runs by."""
+        return choice_of(self.kernels[self.works[task][0]])
 
     @property
     def done(self) -> int:
@@ -169,9 +163,9 @@ class _Run:
             if task.default is None and not task.start(most - 1):
                 self.stale[task] = _STALE
                 continue
-            best = _best(task)
+            best = best_of(task)
             made = task.batch(most, confirm=False)
-            self.batches[task].append(1 - _best(task) / best)
+            self.batches[task].append(1 - best_of(task) / best)
             self.stale[task] = 0 if made else self.stale.get(task, 0) + 1
             tried[task] = None
         return list(tried)
@@ -179,7 +173,7 @@ class _Run:
     def promise(self, task: Task) -> float:
         """Seconds of the network that a batch on a task may save: of its distance to the roof, what its last
         batches took off or might still."""
-        spec, times = task.spec, self.times[task.spec]
+        spec, times = task.spec, self.of(task, self.times)
         roof = 0.0 if self.roof is None else self.roof.seconds(spec.flops, spec.bytes, spec.dtype)[0]
         each = sum(times) / len(times)
         gap = max(each - roof, 0.02 * each) / each
@@ -194,93 +188,99 @@ class _Run:
         started = time.monotonic()
         waiting = list(tasks)
         while waiting:
-            taken: dict[Task, list[Kernel]] = {}
+            taken: dict[Task, list[Choice]] = {}
             held = 0
             while waiting and held < _MOST_CONSTANTS:
                 task = waiting.pop()
                 if found := self.alternatives(task):
                     taken[task] = found
-                    held += sum(kernel.packed_bytes for kernel in found) * len(self.times[task.spec])
+                    held += sum(
+                        self.built[work, key_of(choice)].packed_bytes * len(self.times[work])
+                        for work in self.works[task] for choice in found
+                    )  # fmt: skip
             if taken:
                 self.try_in_place(taken)
         if tasks is not self.tasks:
             self.look = 1.2 * (time.monotonic() - started)
 
-    def alternatives(self, task: Task) -> list[Kernel]:
-        """A layer's kernels that are worth trying: its default first, then the best measured, and what logs
-        know, without that which runs already."""
-        from tvmconv.tuning.search.space import freeze
-
-        now = _choice(self.kernels[task.spec])
+    def alternatives(self, task: Task) -> list[Choice]:
+        """A layer's schedules that are worth trying, all of them built: its default first, then the best
+        measured, and what logs know, without that by which it runs already."""
+        now = self.choice(task)
         choices = [choice for choice in (task.space.default, *task.finalists()) if choice != now]
-        new = [choice for choice in choices if (task, freeze(choice)) not in self.built]
-        if new:
-            self.show(f"building the best of {task.spec}")
-        made = self.place.builder.build(task.spec, new) if new else []
-        self.built |= {(task, freeze(c)): kernel for c, kernel in zip(new, made, strict=True)}
-        found = (self.built[task, freeze(choice)] for choice in choices)
-        return [kernel for kernel in found if isinstance(kernel, Kernel)]
+        for work in self.works[task]:
+            new = [c for c in choices if (work, key_of(c)) not in self.built]
+            if new:
+                self.show(f"building the best of {work}")
+                made = zip(new, self.place.builder.build(work, new), strict=True)
+                self.built |= {(work, key_of(c)): kernel for c, kernel in made if isinstance(kernel, Kernel)}
+            choices = [c for c in choices if (work, key_of(c)) in self.built]
+        return choices
 
-    def try_in_place(self, taken: Mapping[Task, Sequence[Kernel]]) -> None:
-        """Time kernels in place, the faster ones twice, and try these in the whole."""
-        self.show(f"{len(taken)} layers by other schedules, in place")
-        found = self.player.steps(self.kernels, {task.spec: kernels for task, kernels in taken.items()})
+    def play(self, tried: Mapping[Task, Sequence[Choice]]) -> dict[Task, list[list[float]]]:
+        """Times of these layers in all their nodes, as they run and by each of these schedules."""
+        others = {
+            work: [self.built[work, key_of(choice)] for choice in choices]
+            for task, choices in tried.items() for work in self.works[task]
+        }  # fmt: skip
+        found = self.player.steps(self.kernels, others)
         self.times = {work: columns[0] for work, columns in found.items()}
+        return {
+            task: [self.of(task, {w: found[w][number] for w in self.works[task]})
+                   for number in range(1 + len(choices))]
+            for task, choices in tried.items()
+        }  # fmt: skip
+
+    def try_in_place(self, taken: Mapping[Task, Sequence[Choice]]) -> None:
+        """Time schedules in place, the faster ones twice, and try these in the whole."""
+        self.show(f"{len(taken)} layers by other schedules, in place")
+        found = self.play(taken)
         defaults: dict[Task, float] = {}  # over what runs now
-        winners: dict[Task, Kernel] = {}
-        for task, kernels in taken.items():
-            totals = [sum(column) for column in found[task.spec]]
-            own = [self.kernels[task.spec], *kernels]
-            of_default = (t for t, k in zip(totals, own, strict=True) if _choice(k) == task.space.default)
+        winners: dict[Task, Choice] = {}
+        for task, choices in taken.items():
+            totals = [sum(column) for column in found[task]]
+            own = [self.choice(task), *choices]
+            of_default = (t for t, c in zip(totals, own, strict=True) if c == task.space.default)
             defaults[task] = next(of_default, totals[0]) / totals[0]
             best = min(range(len(own)), key=totals.__getitem__)
             if best and totals[best] < _FASTER * totals[0]:
                 winners[task] = own[best]
         if not winners:
             return
-        found = self.player.steps(self.kernels, {task.spec: [kernel] for task, kernel in winners.items()})
-        self.times = {work: columns[0] for work, columns in found.items()}
+        found = self.play({task: [choice] for task, choice in winners.items()})
         gains = {}
         for task in winners:
-            before, after = map(sum, found[task.spec])
+            before, after = map(sum, found[task])
             if after < _FASTER * before:
                 gains[task] = before - after
         order = sorted(gains, key=gains.__getitem__, reverse=True)
         while order:  # those that gain most alone, if all together don't make the whole faster
             self.show(f"the network with {len(order)} of its layers changed")
-            changed = {task.spec: winners[task] for task in order}
+            changed = {work: self.built[work, key_of(winners[task])]
+                       for task in order for work in self.works[task]}  # fmt: skip
             if self.player.duel(self.kernels, {**self.kernels, **changed}).is_faster:
+                self.kernels |= changed
                 for task in order:
-                    self.accept(task, winners[task], found[task.spec], defaults[task])
+                    self.accept(task, winners[task], found[task], defaults[task])
                 self.settle()
                 return
             order = order[: len(order) // 2]
 
-    def accept(self, task: Task, kernel: Kernel, columns: Sequence[list[float]], default: float) -> None:
-        """Run a layer by ``kernel`` from now on, here and in the index. ``default``: the time by the default
-        schedule over that by the kernel before."""
-        (before, after), count, choice = map(sum, columns), len(columns[0]), _choice(kernel)
-        by_default = after if choice == task.space.default else default * before
+    def accept(self, task: Task, choice: Choice, columns: Sequence[list[float]], default: float) -> None:
+        """Put what a layer runs by from now on into the index. ``columns``: times in its nodes, before and
+        so. ``default``: the time by the default schedule over that before."""
+        (before, after), count = map(sum, columns), len(columns[0])
+        by_default = after if choice == task.space.default else max(default * before, 1.001 * after)
         task._enter(choice, [after / count], by_default / count)
         self.factors[task] = self.factors.get(task, 1.0) * after / before
-        self.kernels[task.spec] = kernel
-        self.times[task.spec] = columns[1]
+        self.times |= {w: [t * after / before for t in self.times[w]] for w in self.works[task]}
 
 
     def settle(self) -> None:
         """Put into the index what else runs, where a compile would now take the new record of a twin."""
         logs = Logs(self.place.machine, self.root, cold=True)
         for task in self.tasks:
-            tuned, now = logs.find(task.spec), _choice(self.kernels[task.spec])
+            tuned, now, times = logs.find(task.spec), self.choice(task), self.of(task, self.times)
             if (task.space.default if tuned is None else tuned.choice) != now:
-                each = sum(self.times[task.spec]) / len(self.times[task.spec])
+                each = sum(times) / len(times)
                 task._enter(now, [each], each)
-
-
-def _choice(kernel: Kernel) -> Choice:
-    return Choice(kernel.schedule["strategy"], kernel.schedule["point"])
-
-
-def _best(task: Task) -> float:
-    """Seconds of the best that was measured of a layer by itself."""
-    return min((seconds for _, seconds in task.measured.values()), default=task.default_seconds)

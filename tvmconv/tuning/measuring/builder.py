@@ -16,7 +16,7 @@ from tvmconv.compiler import cache
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.schedules.machines import AnyMachine
-from tvmconv.specs.kinds import Spec
+from tvmconv.specs.work import Work
 from tvmconv.tuning.measuring import forks
 from tvmconv.tuning.measuring.forks import Forks
 
@@ -37,11 +37,11 @@ class Builder:
         self.forks = Forks("tvmconv.tuning.measuring.builder", jobs)
         self.forks.start()
 
-    def build(self, spec: Spec, choices: Sequence[Choice]) -> list[Kernel | str]:
+    def build(self, work: Work, choices: Sequence[Choice]) -> list[Kernel | str]:
         """A kernel for each choice, or what went wrong with it. No two have a symbol in common."""
         first, self.count = self.count, self.count + len(choices)
         with scratch.folder() as folder:
-            facts = {"descriptor": str(spec), "machine": dataclasses.asdict(self.machine)}
+            facts = {"descriptor": str(work), "machine": dataclasses.asdict(self.machine)}
             paths = []  # files, since a meta_schedule trace may be longer than a packet
             for number, choice in enumerate(choices, first):
                 symbol = f"tuned_{number:08}"
@@ -74,12 +74,12 @@ def _build(packers: Packers, path: str) -> str:
     """Build what the file asks for, into one beside it; returns what went wrong."""
     from tvmconv.compiler.codegen import build_kernel
     from tvmconv.compiler.workers import machine_of
-    from tvmconv.specs.kinds import parse_spec
+    from tvmconv.specs.pitched import parse_work
 
     try:
         message = json.loads(Path(path).read_text(encoding="utf-8"))
         kernel = build_kernel(
-            parse_spec(message["descriptor"]), machine_of(message["machine"]), Choice(**message["choice"]),
+            parse_work(message["descriptor"]), machine_of(message["machine"]), Choice(**message["choice"]),
             message["symbol"], packers,
         )  # fmt: skip
         Path(path).with_suffix(_BUILT).write_bytes(cache.kernel_bytes(kernel))
