@@ -152,7 +152,8 @@ def test_what_makes_the_whole_faster_is_kept(network: compiling.Network, tmp_pat
     assert len(records) >= report.trials and all(is_cold(facts[0]) for _, _, facts in records)
     assert len(runner.efforts) == 1 and min(runner.efforts) > 24 * 75 * 4, "all weights"
     compiled = compiling.plan(network, NATIVE, tmp_path)
-    tuned = {k.descriptor: k.schedule for k in compiled.program.kernels if k.schedule["source"] == "tuned"}
+    tuned = {k.descriptor.partition("@")[0]: k.schedule for k in compiled.program.kernels
+             if k.schedule["source"] == "tuned"}  # fmt: skip
     for change in report.changes:
         assert tuned[change.descriptor]["cold"] and tuned[change.descriptor]["strategy"] == change.strategy
         assert change.after < change.before
@@ -212,7 +213,7 @@ def test_for_real(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--json"]) == 0
     said, progress = capfd.readouterr()
     report = json.loads(said)
-    assert report["trials"] >= 2 * 3 and report["whole"]["before"] > 0 and len(report["predicted"]) == 2
+    assert report["trials"] >= 2 * 2 and report["whole"]["before"] > 0 and len(report["predicted"]) == 2
     assert "the network, step by step" in progress and "trials" in progress
     assert all(key.endswith(" cold") for key in index(logs))
     whole = ["--onnx", str(path), "--whole"]
@@ -233,7 +234,7 @@ def test_steps_in_place_are_the_networks(network: compiling.Network) -> None:
     from tvmconv.tuning.search.space import TuningSpace
 
     kernels = compile_kernels(list(works_of(network.graph)), NATIVE, Logs(NATIVE))
-    spec = next(spec for spec in layers_of(network) if str(spec).startswith("conv2d:1x10x10x24"))
+    spec = next(spec for spec in layers_of(network) if str(spec).startswith("conv2d:1x20x20x3"))
     runner = LocalRunner(NATIVE, 1)
     try:
         (other,) = BUILDER[0].build(spec, [TuningSpace(spec, NATIVE).default])
