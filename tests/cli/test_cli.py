@@ -68,6 +68,19 @@ def test_light_verbs_do_not_import_tvm(library: Path) -> None:
 # ---- compile ----
 
 
+def test_compiling_does_not_import_torch(tmp_path: Path) -> None:
+    """TVM would, where it is installed, and that takes as long as everything else."""
+    spec = "conv2d:1x5x6x8:o8:k1x1:NHWC:float32"
+    code = (
+        "import sys\n"
+        "from tvmconv.cli import main\n"
+        f"assert main(['compile', {spec!r}, '-o', {str(tmp_path / 'a.so')!r}]) == 0\n"
+        "assert 'tvm' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    fresh = {**os.environ, "TVMCONV_CACHE": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300, env=fresh)
+
+
 def test_compile_report(built: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     path, result = built
     assert result.stderr == ""  # no progress bar where there is no terminal

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
+from tvmconv.base.processes import without_torch
 from tvmconv.cli import console, models, networks, outputs
 from tvmconv.cli.options import AsJson, Descriptors, Files, NoUserLogs, ReadLogs, Target, logs_of
 from tvmconv.cli.specs import Named, collect
@@ -124,20 +125,22 @@ def compile_verb(
     elif found:
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
     made = outputs.Outputs.of(output, header, no_header, depfile)
-    made.check(target, cc)
+    with without_torch():
+        made.check(target, cc)
     logs = logs_of(log, no_user_logs)
     start = time.perf_counter()
     how: dict[str, Any] = {
         "prefix": prefix or "tvmconv", "cc": cc, "jobs": jobs, "verbose": verbose, "tuning_logs": logs,
     }  # fmt: skip
-    if onnx is not None and whole:
-        how |= {"prefix": prefix, "name": names[0] if names else "main"}
-        library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
-    elif onnx is not None:
-        how |= {"fixed": fixed or [], "names": called or "node"}
-        library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
-    else:
-        library = build(found, target, **how)
+    with without_torch():
+        if onnx is not None and whole:
+            how |= {"prefix": prefix, "name": names[0] if names else "main"}
+            library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
+        elif onnx is not None:
+            how |= {"fixed": fixed or [], "names": called or "node"}
+            library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
+        else:
+            library = build(found, target, **how)
     library.export(output, header=False if made.header is None else made.header)
     if depfile is not None:
         made.write_depfile(outputs.inputs_of(onnx, files or [], called, target, logs))
