@@ -39,6 +39,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def gpu_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CUDA library of CUDA_SPECS, for two generations of GPUs."""
+    made = tvmconv.compile(libraries.CUDA_SPECS, "cuda-sm_90,cuda-sm_80")
+    return made.export(tmp_path_factory.mktemp("cuda") / "gpu.so")
+
+
+@pytest.fixture(scope="session")
 def module() -> tvmconv.Module:
     return libraries.module()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_tools import tool
-from libraries import assert_one_line
+from libraries import CUDA_SPECS, assert_one_line
 
 import tvmconv
 from tvmconv.compiler import cache
@@ -18,45 +18,30 @@ from tvmconv.formats import cuda_source as sources
 from tvmconv.formats import manifest as manifests
 from tvmconv.schedules.machines import resolve
 
-SPECS = {
-    "dw": "conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6",
-    "pw": "conv2d:2x6x5x16:o32:k1x1:NHWC:float32:residual",
-    "mp": "maxpool2d:1x15x13x16:k3x3:s2:p1:NHWC:float32",
-    "q": "conv2d:2x6x5x16:o32:k1x1:NHWC:int8:bias",
-    "none": "conv2d:0x6x5x16:o32:k1x1:NHWC:float32",
-}
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tvmconv.compile(SPECS, "cuda-sm_90,cuda-sm_80")
-    return library.export(tmp_path_factory.mktemp("cuda") / "gpu.so")
-
-
 # ---- the file ----
 
 
-def test_the_manifest_says_what_it_is_for(path: Path) -> None:
-    target = manifests.read(path)["target"]
+def test_the_manifest_says_what_it_is_for(gpu_library: Path) -> None:
+    target = manifests.read(gpu_library)["target"]
     assert target["name"] == "cuda-sm_80,cuda-sm_90" and target["sms"] == [80, 90]
 
 
-def test_inspect_shows_the_source(path: Path) -> None:
-    shown = tool("inspect", path, "dw", "--source").stdout
+def test_inspect_shows_the_source(gpu_library: Path) -> None:
+    shown = tool("inspect", gpu_library, "dw", "--source").stdout
     assert shown.count("__global__") == 3  # the kernel, weights, bias
-    assert shown.strip() == sources.read(path)["dw"].strip()
-    facts = json.loads(tool("inspect", path, "--json").stdout)
+    assert shown.strip() == sources.read(gpu_library)["dw"].strip()
+    facts = json.loads(tool("inspect", gpu_library, "--json").stdout)
     assert facts["runs_here"] is False and "source" not in facts["functions"][0]
 
 
-def test_the_library_needs_nothing_of_cuda(path: Path) -> None:
-    needed = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True).stdout
+def test_the_library_needs_nothing_of_cuda(gpu_library: Path) -> None:
+    needed = subprocess.run(["readelf", "-d", gpu_library], capture_output=True, text=True, check=True).stdout
     assert "cuda" not in needed and "libstdc++" not in needed
 
 
-def test_the_header_is_c_and_cpp(path: Path, tmp_path: Path) -> None:
+def test_the_header_is_c_and_cpp(gpu_library: Path, tmp_path: Path) -> None:
     (tmp_path / "use.c").write_text(
-        f'#include "{path.with_suffix(".h")}"\n'
+        f'#include "{gpu_library.with_suffix(".h")}"\n'
         "int use(void *p) { return dw_prepack(p, p, p, p) + dw(p, p, p, p) + pw(p, p, p, p, p)"
         " + (int)dw_packed_bytes() + tvmconv_check_device(-1) + TVMCONV_ERR_MEMORY; }\n"
     )
@@ -68,17 +53,17 @@ def test_the_header_is_c_and_cpp(path: Path, tmp_path: Path) -> None:
 # ---- no driver, no GPU, no compiler ----
 
 
-def test_without_a_driver_loading_says_so(path: Path) -> None:
+def test_without_a_driver_loading_says_so(gpu_library: Path) -> None:
     with pytest.raises(tvmconv.ArtifactError, match=r"needs an NVIDIA GPU .*libcuda\.so\.1") as error:
-        tvmconv.load(path)
+        tvmconv.load(gpu_library)
     assert_one_line(error)
     with pytest.raises(tvmconv.ArtifactError, match="no NVIDIA driver"):
         tvmconv.to_gpu(np.zeros(3))
-    failed = tool("verify", path)
+    failed = tool("verify", gpu_library)
     assert failed.returncode == 2 and "needs an NVIDIA GPU" in failed.stderr
 
 
-def test_with_numpy_alone_loading_says_so_as_well(path: Path, tmp_path: Path) -> None:
+def test_with_numpy_alone_loading_says_so_as_well(gpu_library: Path, tmp_path: Path) -> None:
     """As in an environment with nothing else: no module of the compiler's is touched."""
     program = f"""
 import importlib.abc, sys
@@ -89,7 +74,7 @@ class Refuse(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Refuse())
 import tvmconv
 try:
-    tvmconv.load({str(path)!r})
+    tvmconv.load({str(gpu_library)!r})
 except tvmconv.ArtifactError as error:
     print(error)
 """
@@ -108,14 +93,14 @@ except tvmconv.ArtifactError as error:
 )
 def test_targets_that_there_are_none_of(target: str, expected: str) -> None:
     with pytest.raises(tvmconv.TargetError, match=expected) as error:
-        tvmconv.compile(SPECS["mp"], target)
+        tvmconv.compile(CUDA_SPECS["mp"], target)
     assert_one_line(error)
 
 
-def test_algorithms_and_baked_weights_are_refused(path: Path) -> None:
+def test_algorithms_and_baked_weights_are_refused(gpu_library: Path) -> None:
     with pytest.raises(tvmconv.TargetError, match="'winograd' for cuda-sm_80, expected 'direct'"):
         tvmconv.compile("conv2d:1x8x8x8:o8:k3x3:NHWC:float32:winograd", "cuda-sm_80", jobs=1)
-    kernels = tvmconv.compile({"dw": SPECS["dw"]}, "cuda-sm_90,cuda-sm_80")
+    kernels = tvmconv.compile({"dw": CUDA_SPECS["dw"]}, "cuda-sm_90,cuda-sm_80")
     with pytest.raises(tvmconv.SpecError, match="baked: weights for cuda-sm_80,cuda-sm_90"):
         tvmconv.Library(kernels.functions, kernels.machine, baked={"dw": b""})
 

@@ -99,24 +99,23 @@ def check_all(module, functions):
 
 
 # No shrinking: it would compile for minutes, and the failing spec is named as it is.
-@settings(max_examples=8, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=5, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(specs(transposed=False).map(str), min_size=12, max_size=12, unique=True))
 def test_random_specs(descriptors):
     module, pairs = compiled(map(ConvSpec.parse, descriptors))
     check_all(module, [function for _, function in pairs])
 
 
-@pytest.mark.parametrize("index", range(len(CORNERS)), ids=map(str, CORNERS))
-def test_corner(index, corners):
+def test_corners(corners):
     module, pairs = corners
-    check_all(module, [pairs[index][1]])
+    check_all(module, [function for _, function in pairs])
 
 
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3"])
 def test_corners_with_narrower_vectors(target):
-    """What a newer machine runs too, with other register tiles and remainders."""
+    """What a newer machine runs too, with other register tiles and remainders: on each every second one."""
     try:
-        module, pairs = compiled(CORNERS, target)
+        module, pairs = compiled(CORNERS[target == "x86-64-v3" :: 2], target)
     except ArtifactError as error:
         pytest.skip(str(error))
     check_all(module, [function for _, function in pairs])

@@ -6,6 +6,7 @@ import guard
 import numpy as np
 import pytest
 from checking import assert_right, random_arrays
+from combined import on_preset
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from kernel_checks import check_values_and_memory
@@ -33,9 +34,10 @@ def preset(name):
     return pytest.param(name, marks=pytest.mark.skipif(not able, reason=f"the CPU is not {name}"))
 
 
-PRESETS = [preset(name) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
+LEVELS = ("x86-64-v2", "x86-64-v3", "x86-64-v4")
+PRESETS = [preset(name) for name in LEVELS]
 
-# Both layouts, both borders, odd channels, one spec a strategy; in every type and on every preset.
+# Both layouts, both borders, odd channels, one spec a strategy; in every type and, in some, on every preset.
 SHAPES = [
     "conv2d:1x13x15x37:o29:k3x3:p1:NHWC:{}:bias:relu",
     "conv2d:2x7x5x67:o33:k1x1:NHWC:{}:bias",
@@ -68,14 +70,14 @@ def check(module, pairs):
 
 
 @pytest.mark.parametrize("target", PRESETS)
-@pytest.mark.parametrize("dtype", OTHERS)
-def test_strategies_on_every_preset(dtype, target):
-    module, pairs = compiled([shape.format(dtype) for shape in SHAPES], target)
+def test_strategies_on_every_preset(target):
+    texts = [shape.format(dtype) for shape, dtype in on_preset(target, LEVELS, SHAPES, OTHERS)]
+    module, pairs = compiled(texts, target)
     check(module, pairs)
     assert all(found.ok for found in verify(module))
 
 
-@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(specs(dtypes=OTHERS).map(str), min_size=10, max_size=10, unique=True))
 def test_random_specs(descriptors):
     check(*compiled(descriptors))

@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from test_quantised import CURVES, PRESETS, arguments_of, check, compiled, filled, operands_of
+from combined import on_preset
+from test_quantised import CURVES, LEVELS, PRESETS, arguments_of, check, compiled, filled, operands_of
 
 import tvmconv
 from tvmconv.base.errors import SpecError
@@ -26,10 +27,12 @@ SHAPES = (
 )
 
 
+TYPES = ("int8", "uint8", "uint8/int8:wuint8", "uint8/int32")
+
+
 @pytest.mark.parametrize("target", PRESETS)
-@pytest.mark.parametrize("types", ["int8", "uint8", "uint8/int8:wuint8", "uint8/int32"])
-def test_strategies_on_every_preset(types, target):
-    module, pairs = compiled([filled(shape, types) for shape in SHAPES], target)
+def test_strategies_on_every_preset(target):
+    module, pairs = compiled([filled(*pair) for pair in on_preset(target, LEVELS, SHAPES, TYPES)], target)
     check(module, pairs)
     assert all(found.ok and found.tolerance == 0 for found in verify(module))
 

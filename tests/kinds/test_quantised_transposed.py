@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from combined import on_preset
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from strategies import specs
-from test_quantised import PRESETS, arguments_of, check, compiled, filled, operands_of
+from test_quantised import LEVELS, PRESETS, arguments_of, check, compiled, filled, operands_of
 
 import tvmconv
 from tvmconv.frontends.verify import random_arrays, verify
@@ -28,10 +29,12 @@ SHAPES = (
 )
 
 
+TYPES = ("int8/int32:wuint8", "uint8/int8", "int8")
+
+
 @pytest.mark.parametrize("target", PRESETS)
-@pytest.mark.parametrize("types", ["int8/int32:wuint8", "uint8/int8", "int8"])
-def test_corners_on_every_preset(types, target):
-    module, pairs = compiled([filled(shape, types) for shape in SHAPES], target)
+def test_corners_on_every_preset(target):
+    module, pairs = compiled([filled(*pair) for pair in on_preset(target, LEVELS, SHAPES, TYPES)], target)
     check(module, pairs)
     assert all(found.ok and found.tolerance == 0 for found in verify(module))
 
@@ -55,7 +58,7 @@ def torch_sums(spec, x, w, bias, x_zero, w_zero):
 SUMS = ("int8/int32", "uint8/int32", "uint8/int32:wuint8")
 
 
-@settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=3, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(st.tuples(specs(transposed=True, activations=[None]), st.sampled_from(SUMS)),
                 min_size=8, max_size=8, unique_by=lambda pair: str(pair[0])))  # fmt: skip
 def test_random_sums_as_torch(drawn):

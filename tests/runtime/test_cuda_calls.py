@@ -10,26 +10,12 @@ from pathlib import Path
 
 import emulation
 import numpy as np
-import pytest
 from cli_tools import tool
 from guard import in_child
+from libraries import CUDA_SPECS
 
 import tvmconv
 from tvmconv.runtime import dlpack
-
-SPECS = {
-    "dw": "conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6",
-    "pw": "conv2d:2x6x5x16:o32:k1x1:NHWC:float32:residual",
-    "mp": "maxpool2d:1x15x13x16:k3x3:s2:p1:NHWC:float32",
-    "q": "conv2d:2x6x5x16:o32:k1x1:NHWC:int8:bias",
-    "none": "conv2d:0x6x5x16:o32:k1x1:NHWC:float32",
-}
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    library = tvmconv.compile(SPECS, "cuda-sm_90,cuda-sm_80")
-    return library.export(tmp_path_factory.mktemp("cuda") / "gpu.so")
 
 
 class Launch(ctypes.Structure):
@@ -42,15 +28,15 @@ def launches() -> list[Launch]:
     return list(table[: emulation.value("fake_launches")])
 
 
-def test_launches_and_errors(path: Path) -> None:
-    in_child(check_launches, str(path))
-    in_child(check_errors, str(path))
-    in_child(check_devices, str(path))
+def test_launches_and_errors(gpu_library: Path) -> None:
+    in_child(check_launches, str(gpu_library))
+    in_child(check_errors, str(gpu_library))
+    in_child(check_devices, str(gpu_library))
 
 
 def arrays(name: str, device: int = 0, seed: int = 0) -> tuple[list, list]:
     """Weights for ``bind`` and inputs of a call, on a GPU."""
-    rng, spec = np.random.default_rng(seed), tvmconv.ConvSpec.parse(SPECS[name])
+    rng, spec = np.random.default_rng(seed), tvmconv.ConvSpec.parse(CUDA_SPECS[name])
     shapes = (spec.weight_shape, spec.bias_shape, spec.input_shape)
     w, b, x = (rng.standard_normal(shape, np.float32) for shape in shapes)
     weights = [w, b] if spec.bias else [w]
@@ -62,7 +48,7 @@ def check_launches(library: str) -> None:
     emulation.fake_driver()
     emulation.emulate(Path(library))
     module = tvmconv.load(library)
-    kernels = tvmconv.compile(SPECS, "cuda-sm_80,cuda-sm_90").functions  # from the cache
+    kernels = tvmconv.compile(CUDA_SPECS, "cuda-sm_80,cuda-sm_90").functions  # from the cache
     (w, bias), (x,) = arrays("dw")
     bound = module["dw"].bind(w, bias, stream=17)
     y = bound(x, stream=42)
@@ -186,21 +172,21 @@ def check_devices(library: str) -> None:
         assert y.device == device and launches()[-1].device == device
 
 
-def test_verify_and_run_from_the_shell(path: Path, tmp_path: Path) -> None:
+def test_verify_and_run_from_the_shell(gpu_library: Path, tmp_path: Path) -> None:
     """With the driver and the kernels preloaded, as the command finds them on a machine with a GPU."""
-    preloaded = (emulation.build_driver(tmp_path), emulation.build_kernels([path], tmp_path / "kernels.so"))
+    preloaded = (emulation.build_driver(), emulation.build_kernels([gpu_library]))
     env = {**os.environ, "LD_PRELOAD": ":".join(map(str, preloaded))}
-    done = tool("verify", path, env=env)
+    done = tool("verify", gpu_library, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 functions checked, 10 runs, 0 failed" in done.stdout
-    done = tool("run", path, "dw", "--out", tmp_path / "y.npy", "--repeat", 3, "--json", env=env)
+    done = tool("run", gpu_library, "dw", "--out", tmp_path / "y.npy", "--repeat", 3, "--json", env=env)
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "y.npy").shape == (1, 9, 11, 24)
     assert json.loads(done.stdout)["functions"][0]["repeat"] == 3
 
 
-def test_a_driver_that_is_too_old(path: Path) -> None:
-    in_child(check_old_driver, str(path))
+def test_a_driver_that_is_too_old(gpu_library: Path) -> None:
+    in_child(check_old_driver, str(gpu_library))
 
 
 def check_old_driver(library: str) -> None:
@@ -214,8 +200,8 @@ def check_old_driver(library: str) -> None:
         raise AssertionError("loaded")
 
 
-def test_no_gpu_behind_the_driver(path: Path) -> None:
-    in_child(check_no_gpu, str(path))
+def test_no_gpu_behind_the_driver(gpu_library: Path) -> None:
+    in_child(check_no_gpu, str(gpu_library))
 
 
 def check_no_gpu(library: str) -> None:

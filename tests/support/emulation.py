@@ -4,6 +4,7 @@ driver that is none (cuda/fake_driver.c). So the whole way of a call is taken bu
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import re
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from tvmconv.base import cache_folder
 from tvmconv.formats import cuda_source as sources
 
 HERE = Path(__file__).parent / "cuda"
@@ -22,23 +24,19 @@ _CHECKS = ("-fsanitize=bounds,alignment,signed-integer-overflow,null", "-fsaniti
 @lru_cache(maxsize=1)
 def fake_driver() -> ctypes.CDLL:
     """The fake libcuda.so.1, loaded: what asks for that name in this process gets it."""
-    folder = tempfile.mkdtemp(prefix="tvmconv-fake-")
-    return ctypes.CDLL(build_driver(Path(folder)), ctypes.RTLD_GLOBAL)
+    return ctypes.CDLL(str(build_driver()), ctypes.RTLD_GLOBAL)
 
 
-def build_driver(folder: Path) -> Path:
-    """The fake libcuda.so.1, in ``folder``."""
-    path = folder / "libcuda.so.1"
-    _run("gcc", "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1",
-         HERE / "fake_driver.c", "-o", path, "-pthread", "-ldl")  # fmt: skip
-    return path
+def build_driver() -> Path:
+    """The fake libcuda.so.1."""
+    source = (HERE / "fake_driver.c").read_text()
+    return _compiled("libcuda.so.1", source, "gcc", "-x", "c", "-O2", "-Wall", "-Werror", "-shared", "-fPIC",
+                     "-Wl,-soname,libcuda.so.1", "-pthread", "-ldl")  # fmt: skip
 
 
 def emulate(library: Path) -> None:
     """Let the fake driver run the kernels of a CUDA library, in this process."""
-    with tempfile.TemporaryDirectory(prefix="tvmconv-emulate-") as folder:
-        built = build_kernels([library], Path(folder, "kernels.so"))
-        _loaded.append(ctypes.CDLL(str(built), ctypes.RTLD_GLOBAL))
+    _loaded.append(ctypes.CDLL(str(build_kernels([library])), ctypes.RTLD_GLOBAL))
 
 
 def set_value(name: str, value: int) -> None:
@@ -60,15 +58,13 @@ def descending(on: bool) -> None:
         ctypes.c_int.in_dll(library, "emu_descending").value = on
 
 
-def build_kernels(libraries: Iterable[Path], built: Path) -> Path:
+def build_kernels(libraries: Iterable[Path]) -> Path:
     """The kernels of CUDA libraries as a library for the CPU, which a process may also preload."""
     texts = dict.fromkeys(text for library in libraries for text in sources.read(library).values())
-    source = built.with_suffix(".cpp")
-    source.write_text("\n".join(['#include "emulate.h"', *map(_translated, texts)]))
     # No contraction: the emitted code says what is rounded, up to what nvcc fuses.
-    _run("g++", "-std=c++17", "-O1", "-w", *_CHECKS, "-ffp-contract=off", "-fno-strict-aliasing", "-shared",
-         "-fPIC", f"-I{HERE}", source, "-o", built)  # fmt: skip
-    return built
+    return _compiled("kernels.so", "\n".join([(HERE / "emulate.h").read_text(), *map(_translated, texts)]),
+                     "g++", "-x", "c++", "-std=c++17", "-O1", "-w", *_CHECKS, "-ffp-contract=off",
+                     "-fno-strict-aliasing", "-shared", "-fPIC")  # fmt: skip
 
 
 def _translated(text: str) -> str:
@@ -89,7 +85,19 @@ def _translated(text: str) -> str:
     return "\n".join(parts).replace('extern "C" __global__', "__global__")
 
 
-def _run(*command: object) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stderr[:4000]}")
+def _compiled(name: str, source: str, *command: str) -> Path:
+    """What a compiler makes of a source, once: it stays in the cache, by what it is made of."""
+    key = hashlib.sha256("\0".join([*command, source]).encode()).hexdigest()[:20]
+    place = cache_folder.folder() / "emulated" / key / name
+    if not place.exists():
+        with tempfile.TemporaryDirectory(prefix="tvmconv-emulate-") as folder:
+            compiler, *options = command
+            libraries = [option for option in options if option.startswith("-l")]
+            done = subprocess.run(
+                [compiler, *(o for o in options if o not in libraries), "-", "-o", "made", *libraries],
+                cwd=folder, input=source, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if done.returncode:
+                raise AssertionError(f"{' '.join(command)}\n{done.stderr[:4000]}")
+            cache_folder.write(place, Path(folder, "made").read_bytes())
+    return place

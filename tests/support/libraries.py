@@ -30,6 +30,14 @@ SPECS = {
     "large": tvmconv.ConvSpec.parse("conv2d:1x56x56x64:o64:k3x3:p1:g64:NHWC:float32:bias"),
 }
 
+CUDA_SPECS = {
+    "dw": "conv2d:1x9x11x24:o24:k3x3:p1:g24:NHWC:float32:bias:relu6",
+    "pw": "conv2d:2x6x5x16:o32:k1x1:NHWC:float32:residual",
+    "mp": "maxpool2d:1x15x13x16:k3x3:s2:p1:NHWC:float32",
+    "q": "conv2d:2x6x5x16:o32:k1x1:NHWC:int8:bias",
+    "none": "conv2d:0x6x5x16:o32:k1x1:NHWC:float32",
+}
+
 
 @lru_cache(maxsize=1)
 def library() -> Library:

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import emulation
@@ -34,9 +33,7 @@ class OnACpuStandIn(GpuRunner):
     """Runs candidates by a driver that is none, on the CPU."""
 
     def environment(self, path: Path) -> dict[str, str]:
-        folder = Path(tempfile.mkdtemp(dir=path.parent))
-        driver = emulation.build_driver(folder)
-        kernels = emulation.build_kernels([path], folder / "kernels.so")
+        driver, kernels = emulation.build_driver(), emulation.build_kernels([path])
         return {**super().environment(path), "LD_PRELOAD": f"{driver}:{kernels}"}
 
 

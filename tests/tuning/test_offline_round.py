@@ -30,11 +30,9 @@ def next_round(folder: Path, logs: Path, target: str = TARGET) -> dict:
     return offline_round({SPEC: 1}, target, logs, folder, TRIALS)
 
 
-def run_on_a_cpu_stand_in(folder: Path, scratch: Path) -> None:
+def run_on_a_cpu_stand_in(folder: Path) -> None:
     """What run.sh does on a machine with a GPU, with a driver that is none."""
-    scratch.mkdir()
-    driver = emulation.build_driver(scratch)
-    kernels = emulation.build_kernels(sorted(folder.glob("*.so")), scratch / "kernels.so")
+    driver, kernels = emulation.build_driver(), emulation.build_kernels(sorted(folder.glob("*.so")))
     env = {**os.environ, "LD_PRELOAD": f"{driver}:{kernels}", "PYTHON": sys.executable}
     env.pop("PYTHONPATH", None)
     done = subprocess.run([folder / "run.sh"], env=env, capture_output=True, text=True, check=False)
@@ -51,7 +49,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     with pytest.raises(tvmconv.TuningError, match=r"no results\.json yet") as error:
         next_round(top / "round", top / "logs")
     assert_one_line(error)
-    run_on_a_cpu_stand_in(top / "round", top / "scratch")
+    run_on_a_cpu_stand_in(top / "round")
     return top / "round", top / "logs"
 
 
@@ -76,7 +74,7 @@ def test_rounds_of_meta_schedules_space(tmp_path: Path) -> None:
     round_, logs = tmp_path / "round", tmp_path / "logs"
     made = offline_round({SPEC: 1}, TARGET, logs, round_, TRIALS, space="meta")
     assert made["candidates"] == TRIALS
-    run_on_a_cpu_stand_in(round_, tmp_path / "scratch")
+    run_on_a_cpu_stand_in(round_)
     results = json.loads((round_ / "results.json").read_text())
     del results["digest"]
     results["results"]["task0.so:c1"]["seconds"] = [1e-9]  # whatever a CPU says, this one is to win
@@ -115,7 +113,7 @@ def test_two_rounds_and_what_was_learnt(measured: tuple[Path, Path], tmp_path: P
     assert entry.cpu == "no GPU: emulated on the CPU" and entry.trials >= TRIALS
     library = tvmconv.compile({"f": SPEC}, TARGET, tuning_logs=logs)
     assert library.manifest["functions"][0]["schedule"]["point"] == entry.point
-    run_on_a_cpu_stand_in(round_, tmp_path / "scratch")
+    run_on_a_cpu_stand_in(round_)
     assert next_round(round_, logs)["read"] == TRIALS
 
 
@@ -158,7 +156,7 @@ def test_a_round_where_there_is_no_such_gpu(measured: tuple[Path, Path], tmp_pat
         (round_ / "round.json").write_text(json.dumps({**facts, "target": target}))
         env = {**os.environ, "PYTHON": sys.executable}
         if target != TARGET:
-            env["LD_PRELOAD"] = str(emulation.build_driver(tmp_path))
+            env["LD_PRELOAD"] = str(emulation.build_driver())
         done = subprocess.run([round_ / "run.sh"], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not (round_ / "results.json").exists()
