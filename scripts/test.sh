@@ -19,23 +19,39 @@ command -v musl-gcc >/dev/null || apt_install "musl" musl-tools
 command -v llvm-mca-19 >/dev/null || apt_install "llvm-mca" llvm-19
 
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 export TVMCONV_CACHE="$work/cache"  # nothing compiled earlier may pass for today's work
 export TVMCONV_ALL_TOOLS=1          # a missing tool is a failure, not a skipped test
 export TVMCONV_ROOTS="$work/roots"
-for arch in arm64 armhf; do scripts/debian_root.sh "$arch" "$TVMCONV_ROOTS/$arch"; done
+unset PYTHONDONTWRITEBYTECODE       # the tests start a thousand processes: none compiles what it imports
+roots=()
+for arch in arm64 armhf; do
+    scripts/debian_root.sh "$arch" "$TVMCONV_ROOTS/$arch" &
+    roots+=($!)
+done
 
 say "making a fresh virtual environment ..."
 make_venv "$work/venv"
 python="$work/venv/bin/python"
 "$python" -m pip install --quiet --editable ".[test]"
+for root in "${roots[@]}"; do wait "$root"; done
+
+checks() {
+    local status=0
+    "$python" -m ruff check . || status=$?
+    "$work/venv/bin/lint-imports" || status=$?  # which room may import which: pyproject.toml
+    "$python" -m mypy || status=$?
+    return "$status"
+}
+checks >"$work/checks" 2>&1 &
+checking=$!
 # What an emulated board needs to be tuned on.
 version=$("$TVMCONV_ROOTS/arm64/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PYTHON=$python scripts/board_packages.sh "$TVMCONV_ROOTS/board" "$version"
 
+# Both are wanted to know. Files go to the processes in the order of tests/conftest.py: the longest first.
 status=0
-"$python" -m ruff check . || status=$?
-"$work/venv/bin/lint-imports" || status=$?  # which room may import which: pyproject.toml
-"$python" -m mypy || status=$?
-"$python" -m pytest -n 2 --dist loadfile "$@" || status=$?  # also when ruff complains: both are wanted to know
+"$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" || status=$?
+wait "$checking" || status=$?
+cat "$work/checks"
 exit "$status"

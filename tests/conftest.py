@@ -22,6 +22,16 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
+# Files that take longest, by what was measured: they come first, so that processes which share the files out
+# end together.
+LONGEST = ("test_boards", "test_fuzz", "test_edge", "test_tuning", "test_cuda_kernels", "test_conv_cases")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long test_fuzz.py looks")
     parser.addoption("--fuzz-seed", type=int, default=0, help="what it draws")
