@@ -1,8 +1,10 @@
 """Test settings: property tests draw the same examples in every run, so that a failure repeats; and the
 libraries of the tests of artifact and runtime, each exported once."""
 
+import importlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seconds", type=float, default=60.0, help="how long test_fuzz.py looks")
     parser.addoption("--fuzz-seed", type=int, default=0, help="what it draws")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compile_here() -> None:
+    """Where several processes run the tests, each compiles by itself: more would have to import TVM first,
+    and find no CPU that is free."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        importlib.import_module("tvmconv.compiler.compile")._FEWEST_A_WORKER = sys.maxsize
 
 
 @pytest.fixture(scope="session", params=libraries.compilers())

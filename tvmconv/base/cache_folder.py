@@ -11,7 +11,7 @@ import warnings
 from functools import lru_cache
 from pathlib import Path
 
-from tvmconv.base import scratch
+from tvmconv.base import scratch, whole_files
 
 
 @lru_cache(maxsize=1)
@@ -37,18 +37,11 @@ def folder() -> Path:
 
 def write(path: Path, data: bytes) -> bool:
     """Put an entry in place, whole or not at all; False, with a warning, if the disk does not take it."""
-    partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)  # another process may have emptied the cache
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-            partial = Path(file.name)
-            file.write(data)
-        partial.replace(path)
+        whole_files.write({path: (data, 0o600)})
         return True
     except OSError as error:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
         warnings.warn(f"the cache entry {path} cannot be written ({error.strerror or error})", RuntimeWarning,
                       stacklevel=2)
         return False

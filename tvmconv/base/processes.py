@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import IO, Any
 
 
-def program(module: str) -> str:
-    """Python source of a process that runs ``serve`` of ``module``.
+def command(module: str, *arguments: object) -> list[str]:
+    """The command of a process that runs ``serve`` of ``module``.
 
     It has this process's import path, which does not begin with the working directory, and no torch, which
     TVM would import wherever it is installed: that takes longer than everything else.
     """
-    return f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
-           f"from {module} import serve; serve()"
+    source = f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
+             f"from {module} import serve; serve()"
+    return [sys.executable, "-c", source, *map(str, arguments)]
 
 
 @contextlib.contextmanager
 def without_torch() -> Iterator[None]:
-    """For importing TVM in this process as ``program`` does, where the process is ours. (If torch is imported
+    """For importing TVM in this process as ``command`` does, where the process is ours. (If torch is imported
     later, tvm_ffi takes its tensors by the common protocol, not by its own faster path.)"""
     if "torch" in sys.modules:
         yield
@@ -80,7 +81,7 @@ class Process:
             return self.process
         self._read = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program(self.module)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command(self.module), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if self.quiet else None, env=self.environment, start_new_session=True,
         )  # fmt: skip
         return self.process

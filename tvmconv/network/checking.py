@@ -137,7 +137,7 @@ def activation_error(graph: Graph, name: str) -> float:
     if node is None:
         return 0.0
     if isinstance(node.op, Layer):
-        row = getattr(node.op.spec, "act", None)
+        row = node.op.spec.act
     else:
         row = ACTIVATIONS.get(node.op.tree[0]) if isinstance(node.op, Map) else None
     if row is None or row.exact:

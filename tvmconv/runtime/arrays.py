@@ -76,7 +76,7 @@ def check_unmasked(name: str, value: Any) -> None:
 
 def check_plain(name: str, value: Any) -> None:
     """Raises SpecError for a PyTorch tensor whose memory does not hold its elements."""
-    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    tensor = _tensor()
     if tensor is None or not isinstance(value, tensor):
         return
     why = ""
@@ -92,11 +92,16 @@ def check_plain(name: str, value: Any) -> None:
         raise SpecError(f"{name}: {type(value).__name__}, expected plain data in CPU memory: {why}")
 
 
+def _tensor() -> Any:
+    """PyTorch's type, None where it is not imported."""
+    return getattr(sys.modules.get("torch"), "Tensor", None)
+
+
 def torch_views(values: Sequence[Any]) -> list[np.ndarray[Any, Any]] | None:
     """PyTorch tensors as NumPy arrays that share their memory, by PyTorch's own method, the fastest. None
     unless all are plain tensors in CPU memory, of a dtype that NumPy has; ``view`` makes the error for
     others."""
-    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    tensor = _tensor()
     if tensor is None or any(type(value) is not tensor for value in values):
         return None
     try:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tvmconv.base.errors import ArtifactError, Error, SpecError
-from tvmconv.formats.order import prepack_order, run_order
+from tvmconv.formats.order import call_order, prepack_order, run_order
 from tvmconv.runtime import arrays, quantisation
 from tvmconv.runtime.arrays import Argument
 
@@ -91,7 +91,7 @@ class Function:
         ``out``: a contiguous writable array for the result; else a new one, of the kind that ``x`` is.
         Raises SpecError for arrays that do not fit, before anything is computed.
         """
-        named = self._named((x, w, bias, *others), skip=())
+        named = self._named((x, w, bias, *others))
         inputs = [named[a.name] for a in self._inputs]
         weights = {a.name: named[a.name] for a in self._weights if a.name in named}
         if out is not None:
@@ -105,14 +105,13 @@ class Function:
 
         Raises SpecError for arrays that do not fit.
         """
-        named = self._named((w, bias, *others), skip=("input",))
+        named = self._named((w, bias, *others), bind=True)
         return Bound(self, named)
 
-    def _named(self, given: Sequence[Any], skip: Sequence[str]) -> dict[str, Any]:
-        """Arguments by name. ``bias`` and ``w`` have their places in a call whether or not they exist."""
-        known = {a.name: a for a in self.arguments[:-1] if a.role not in skip}
-        order = [name for name in ("x", "w", "bias") if name != "x" or "input" not in skip]
-        order += [name for name in known if name not in order]
+    def _named(self, given: Sequence[Any], *, bind: bool = False) -> dict[str, Any]:
+        """Arguments by name."""
+        known = {a.name: a for a in (self._weights if bind else self.arguments[:-1])}
+        order = call_order(known, bind=bind)
         if len(given) > len(order):
             raise SpecError(f"arguments: {len(given)}, expected at most {len(order)}: {', '.join(order)}")
         values = dict(zip(order, given, strict=False))

@@ -18,7 +18,7 @@ from time import perf_counter
 import numpy as np
 
 from tvmconv.base.clock import Clock, Flush, timed
-from tvmconv.base.processes import settle
+from tvmconv.base.processes import ended, settle
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.names import ENGINES
 from tvmconv.bench.engines.ways import Way
@@ -154,7 +154,8 @@ class Worker:
         except (EOFError, ConnectionResetError):
             self.process.join()
             tail = " / ".join(Path(self.log.name).read_text(errors="replace").splitlines()[-3:])
-            raise EngineError(f"{self.engine}: died ({self.process.exitcode}); last words: {tail}") from None
+            how = ended(self.process.exitcode or 0)
+            raise EngineError(f"{self.engine}: ended with {how}; last words: {tail}") from None
         if isinstance(answer, EngineError):
             raise answer
         if not settle(self.process.pid):  # threads that spin would take time from the next engine

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.base import whole_files
 from tvmconv.base.errors import ArtifactError, SpecError, TargetError
 from tvmconv.base.version import own_version
 from tvmconv.compiler.artifact import header as c_header
@@ -100,7 +99,11 @@ class Library:
         if header is not False:
             beside = path.with_suffix(".h") if header is True else Path(header)
             files[beside] = self.header(path.stem).encode("ascii"), 0o666
-        _write(files)
+        changed = {place: file for place, file in files.items() if not _holds(place, file[0])}
+        try:
+            whole_files.write(changed)
+        except OSError as error:
+            raise ArtifactError(f"path: {error.filename} cannot be written: {error.strerror}") from None
         return path
 
     def header(self, title: str = "conv") -> str:
@@ -184,46 +187,12 @@ def _check_kernels(variant: Variant) -> None:
             raise SpecError(f"baked[{name!r}]: {len(data)} bytes, expected {wanted_bytes}")
 
 
-def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
-    """Write files, each with content and mode, then rename them, so that nobody ever sees half a file and a
-    full disk leaves all unchanged. Raises ArtifactError."""
-    partial: dict[Path, Path] = {}
-    path = next(iter(files))
-    try:
-        try:
-            for path, (data, mode) in files.items():
-                if _holds(path, data):
-                    continue
-                if path.is_dir():  # the one case where a file could be written but not renamed to the path
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-                # Random, since a killed process with our number may have left its file.
-                partial[path] = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
-                with open(partial[path], "xb", opener=_opener(mode)) as file:
-                    file.write(data)
-            for path, written in partial.items():
-                written.replace(path)
-        except BaseException:
-            for written in partial.values():
-                written.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise ArtifactError(f"path: {path} cannot be written: {_reason(error)}") from None
-
-
 def _holds(path: Path, data: bytes) -> bool:
     """Whether a regular file has these bytes already; build tools then see that nothing has changed."""
     try:
         return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
     except (OSError, ValueError):
         return False
-
-
-def _opener(mode: int) -> Callable[[str, int], int]:
-    return lambda name, flags: os.open(name, flags, mode)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tvmconv.base import whole_files
 from tvmconv.base.errors import TuningError
 
 WORKLOADS = "database_workload.json"
@@ -97,10 +98,8 @@ def locked(folder: Path) -> Iterator[None]:
 def write_json(path: Path, value: Any) -> None:
     """Replace a file, whole or not at all. Raises TuningError."""
     with _told(path):
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        _write(partial, json.dumps(value, indent=1, sort_keys=True) + "\n")
-        partial.replace(path)
-        _settle(path.parent)
+        text = json.dumps(value, indent=1, sort_keys=True) + "\n"
+        whole_files.write({path: (text.encode(), 0o666)}, settled=True)
 
 
 def append_lines(path: Path, *lines: str) -> bool:
@@ -121,7 +120,7 @@ def append_lines(path: Path, *lines: str) -> bool:
             file.flush()
             os.fsync(file.fileno())
         if end == 0:
-            _settle(path.parent)
+            whole_files.settle(path.parent)
     return cut
 
 
@@ -134,11 +133,10 @@ def replace_all(folder: Path, texts: Mapping[str, str]) -> None:
             shutil.rmtree(left, ignore_errors=True)
         staged = folder / f"{_STAGED}.{os.getpid()}"
         staged.mkdir()
-        for name, text in texts.items():
-            _write(staged / name, text)
-        _settle(staged)
+        files = {staged / name: (text.encode(), 0o666) for name, text in texts.items()}
+        whole_files.write(files, settled=True)
         staged.rename(folder / _STAGED)
-        _settle(folder)
+        whole_files.settle(folder)
         _finish(folder)
 
 
@@ -150,24 +148,8 @@ def _finish(folder: Path) -> None:
     for name in (RECORDS, WORKLOADS):
         with contextlib.suppress(FileNotFoundError):
             (staged / name).replace(folder / name)
-    _settle(folder)
+    whole_files.settle(folder)
     shutil.rmtree(staged)
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _settle(folder: Path) -> None:
-    """Wait until names in a folder are on disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.graph import attributes, node_name
+from tvmconv.onnx.reading.graph import attributes, told_of
 from tvmconv.specs.conv import ConvSpec
 
 if TYPE_CHECKING:
@@ -35,34 +35,48 @@ def conv_spec(
     ``x_shape`` (N, C, *spatial) and ``w_shape`` (O, C/group, *kernel) are ONNX's; ``layout`` is that of the
     spec. ``options`` are ConvSpec's, of what the node does not say. Raises SpecError, which names the node.
     """
-    x, w = tuple(x_shape), tuple(w_shape)
-    try:
-        found, kernel = window(node, x, w)
-        rank = len(kernel)
-        strides, dilations = per_dim(found, "strides", rank), per_dim(found, "dilations", rank)
-        group = found.get("group", 1)
-        if w[1] * group != x[1]:
-            raise SpecError(f"w: shape {w} with group {group}, expected {x[1]} input channels as x {x} has")
-        pads = padding(found, x[2:], kernel, strides, dilations)
+    with told_of(node):
+        at = window(node, x_shape, w_shape)
+        x, w = at.x, at.w
+        if w[1] * at.group != x[1]:
+            raise SpecError(
+                f"w: shape {w} with group {at.group}, expected {x[1]} input channels as x {x} has"
+            )
         return ConvSpec(
-            shape_in(layout, x), w[0], kernel, stride=strides, padding=pads, dilation=dilations, groups=group,
-            layout=layout, **options,
+            shape_in(layout, x), w[0], at.kernel, stride=at.strides, padding=at.padding(),
+            dilation=at.dilations, groups=at.group, layout=layout, **options,
         )  # fmt: skip
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
-def window(node: NodeProto, x: tuple[int, ...], w: tuple[int, ...]) -> tuple[dict[str, Any], tuple[int, ...]]:
-    """(attributes, kernel) of a node whose weights of shape ``w`` end with the kernel. Raises SpecError."""
+class Window(NamedTuple):
+    """What a node says of the windows over an image. ``x``, ``w``: the shapes of its arrays."""
+
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    attributes: dict[str, Any]
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    group: int
+
+    def padding(self) -> Pairs:
+        """As `padding`."""
+        return padding(self.attributes, self.x[2:], self.kernel, self.strides, self.dilations)
+
+
+def window(node: NodeProto, x_shape: Sequence[int], w_shape: Sequence[int]) -> Window:
+    """The windows of a node whose weights' shape ends with the kernel. Raises SpecError."""
+    x, w = tuple(x_shape), tuple(w_shape)
     if not 3 <= len(x) <= 5:
         raise SpecError(f"x: shape {x}, expected 3 to 5 dims (1 to 3 of them spatial)")
     if len(w) != len(x):
         raise SpecError(f"w: shape {w}, expected {len(x)} dims as x {x} has")
-    found = attributes(node)
+    found, kernel = attributes(node), w[2:]
     stated = found.get("kernel_shape")
-    if stated is not None and tuple(stated) != w[2:]:
-        raise SpecError(f"kernel_shape: {tuple(stated)}, expected {w[2:]} as the weights {w} have")
-    return found, w[2:]
+    if stated is not None and tuple(stated) != kernel:
+        raise SpecError(f"kernel_shape: {tuple(stated)}, expected {kernel} as the weights {w} have")
+    strides, dilations = (per_dim(found, name, len(kernel)) for name in ("strides", "dilations"))
+    return Window(x, w, found, kernel, strides, dilations, found.get("group", 1))
 
 
 def padding(

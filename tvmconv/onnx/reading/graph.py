@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tvmconv.base.dtypes import name_of
-from tvmconv.base.errors import Error
+from tvmconv.base.errors import Error, SpecError
 from tvmconv.onnx.reading.constants import Constants
 
 if TYPE_CHECKING:
@@ -87,6 +88,15 @@ def node_name(node: NodeProto) -> str:
     if node.name:
         return node.name
     return f"{node.op_type}:{next((name for name in node.output if name), '')}"
+
+
+@contextlib.contextmanager
+def told_of(node: NodeProto) -> Iterator[None]:
+    """SpecErrors, with the node that they are about."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

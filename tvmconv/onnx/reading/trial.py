@@ -31,7 +31,7 @@ def shapes_by_running(
 
     Raises Error where onnxruntime is missing, cannot run it, or the limits do not suffice.
     """
-    from tvmconv.base.processes import program
+    from tvmconv.base.processes import command
 
     require_runtime()
     part = part_of(model.proto, names)
@@ -42,7 +42,7 @@ def shapes_by_running(
     head = json.dumps({"shapes": inputs, "names": list(names), "name": model.name}).encode()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program(__name__)], input=head + b"\n" + part.SerializeToString(),
+            command(__name__), input=head + b"\n" + part.SerializeToString(),
             capture_output=True, timeout=SECONDS, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

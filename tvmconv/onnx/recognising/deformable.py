@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.attributes import padding, per_dim, window
-from tvmconv.onnx.reading.graph import Graph, Value, node_name, value_of
+from tvmconv.onnx.reading.attributes import window
+from tvmconv.onnx.reading.graph import Graph, Value, node_name, told_of, value_of
 from tvmconv.onnx.recognising.layers import Layer
 from tvmconv.specs.deformable import DeformSpec
 
@@ -27,19 +27,15 @@ def deform_spec(
 ) -> DeformSpec:  # fmt: skip
     """The spec of a DeformConv node, of ONNX's shapes (N, C, H, W) and (O, C/group, kh, kw). Raises
     SpecError, which names the node."""
-    x, w = tuple(x_shape), tuple(w_shape)
-    try:
-        if len(x) != 4:
-            raise SpecError(f"x: shape {x}, expected 4 dims")
-        found, kernel = window(node, x, w)
-        strides, dilations = per_dim(found, "strides", 2), per_dim(found, "dilations", 2)
+    with told_of(node):
+        if len(x_shape) != 4:
+            raise SpecError(f"x: shape {tuple(x_shape)}, expected 4 dims")
+        at = window(node, x_shape, w_shape)
         return DeformSpec(
-            x, w[0], kernel, stride=strides, dilation=dilations,
-            padding=padding(found, x[2:], kernel, strides, dilations), groups=found.get("group", 1),
-            offset_groups=found.get("offset_group", 1), mask=mask, bias=bias, dtype=dtype,
+            at.x, at.w[0], at.kernel, stride=at.strides, dilation=at.dilations, padding=at.padding(),
+            groups=at.group, offset_groups=at.attributes.get("offset_group", 1), mask=mask, bias=bias,
+            dtype=dtype,
         )  # fmt: skip
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def deform_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer:
@@ -73,8 +69,6 @@ def run_deform(node: NodeProto, arrays: list[Array | None], target: str) -> list
     spec = deform_spec(
         node, x.shape, w.shape, bias=bias is not None, mask=mask is not None, dtype=x.dtype.name
     )  # fmt: skip
-    try:
+    with told_of(node):
         inputs = [offset] if mask is None else [offset, mask]
         return [function(spec, target)(x, w, bias, *inputs)]
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None

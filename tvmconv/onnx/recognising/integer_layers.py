@@ -11,7 +11,7 @@ import numpy as np
 from tvmconv.base.dtypes import BYTES
 from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.attributes import INTEGER_INPUTS, QLINEAR_INPUTS, conv_spec
-from tvmconv.onnx.reading.graph import Graph, Value, node_name, value_of
+from tvmconv.onnx.reading.graph import Graph, Value, node_name, told_of, value_of
 from tvmconv.onnx.recognising.layers import Layer, weights_in
 from tvmconv.onnx.recognising.transposed import transposed_spec
 from tvmconv.specs.conv import ConvSpec
@@ -29,10 +29,8 @@ def integer_spec(
     the node."""
     describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
     spec = describe(node, x.shape, w.shape, bias=bias, dtype=x.dtype, residual=residual, layout=layout)
-    try:
+    with told_of(node):
         return replace(spec, out_dtype=out_dtype, weight_dtype=w.dtype, activation=activation)
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def conv_integer_layer(graph: Graph, node: NodeProto, known: Mapping[str, Value], layout: str) -> Layer:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import SpecError
-from tvmconv.onnx.reading.attributes import AUTO_PADS, padding, per_dim, shape_in, window
-from tvmconv.onnx.reading.graph import node_name
+from tvmconv.onnx.reading.attributes import AUTO_PADS, Pairs, Window, shape_in, window
+from tvmconv.onnx.reading.graph import told_of
 from tvmconv.specs.conv import ConvSpec
 
 if TYPE_CHECKING:
@@ -27,34 +27,27 @@ def transposed_spec(
     ``x_shape`` (N, C, *spatial) and ``w_shape`` (C, O/group, *kernel) are ONNX's; ``layout`` is that of the
     spec. ``options`` are ConvSpec's, of what the node does not say. Raises SpecError, which names the node.
     """
-    x, w = tuple(x_shape), tuple(w_shape)
-    try:
-        found, kernel = window(node, x, w)
-        group = found.get("group", 1)
+    with told_of(node):
+        at = window(node, x_shape, w_shape)
+        x, w = at.x, at.w
         if w[0] != x[1]:
             raise SpecError(f"w: shape {w}, expected {x[1]} input channels as x {x} has")
-        strides, dilations = per_dim(found, "strides", len(kernel)), per_dim(found, "dilations", len(kernel))
-        pads, extra = _cropped(found, x[2:], kernel, strides, dilations)
+        pads, extra = _cropped(at)
         return ConvSpec(
-            shape_in(layout, x), w[1] * group, kernel, stride=strides,
-            padding=pads, output_padding=extra, dilation=dilations, groups=group, layout=layout,
-            transposed=True, **options,
+            shape_in(layout, x), w[1] * at.group, at.kernel, stride=at.strides, padding=pads,
+            output_padding=extra, dilation=at.dilations, groups=at.group, layout=layout, transposed=True,
+            **options,
         )  # fmt: skip
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
-def _cropped(
-    found: dict[str, Any], sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
-    dilations: Sequence[int],
-) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:  # fmt: skip
+def _cropped(at: Window) -> tuple[Pairs, tuple[int, ...]]:
     """((low, high) crops, output padding) a spatial dim.
 
     A wanted size, by ``output_shape`` or SAME (input times stride), sets the crops, and the odd element goes
     to the end with SAME_UPPER, to the beginning otherwise. What is short of it becomes output padding, as in
     onnxruntime. Else the crops are ``pads``.
     """
-    rank = len(kernel)
+    found, sizes, rank = at.attributes, at.x[2:], len(at.kernel)
     extra = tuple(found.get("output_padding", (0,) * rank))
     if len(extra) != rank:
         raise SpecError(f"output_padding: {extra}, expected {rank}: one for each spatial dim")
@@ -63,13 +56,13 @@ def _cropped(
     if wanted is not None and len(wanted) not in (rank, rank + 2):
         raise SpecError(f"output_shape: {tuple(wanted)}, expected {rank}: one for each spatial dim")
     if wanted is None and auto in AUTO_PADS and not auto.startswith("SAME"):
-        return padding(found, sizes, kernel, strides, dilations), extra
+        return at.padding(), extra
     if auto not in AUTO_PADS:
         raise SpecError(f"auto_pad: {auto!r}, expected one of {', '.join(AUTO_PADS)}")
     if wanted is None:
-        wanted = [size * stride for size, stride in zip(sizes, strides, strict=True)]
+        wanted = [size * stride for size, stride in zip(sizes, at.strides, strict=True)]
     pairs, grown = [], []
-    dims = zip(sizes, kernel, strides, dilations, extra, wanted[-rank:], strict=True)
+    dims = zip(sizes, at.kernel, at.strides, at.dilations, extra, wanted[-rank:], strict=True)
     for size, taps, stride, dilation, more, target in dims:
         full = (size - 1) * stride + dilation * (taps - 1) + 1
         most = full + max(stride, dilation) - 1

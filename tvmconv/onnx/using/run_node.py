@@ -11,7 +11,7 @@ from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import SpecError
 from tvmconv.base.messages import unknown
 from tvmconv.onnx.reading.attributes import INTEGER_INPUTS, QLINEAR_INPUTS, conv_spec
-from tvmconv.onnx.reading.graph import Value, node_name
+from tvmconv.onnx.reading.graph import Value, node_name, told_of
 from tvmconv.onnx.reading.model import require_onnx
 from tvmconv.onnx.recognising.deformable import run_deform
 from tvmconv.onnx.recognising.integer_layers import integer_spec
@@ -59,10 +59,8 @@ def _conv(node: NodeProto, arrays: list[Array | None], target: str) -> list[Arra
     x, w, bias = _arguments(node, arrays, ("x", "w", "bias"), required=2)
     describe = transposed_spec if node.op_type == "ConvTranspose" else conv_spec
     spec = describe(node, x.shape, w.shape, bias=bias is not None, dtype=name_of(x))
-    try:
+    with told_of(node):
         return [function(spec, target)(x, w, bias)]
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def _conv_integer(node: NodeProto, arrays: list[Array | None], target: str) -> list[Array]:
@@ -88,10 +86,8 @@ def _integers(
 
     seen = (Value(array.shape, name_of(array)) for array in (x, w))
     spec = integer_spec(node, *seen, bias=bias is not None, out_dtype=out_dtype)
-    try:
+    with told_of(node):
         return [function(spec, target)(x, w, bias, *quantisation)]
-    except SpecError as error:
-        raise SpecError(f"node {node_name(node)}: {error}") from None
 
 
 def _arguments(

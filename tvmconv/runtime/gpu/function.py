@@ -42,7 +42,7 @@ class GpuFunction(Function):
         new one of the kind that ``x`` is. Raises SpecError for arrays that do not fit, before anything is
         launched.
         """
-        named = self._named((x, w, bias, *others), skip=())
+        named = self._named((x, w, bias, *others))
         weights = {a.name: named[a.name] for a in self._weights if a.name in named}
         device = gpu_arrays.device_of("x", x)
         stream = gpu_arrays.current_stream(x, device) if stream is None else stream
@@ -54,7 +54,7 @@ class GpuFunction(Function):
 
         Raises SpecError for arrays that do not fit.
         """
-        weights = self._named((w, bias, *others), skip=("input",))
+        weights = self._named((w, bias, *others), bind=True)
         if not self._weights:
             return GpuBound(self, {}, None, 0)
         device = gpu_arrays.device_of("w", w)

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tvmconv.base.errors import TuningError
-from tvmconv.base.processes import end_group, ended, program
+from tvmconv.base.processes import command, end_group, ended
 from tvmconv.tuning.measuring import tracker as trackers
 
 MEASURE = "tvmconv.board.measure"
@@ -48,8 +48,7 @@ def supervise(server: Server, log: Callable[[str], None]) -> None:
     try:
         while True:
             process = subprocess.Popen(
-                [sys.executable, "-c", program(__name__), json.dumps(asdict(server))], stdin=subprocess.PIPE,
-                start_new_session=True,
+                command(__name__, json.dumps(asdict(server))), stdin=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
             log(f"server {process.pid} for key {server.key!r} on {server.host} is starting, "
                 f"tracker {server.tracker[0]}:{server.tracker[1]}")  # fmt: skip

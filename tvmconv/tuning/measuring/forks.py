@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tvmconv.base.processes import ProcessError, end_group, ended, program
+from tvmconv.base.processes import ProcessError, command, end_group, ended
 
 _PACKET = 1 << 16  # bytes: messages and answers have to be shorter
 
@@ -42,9 +42,9 @@ class Forks:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", program(self.module), str(theirs.fileno()), str(self.count)],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True,
+                command(self.module, theirs.fileno(), self.count), pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )  # fmt: skip
 
     def ask_all(self, messages: Sequence[Any], timeout: float) -> list[Any]:
