@@ -10,8 +10,9 @@ from tvmconv.base.dtypes import BYTES, name_of
 from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.base.messages import shown
 from tvmconv.specs.checks import read_integer, read_layout
-from tvmconv.specs.conv import ConvSpec, Ints, Padding
+from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import Spec
+from tvmconv.specs.window import Ints, Padding
 
 
 def conv(

@@ -7,8 +7,8 @@ from typing import Any
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import SpecError
 from tvmconv.frontends.api import _shape, function
-from tvmconv.specs.conv import Ints, Padding
 from tvmconv.specs.deformable import DeformSpec
+from tvmconv.specs.window import Ints, Padding
 
 
 def deform_conv(

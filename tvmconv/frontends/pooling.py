@@ -8,8 +8,8 @@ from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import SpecError
 from tvmconv.frontends.api import _shape, function
 from tvmconv.specs.checks import read_integer, read_layout
-from tvmconv.specs.conv import Ints, Padding
 from tvmconv.specs.pooling import PoolSpec
+from tvmconv.specs.window import Ints, Padding
 
 
 def max_pool(

@@ -103,21 +103,6 @@ def check_shape(shape: tuple[int, ...]) -> None:
         raise SpecError(f"input_shape: {shape}, expected no dim but the batch to be 0")
 
 
-def check_kernel(spec: Spec) -> None:
-    """Raises SpecError where no window fits into the padded input."""
-    for dim, (size, (lo, hi)) in enumerate(zip(spec.in_spatial, spec.padding, strict=True)):
-        if spec.extent(dim) > size + lo + hi:
-            raise SpecError(
-                f"kernel: {spec.kernel[dim]}{dilated_text(spec, dim)} in spatial dim {dim}, expected at most "
-                f"the padded input's {size + lo + hi}"
-            )
-
-
-def dilated_text(spec: Spec, dim: int) -> str:
-    """What messages say after a kernel's size."""
-    return f" dilated by {spec.dilation[dim]}" if spec.dilation[dim] > 1 else ""
-
-
 def check_elements(**arrays: int) -> None:
     """Raises SpecError if an array, named with _ for spaces, has more elements than kernels can index."""
     for name, elements in arrays.items():

@@ -19,13 +19,11 @@ from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.quantised import SUMS, check_integer, quantisation
 from tvmconv.specs.spec import Spec
 from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Name, Sizes, Types
-
-Ints = int | Sequence[int]
-Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+from tvmconv.specs.window import Ints, Padding, WindowSpec
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class ConvSpec(Spec):
+class ConvSpec(WindowSpec):
     """A convolution: shapes, strides, padding, dilation, groups, layout, dtype, epilogue.
 
     Frozen and hashable; equal convolutions are equal specs with one ``str``. What is stored is
@@ -69,15 +67,8 @@ class ConvSpec(Spec):
         needed=("out_channels", "kernel"),
     )  # fmt: skip
 
-    input_shape: tuple[int, ...]
     out_channels: int
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
     groups: int
-    layout: str
-    dtype: str
     out_dtype: str
     weight_dtype: str
     transposed: bool
@@ -115,26 +106,21 @@ class ConvSpec(Spec):
         shape = checks.read_shape(input_shape)
         rank = len(shape) - 2
 
-        def store(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)  # the class is frozen
-
-        store("input_shape", shape)
-        store("out_channels", checks.read_integer("out_channels", out_channels, 1))
-        store("kernel", checks.read_per_dim("kernel", kernel, rank, 1))
-        store("stride", checks.read_per_dim("stride", stride, rank, 1))
-        store("dilation", checks.read_per_dim("dilation", dilation, rank, 1))
-        store("groups", checks.read_integer("groups", groups, 1))
-        store("layout", checks.read_layout(layout, rank))
-        store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
+        self._store("input_shape", shape)
+        self._store("out_channels", checks.read_integer("out_channels", out_channels, 1))
+        self._read_window(kernel, stride, dilation)
+        self._store("groups", checks.read_integer("groups", groups, 1))
+        self._store("layout", checks.read_layout(layout, rank))
+        self._store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
         out_dtype = self.dtype if out_dtype is None else out_dtype
-        store("out_dtype", checks.read_dtype("out_dtype", out_dtype, OUT_DTYPES))
-        store("weight_dtype", checks.read_weight_dtype(self.dtype, weight_dtype))
-        store("transposed", checks.read_flag("transposed", transposed))
-        store("output_padding", checks.read_per_dim("output_padding", output_padding, rank, 0))
-        store("bias", checks.read_flag("bias", bias))
-        store("residual", checks.read_flag("residual", residual))
-        store("activation", canonical_activation(activation))
-        store("shuffle", checks.read_integer("shuffle", shuffle, 1))
+        self._store("out_dtype", checks.read_dtype("out_dtype", out_dtype, OUT_DTYPES))
+        self._store("weight_dtype", checks.read_weight_dtype(self.dtype, weight_dtype))
+        self._store("transposed", checks.read_flag("transposed", transposed))
+        self._store("output_padding", checks.read_per_dim("output_padding", output_padding, rank, 0))
+        self._store("bias", checks.read_flag("bias", bias))
+        self._store("residual", checks.read_flag("residual", residual))
+        self._store("activation", canonical_activation(activation))
+        self._store("shuffle", checks.read_integer("shuffle", shuffle, 1))
 
         checks.check_shape(shape)
         for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
@@ -143,20 +129,20 @@ class ConvSpec(Spec):
         if self.out_channels % self.shuffle:
             raise SpecError(f"shuffle: {shuffle}, expected a divisor of out_channels {out_channels}")
         if self.shuffle == self.out_channels:  # groups of one channel stay where they are
-            store("shuffle", 1)
+            self._store("shuffle", 1)
         paddings.check_output_padding(self, self.output_padding)
         if self.transposed:
             resolved, grown = paddings.transposed_padding(self, self.output_padding, padding)
-            store("output_padding", grown)
+            self._store("output_padding", grown)
         else:
             resolved = paddings.window_padding(self, padding)
-        store("padding", resolved)
+        self._store("padding", resolved)
         if padding_mode not in PADDING_MODES:
             raise unknown("padding_mode", padding_mode, PADDING_MODES)
         paddings.check_padding_mode(self, padding_mode)
         padded = any(lo or hi for lo, hi in resolved)
-        store("padding_mode", padding_mode if padded else "zeros")  # one spec for equivalent arguments
-        store("algorithm", checks.read_algorithm(self, algorithm))
+        self._store("padding_mode", padding_mode if padded else "zeros")  # one spec for equivalent arguments
+        self._store("algorithm", checks.read_algorithm(self, algorithm))
         _check_sizes(self)
 
     @classmethod
@@ -192,7 +178,7 @@ class ConvSpec(Spec):
 
     def _out_dim(self, dim: int) -> int:
         if not self.transposed:
-            return Spec._out_dim(self, dim)
+            return WindowSpec._out_dim(self, dim)
         grown = (self.in_spatial[dim] - 1) * self.stride[dim] + self.output_padding[dim]
         return grown + self.extent(dim) - sum(self.padding[dim])
 
@@ -272,7 +258,7 @@ class ConvSpec(Spec):
 
     def size_text(self, dim: int) -> str:
         if not self.transposed:
-            return Spec.size_text(self, dim)
+            return WindowSpec.size_text(self, dim)
         (lo, hi), extra = self.padding[dim], self.output_padding[dim]
         grown = f"{self.stride[dim]}*({self.in_spatial[dim]} - 1) + {extra}"
         return f"{grown} + {self._extent_text(dim)} - {lo} - {hi} = {self.out_spatial[dim]}"
@@ -300,7 +286,7 @@ def _check_sizes(spec: ConvSpec) -> None:
     if spec.transposed:
         paddings.check_crop(spec)
     else:
-        checks.check_kernel(spec)
+        spec._check_window()
         padded = tuple(map(sum, zip(spec.in_spatial, map(sum, spec.padding), strict=True)))
     images = max(spec.batch, 1)
     checks.check_elements(

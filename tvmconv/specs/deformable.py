@@ -10,28 +10,26 @@ from typing import Any, ClassVar
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.checks import (
     check_elements,
-    check_kernel,
     check_shape,
     read_dtype,
     read_flag,
     read_integer,
     read_layout,
-    read_per_dim,
     read_shape,
 )
-from tvmconv.specs.conv import Ints, Padding
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.padding import window_padding
 from tvmconv.specs.spec import Spec
 from tvmconv.specs.tokens import LAYOUT, PADDING, Count, Flag, Sizes, Types
+from tvmconv.specs.window import Ints, Padding, WindowSpec
 
 DTYPES = ("float32",)
 BORDER = 3  # rows and columns of zeros that kernels put around the image: 2 before, 1 after
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class DeformSpec(Spec):
+class DeformSpec(WindowSpec):
     """A deformable convolution, v1, or v2 with ``mask``: ONNX's DeformConv, torchvision's deform_conv2d.
 
     Each tap of the kernel reads x at its position plus its own offset, by bilinear interpolation among four
@@ -62,18 +60,11 @@ class DeformSpec(Spec):
         needed=("out_channels", "kernel"),
     )  # fmt: skip
 
-    input_shape: tuple[int, ...]
     out_channels: int
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
     groups: int
     offset_groups: int
     mask: bool
     bias: bool
-    layout: str
-    dtype: str
 
     def __init__(
         self,
@@ -95,20 +86,15 @@ class DeformSpec(Spec):
         if len(shape) != 4:
             raise SpecError(f"input_shape: {shape}, expected 4 dims: deformable convolution is 2-D only")
 
-        def store(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)  # the class is frozen
-
-        store("input_shape", shape)
-        store("out_channels", read_integer("out_channels", out_channels, 1))
-        store("kernel", read_per_dim("kernel", kernel, 2, 1))
-        store("stride", read_per_dim("stride", stride, 2, 1))
-        store("dilation", read_per_dim("dilation", dilation, 2, 1))
-        store("groups", read_integer("groups", groups, 1))
-        store("offset_groups", read_integer("offset_groups", offset_groups, 1))
-        store("mask", read_flag("mask", mask))
-        store("bias", read_flag("bias", bias))
-        store("layout", read_layout(layout, 2))
-        store("dtype", read_dtype("dtype", dtype, DTYPES))
+        self._store("input_shape", shape)
+        self._store("out_channels", read_integer("out_channels", out_channels, 1))
+        self._read_window(kernel, stride, dilation)
+        self._store("groups", read_integer("groups", groups, 1))
+        self._store("offset_groups", read_integer("offset_groups", offset_groups, 1))
+        self._store("mask", read_flag("mask", mask))
+        self._store("bias", read_flag("bias", bias))
+        self._store("layout", read_layout(layout, 2))
+        self._store("dtype", read_dtype("dtype", dtype, DTYPES))
         if self.layout not in self.layouts:
             raise SpecError(f"layout: {layout!r}, expected NCHW: deformable convolution has no other")
         check_shape(shape)
@@ -119,7 +105,7 @@ class DeformSpec(Spec):
             if channels % count:
                 which = "out_channels" if channels == self.out_channels else "in_channels"
                 raise SpecError(f"{name}: {count}, expected a divisor of {which} {channels}")
-        store("padding", window_padding(self, padding))
+        self._store("padding", window_padding(self, padding))
         _check_sizes(self)
 
     @classmethod
@@ -188,7 +174,7 @@ class DeformSpec(Spec):
 
 
 def _check_sizes(spec: DeformSpec) -> None:
-    check_kernel(spec)
+    spec._check_window()
     images = max(spec.batch, 1)
     check_elements(
         input_with_its_border=images * spec.in_channels * math.prod(s + BORDER for s in spec.in_spatial),

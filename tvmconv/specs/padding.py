@@ -8,12 +8,12 @@ from tvmconv.base.errors import SpecError
 from tvmconv.base.messages import shown, unknown
 from tvmconv.specs.checks import read_integer, read_items
 from tvmconv.specs.names import NAMED_PADDINGS
-from tvmconv.specs.spec import Spec
+from tvmconv.specs.window import WindowSpec
 
 Pairs = tuple[tuple[int, int], ...]
 
 
-def window_padding(spec: Spec, value: Any) -> Pairs:
+def window_padding(spec: WindowSpec, value: Any) -> Pairs:
     """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
     name = _padding_name(value)
     if name is None:
@@ -32,7 +32,7 @@ def window_padding(spec: Spec, value: Any) -> Pairs:
 
 
 def transposed_padding(
-    spec: Spec, output_padding: tuple[int, ...], value: Any
+    spec: WindowSpec, output_padding: tuple[int, ...], value: Any
 ) -> tuple[Pairs, tuple[int, ...]]:
     """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
     name = _padding_name(value)
@@ -52,7 +52,7 @@ def transposed_padding(
     return tuple(pairs), tuple(grown)
 
 
-def check_padding_mode(spec: Spec, mode: str) -> None:
+def check_padding_mode(spec: WindowSpec, mode: str) -> None:
     """Raises SpecError for a mode that needs elements that x lacks, given a finished spec's padding."""
     if mode == "zeros":
         return
@@ -65,7 +65,7 @@ def check_padding_mode(spec: Spec, mode: str) -> None:
             raise SpecError(f"padding: {spec.padding}, expected at most {most}")
 
 
-def check_output_padding(spec: Spec, extra: tuple[int, ...]) -> None:
+def check_output_padding(spec: WindowSpec, extra: tuple[int, ...]) -> None:
     """Raises SpecError for an output padding that does not fit a spec's stride and dilation."""
     if any(extra) and not spec.transposed:
         raise SpecError(f"output_padding: {extra}, expected 0 unless transposed")
@@ -77,7 +77,7 @@ def check_output_padding(spec: Spec, extra: tuple[int, ...]) -> None:
             )
 
 
-def check_crop(spec: Spec) -> None:
+def check_crop(spec: WindowSpec) -> None:
     """Raises SpecError if a transposed convolution's padding crops all of its result."""
     for dim, size in enumerate(spec.out_spatial):
         if size < 1:

@@ -15,28 +15,25 @@ from tvmconv.base.messages import unknown
 from tvmconv.specs import names
 from tvmconv.specs.checks import (
     check_elements,
-    check_kernel,
     check_shape,
-    dilated_text,
     read_dtype,
     read_flag,
     read_layout,
-    read_per_dim,
     read_shape,
 )
-from tvmconv.specs.conv import Ints, Padding
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.padding import window_padding
 from tvmconv.specs.spec import Spec
 from tvmconv.specs.tokens import LAYOUT, PADDING, Flag, Sizes, Types
+from tvmconv.specs.window import Ints, Padding, WindowSpec
 
 OPERATIONS = ("max", "avg")
 DTYPES = {"max": names.DTYPES, "avg": tuple(name for name in names.DTYPES if name in FLOATS)}
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class PoolSpec(Spec):
+class PoolSpec(WindowSpec):
     """A pooling: the largest, or the mean, of each window of each channel.
 
     Frozen and hashable; stored canonically, as a ConvSpec is.
@@ -65,16 +62,9 @@ class PoolSpec(Spec):
         needed=("kernel",),
     )  # fmt: skip
 
-    input_shape: tuple[int, ...]
-    kernel: tuple[int, ...]
     operation: str
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
     ceil_mode: bool
     count_include_pad: bool
-    layout: str
-    dtype: str
 
     def __init__(
         self,
@@ -93,24 +83,19 @@ class PoolSpec(Spec):
         shape = read_shape(input_shape)
         rank = len(shape) - 2
 
-        def store(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)  # the class is frozen
-
         if operation not in OPERATIONS:
             raise unknown("operation", operation, OPERATIONS)
-        store("input_shape", shape)
-        store("operation", operation)
-        store("kernel", read_per_dim("kernel", kernel, rank, 1))
-        store("stride", self.kernel if stride is None else read_per_dim("stride", stride, rank, 1))
-        store("dilation", read_per_dim("dilation", dilation, rank, 1))
-        store("ceil_mode", read_flag("ceil_mode", ceil_mode))
-        store("count_include_pad", read_flag("count_include_pad", count_include_pad))
-        store("layout", read_layout(layout, rank))
-        store("dtype", read_dtype("dtype", dtype, DTYPES[operation]))
+        self._store("input_shape", shape)
+        self._store("operation", operation)
+        self._read_window(kernel, kernel if stride is None else stride, dilation)
+        self._store("ceil_mode", read_flag("ceil_mode", ceil_mode))
+        self._store("count_include_pad", read_flag("count_include_pad", count_include_pad))
+        self._store("layout", read_layout(layout, rank))
+        self._store("dtype", read_dtype("dtype", dtype, DTYPES[operation]))
         if self.count_include_pad and operation == "max":
             raise SpecError("count_include_pad: True, expected False for max")
         check_shape(shape)
-        store("padding", window_padding(self, padding))
+        self._store("padding", window_padding(self, padding))
         _check_sizes(self)
 
     @classmethod
@@ -136,14 +121,14 @@ class PoolSpec(Spec):
 
     def _out_dim(self, dim: int) -> int:
         if not self.ceil_mode:
-            return Spec._out_dim(self, dim)
+            return WindowSpec._out_dim(self, dim)
         size, (lo, hi), stride = self.in_spatial[dim], self.padding[dim], self.stride[dim]
         out = -(-(size + lo + hi - self.extent(dim)) // stride) + 1
         return out - 1 if (out - 1) * stride >= size + lo else out
 
     def size_text(self, dim: int) -> str:
         if not self.ceil_mode:
-            return Spec.size_text(self, dim)
+            return WindowSpec.size_text(self, dim)
         size, (lo, hi), out = self.in_spatial[dim], self.padding[dim], self.out_spatial[dim]
         total = f"({size} + {lo} + {hi} - {self._extent_text(dim)})"
         return f"ceil({total} / {self.stride[dim]}) + 1, begun inside = {out}"
@@ -194,9 +179,9 @@ def _check_sizes(spec: PoolSpec) -> None:
         if max(pair) >= spec.extent(dim):
             raise SpecError(
                 f"padding: {pair} in spatial dim {dim}, expected each less than {spec.extent(dim)}, "
-                f"the extent of kernel {spec.kernel[dim]}{dilated_text(spec, dim)}"
+                f"the extent of kernel {spec.kernel[dim]}{spec._dilated_text(dim)}"
             )
-    check_kernel(spec)
+    spec._check_window()
     images = max(spec.batch, 1) * spec.in_channels
     padded = [size + lo + max(hi, spec.extent(d)) for d, (size, (lo, hi)) in
               enumerate(zip(spec.in_spatial, spec.padding, strict=True))]

@@ -7,7 +7,8 @@ from typing import Any
 
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.checks import read_integer, read_layout, read_shape
-from tvmconv.specs.conv import ConvSpec, Ints
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.window import Ints
 
 
 def depthwise(input_shape: Sequence[int], kernel: Ints, *, multiplier: int = 1, **options: Any) -> ConvSpec:

@@ -1,4 +1,4 @@
-"""What specs of all kinds have in common: each slides a window over an image, and knows its kind."""
+"""What specs of all kinds have in common: each takes an image, and knows its kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tvmconv.specs.work import Work
 
 
 class Spec(Work):
-    """A layer with ``input_shape``, ``kernel``, ``stride``, ``padding``, ``dilation``, ``layout``, ``dtype``.
+    """A layer with ``input_shape``, ``layout`` and ``dtype``.
 
     Users of a spec ask it, not which kind it is: the defaults here are for kinds that lack a feature. Its
     reference is the module of the same name in tvmconv.specs.reference; that of its kernels, in
@@ -32,12 +32,11 @@ class Spec(Work):
     layouts: ClassVar[tuple[str, ...]] = ("NCHW", "NHWC")
 
     input_shape: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
     layout: str
     dtype: str
+
+    def _store(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # specs are frozen
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.parse({str(self)!r})"
@@ -78,6 +77,26 @@ class Spec(Work):
     def macs(self) -> int:
         """Multiply-adds of one call, those on padding included."""
         return 0
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The size of a window by spatial dim: one element, for kinds that have no windows."""
+        return (1,) * self.rank
+
+    @property
+    def stride(self) -> tuple[int, ...]:
+        """The step from window to window."""
+        return (1,) * self.rank
+
+    @property
+    def dilation(self) -> tuple[int, ...]:
+        """The step from element to element of a window."""
+        return (1,) * self.rank
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], ...]:
+        """Elements before and after x that windows reach."""
+        return ((0, 0),) * self.rank
 
     @property
     def out_dtype(self) -> str:
@@ -140,12 +159,11 @@ class Spec(Work):
 
     def size_text(self, dim: int) -> str:
         """The arithmetic of the result's size in a spatial dim: "floor((224 + 3 + 3 - 7) / 2) + 1 = 112"."""
-        lo, hi = self.padding[dim]
-        total = f"({self.in_spatial[dim]} + {lo} + {hi} - {self._extent_text(dim)})"
-        return f"floor({total} / {self.stride[dim]}) + 1 = {self.out_spatial[dim]}"
+        raise NotImplementedError
 
     def _out_dim(self, dim: int) -> int:
-        return (self.in_spatial[dim] + sum(self.padding[dim]) - self.extent(dim)) // self.stride[dim] + 1
+        """The result's size in a spatial dim."""
+        raise NotImplementedError
 
     # What follows from that.
 
@@ -198,17 +216,7 @@ class Spec(Work):
     @property
     def rank(self) -> int:
         """Number of spatial dims, 1 to 3."""
-        return len(self.kernel)
-
-    @property
-    def taps(self) -> int:
-        """Elements of a window."""
-        return math.prod(self.kernel)
-
-    @property
-    def is_dilated(self) -> bool:
-        """Whether any dilation is over 1."""
-        return max(self.dilation) > 1
+        return len(self.input_shape) - 2
 
     @property
     def channels_last(self) -> bool:
@@ -241,11 +249,3 @@ class Spec(Work):
         if self.channels_last:
             return (self.batch, *self.out_spatial, self.out_channels)
         return (self.batch, self.out_channels, *self.out_spatial)
-
-    def extent(self, dim: int) -> int:
-        """Elements from the first to the last that a window covers in a spatial dim."""
-        return self.dilation[dim] * (self.kernel[dim] - 1) + 1
-
-    def _extent_text(self, dim: int) -> str:
-        kernel, dilation = self.kernel[dim], self.dilation[dim]
-        return f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"
