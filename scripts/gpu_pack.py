@@ -96,7 +96,7 @@ def show(done: int, total: int, text: str) -> None:
 
 
 def naive(named: dict[str, str], target: str) -> Library:
-    """One thread an output, nothing shared: what anybody writes first."""
+    """One thread per output, nothing shared: the kernel that anybody would write first."""
     machine = resolve(target)
     choice = Choice("direct", {"channels": 1, "width": 1})
     kernels = {}

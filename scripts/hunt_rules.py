@@ -224,7 +224,7 @@ def read(path: Path | None) -> list[Found]:
 
 
 def write(path: Path, found: Found) -> None:
-    """Append a line, where a line that was cut off ends no longer."""
+    """Append a line, in the place of one that was cut off."""
     text = path.read_bytes() if path.exists() else b""
     if text and not text.endswith(b"\n"):
         os.truncate(path, text.rfind(b"\n") + 1)

@@ -50,7 +50,7 @@ def compile_library(
 
 
 def print_function(facts: dict[str, Any], steps: bool) -> None:
-    """What a network takes and gives, its memory, and maybe its steps."""
+    """What a network takes and gives, its memory, and its steps if asked for."""
     print()
     console.print_table(
         ("argument", "role", "shape", "dtype", "layout", "in the model"),

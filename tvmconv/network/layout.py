@@ -89,7 +89,7 @@ def _keeps_dims(op: Copy, piece: Piece) -> bool:
 
 
 class _Turning:
-    """turned: values of the old graph that are channels-last in the new one, where their name is another."""
+    """turned: values of the old graph that are channels-last in the new one, where they have other names."""
 
     def __init__(self, graph: Graph, turned: set[str], door: str) -> None:
         self._old, self._turned, self._door = graph, turned, door
@@ -218,7 +218,7 @@ class _Turning:
         return composed(permuted(Type(op.shape, op.inputs[0].dtype), order), 0, found)
 
     def _wide(self, name: str, rank: int) -> str:
-        """An input channels-last, with so many dims: what broadcasts has maybe fewer."""
+        """An input channels-last, with so many dims; one that broadcasts may have fewer."""
         x: Type = self._old.values[name].type
         if len(x.shape) == rank:
             return self.last(name)

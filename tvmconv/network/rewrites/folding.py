@@ -144,7 +144,7 @@ def relayered(editor: Editor, layer: Node, spec: ConvSpec, given: dict[str, str]
     names = [operand.name for operand in spec.signature() if operand.name in given]
     values = tuple(editor.actual(given[name]) for name in names)
     types = [editor.types[value] for value in values]
-    types[0] = Type(spec.input_shape, spec.dtype)  # the value is maybe not made yet
+    types[0] = Type(spec.input_shape, spec.dtype)  # there may be no such value yet
     sources = tuple(dict.fromkeys((*layer.source, *source)))
     return Node(Layer(tuple(types), spec, tuple(names)), values, outputs, sources)
 
@@ -164,8 +164,8 @@ def scaled_outputs(spec: ConvSpec, w: Array, scale: Array) -> Array:
 
 
 def folded_before(graph: Graph) -> Graph:
-    """What of a map, last, scales and shifts the channels of what convolutions alone read goes into their
-    weights; a shift only where there is no padding, whose zeros it would not reach."""
+    """Where only convolutions read a map, and the last that it does is to scale and shift channels, that goes
+    into their weights; a shift only where there is no padding, whose zeros it would not reach."""
     editor = Editor.of(graph)
     readers = editor.consumers()
     for node in graph.nodes:

@@ -15,8 +15,8 @@ from tvmconv.specs.operators.copy import permuted, reshaped
 
 
 def products_as_layers(graph: Graph) -> Graph:
-    """a times a constant matrix, and maybe plus a constant row: a convolution of one tap over rows of a,
-    which are its pixels, channels-last."""
+    """a times a constant matrix, plus a constant row if there is one, as a convolution of one tap: the rows of a
+    are its pixels, channels-last."""
     editor = Editor.of(graph)
     for node in graph.nodes:
         if isinstance(node.op, MatMul):

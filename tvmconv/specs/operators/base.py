@@ -103,7 +103,7 @@ class Operator(Work, ABC):
         return ":".join([self.kind, shapes, *([] if not dtypes else [same_once(dtypes)]), *self.options()])
 
     def _check_types(self) -> None:
-        """Raise SpecError for inputs that are no types of arrays."""
+        """Raise SpecError for inputs that are not types of arrays."""
         for number, (shape, dtype) in enumerate(self.inputs):
             check_shape(f"{self.kind}: input {number}", shape)
             if dtype not in DTYPES:

@@ -14,7 +14,7 @@ from tvmconv.specs.operators.base import Array, Operator, Type, check_shape
 
 @dataclass(frozen=True)
 class MatMul(Operator):
-    """``matmul:8x16x32,8x64x32:float32:tb``: a (..., M, K) times b (..., K, N), and maybe plus a bias.
+    """``matmul:8x16x32,8x64x32:float32:tb``: a (..., M, K) times b (..., K, N), plus a bias if there is one.
 
     The dims before the last two broadcast. transpose_a, transpose_b: the last two dims of that input are
     swapped first. A third input is added to the product and broadcasts to it.

@@ -26,7 +26,7 @@ METHODS = ("softmax", "log_softmax", "standard", "rms", "lrn")
 
 @dataclass(frozen=True)
 class Normalise(Operator):
-    """``normalise:1x8x64,64:float32:standard:2:e1e-05``: x, then maybe scale and shift.
+    """``normalise:1x8x64,64:float32:standard:2:e1e-05``: x, then scale and shift if there are any.
 
     axes: over which sums, means and maxima go. "standard": (x - mean) / sqrt(variance + epsilon); "rms":
     x / sqrt(mean of squares + epsilon). Then times ``scale`` plus ``shift``, inputs that broadcast to x
