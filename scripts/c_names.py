@@ -4,8 +4,8 @@ Usage: python scripts/c_names.py >tvmconv/compiler/artifact/c_names.txt   (Linux
 
 A function of a library may not have the name of a function or variable of the C and maths libraries, nor of
 anything that a header of C, POSIX or C++ declares or defines: a program's own calls would reach it, or its
-header would not compile. Left out are constants in capitals, those with an underscore (EXIT_FAILURE) and those of
-POSIX alone (B0, a baud rate), and reserved names (_x).
+header would not compile. Left out are constants in capitals, those with an underscore (EXIT_FAILURE) and
+those of POSIX alone (B0, a baud rate), and reserved names (_x).
 """
 
 from __future__ import annotations

@@ -12,11 +12,10 @@ with the strategy and the point that won: a rule, or a default point, to mend.
     python scripts/hunt_rules.py --sets channels_first,resnet50 --dtypes float32 --layers 50
 
 Layer K of a seed is the same everywhere and needs no other before it. A candidate is checked against the
-float64 reference, then timed in turns with the default in one process; the best one is so once more, at more
-length, and that ratio counts: of the default's best time to the candidate's, above 1 where the default is
-slower. Tuned records play no part. Progress goes to stderr with what is found as it comes, and at the end all
-findings to stdout, worst first. Busy machines are all right: rounds in which a thread was preempted don't
-count.
+float64 reference, then timed in turns with the default in one process; the best one is timed once more, for
+longer, and that ratio counts: of the default's best time to the candidate's, above 1 where the default is
+slower. Tuned records play no part. Progress goes to stderr, all findings to stdout at the end, worst first.
+Busy machines are all right: rounds in which a thread was preempted don't count.
 
 Exit status: 0 if nothing was found, 1 if something was, 2 for a usage error.
 """

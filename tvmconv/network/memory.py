@@ -1,4 +1,4 @@
-"""One workspace for all values between inputs and results: where each lies, and how little would be enough."""
+"""One workspace for all values between inputs and results: where each lies, and how little is enough."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tvmconv.specs.operators.copy import permuted, reshaped
 
 
 def products_as_layers(graph: Graph) -> Graph:
-    """a times a constant matrix, plus a constant row if there is one, as a convolution of one tap: the rows of a
+    """a times a constant matrix, plus a constant row if there is one, as a convolution of one tap: rows of a
     are its pixels, channels-last."""
     editor = Editor.of(graph)
     for node in graph.nodes:
