@@ -17,7 +17,7 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
 
 MOST = 20.0  # four times what any should take where nothing else runs
-EXAMPLES = int(os.environ.get("TVMCONV_COMPILE_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("TVMCONV_COMPILE_EXAMPLES", "5"))
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8")
 TARGETS = st.sampled_from(["x86-64-v3", "armv7-neon", "riscv64"])

@@ -74,9 +74,10 @@ def meeting(spec, dim):
     ]
 
 
-@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v4"])
-@pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_taps_that_see_padding_alone_are_not_computed(spec, target):
+@pytest.mark.parametrize("number", range(len(SPECS)), ids=map(str, SPECS))
+def test_taps_that_see_padding_alone_are_not_computed(number):
+    """Of each case one layout for each target."""
+    spec, target = SPECS[number], ("x86-64-v2", "x86-64-v4")[(number // 2 + number) % 2]
     executed = multiply_adds(loop_nest(replace(spec, algorithm="direct"), target))
     met = [meeting(spec, dim) for dim in range(spec.rank)]
     of_x = spec.macs // math.prod(spec.out_spatial) // math.prod(spec.kernel) * math.prod(map(sum, met))

@@ -67,17 +67,23 @@ def test_like_torch(rank, layout):
     channels = {1: 5, 2: 20, 3: 3}[rank]
     x = random((2, channels, *spatial))
     given = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if layout == "NHWC" else x
+    cases = []
     for kernel, stride, padding, ceil in OPTIONS[:: 1 if rank == 2 else 2]:
         options = {"stride": stride, "padding": padding, "ceil_mode": ceil}
-        ours = {**options, "layout": layout}
-        for dilation in (1, 2) if 2 * padding < kernel and kernel < 4 else (1,):
-            found = tvmconv.max_pool(given, kernel, dilation=dilation, **ours)
-            expected = POOLS["max"][rank](torch.tensor(x), kernel, dilation=dilation, **options).numpy()
-            check(found, expected, layout, 0)
-        for counted in (False, True):
-            found = tvmconv.avg_pool(given, kernel, count_include_pad=counted, **ours)
-            expected = POOLS["avg"][rank](torch.tensor(x), kernel, count_include_pad=counted, **options)
-            check(found, expected.numpy(), layout, 4e-7)
+        dilations = (1, 2) if 2 * padding < kernel and kernel < 4 else (1,)
+        cases += [("max", kernel, {**options, "dilation": dilation}) for dilation in dilations]
+        cases += [("avg", kernel, {**options, "count_include_pad": counted}) for counted in (False, True)]
+    for (operation, kernel, options), found in zip(cases, pooled(given, layout, cases), strict=True):
+        expected = POOLS[operation][rank](torch.tensor(x), kernel, **options).numpy()
+        check(found, expected, layout, 0 if operation == "max" else 4e-7)
+
+
+def pooled(x, layout, cases):
+    """The results for (operation, kernel, options), by one library."""
+    specs = [PoolSpec(x.shape, kernel, operation=operation, layout=layout, dtype=str(x.dtype), **options)
+             for operation, kernel, options in cases]  # fmt: skip
+    module = tvmconv.compile({f"f{i}": spec for i, spec in enumerate(specs)}).load()
+    return [function(x) for function in module.functions.values()]
 
 
 def check(found, expected, layout, allowed):
