@@ -140,6 +140,15 @@ def _is_wide(p: Problem, machine: Machine) -> bool:
     return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
 
 
+def _collide(p: Problem, machine: Machine, width: int) -> bool:
+    """Whether all pixels that a tile reads lie at one place of the L1 cache, which has room for fewer: then a
+    narrower tile of more channels, whose lines are at places of their own."""
+    page = machine.l1 // machine.l1_ways
+    seen = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
+    rows = p.kernel[-2] if len(p.kernel) > 1 else 1
+    return p.groups * p.in_group * p.acc_bytes % page == 0 and rows * seen > machine.l1_ways
+
+
 def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     """(rows of a strip, pixels, vectors of channels).
 
@@ -150,6 +159,8 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     channels = p.groups * p.out_group
     vectors = min(4 if narrow else 2, -(-channels // lanes))
     width = min(sums // vectors, 4, p.out_spatial[-1])
+    if vectors < 4 and _collide(p, machine, width):
+        vectors, width = min(4, -(-channels // lanes)), max(width // 2, 1)
     if _is_wide(p, machine):
         # What is loaded is used for more taps. Few cache lines are then loaded twice: with a power of two of
         # channels, those of one pixel and the next conflict.

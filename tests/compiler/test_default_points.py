@@ -22,6 +22,9 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d6:p6:g256:NHWC:float32"): {"rows": 33, "walk": "across"},
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d2:p2:g256:NHWC:float32"): {"rows": 33, "walk": "down"},
     ("x86-64-v4", "conv2d:4x33x33x256:o256:k3x3:s2:p18:d18:g256:NHWC:float32"): {"rows": 1},
+    # Pixels a page apart, all at one place of the cache: fewer of them.
+    ("x86-64-v3", "conv2d:1x14x14x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 2, "block": 32},
+    ("x86-64-v3", "conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32"): {"width": 4, "block": 16},
     # Winograd's tiles: smaller ones, and several rows of them, where weights have to come again and again.
     ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2, "lines": 2},
     ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4, "lines": 2},
