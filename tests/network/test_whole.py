@@ -183,7 +183,7 @@ def test_a_sigmoid_near_0_may_err_as_sigmoids_do() -> None:
     module, case = networks.compile(found, HERE, jobs=1).load(), checking.feeds_of(found)
     (one,) = checking.compare(found, module, case)
     assert one.ok and one.range < 1e-3 and one.tolerance > 1e-5, one
-    assert checking.first_deviation(found, HERE, case) is None
+    assert checking.first_deviation(found, module, "main", case) is None
 
 
 @settings(

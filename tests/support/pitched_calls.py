@@ -122,17 +122,11 @@ def _random(what, count, number, one):
     seed(number)(run(given(pitched(what), st.randoms(use_true_random=False))(one)))()
 
 
-def check_stated(texts, target):
-    """Layers by the strategies that are named for them."""
-    for text, strategy in texts:
+def check_layers(stated, target, counts, number):
+    """Layers by the strategies that are stated for them; random ones of each kind, each by one of the
+    strategies that may be best, at a random point."""
+    for text, strategy in stated:
         check_layer(parse_work(text), target, Choice(strategy, {}))
-
-
-def check_layers(kind, target, count, number):
-    """Random layers, each by one of the strategies that may be best, at a random point."""
-    drawn_ = specs(max_elements=12_000) if kind == "conv" else pool_specs()
-    dtypes = ("float32", "float64", "float16")
-    floats = drawn_.filter(lambda spec: spec.channels_last and spec.dtype in dtypes)
 
     def one(work, rng: random.Random):
         spec, machine = work.dense, resolve(target)
@@ -146,11 +140,15 @@ def check_layers(kind, target, count, number):
             choices.append(Choice(name, point=point))
         check_layer(work, target, rng.choice(choices))
 
-    _random(floats, count, number, one)
+    dtypes = ("float32", "float64", "float16")
+    for kind, count in counts.items():
+        drawn_ = specs(max_elements=12_000) if kind == "conv" else pool_specs()
+        floats = drawn_.filter(lambda spec: spec.channels_last and spec.dtype in dtypes)
+        _random(floats, count, number, one)
 
 
-def check_operators(kind, target, count, number):
-    """Random operators; of copies also such as leave what they do not write."""
+def check_operators(target, counts, number):
+    """Random operators of each kind; of copies also such as leave what they do not write."""
 
     def one(work, rng: random.Random):
         op, machine = work.dense, resolve(target)
@@ -179,6 +177,7 @@ def check_operators(kind, target, count, number):
                     result, wanted = (a.reshape(-1)[written] for a in (result, wanted))
                 assert_close(op, widened(result), wanted, type_)
 
-    dtypes = ("float32", "float64", "float16", *([] if kind == "map" else ["int8", "int64", "bool"]))
-    able = STRATEGIES[kind].filter(lambda op: op.takes_pitch() and op.inputs[0].dtype in dtypes)
-    _random(able, count, number, one)
+    for kind, count in counts.items():
+        dtypes = ("float32", "float64", "float16", *([] if kind == "map" else ["int8", "int64", "bool"]))
+        of_these = STRATEGIES[kind].filter(lambda op, dtypes=dtypes: op.inputs[0].dtype in dtypes)
+        _random(of_these.filter(lambda op: op.takes_pitch()), count, number, one)

@@ -10,6 +10,7 @@ from tvmconv.network.views import Views
 from tvmconv.specs.operators import Map
 
 ALIGNMENT = 64
+_LARGE, _APART = 1 << 14, 256  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +75,19 @@ def _lifetimes(graph: Graph, views: Views) -> dict[str, _Buffer]:
             root = views.places[name].buffer
             if root in callers:
                 continue
-            size = -(-graph.type(root).bytes // ALIGNMENT) * ALIGNMENT
+            size = _staggered(-(-graph.type(root).bytes // ALIGNMENT) * ALIGNMENT)
             buffer = found.setdefault(root, _Buffer(root, size, number, number))
             buffer.last = number
     return found
+
+
+def _staggered(size: int) -> int:
+    """The bytes that a buffer of ``size`` takes. After one that ends near a multiple of 1024, the next would
+    begin where the same places of both are a multiple of 4096 apart, for which CPUs take a load of one for
+    a load of what was just stored to the other: a depthwise layer took 1.4 times as long."""
+    while size >= _LARGE and not _APART <= size % 1024 <= 1024 - _APART:
+        size += ALIGNMENT
+    return size
 
 
 def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dict[str, str]:
