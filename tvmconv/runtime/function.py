@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -199,7 +198,9 @@ class Bound:
 
     def copy(self) -> Bound:
         """The same with its own copy of the packed weights."""
-        made = copy.copy(self)
+        made = object.__new__(Bound)  # copy.copy would pickle it, and load its library again
+        for name in Bound.__slots__:
+            setattr(made, name, getattr(self, name))
         if self._packed is not None:
             made._packed = arrays.aligned(self._packed)
             made._pointer = arrays.address(made._packed)
