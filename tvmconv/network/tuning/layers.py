@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def layers_of(network: Network) -> list[Spec]:
     """What of a network can be tuned, each once. Raises TuningError if there is nothing."""
     found = dict.fromkeys(work.dense for work in works_of(network.graph))
-    if layers := [spec for spec in found if isinstance(spec, Spec)]:
+    if layers := [work for work in found if isinstance(work, Spec)]:
         return layers
     raise TuningError(f"{network.model.name}: no layer in it, expected some whose schedules can be tuned")
 
