@@ -103,7 +103,8 @@ def picture(shape: tuple[int, ...]) -> np.ndarray:
     height, width, channels = shape[1:] if last else (*shape[2:], shape[1])
     package = Path(find_spec("skimage").submodule_search_locations[0])
     with Image.open(package / "data" / "coffee.png") as file:
-        image = file.convert("RGB").resize((width, height))
+        tall = min(file.height, file.width * height // width)  # of a strip of that aspect
+        image = file.convert("RGB").resize((width, height), box=(0, 0, file.width, tall))
     if width > 2 * height:
         drawing = ImageDraw.Draw(image)
         drawing.text((4, 0), "Convolutions 3x3", "white", ImageFont.load_default(0.8 * height))
