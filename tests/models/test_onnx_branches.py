@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from onnx_models import Net, check_layers
 
 import tvmconv
+from tvmconv.network import checking
 from tvmconv.onnx import compile_model, extract, verify_model
 from tvmconv.onnx.reading.branches import parse_fixed
 
@@ -198,5 +199,15 @@ def test_a_value_has_the_shape_that_is_given_for_its_input() -> None:
         assert network.fixed["n"].shape == (1,)
         again = tvmconv.network.read(proto, {"x": (1, 3)}, fixed={"n": [4]})
         assert str(again.graph) == str(network.graph)
+    scalar = helper.make_tensor_value_info("n", TensorProto.INT64, ())
+    graph.input.remove(lengths)
+    graph.input.append(scalar)
+    graph.node.remove(nodes[1])
+    graph.node[1].input[1] = "c"
+    of_scalar = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert tvmconv.network.read(of_scalar, {"x": (1, 3)}, fixed={"n": 4}).graph.outputs
+    network = tvmconv.network.read(of_scalar, {"x": (1, 3)})
+    given = checking.arguments_of(network, {"x": np.ones((1, 3), np.float32), "n": np.array(4)})
+    assert [array.shape for array in given] == [(1, 3), ()]
     with pytest.raises(tvmconv.SpecError, match="value of 'n': 4, of unknown shape, expected its shape too"):
         tvmconv.network.read(proto, {"x": (1, 3)}, fixed={"n": 4})

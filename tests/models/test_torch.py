@@ -108,6 +108,7 @@ X = torch.randn(1, 3, 8, 8)
         (nn.Conv2d(3, 4, 3), X, "module: in training mode"),
         (nn.Conv2d(3, 4, 3, device="meta").eval(), X, "module: on meta, expected in CPU memory"),
         (nn.Conv2d(3, 4, 3).eval(), [], "example_inputs: none"),
+        (nn.Conv2d(3, 4, 3).eval(), 3, "example_inputs: int, expected a tensor or several"),
         (nn.Conv2d(3, 4, 3).eval(), [X, 3], r"example_inputs\[1\]: int, expected a torch.Tensor"),
         (Gives(lambda x: (x, 3)).eval(), X, "module: gives a int, expected tensors"),
         (Gives(torch.linalg.det).eval(), X, "Det .*is not supported in a whole network"),

@@ -103,6 +103,8 @@ def _examples(module: Any, given: Any) -> tuple[torch.Tensor, ...]:
     elsewhere = {str(p.device) for p in (*module.parameters(), *module.buffers()) if p.device.type != "cpu"}
     if elsewhere:
         raise SpecError(f"module: on {', '.join(sorted(elsewhere))}, expected in CPU memory: module.cpu()")
+    if not isinstance(given, torch.Tensor | tuple | list):
+        raise SpecError(f"example_inputs: {type(given).__name__}, expected a tensor or several")
     examples = (given,) if isinstance(given, torch.Tensor) else tuple(given)
     if not examples:
         raise SpecError("example_inputs: none, expected at least one tensor")

@@ -119,7 +119,7 @@ def _array(model: Model, name: str, value: Any, shapes: Shapes) -> np.ndarray:
         return array
     if array.ndim and array.shape != dims:
         raise SpecError(f"{what}, of shape {array.shape}, expected one number, or an array of shape {dims}")
-    return np.ascontiguousarray(np.broadcast_to(array, dims))
+    return np.array(np.broadcast_to(array, dims))
 
 
 def _is_if(node: NodeProto) -> bool:

@@ -124,7 +124,7 @@ def weights_in(spec: Spec, w: np.ndarray) -> np.ndarray:
 
 def image_in(layout: str, x: np.ndarray) -> np.ndarray:
     """ONNX's (N, C, *spatial) array as kernels of `layout` take it: (N, *spatial, C) for NHWC; contiguous."""
-    return np.ascontiguousarray(np.moveaxis(x, 1, -1) if layout == "NHWC" else x)
+    return np.asarray(np.moveaxis(x, 1, -1) if layout == "NHWC" else x, order="C")
 
 
 def image_from(layout: str, y: np.ndarray) -> np.ndarray:
