@@ -3,8 +3,9 @@ tvmconv/docs/networks.md.
 
     python scripts/wheel_networks.py [--folder DIR] [NAME ...]
 
-Images are a photograph (from scikit-image) or, where they are long, a line of text; sounds a glide like a
-voice; texts this file; states begin at zero. Packages are downloaded into DIR, without what they depend on.
+Images are a photograph (from scikit-image) or, where they are long, a line of text on one; sounds a glide
+like a voice, with some noise; texts this file; states begin at zero. Packages are downloaded into DIR, without
+what they depend on.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def feed(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     seconds = np.arange(np.prod(shape)) / 16000
     phase = 2 * np.pi * (110 * seconds + 40 * seconds**2)
     sound = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.sin(2 * np.pi * 3 * seconds) ** 2
-    return (sound / 4).reshape(shape).astype(np.float32)
+    sound = sound / 4 + 0.01 * np.random.default_rng(0).standard_normal(sound.shape)
+    return sound.reshape(shape).astype(np.float32)
 
 
 def picture(shape: tuple[int, ...]) -> np.ndarray:
