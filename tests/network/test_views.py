@@ -98,3 +98,13 @@ def test_shuffles_that_a_caller_sees_stay():
     first = import_model(proto)
     feeds = feeds_of(first)
     assert_near(interpret(simplified(first), feeds), session_results(proto, feeds))
+
+
+def test_a_value_twice_in_one_concatenation():
+    """No copy reads what lies where it writes."""
+    net = Net((1, 6, 5, 4))
+    y = net.conv("x", 6, 6, group=6, pads=[1] * 4)
+    net.nodes.append(helper.make_node("Concat", [y, y], ["y"], axis=1))
+    network = compiling.read(net.model("y"))
+    module, feeds = compiling.compile(network, "x86-64-v3", jobs=1).load(), feeds_of(network.graph)
+    assert_near({"y": module["main"](feeds["x"])}, session_results(net.model("y"), feeds))

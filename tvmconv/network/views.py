@@ -177,6 +177,9 @@ class _Placing:
             at, name = _part_of(node, piece), node.inputs[piece.source]
             if at is None or not self._may_lie_apart(name) or self._root(node.output)[0] == name:
                 continue
+            roots = [self._root(node.inputs[other.source])[0] for other in node.op.pieces]
+            if roots.count(name) > 1:  # a copy of the other would read where it writes
+                continue
             self._parents[name] = (node.output, at)
             self._done.setdefault(node.output, set()).add(number)
 
