@@ -4,8 +4,8 @@ tvmconv/docs/networks.md.
     python scripts/wheel_networks.py [--folder DIR] [NAME ...]
 
 Images are a photograph (from scikit-image) or, where they are long, a line of text on one; sounds a glide
-like a voice, with some noise; texts this file; states begin at zero. Packages are downloaded into DIR, without
-what they depend on.
+like a voice, with some noise; texts this file; states begin at zero. Packages are downloaded into DIR,
+without what they depend on.
 """
 
 from __future__ import annotations
