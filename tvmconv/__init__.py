@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tvmconv.frontends.tf import depthwise_conv2d, separable_conv2d
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
     from tvmconv.runtime.arrays import aligned
+    from tvmconv.specs.block import BlockSpec
     from tvmconv.specs.conv import ConvSpec
     from tvmconv.specs.deformable import DeformSpec
     from tvmconv.specs.kinds import parse_spec
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from tvmconv.tuning.api import tune
 
 __all__ = [
-    "ArtifactError", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "GpuArray", "Library", "Module",
-    "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "aligned", "avg_pool",
-    "channel_shuffle", "compile", "conv", "conv_transpose", "deform_conv", "depthwise", "depthwise_conv2d",
-    "global_avg_pool", "global_max_pool", "load", "max_pool", "parse_spec", "pointwise", "separable_conv2d",
-    "set_num_threads", "to_gpu", "tune",
+    "ArtifactError", "BlockSpec", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "GpuArray",
+    "Library", "Module", "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "aligned",
+    "avg_pool", "channel_shuffle", "compile", "conv", "conv_transpose", "deform_conv", "depthwise",
+    "depthwise_conv2d", "global_avg_pool", "global_max_pool", "load", "max_pool", "parse_spec", "pointwise",
+    "separable_conv2d", "set_num_threads", "to_gpu", "tune",
 ]  # fmt: skip
 
 _NAMES = {
@@ -44,6 +45,7 @@ _NAMES = {
     "tvmconv.compiler.artifact.library": ("Library",),
     "tvmconv.compiler.compile": ("compile",),
     "tvmconv.frontends.deform": ("deform_conv",),
+    "tvmconv.specs.block": ("BlockSpec",),
     "tvmconv.specs.deformable": ("DeformSpec",),
     "tvmconv.base.errors": ("ArtifactError", "Error", "SpecError", "TargetError", "TuningError"),
     "tvmconv.specs.pooling": ("PoolSpec",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules import traced
 from tvmconv.schedules.cpu import (
+    block,
     crossed,
     deform,
     direct_last,
@@ -88,4 +89,5 @@ TABLE: Table = {
     **{("integer_transposed", algorithm): _INTEGERS_TRANSPOSED for algorithm in (None, "direct")},
     ("deform", None): (Row(deform),),
     ("pool", None): _POOLINGS,
+    ("block", None): (Row(block),),
 }

@@ -36,6 +36,8 @@ DESCRIPTORS = (
     "conv2d:1x9x9x24:o36:k1x1:g3:NHWC:int8:bias:relu6:sh6",
     "deform2d:1x20x9x9:o37:k3x3:mask:bias",
     "deform2d:1x12x9x9:o12:k3x3:g6:float32",
+    "block2d:1x9x9x20:e37:k3x3:o33:NHWC:float32:bias",
+    "block2d:1x9x9x24:k5x3:o9:NHWC:float16",
 )
 
 

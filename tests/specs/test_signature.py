@@ -43,6 +43,12 @@ CALLS = {
         "x input 1x4x5x6 float32 NCHW", "w weight 8x4x3x3 float32 OIHW", "bias weight 8 float32 O",
         "offset input 1x36x3x4 float32 ", "mask input 1x18x3x4 float32 ", "y output 1x8x3x4 float32 NCHW",
     ],
+    "block2d:1x5x6x4:e8:k3x3:o7:NHWC:float16:bias:residual:expand=relu": [
+        "x input 1x5x6x4 float16 NHWC", "w weight 3x3x1x8 float16 HWIO", "bias weight 8 float16 O",
+        "residual input 1x3x4x7 float16 NHWC", "expand_w weight 1x1x4x8 float16 HWIO",
+        "expand_bias weight 8 float16 O", "project_w weight 1x1x8x7 float16 HWIO",
+        "project_bias weight 7 float16 O", "y output 1x3x4x7 float16 NHWC",
+    ],
     "avgpool3d:1x4x5x6x7:k2x2x2:NDHWC:float64": [
         "x input 1x4x5x6x7 float64 NHWC", "y output 1x2x2x3x7 float64 NHWC",
     ],

@@ -293,7 +293,7 @@ def test_no_kind_is_offered_that_does_not_exist():
     with pytest.raises(SpecError, match="did you mean deform2d") as caught:
         parse_spec("deform3d:1x3x4x4x4:o3:k1x1x1")
     offered = str(caught.value).partition("one of ")[2].partition(" (")[0].split(", ")
-    assert len(offered) == 13
+    assert len(offered) == 14
     for head in offered:
         shape = "x".join(["1x4", *"9" * int(head[-2])])
         kernel = "x".join("2" * int(head[-2]))
@@ -304,7 +304,7 @@ def test_no_kind_is_offered_that_does_not_exist():
 def test_nobody_asks_which_kind_a_spec_is():
     """Outside of the kinds: they answer for themselves."""
     asked = re.compile(
-        r"isinstance\([\w.]*spec\b|isinstance\([^)]*\b(Conv|Deform|Pool)Spec\b|hasattr\([\w.]*spec\b"
+        r"isinstance\([\w.]*spec\b|isinstance\([^)]*\b(Block|Conv|Deform|Pool)Spec\b|hasattr\([\w.]*spec\b"
         r"|getattr\([\w.]*spec\b|\(\"int8\", *\"uint8\"\)|type\([\w.]*spec\)"
     )
     found = [
@@ -325,6 +325,8 @@ def test_equal_specs_have_one_text_in_every_kind():
         "deform2d:1x6x9x8:o9:k3x3:s2x1:p1:d1x2:g3:og2:mask:bias:NCHW:float32",
         "avgpool2d:1x6x9x8:k3x2:s1x2:p1x0:ceil:countpad:NHWC:float16",
         "maxpool1d:1x6x9:k3:s3:d2:NCHW:int8",
+        "block2d:1x9x8x6:e13:k3x5:s2x1:p1+0x2+2:d1x2:o7:NHWC:bfloat16:bias:residual:expand=clip=-1,2:"
+        "depthwise=silu:relu",
     ):
         assert str(parse_spec(text)) == text
         head, shape, *tokens = text.split(":")

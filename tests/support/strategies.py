@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tvmconv.base.dtypes import BYTES, FLOATS
 from tvmconv.base.errors import SpecError
 from tvmconv.specs import activations
+from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.pooling import PoolSpec
@@ -153,6 +154,30 @@ def pool_specs(draw):
     )  # fmt: skip
 
 
+@st.composite
+def block_specs(draw):
+    """A BlockSpec."""
+
+    def dims(values):
+        return draw(st.tuples(values, values))
+
+    kernel, dilation = dims(st.sampled_from([1, 2, 3, 3, 5, 7])), dims(st.sampled_from([1, 1, 2, 3]))
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple((draw(st.integers(0, r + 1)), draw(st.integers(0, r + 1))) for r in reach)
+    least = [max(1, r + 1 - lo - hi) for r, (lo, hi) in zip(reach, padding, strict=True)]
+    spatial = [draw(st.integers(size, size + draw(st.sampled_from([0, 3, 19])))) for size in least]
+    channels = st.sampled_from([1, 2, 3, 7, 8, 16, 17, 31, 32, 33, 48, 64])
+    act = st.none() | st.sampled_from(ACTIVATIONS)
+    expand = draw(st.just(0) | channels)
+    return BlockSpec(
+        (draw(st.sampled_from([1, 1, 2, 3])), *spatial, draw(channels)), draw(channels), kernel,
+        expand=expand, stride=dims(st.sampled_from([1, 1, 1, 2, 3, 6])), padding=padding, dilation=dilation,
+        bias=draw(st.booleans()), residual=draw(st.booleans()),
+        dtype=draw(st.sampled_from(["float32"] * 4 + ["float16", "bfloat16"])),
+        expand_activation=draw(act) if expand else None, depthwise_activation=draw(act), activation=draw(act),
+    )  # fmt: skip
+
+
 def any_specs():
     """A spec of any kind."""
-    return st.one_of(specs(dtypes=FLOATS), quantised_specs(), deform_specs(), pool_specs())
+    return st.one_of(specs(dtypes=FLOATS), quantised_specs(), deform_specs(), pool_specs(), block_specs())

@@ -10,6 +10,7 @@ import numpy as np
 from tvmconv.base.dtypes import name_of, widened
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.ops import algorithm
+from tvmconv.compiler.ops.block_packing import BlockPacking
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.compiler.ops.transposed_problem import (
     TRANSPOSED,
@@ -37,6 +38,8 @@ def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> byte
     spec: Any = parse_work(kernel.descriptor).dense
     if spec.family == "conv" and not spec.is_integer:
         parts = _packed_floats(kernel, spec, given)
+    elif spec.family == "block":
+        parts = BlockPacking(**kernel.schedule["packing"]).pack_arrays(spec, given)
     else:
         from tvmconv.compiler.codegen.prepack import packed_here
 

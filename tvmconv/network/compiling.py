@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from tvmconv.compiler.artifact.names import BESIDE_STEPS
 from tvmconv.compiler.compile import Progress, compile_kernels, part_of
 from tvmconv.formats.logs.lookup import Folders, Logs
 from tvmconv.formats.program import Variant
+from tvmconv.network.choosing import gains
 from tvmconv.network.graph import Graph, Node
 from tvmconv.network.importing import import_model
 from tvmconv.network.layout import images
 from tvmconv.network.planning.doors import own_results
 from tvmconv.network.planning.program import Planned, program_of, works_of
 from tvmconv.network.rewrites import EVERY, simplified, until_stable
+from tvmconv.network.rewrites.blocks import with_blocks
 from tvmconv.onnx.reading.branches import Fixed, stated
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -113,11 +115,18 @@ def compile(
     )  # fmt: skip
 
 
+def blocked(network: Network, logs: Logs) -> Network:
+    """The network with its convolutions in blocks where that is faster."""
+    return replace(network, graph=with_blocks(network.graph, lambda spec: gains(spec, logs)))
+
+
 def plan(
     network: Network, machine: AnyMachine, tuning_logs: Folders | None = None,
     jobs: int | None = None, progress: Progress | None = None,
 ) -> Planned:  # fmt: skip
     """The program of a network for one target. Errors as for `compile`."""
+    logs = Logs(machine, tuning_logs, cold=True)
+    network = blocked(network, logs)
     works = works_of(network.graph)
     for work, node in works.items():
         try:
@@ -125,7 +134,7 @@ def plan(
         except SpecError as error:
             raise SpecError(f"{network.model.name}: node {source_of(node)}: {error}") from None
     try:
-        kernels = compile_kernels(list(works), machine, Logs(machine, tuning_logs, cold=True), jobs, progress)
+        kernels = compile_kernels(list(works), machine, logs, jobs, progress)
         return program_of(network.graph, kernels, descriptor_of(network), network.layouts)
     except Error as error:
         found = (source_of(node) for work, node in works.items() if str(work) in str(error))

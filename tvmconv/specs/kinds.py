@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvmconv.base.errors import SpecError
 from tvmconv.base.messages import hint, near, shown
+from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.deformable import DeformSpec
 from tvmconv.specs.pooling import PoolSpec
@@ -11,8 +12,8 @@ from tvmconv.specs.spec import Spec
 
 __all__ = ["KINDS", "Spec", "parse_spec"]
 
-KINDS: dict[str, type[ConvSpec | DeformSpec | PoolSpec]] = {
-    head: spec for spec in (ConvSpec, DeformSpec, PoolSpec) for head in spec.grammar.heads
+KINDS: dict[str, type[ConvSpec | DeformSpec | PoolSpec | BlockSpec]] = {
+    head: spec for spec in (ConvSpec, DeformSpec, PoolSpec, BlockSpec) for head in spec.grammar.heads
 }
 
 

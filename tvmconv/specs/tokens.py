@@ -175,22 +175,26 @@ class Types(Token):
 
 @dataclass(eq=False, repr=False)
 class Activations(Token):
-    """An activation, with its parameters."""
+    """An activation, with its parameters, after ``prefix``."""
+
+    prefix: str = ""
 
     @property
     def what(self) -> str:
-        return "an activation"
+        return f"{self.prefix}an activation"
 
     @property
     def words(self) -> tuple[str, ...]:
-        return tuple(ACTIVATIONS)
+        return tuple(self.prefix + name for name in ACTIVATIONS)
 
     def read(self, token: str, rank: int) -> Mapping[str, Any] | None:
-        known = token.partition("=")[0] in ACTIVATIONS
-        return {self.argument: canonical_activation(token)} if known else None
+        text = token[len(self.prefix) :]
+        known = token.startswith(self.prefix) and text.partition("=")[0] in ACTIVATIONS
+        return {self.argument: canonical_activation(text)} if known else None
 
     def written(self, spec: Any) -> str | None:
-        return spec.activation
+        value = getattr(spec, self.argument)
+        return None if value is None else self.prefix + value
 
 
 LAYOUT = Name("layout", LAYOUT_NAMES, "a layout")

@@ -10,6 +10,7 @@ from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
 from tvmconv.compiler.lower.dots import LowerDots
 from tvmconv.compiler.lower.guards import MoveGuards
+from tvmconv.compiler.lower.kept import KeepArrays
 from tvmconv.compiler.lower.lets import SpellOutLets
 from tvmconv.compiler.lower.loops import ShapeLoops
 from tvmconv.compiler.lower.masks import BlankPadding
@@ -77,6 +78,6 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
         LetGo, BlankPadding, t.VerifyMemory(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks the arguments
         t.BF16StorageLegalize(),
-        SpellOutLets, KeepTiles, t.LowerTVMBuiltin(), t.LowerIntrin(),
+        SpellOutLets, KeepTiles, KeepArrays, t.LowerTVMBuiltin(), t.LowerIntrin(),
         *([AlignSpills] if str(target.attrs["mtriple"]).startswith("x86_64") else []),
     ]

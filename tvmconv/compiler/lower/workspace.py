@@ -9,6 +9,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.base.errors import SpecError
+from tvmconv.compiler.lower.kept import LAUNCH
 from tvmconv.specs.checks import MOST_ELEMENTS
 
 _HEAD, _ALIGNED = 64, 64  # of each block, in support.c
@@ -28,7 +29,8 @@ def workspace_of(body: tirx.Stmt) -> tuple[int, int]:
         inside, each = workspace_of(body.body)
         return (0, inside + each) if body.kind == tirx.ForKind.PARALLEL else (inside, each)
     if isinstance(body, tirx.AttrStmt | tirx.While):
-        return workspace_of(body.body)
+        inside, each = workspace_of(body.body)
+        return (0, inside + each) if getattr(body, "attr_key", "") == LAUNCH else (inside, each)
     if isinstance(body, tirx.IfThenElse):
         cases = [workspace_of(case) for case in (body.then_case, body.else_case) if case is not None]
         return max(c[0] for c in cases), max(c[1] for c in cases)

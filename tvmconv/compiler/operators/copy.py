@@ -10,8 +10,7 @@ import numpy as np
 from tvm import tirx
 
 from tvmconv.base.dtypes import numpy_dtype, rounded
-from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     Loop,
@@ -24,6 +23,7 @@ from tvmconv.compiler.operators.nest import (
     tile,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Copy, Piece, Type

@@ -8,8 +8,8 @@ import numpy as np
 from tvm import tirx
 
 from tvmconv.base.dtypes import FLOATS
+from tvmconv.compiler.codegen.nest import computed
 from tvmconv.compiler.operators import values as v_
-from tvmconv.compiler.operators.nest import computed
 from tvmconv.compiler.operators.values import is_float, kind_of, libm, number, once
 from tvmconv.compiler.ops import epilogue, vector_math
 from tvmconv.specs.operators import expression as ex

@@ -9,10 +9,10 @@ from tvm import tirx
 
 from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler.codegen.kernel import named, symbol_of, written
+from tvmconv.compiler.codegen.nest import Array, parameter
 from tvmconv.compiler.lower import generated, lowered, parallel_loops, workspace_of
 from tvmconv.compiler.operators import copy, matmul, normalise, recurrent, reduce, resize
 from tvmconv.compiler.operators import map as map_
-from tvmconv.compiler.operators.nest import Array, parameter
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from tvmconv.compiler.operators.expression import cost_of, value_of
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     along,
@@ -15,6 +14,7 @@ from tvmconv.compiler.operators.nest import (
     merged,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.operators.expression import cost_of, value_of
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Map
 

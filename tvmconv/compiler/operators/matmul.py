@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators.copy import transposed
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     Loop,
@@ -25,6 +23,8 @@ from tvmconv.compiler.operators.nest import (
     tile,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.operators.copy import transposed
 from tvmconv.compiler.operators.values import number
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS
 from tvmconv.schedules.machines import Machine

@@ -9,10 +9,7 @@ import math
 
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators import values as v_
-from tvmconv.compiler.operators.expression import exp, log
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     Loop,
@@ -25,6 +22,9 @@ from tvmconv.compiler.operators.nest import (
     merged,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.operators import values as v_
+from tvmconv.compiler.operators.expression import exp, log
 from tvmconv.compiler.operators.rows import Rows, by_rows
 from tvmconv.compiler.operators.values import number
 from tvmconv.schedules.machines import Machine

@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators.copy import transposed
-from tvmconv.compiler.operators.expression import function
-from tvmconv.compiler.operators.matmul import Factor, product
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     Loop,
@@ -24,6 +20,10 @@ from tvmconv.compiler.operators.nest import (
     tile,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.operators.copy import transposed
+from tvmconv.compiler.operators.expression import function
+from tvmconv.compiler.operators.matmul import Factor, product
 from tvmconv.compiler.operators.values import number
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Recurrent

@@ -9,9 +9,9 @@ import numpy as np
 from tvm import tirx
 
 from tvmconv.base.dtypes import FLOATS
+from tvmconv.compiler.codegen.nest import Array, Index, computed, further, itemsize, merged
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.operators import values as v_
-from tvmconv.compiler.operators.nest import Array, Index, computed, further, itemsize, merged
 from tvmconv.compiler.operators.rows import Rows, by_rows
 from tvmconv.compiler.operators.values import is_float, number
 from tvmconv.schedules.machines import Machine

@@ -11,9 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators import values as v_
-from tvmconv.compiler.operators.nest import (
+from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     Loop,
@@ -26,6 +24,8 @@ from tvmconv.compiler.operators.nest import (
     table,
     vectors,
 )  # fmt: skip
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.operators import values as v_
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Resize
 from tvmconv.specs.operators.copy import strides

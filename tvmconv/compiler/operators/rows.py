@@ -12,9 +12,9 @@ from math import prod
 
 from tvm import tirx
 
+from tvmconv.compiler.codegen.nest import Array, Index, Loop, held, in_blocks, moved, nest, tile, vectors
+from tvmconv.compiler.codegen.nest import loop as loop_
 from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators.nest import Array, Index, Loop, held, in_blocks, moved, nest, tile, vectors
-from tvmconv.compiler.operators.nest import loop as loop_
 
 Join = Callable[[tirx.Expr, tirx.Expr], tirx.Expr]
 Element = Callable[[tuple[Index, ...], Index], tirx.Expr]  # places, which of the rows side by side

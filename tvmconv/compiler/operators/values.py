@@ -8,7 +8,7 @@ from typing import TypeAlias
 from tvm import tirx
 
 from tvmconv.base.dtypes import FLOATS
-from tvmconv.compiler.operators.nest import computed
+from tvmconv.compiler.codegen.nest import computed
 from tvmconv.compiler.ops import vector_math
 from tvmconv.compiler.ops.casts import narrowed, widened
 

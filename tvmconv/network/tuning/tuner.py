@@ -13,7 +13,7 @@ from tvmconv.compiler.compile import Progress, compile_kernels
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
-from tvmconv.network.compiling import Network, plan
+from tvmconv.network.compiling import Network, blocked, plan
 from tvmconv.network.planning.program import works_of
 from tvmconv.network.tuning.layers import best_of, check_options, choice_of, key_of, layers_of
 from tvmconv.network.tuning.playing import Player
@@ -65,8 +65,10 @@ def tune(
     with workplace(machine, root, options, runner, builder) as place:
         if place.emulated:
             raise TuningError(f"target: {machine.name} on {place.cpu}, expected a real CPU for a network")
+        logs = Logs(machine, root, cold=True)
+        network = blocked(network, logs)
         planned = plan(network, machine, root, progress=progress)
-        kernels = compile_kernels(list(works_of(network.graph)), machine, Logs(machine, root, cold=True))
+        kernels = compile_kernels(list(works_of(network.graph)), machine, logs)
         note(place, options)
         weights = sum(map(len, planned.program.constants))
         place, player = replace(place, cold=max(weights, 1)), Player(network, runner)

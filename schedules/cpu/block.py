@@ -1,0 +1,88 @@
+"""Blocks in bands of rows: a task expands the rows that its band needs into a ring, computes depthwise rows
+from that and projects them (``codegen.bands``), with a register tile for each part.
+
+Channels of the depthwise part go by in chunks, whose rows of the ring stay in the core's first cache between
+the part that makes them and the one that reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvmconv.compiler.ops.algorithm import Algorithm
+from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem, reads_in_place
+from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, PARALLEL_MACS, evenly, register_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan, Space, at_most, require_registers, require_within, settled
+from tvmconv.specs.block import BlockSpec
+
+STRATEGY = "bands"
+_WIDEST = 4  # vectors of a register tile
+_FEWEST_ROWS = 7  # of a task, for each row that it and the one before it both expand
+_PIXELS = 96  # of a step: as many as make up for going through all weights
+
+
+def fits(p: BlockProblem, machine: Machine) -> bool:
+    return True
+
+
+def space(p: BlockProblem, machine: Machine) -> Space:
+    default, lanes = plan_of(p, machine).point, machine.lanes()
+    (high, wide), vectors = p.spec.out_spatial, -(-p.spec.channels // lanes)
+    most = machine.vector_registers - 2
+    return {
+        "tasks": at_most(min(high, 16), default["tasks"]),
+        "rows": at_most(min(high, 16), default["rows"]),
+        "vectors": [1] if reads_in_place(p.spec, lanes) else list(range(1, min(vectors, 5) + 1)),
+        "expanded": list(range(1, min(p.spec.in_spatial[1], most) + 1)) if p.spec.expand else [1],
+        "filtered": list(range(1, min(wide, 8) + 1)),
+        "outputs": list(range(1, min(-(-p.spec.out_channels // lanes), _WIDEST) + 1)),
+        "projected": list(range(1, min(wide, most) + 1)),
+    }
+
+
+def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: tasks an image is cut into; output rows of a step; vectors of a chunk, and the
+    pixels of the tiles that expand and filter it; vectors and pixels of the tile that projects. Raises
+    ValueError if it does not fit."""
+    spec, lanes, registers = p.spec, machine.lanes(), machine.vector_registers
+    (high, wide), across = spec.out_spatial, spec.in_spatial[1]
+
+    def most(vectors: int) -> int:
+        return max((registers - 2 - (0 if machine.memory_operands else 1)) // vectors - (vectors > 2), 1)
+
+    chunk = 1 if reads_in_place(spec, lanes) else -(-spec.channels // lanes)
+    expanded, vectors = 1, min(chunk, _WIDEST)
+    if spec.expand:
+        expanded, vectors = register_tile(machine, across, chunk, most)
+    projected, outputs = register_tile(machine, wide, -(-spec.out_channels // lanes), most)
+    tasks = _tasks(spec) if p.macs >= PARALLEL_MACS else 1
+    rows = evenly(-(-high // tasks), min(high, -(-_PIXELS // wide)))
+    filtered = evenly(wide, 8 if registers >= 32 else 4)
+    point = settled(point, {
+        "tasks": tasks, "rows": rows, "vectors": vectors, "expanded": expanded, "filtered": filtered,
+        "outputs": outputs, "projected": projected,
+    })  # fmt: skip
+    require_within(point, tasks=high, rows=high, vectors=chunk, expanded=across if spec.expand else 1,
+                   filtered=wide, outputs=-(-spec.out_channels // lanes), projected=wide)  # fmt: skip
+    require_registers(point, "expanded", point["expanded"] * point["vectors"], registers)
+    require_registers(point, "projected", point["projected"] * point["outputs"], registers)
+    require_registers(point, "filtered", point["filtered"], registers)
+    packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes)
+    return Plan(STRATEGY, _Bands(), packing, lambda sch: None, point, spec.is_exact)
+
+
+def _tasks(spec: BlockSpec) -> int:
+    """As many as threads may want, if together they expand few rows twice."""
+    high, wide = spec.out_spatial
+    shared = max(spec.extent(0) - spec.stride[0], 0) if spec.expand else 0
+    able = high * spec.stride[0] // (_FEWEST_ROWS * shared) if shared else FEWEST_TASKS
+    return min(high, max(2, min(able, high * wide // _PIXELS, FEWEST_TASKS)))
+
+
+class _Bands(Algorithm):
+    """No TE, but a loop nest: see ``codegen.block``."""
+
+    def facts(self, exact: bool) -> dict[str, Any]:
+        return {"algorithm": STRATEGY, "exact": exact}

@@ -1,0 +1,106 @@
+"""Chains of convolutions that become blocks: which, which not, and that the results stay."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from small_networks import assert_near, feeds_of, model, node, session_results, weights
+
+from tvmconv.network import choosing, compiling
+from tvmconv.network.importing import import_model
+from tvmconv.network.interpret import interpret
+from tvmconv.network.rewrites import simplified
+from tvmconv.network.rewrites.blocks import with_blocks
+from tvmconv.specs.kinds import parse_spec
+
+
+def chain(*, read_twice="", outputs=("y",), stride=1, kernel=3, groups=20, bias=True):
+    """x -> a (1x1, relu6) -> b (depthwise, relu6) -> c (1x1) -> y, the sum of c and x's own 1x1 where nothing
+    is strided; ``read_twice``: a value that another node reads as well."""
+    shapes = {"wa": (20, 8, 1, 1), "wb": (20, 20 // groups, kernel, kernel), "wc": (8, 20, 1, 1),
+              "w0": (8, 3, 1, 1)}  # fmt: skip
+    shapes |= {"ba": (20,), "bc": (8,)} if bias else {}
+    held = weights(0, **shapes) | {"lo": np.float32(0), "hi": np.float32(6)}
+    nodes = [
+        node("Conv", "x w0", "x0"),
+        node("Conv", "x0 wa ba" if bias else "x0 wa", "a0"), node("Clip", "a0 lo hi", "a"),
+        node("Conv", "a wb", "b0", group=groups, pads=[kernel // 2] * 4, strides=[stride] * 2),
+        node("Clip", "b0 lo hi", "b"),
+        node("Conv", "b wc bc" if bias else "b wc", "c"),
+    ]  # fmt: skip
+    nodes.append(node("Add", "c x0", "y") if stride == 1 else node("Relu", "c", "y"))
+    if read_twice:
+        nodes.append(node("Sigmoid", read_twice, "z"))
+        outputs = (*outputs, "z")
+    return model(*nodes, shape=(1, 3, 9, 11), outputs=outputs, **held)
+
+
+def blocks_of(graph):
+    specs = (one.op.spec for one in graph.nodes if one.op.kind == "layer")
+    return [spec for spec in specs if spec.family == "block"]
+
+
+CHAINS = {
+    "residual": (chain(), "e20", "residual"),
+    "strided": (chain(stride=2), "e20", "relu"),
+    "5x5, no bias": (chain(kernel=5, bias=False), "e20", "residual"),
+    "the depthwise result is read twice": (chain(read_twice="b"), None, None),
+    "the expanded one is": (chain(read_twice="a"), "k3x3", "residual"),
+    "it is a result": (chain(outputs=("y", "a")), "k3x3", "residual"),
+    "not depthwise": (chain(groups=4), None, None),
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_become_blocks(name):
+    proto, first, last = CHAINS[name]
+    graph = simplified(import_model(proto))
+    fused = with_blocks(graph, lambda spec: True)
+    found = [str(spec).split(":") for spec in blocks_of(fused)]
+    assert [(tokens[2], last in tokens) for tokens in found] == ([] if first is None else [(first, True)])
+    feeds = feeds_of(graph)
+    assert_near(interpret(fused, feeds), session_results(proto, feeds))
+    assert with_blocks(graph, lambda spec: False).nodes == graph.nodes
+
+
+@pytest.mark.parametrize("name", ["residual", "strided", "5x5, no bias", "the expanded one is"])
+def test_networks_with_blocks_compile(name, monkeypatch):
+    proto = CHAINS[name][0]
+    monkeypatch.setattr(compiling, "gains", lambda spec, logs: True)
+    module = compiling.compile(proto.SerializeToString()).load()
+    (entry,) = module.manifest["functions"]
+    assert any(step.startswith("block2d:") for step in entry["steps"])
+    feeds = feeds_of(import_model(proto))
+    found = module["main"](*feeds.values())
+    names = [value.name for value in proto.graph.output]
+    results = found if isinstance(found, tuple) else (found,)
+    assert_near(dict(zip(names, results, strict=True)), session_results(proto, feeds))
+
+
+BIG = "block2d:1x56x56x24:e144:k3x3:p1:o24:NHWC:float32:bias:residual:expand=relu6:depthwise=relu6"
+SMALL = "block2d:1x7x7x160:e960:k3x3:p1:o160:NHWC:float32:bias:residual:expand=relu6:depthwise=relu6"
+DENSE = "block2d:1x56x56x128:k3x3:p1:o128:NHWC:float32:bias:depthwise=relu:relu"
+
+
+class Known:
+    """Logs that know some specs."""
+
+    def __init__(self, cold="", **seconds):
+        self.cold, self.seconds = cold, seconds
+
+    def known(self, spec):
+        found = self.seconds.get(spec.kind)
+        if found is not None:
+            yield spec, "given", SimpleNamespace(seconds=found, cold=self.cold == spec.kind)
+
+
+def test_the_rule_and_what_records_say_instead():
+    nothing = Known()
+    assert choosing.gains(parse_spec(BIG), nothing)
+    assert not choosing.gains(parse_spec(SMALL), nothing)
+    assert not choosing.gains(parse_spec(DENSE), nothing)
+    assert choosing.gains(parse_spec(SMALL), Known(block=2.9, pointwise=1.0, depthwise=1.0))
+    assert not choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0, depthwise=1.0))
+    assert choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0))  # not all are known
+    apart = Known(cold="block", block=3.1, pointwise=1.0, depthwise=1.0)  # not measured alike
+    assert choosing.gains(parse_spec(BIG), apart)

@@ -1,0 +1,354 @@
+"""The loop nest of a block: bands of output rows, a task each.
+
+A task goes down its band a few rows at a time. For each chunk of the depthwise part's channels it expands the
+rows that are new, into a ring of as many rows as a step reads, in the chunk's own zeros at the borders; from
+there it computes depthwise rows, and then, for all channels, the result. So nothing between the parts leaves
+the core's caches, and no row is expanded twice but those that two tasks both read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tvm import tirx
+
+from tvmconv.compiler.codegen.nest import Array, Index, held, loop, parameter, tile
+from tvmconv.compiler.lower.kept import BEFORE, KEPT, NONE
+from tvmconv.compiler.lower.rewrite import sequence
+from tvmconv.compiler.ops.block_packing import ACC, MOST_TAPS, BlockPacking, reads_in_place
+from tvmconv.compiler.ops.epilogue import finished
+from tvmconv.schedules.cpu.tiles import PARALLEL_MACS
+from tvmconv.schedules.machines import Machine
+from tvmconv.specs.block import BlockSpec
+from tvmconv.specs.operators.base import Type
+
+_PAGE = 4096
+
+Stmts = list[tirx.Stmt]
+
+
+def kernel_func(spec: BlockSpec, packing: BlockPacking, machine: Machine, **point: int) -> tirx.PrimFunc:
+    """``(inputs..., packed..., y)``, not yet lowered, for a point of ``schedules.cpu.block``."""
+    bands = _Bands(spec, packing, machine.lanes(), point)
+    return tirx.PrimFunc([array.buffer for array in bands.arrays.values()], bands.body())
+
+
+class _Bands:
+    def __init__(self, spec: BlockSpec, packing: BlockPacking, lanes: int, point: dict[str, int]) -> None:
+        self.spec, self.packing, self.lanes, self.point = spec, packing, lanes, point
+        self.batch = max(spec.batch, 1)
+        types = {o.name: Type((self.batch, *o.shape[1:]), o.dtype) for o in (*spec.inputs, spec.output)}
+        shapes = {f"packed_{name}": Type(shape, ACC) for name, shape in packing.shapes(spec).items()}
+        order = [*(o.name for o in spec.inputs), *shapes, "y"]
+        self.arrays = {name: parameter(name, {**types, **shapes}[name]) for name in order}
+        self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes)
+        self.chunks = -(-spec.channels // packing.chunk)
+        self.ring = (self.rows - 1) * spec.stride[0] + spec.extent(0)
+        # Columns of a row of the ring, and those of them that x has.
+        self.across = (spec.out_spatial[1] - 1) * spec.stride[1] + spec.extent(1)
+        self.first = min(spec.padding[1][0], self.across)
+        self.seen = min(spec.in_spatial[1], self.across - self.first)
+        wide = self.chunks * packing.chunk
+        # Else every pixel's sums would compete for the same lines of the cache.
+        self.wide = wide + lanes if wide * 4 % (_PAGE // 4) == 0 else wide
+
+    def body(self) -> tirx.Stmt:
+        """All tasks, over the threads if that is worth it. A thread's next task goes on from what the one
+        before has left in the ring, if its band follows on that one's."""
+        tasks, wide = self.point["tasks"], self.spec.out_spatial[1]
+        rows = 0 if self.in_place else self.chunks * self.ring
+        ring, made = held(max(rows * self.across * self.packing.chunk, 1), ACC, "ring")
+        filtered, also = held(self.rows * wide * self.wide, ACC, "filtered")
+        before, last = held(1, "int32", BEFORE)
+        kept = [made, also, last]
+
+        def task(t: Index) -> tirx.Stmt:
+            return self._task(t, ring, filtered, before)
+
+        if self.batch * tasks == 1 or self.spec.macs < PARALLEL_MACS:
+            none = before.put(0, tirx.const(NONE, "int32"))
+            return sequence([*kept, none, loop(self.batch * tasks, task)])
+        var = tirx.Var("task", "int32")
+        body = sequence([*kept, task(var)])
+        return tirx.For(var, 0, self.batch * tasks, tirx.ForKind.PARALLEL, body, annotations={KEPT: 1})
+
+    def _task(self, t: Index, ring: Array, filtered: Array, before: Array) -> tirx.Stmt:
+        tasks, high = self.point["tasks"], self.spec.out_spatial[0]
+        n, part = tirx.floordiv(_int(t), tasks), tirx.floormod(_int(t), tasks)
+        start, starts = _bound("start", tirx.floordiv(part * high, tasks))
+        stop, stops = _bound("stop", tirx.floordiv((part + 1) * high, tasks))
+        first, firsts = _bound("first", before.at(0))
+        follows = tirx.And(tirx.GT(part, 0), tirx.EQ(first, _int(t) - 1))
+        goes_on, goes = _bound("goes_on", tirx.Select(follows, _int(1), _int(0)))
+        longest = -(-high // tasks)
+        steps = -(-longest // self.rows)
+        nothing = tirx.Evaluate(tirx.const(0, "int32"))
+        borders = [] if self.in_place else self._borders(ring)
+        return sequence([
+            firsts, goes, starts, stops,
+            *([tirx.IfThenElse(tirx.EQ(first, NONE), sequence(borders), nothing)] if borders else []),
+            loop(steps, lambda i: self._step(n, start, stop, i, goes_on, ring, filtered)),
+            before.put(0, _int(t)),
+        ])  # fmt: skip
+
+    def _borders(self, ring: Array) -> Stmts:
+        """Zeros beside the rows of the ring; and in channels that only fill up the last chunk."""
+        chunk, stmts = self.packing.chunk, []
+        rows = self.chunks * self.ring
+        for at, count in ((0, self.first), (self.first + self.seen, self.across - self.first - self.seen)):
+            if count:
+                stmts.append(loop(rows, lambda row, at=at, count=count: self._zeros(
+                    ring, (row * self.across + at) * chunk, count)))  # fmt: skip
+        if not self.spec.expand and self.spec.channels % chunk:
+            last = (self.chunks - 1) * self.ring * self.across * chunk
+            stmts.append(self._zeros(ring, last, self.ring * self.across))
+        return stmts
+
+    def _zeros(self, ring: Array, at: Index, count: int) -> tirx.Stmt:
+        """So many pixels of a chunk."""
+        zero = tirx.const(0, ACC)
+        chunk = self.packing.chunk
+        return loop(count, lambda p: tile(chunk, self.lanes, lambda i: ring.put(at + p * chunk + i, zero)))
+
+    def _step(
+        self, n: Index, start: Index, stop: Index, i: Index, goes_on: Index, ring: Array, filtered: Array
+    ) -> tirx.Stmt:
+        """The next rows, from ``start`` + ``i`` steps on, of image ``n``."""
+        stride, extent = self.spec.stride[0], self.spec.extent(0)
+        row, rows = _bound("row", _int(start + i * self.rows))
+        count, counts = _bound("count", tirx.max(tirx.min(self.rows, stop - row), 0))
+        seen = tirx.max(row * stride, (row - 1) * stride + extent)  # the first that is not in the ring yet
+        afresh = tirx.And(tirx.EQ(_int(i), 0), tirx.EQ(goes_on, 0))
+        new, news = _bound("new", tirx.Select(afresh, row * stride, seen))
+        end = (row + count - 1) * stride + extent
+
+        def chunk(c: Index) -> tirx.Stmt:
+            return sequence([
+                _for(end - new, lambda r: self._expand(n, new + r, c, ring)),
+                _for(count, lambda o: self._filter(row + o, o, c, ring, filtered)),
+            ])  # fmt: skip
+
+        def panel(c: Index, width: int) -> tirx.Stmt:
+            return _for(count, lambda o: self._project(n, row + o, o, c, width, filtered))
+
+        whole, rest = divmod(self.spec.out_channels, self.packing.block)
+        if self.in_place:
+            filters = _for(count, lambda o: self._filter_in_place(n, row + o, o, filtered))
+        else:
+            filters = loop(self.chunks, chunk)
+        return sequence([
+            rows, counts, news, filters,
+            *([loop(whole, lambda c: panel(c, self.packing.block))] if whole else []),
+            *([panel(whole, rest)] if rest else []),
+        ])  # fmt: skip
+
+    def _expand(self, n: Index, row: Index, c: Index, ring: Array) -> tirx.Stmt:
+        """A row of the padded image into the ring, chunk ``c`` of it."""
+        (high, wide), chunk, inputs = self.spec.in_spatial, self.packing.chunk, self.spec.in_channels
+        top, x = self.spec.padding[0][0], self.arrays["x"]
+        slot = tirx.truncmod(row, self.ring)
+        at, ats = _bound("at", ((c * self.ring + slot) * self.across + self.first) * chunk)
+        source, sources = _bound("source", (n * high + row - top) * (wide * inputs))
+
+        def tile_of(p: Index, count: int) -> tirx.Stmt:
+            return self._product(
+                (count, self.packing.chunk), "expand_", c, inputs,
+                lambda r, k: x.at(source + (p + r) * inputs + k),
+                lambda r, i, v: ring.put(at + (p + r) * chunk + i, finished(
+                    v, activation=self.spec.expand_activation)))  # fmt: skip
+
+        def copied(width: int) -> Callable[[Index], tirx.Stmt]:
+            return lambda p: tile(width, self.lanes, lambda i: ring.put(
+                at + p * chunk + i, x.at(source + p * inputs + c * chunk + i)))  # fmt: skip
+
+        rest = inputs % chunk
+        if self.spec.expand:
+            body = _in_tiles(self.seen, self.point["expanded"], tile_of)
+        elif not rest:
+            body = loop(self.seen, copied(chunk))
+        elif self.chunks == 1:
+            body = loop(self.seen, copied(rest))
+        else:
+            body = tirx.IfThenElse(tirx.LT(c, self.chunks - 1), loop(self.seen, copied(chunk)),
+                                   loop(self.seen, copied(rest)))  # fmt: skip
+        if not any(self.spec.padding[0]):
+            return sequence([ats, sources, body])
+        inside = tirx.And(tirx.GE(row, top), tirx.LT(row, top + high))
+        return sequence([ats, sources, tirx.IfThenElse(inside, body, self._zeros(ring, at, self.seen))])
+
+    def _filter(self, row: Index, o: Index, c: Index, ring: Array, filtered: Array) -> tirx.Stmt:
+        """A depthwise row, chunk ``c`` of it: a vector of channels at a time."""
+        spec, chunk, lanes = self.spec, self.packing.chunk, self.lanes
+        (tall, long), wide = spec.kernel, spec.out_spatial[1]
+        w = self.arrays["packed_w"]
+
+        def line(ky: Index) -> tirx.Expr:
+            slot = tirx.truncmod(row * spec.stride[0] + ky * spec.dilation[0], self.ring)
+            return (c * self.ring + slot) * (self.across * chunk)
+
+        written = spec.taps <= MOST_TAPS
+        lines = [_bound(f"line{ky}", line(ky)) for ky in range(tall if written else 0)]
+        to, tos = _bound("to", o * (wide * self.wide) + c * chunk)
+
+        def one(v: Index, p: Index, count: int) -> tirx.Stmt:
+            sums, made = held(count * lanes, ACC, "sums")
+
+            def tap(at: tirx.Expr, ky: Index, kx: Index) -> tirx.Stmt:
+                weight = (c * spec.taps + ky * long + kx) * chunk + v
+                stmts = []
+                for r in range(count):
+                    column = (p + r) * spec.stride[1] + kx * spec.dilation[1]
+                    seen = at + column * chunk + v
+                    stmts.append(tile(lanes, lanes, lambda i, r=r, seen=seen: sums.put(
+                        r * lanes + i, sums.at(r * lanes + i) + ring.at(seen + i) * w.at(weight + i))))
+                return sequence(stmts)
+
+            if written:
+                taps = [tap(lines[ky][0], ky, kx) for ky in range(tall) for kx in range(long)]
+            else:
+                taps = [loop(tall, lambda ky: loop(long, lambda kx: tap(line(ky), ky, kx)))]
+            stored = [tile(lanes, lanes, lambda i, r=r: filtered.put(
+                to + (p + r) * self.wide + v + i,
+                finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
+                for r in range(count)]  # fmt: skip
+            return sequence([made, *self._start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
+
+        vectors = loop(chunk // lanes, lambda v: _in_tiles(
+            wide, self.point["filtered"], lambda p, count: one(v * lanes, p, count)))  # fmt: skip
+        return sequence([*(stmt for _, stmt in lines), tos, vectors])
+
+    def _filter_in_place(self, n: Index, row: Index, o: Index, filtered: Array) -> tirx.Stmt:
+        """A depthwise row, all channels, from x itself: taps outside are left out, those in columns outside
+        while this is written."""
+        spec, lanes, (high, wide) = self.spec, self.lanes, self.spec.in_spatial
+        (tall, long), channels, columns = spec.kernel, spec.channels, spec.out_spatial[1]
+        x, w, (top, left) = self.arrays["x"], self.arrays["packed_w"], (lo for lo, _ in spec.padding)
+        upper, uppers = _bound("upper", row * spec.stride[0] - top)
+        to, tos = _bound("to", o * (columns * self.wide))
+        nothing = tirx.Evaluate(tirx.const(0, "int32"))
+
+        def inside(ky: int) -> tirx.Expr:
+            at = upper + ky * spec.dilation[0]
+            return tirx.And(tirx.GE(at, 0), tirx.LT(at, high))
+
+        def column(p: Index, kx: int) -> Index:
+            return p * spec.stride[1] + kx * spec.dilation[1] - left
+
+        def taps_of(p: int) -> list[int]:
+            return [kx for kx in range(long) if 0 <= column(p, kx) < wide]
+
+        def one(v: Index, p: Index, count: int, taps: list[int], every: bool) -> tirx.Stmt:
+            sums, made = held(count * lanes, ACC, "sums")
+            stmts = [made, *self._start(sums, "", v * lanes, count, lanes)]
+            for ky in range(tall):
+                line, lines = _bound("line", (n * high + upper + ky * spec.dilation[0]) * (wide * channels))
+                terms = [lines]
+                for kx in taps:
+                    weight = (v * spec.taps + ky * long + kx) * lanes
+                    for r in range(count):
+                        seen = line + column(p + r, kx) * channels + v * lanes
+                        terms.append(tile(lanes, lanes, lambda i, r=r, seen=seen, weight=weight: sums.put(
+                            r * lanes + i, sums.at(r * lanes + i) + x.at(seen + i) * w.at(weight + i))))
+                part = sequence(terms)
+                stmts.append(part if every else tirx.IfThenElse(inside(ky), part, nothing))
+            stmts += [tile(lanes, lanes, lambda i, r=r: filtered.put(
+                to + (p + r) * self.wide + v * lanes + i,
+                finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
+                for r in range(count)]  # fmt: skip
+            return sequence(stmts)
+
+        def pixels(p: Index, count: int, taps: list[int], every: bool) -> tirx.Stmt:
+            return loop(channels // lanes, lambda v: one(v, p, count, taps, every))
+
+        whole = [p for p in range(columns) if len(taps_of(p)) == long]
+        first, last = (whole[0], whole[-1] + 1) if whole else (columns, columns)
+
+        def line(every: bool) -> tirx.Stmt:
+            stmts = [pixels(p, 1, taps_of(p), every) for p in range(first)]
+            if whole:
+                stmts.append(_in_tiles(last - first, self.point["filtered"], lambda p, count: pixels(
+                    p + first, count, list(range(long)), every)))  # fmt: skip
+            return sequence(stmts + [pixels(p, 1, taps_of(p), every) for p in range(last, columns)])
+
+        if not any(spec.padding[0]):
+            return sequence([uppers, tos, line(True)])
+        return sequence([
+            uppers, tos,
+            tirx.IfThenElse(tirx.And(inside(0), inside(tall - 1)), line(True), line(False)),
+        ])  # fmt: skip
+
+    def _project(self, n: Index, row: Index, o: Index, c: Index, width: int, filtered: Array) -> tirx.Stmt:
+        """A row of the result, panel ``c`` of it, ``width`` channels."""
+        spec, (high, wide), out = self.spec, self.spec.out_spatial, self.spec.out_channels
+        at, ats = _bound("at", _int((n * high + row) * (wide * out) + c * self.packing.block))
+        source, sources = _bound("source", _int(o * (wide * self.wide)))
+        residual, y = self.arrays.get("residual"), self.arrays["y"]
+
+        def tile_of(p: Index, count: int) -> tirx.Stmt:
+            def store(r: int, i: Index, v: tirx.Expr) -> tirx.Stmt:
+                to = at + (p + r) * out + i
+                added = None if residual is None else residual.at(to)
+                return y.put(to, finished(v, residual=added, activation=spec.activation))
+
+            def left(r: int, k: Index) -> tirx.Expr:
+                return filtered.at(source + (p + r) * self.wide + k)
+
+            return self._product((count, width), "project_", c, spec.channels, left, store)
+
+        return sequence([ats, sources, _in_tiles(wide, self.point["projected"], tile_of)])
+
+    def _product(
+        self, shape: tuple[int, int], prefix: str, c: Index, inner: int,
+        left: Callable[[int, Index], tirx.Expr], store: Callable[[int, Index, tirx.Expr], tirx.Stmt],
+    ) -> tirx.Stmt:  # fmt: skip
+        """A register tile of (pixels, channels) of a pointwise part: block ``c`` of its weights times
+        ``left(pixel, channel)``. Of the sums in the block, ``store`` takes those of ``channels``."""
+        (count, width), lanes = shape, self.lanes
+        w, block = self.arrays[f"packed_{prefix}w"], self.packing.shapes(self.spec)[f"{prefix}w"][-1]
+        full = -(-width // lanes) * lanes
+        sums, made = held(count * full, ACC, "sums")
+
+        def term(k: Index, r: int) -> tirx.Stmt:
+            value = left(r, k)
+            return tile(full, lanes, lambda i: sums.put(
+                r * full + i, sums.at(r * full + i) + value * w.at((c * inner + k) * block + i)))  # fmt: skip
+
+        return sequence([
+            made, *self._start(sums, prefix, c * block, count, full),
+            loop(inner, lambda k: sequence([term(k, r) for r in range(count)])),
+            *(tile(width, lanes, lambda i, r=r: store(r, i, sums.at(r * full + i))) for r in range(count)),
+        ])  # fmt: skip
+
+    def _start(self, sums: Array, prefix: str, at: Index, count: int, width: int) -> Stmts:
+        """Sums that begin with the biases from ``at`` on, or with zeros."""
+        bias = self.arrays.get(f"packed_{prefix}bias")
+        return [tile(width, self.lanes, lambda i, r=r: sums.put(
+            r * width + i, tirx.const(0, ACC) if bias is None else bias.at(at + i)))
+            for r in range(count)]  # fmt: skip
+
+
+def _in_tiles(size: int, most: int, body: Callable[[Index, int], tirx.Stmt]) -> tirx.Stmt:
+    """``body(first, count)`` for tiles of ``most``, and what is left of ``size``."""
+    parts = [loop(size // most, lambda p: body(p * most, most))] if size >= most else []
+    if size % most:
+        parts.append(body(size // most * most, size % most))
+    return sequence(parts or [tirx.Evaluate(tirx.const(0, "int32"))])
+
+
+def _for(extent: Any, body: Callable[[Index], tirx.Stmt]) -> tirx.Stmt:
+    """``body`` for each index below an extent that is known at run time."""
+    var = tirx.Var("i", "int32")
+    return tirx.For(var, 0, extent, tirx.ForKind.SERIAL, body(var))
+
+
+def _int(value: Index) -> tirx.Expr:
+    return tirx.const(value, "int32") if isinstance(value, int) else value
+
+
+def _bound(name: str, value: tirx.Expr) -> tuple[tirx.Var, tirx.Stmt]:
+    """A name for a value, and the statement after which it has it.
+
+    By way of memory, which LLVM takes out again: TVM would try what it knows of the value on every index."""
+    var, (array, made) = tirx.Var(name, "int32"), held(1, "int32", name)
+    return var, sequence([made, array.put(0, value), tirx.Bind(var, array.at(0))])

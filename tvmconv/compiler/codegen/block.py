@@ -1,0 +1,53 @@
+"""Blocks: a depthwise convolution between pointwise ones, on CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import tirx
+
+from tvmconv.base.errors import TargetError
+from tvmconv.compiler.codegen import bands
+from tvmconv.compiler.codegen.family import Family, Scheduled
+from tvmconv.compiler.codegen.params import params
+from tvmconv.compiler.ops.block import definition, packed, prepack_func
+from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem
+from tvmconv.formats.choice import Choice
+from tvmconv.schedules.gpu_machines import GpuMachine
+from tvmconv.schedules.machines import Machine
+from tvmconv.specs.block import BlockSpec
+
+
+class Blocks(Family):
+    """See ``Family``."""
+
+    def problems(self, spec: BlockSpec, machine: Machine | GpuMachine) -> list[BlockProblem]:
+        """See ``Family``. Raises TargetError for a GPU."""
+        if isinstance(machine, GpuMachine):
+            raise TargetError(f"{spec}: for {machine.name}, expected a CPU, or its parts one by one")
+        return [BlockProblem(spec)]
+
+    def definition(self, spec: BlockSpec, meta: bool = False) -> tirx.PrimFunc:
+        """See ``Family``."""
+        return definition(spec)
+
+    def prepack(self, spec: BlockSpec, facts: Mapping[str, Any]) -> tirx.PrimFunc:
+        """See ``Family``."""
+        return prepack_func(spec, BlockPacking(**facts["packing"]))
+
+    def scheduled(
+        self, spec: BlockSpec, machine: Machine | GpuMachine, choice: Choice | None = None
+    ) -> Scheduled:
+        """See ``Family``. The kernel is a loop nest, written for the plan's point."""
+        _, plan = self._planned(spec, machine, choice)
+        assert isinstance(machine, Machine)
+        arrays = params(spec, {})
+        return Scheduled(
+            kernel=bands.kernel_func(spec, plan.packing, machine, **plan.point),
+            prepack=prepack_func(spec, plan.packing), inputs=arrays.inputs, weights=arrays.weights,
+            packed=packed(spec, plan.packing), output=arrays.output, schedule=plan.facts,
+        )  # fmt: skip
+
+
+FAMILY = Blocks()

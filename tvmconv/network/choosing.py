@@ -1,0 +1,37 @@
+"""Which chains of convolutions are faster as blocks: by records where there are some, else by a rule."""
+
+from __future__ import annotations
+
+from math import prod
+
+from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.formats.logs.entries import Entry
+from tvmconv.formats.logs.lookup import Logs
+from tvmconv.specs.block import BlockSpec
+from tvmconv.specs.spec import Spec
+
+_SPARED = 0.05  # bytes between the parts, for each multiply-add
+_PIXELS = 400  # of the result: with fewer, a block goes through all its weights for few of them
+
+
+def gains(spec: BlockSpec, logs: Logs) -> bool:
+    """Whether a block is faster than its parts. Records of all of them decide, if all were measured with
+    cold weights, or all were not."""
+    found = [_record(one, logs) for one in (spec, *spec.parts().values())]
+    known = [entry for entry in found if entry is not None]
+    if len(known) == len(found) and len({entry.cold for entry in known}) == 1:
+        fused, *apart = (entry.seconds for entry in known)
+        return fused < sum(apart)
+    return _by_rule(spec)
+
+
+def _record(spec: Spec, logs: Logs) -> Entry | None:
+    return next((entry for known, _, entry in logs.known(spec) if known == spec), None)
+
+
+def _by_rule(spec: BlockSpec) -> bool:
+    """What is written and read back between the parts takes long, against what is computed; measured in whole
+    networks (MobileNetV1, V2, V3, MNASNet, EfficientNet)."""
+    *between, _ = spec.parts().values()
+    spared = sum(prod(part.output_shape) * ITEMSIZE[part.dtype] for part in between)
+    return prod(spec.out_spatial) >= _PIXELS and spared >= _SPARED * spec.macs

@@ -1,0 +1,269 @@
+"""BlockSpec: a depthwise convolution and the pointwise ones around it as one layer, checked once, when it is
+made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from tvmconv.base.errors import SpecError
+from tvmconv.specs import checks
+from tvmconv.specs.activations import canonical_activation, clamp_of, row_of
+from tvmconv.specs.conv import ConvSpec, Ints, Padding
+from tvmconv.specs.grammar import Grammar
+from tvmconv.specs.operand import Operand, Signature
+from tvmconv.specs.padding import window_padding
+from tvmconv.specs.spec import Spec
+from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Sizes, Types
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class BlockSpec(Spec):
+    """A block of mobile networks (MobileNetV1's separable convolution, MobileNetV2's inverted residual): a
+    pointwise convolution to ``expand`` channels, if that is not 0; a depthwise one; a pointwise one to
+    ``out_channels``. Its kernels keep what lies in between in the cache, a few rows at a time.
+
+    Frozen and hashable; stored canonically, as a ConvSpec is.
+
+    ``input_shape``: (N, H, W, C); N may be 0. ``kernel``, ``stride``, ``padding``, ``dilation``: of the
+    depthwise convolution, as a ConvSpec's; what it sees outside the image is zero. ``layout``: NHWC only.
+    ``dtype``: float32, or float16 or bfloat16 with float32 sums; what lies in between is not rounded to it.
+    ``bias``: all parts have one. ``residual``: an array of the output's shape is added to the result, before
+    ``activation``; ``expand_activation`` and ``depthwise_activation`` are those of the other two parts; none
+    of them takes slopes.
+
+    Arrays: x; w and bias, of the depthwise part, (kh, kw, 1, channels) and (channels,); residual; expand_w
+    (1, 1, C, expand) and expand_bias; project_w (1, 1, channels, out) and project_bias.
+
+    Raises SpecError: one line with the argument, its value and what was expected.
+    """
+
+    family: ClassVar[str] = "block"
+    layouts: ClassVar[tuple[str, ...]] = ("NHWC",)
+    grammar: ClassVar[Grammar] = Grammar(
+        kinds=("block",),
+        ranks=(2,),
+        example="block2d:1x56x56x24:e144:k3x3:p1:o24:NHWC:float32:bias:expand=relu6:depthwise=relu6",
+        tokens=(
+            Count("expand", "e", 0), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
+            Sizes("dilation", "d", 1), Count("out_channels", "o"), LAYOUT, Types("dtype"),
+            Flag("bias", "bias"), Flag("residual", "residual"),
+            Activations("expand_activation", prefix="expand="),
+            Activations("depthwise_activation", prefix="depthwise="), Activations("activation"),
+        ),
+        needed=("out_channels", "kernel"),
+    )  # fmt: skip
+
+    input_shape: tuple[int, ...]
+    out_channels: int
+    kernel: tuple[int, ...]
+    expand: int
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    layout: str
+    dtype: str
+    bias: bool
+    residual: bool
+    expand_activation: str | None
+    depthwise_activation: str | None
+    activation: str | None
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        out_channels: int,
+        kernel: Ints,
+        *,
+        expand: int = 0,
+        stride: Ints = 1,
+        padding: Padding = 0,
+        dilation: Ints = 1,
+        layout: str = "NHWC",
+        dtype: Any = "float32",
+        bias: bool = False,
+        residual: bool = False,
+        expand_activation: str | tuple[Any, ...] | None = None,
+        depthwise_activation: str | tuple[Any, ...] | None = None,
+        activation: str | tuple[Any, ...] | None = None,
+    ) -> None:
+        shape = checks.read_shape(input_shape)
+        if len(shape) != 4:
+            raise SpecError(f"input_shape: {shape}, expected 4 dims: blocks are 2-D only")
+
+        def store(name: str, value: Any) -> None:
+            object.__setattr__(self, name, value)  # the class is frozen
+
+        store("input_shape", shape)
+        store("out_channels", checks.read_integer("out_channels", out_channels, 1))
+        store("kernel", checks.read_per_dim("kernel", kernel, 2, 1))
+        store("expand", checks.read_integer("expand", expand, 0))
+        store("stride", checks.read_per_dim("stride", stride, 2, 1))
+        store("dilation", checks.read_per_dim("dilation", dilation, 2, 1))
+        store("layout", checks.read_layout(layout, 2))
+        store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
+        store("bias", checks.read_flag("bias", bias))
+        store("residual", checks.read_flag("residual", residual))
+        if self.layout not in self.layouts:
+            raise SpecError(f"layout: {layout!r}, expected NHWC: blocks have no other")
+        given = {"expand_activation": expand_activation, "depthwise_activation": depthwise_activation,
+                 "activation": activation}  # fmt: skip
+        for name, value in given.items():
+            store(name, canonical_activation(value))
+            row = row_of(getattr(self, name))
+            if row is not None and row.slopes:
+                raise SpecError(f"{name}: {row.name!r}, expected one without slopes in a block")
+        if self.expand_activation is not None and not self.expand:
+            raise SpecError(f"expand_activation: {self.expand_activation!r}, expected None where expand is 0")
+        checks.check_shape(shape)
+        store("padding", window_padding(self, padding))
+        checks.check_kernel(self)
+        for part in self.parts().values():  # each is small enough to be indexed
+            part.check_supported()
+
+    @classmethod
+    def parse(cls, text: str) -> BlockSpec:
+        """The spec that a descriptor states: ``BlockSpec.parse(str(spec)) == spec``. Raises SpecError."""
+        return cls(**cls.grammar.read(text)[1])
+
+    @classmethod
+    def of(cls, depthwise: ConvSpec, project: ConvSpec, expand: ConvSpec | None = None) -> BlockSpec:
+        """The block of these convolutions, each of which reads what the one before makes; all with a bias
+        where one has it. Raises SpecError for parts that do not fit, naming the part."""
+        one_each = depthwise.groups == depthwise.in_channels == depthwise.out_channels
+        _check_part("depthwise", depthwise, one_each)
+        for name, part in (("expand", expand), ("project", project)):
+            if part is not None:
+                _check_part(name, part, part.kind == "pointwise" and set(part.stride) == {1})
+        chain = [("expand", expand), ("depthwise", depthwise), ("project", project)]
+        parts = [(name, part) for name, part in chain if part is not None]
+        for (name, part), (_, before) in zip(parts[1:], parts, strict=False):
+            if part.input_shape != before.output_shape or part.dtype != before.dtype:
+                made = f"{before.output_shape} {before.dtype}"
+                raise SpecError(f"{name}: an input {part.input_shape} {part.dtype}, expected {made}")
+        for name, part in parts[:-1]:
+            if part.residual:
+                raise SpecError(f"{name}: a residual in {part}, expected one of project alone")
+        return cls(
+            parts[0][1].input_shape, project.out_channels, depthwise.kernel,
+            expand=0 if expand is None else expand.out_channels, stride=depthwise.stride,
+            padding=depthwise.padding, dilation=depthwise.dilation, layout=depthwise.layout,
+            dtype=depthwise.dtype, bias=any(part.bias for _, part in parts), residual=project.residual,
+            expand_activation=None if expand is None else expand.activation,
+            depthwise_activation=depthwise.activation, activation=project.activation,
+        )  # fmt: skip
+
+    def parts(self) -> dict[str, ConvSpec]:
+        """The convolutions that it is made of, in order, by name: "expand" if there is one, "depthwise",
+        "project"."""
+        same: dict[str, Any] = {"layout": self.layout, "dtype": self.dtype, "bias": self.bias}
+        found = {}
+        if self.expand:
+            found["expand"] = ConvSpec(
+                self.input_shape, self.expand, 1, activation=self.expand_activation, **same)  # fmt: skip
+        found["depthwise"] = ConvSpec(
+            (*self.input_shape[:-1], self.channels), self.channels, self.kernel, stride=self.stride,
+            padding=self.padding, dilation=self.dilation, groups=self.channels,
+            activation=self.depthwise_activation, **same,
+        )  # fmt: skip
+        found["project"] = ConvSpec(
+            found["depthwise"].output_shape, self.out_channels, 1, residual=self.residual,
+            activation=self.activation, **same,
+        )  # fmt: skip
+        return found
+
+    def __str__(self) -> str:
+        return self.grammar.write(self, "block")
+
+    def signature(self) -> Signature:
+        """x; w and bias of the depthwise part; residual; weights and biases of the others; the result."""
+        wide, out = self.channels, self.out_channels
+
+        def weights(prefix: str, shape: tuple[int, ...]) -> list[Operand]:
+            w = Operand(f"{prefix}w", shape, self.dtype, "HWIO", "weight")
+            return [w, *[Operand(f"{prefix}bias", shape[-1:], self.dtype, "O", "weight")] * self.bias]
+
+        residual = Operand("residual", self.output_shape, self.dtype, self.layout)
+        return (
+            Operand("x", self.input_shape, self.dtype, self.layout),
+            *weights("", (*self.kernel, 1, wide)), *[residual] * self.residual,
+            *(weights("expand_", (1, 1, self.in_channels, wide)) if self.expand else ()),
+            *weights("project_", (1, 1, wide, out)),
+            Operand("y", self.output_shape, self.dtype, self.layout, "output"),
+        )  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        """Channels of the depthwise part."""
+        return self.expand or self.in_channels
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of its parts in one call."""
+        return sum(part.macs for part in self.parts().values())
+
+    @property
+    def terms(self) -> int:
+        """Products in the sums that one result goes through, one part after the other."""
+        return sum(part.terms for part in self.parts().values())
+
+    @property
+    def kind(self) -> str:
+        """block."""
+        return "block"
+
+    @property
+    def is_operator(self) -> bool:
+        """No other engine has it as one."""
+        return False
+
+    @property
+    def fill(self) -> float | None:
+        """Expanded zeros are biases."""
+        return None if self.expand else 0.0
+
+    def takes_pitch(self) -> frozenset[str]:
+        """None."""
+        return frozenset()
+
+    @property
+    def is_exact(self) -> bool:
+        """Where activations only clamp, those in between to integers."""
+        between = [clamp_of(text) for text in (self.expand_activation, self.depthwise_activation)]
+        whole = all(
+            bounds is not None and all(math.isinf(bound) or float(bound).is_integer() for bound in bounds)
+            for bounds in between
+        )
+        return whole and Spec.is_exact.fget(self)  # type: ignore[attr-defined]
+
+    def size_of_sums(self, rms: Mapping[str, float]) -> float:
+        """That of the last part, as if no activation before it made them smaller."""
+        size, bias = rms["x"], 1.0 if self.bias else 0.0
+        for prefix, terms in (("expand_", self.in_channels), ("", self.taps), ("project_", self.channels)):
+            if f"{prefix}w" in rms:
+                size = math.hypot(math.sqrt(terms) * size * rms[f"{prefix}w"],
+                                  bias * rms.get(f"{prefix}bias", 0.0))  # fmt: skip
+        return size
+
+    def twins(self) -> tuple[Spec, ...]:
+        """It without residual and activations, and without biases as well."""
+        plain = replace(self, residual=False, expand_activation=None, depthwise_activation=None,
+                        activation=None)  # fmt: skip
+        found = (plain, replace(plain, bias=False))
+        return tuple(twin for twin in dict.fromkeys(found) if twin != self)
+
+
+def _check_part(name: str, part: ConvSpec, fits: bool) -> None:
+    """Raises SpecError unless ``part`` is of the kind that it should be, of floats, in two dimensions."""
+    kind = "depthwise, one channel each" if name == "depthwise" else "pointwise, stride 1"
+    padded = name != "depthwise" and any(map(any, part.padding))
+    if not fits or part.transposed or padded or part.rank != 2 or part.layout != "NHWC":
+        raise SpecError(f"{name}: {part}, expected a 2-D convolution of NHWC, {kind}")
+    if part.dtype not in DTYPES or part.out_dtype != part.dtype:
+        raise SpecError(f"{name}: {part}, expected one of {', '.join(DTYPES)} throughout")
+    if part.shuffle != 1 or part.padding_mode != "zeros" or part.algorithm is not None:
+        raise SpecError(f"{name}: {part}, expected no shuffle, no algorithm, and zeros as its padding")
