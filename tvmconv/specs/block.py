@@ -11,18 +11,19 @@ from typing import Any, ClassVar
 from tvmconv.base.errors import SpecError
 from tvmconv.specs import checks
 from tvmconv.specs.activations import canonical_activation, clamp_of, row_of
-from tvmconv.specs.conv import ConvSpec, Ints, Padding
+from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.padding import window_padding
 from tvmconv.specs.spec import Spec
 from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Sizes, Types
+from tvmconv.specs.window import Ints, Padding, WindowSpec
 
 DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class BlockSpec(Spec):
+class BlockSpec(WindowSpec):
     """A block of mobile networks (MobileNetV1's separable convolution, MobileNetV2's inverted residual): a
     pointwise convolution to ``expand`` channels, if that is not 0; a depthwise one; a pointwise one to
     ``out_channels``. Its kernels keep what lies in between in the cache, a few rows at a time.
@@ -95,33 +96,28 @@ class BlockSpec(Spec):
         if len(shape) != 4:
             raise SpecError(f"input_shape: {shape}, expected 4 dims: blocks are 2-D only")
 
-        def store(name: str, value: Any) -> None:
-            object.__setattr__(self, name, value)  # the class is frozen
-
-        store("input_shape", shape)
-        store("out_channels", checks.read_integer("out_channels", out_channels, 1))
-        store("kernel", checks.read_per_dim("kernel", kernel, 2, 1))
-        store("expand", checks.read_integer("expand", expand, 0))
-        store("stride", checks.read_per_dim("stride", stride, 2, 1))
-        store("dilation", checks.read_per_dim("dilation", dilation, 2, 1))
-        store("layout", checks.read_layout(layout, 2))
-        store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
-        store("bias", checks.read_flag("bias", bias))
-        store("residual", checks.read_flag("residual", residual))
+        self._store("input_shape", shape)
+        self._store("out_channels", checks.read_integer("out_channels", out_channels, 1))
+        self._read_window(kernel, stride, dilation)
+        self._store("expand", checks.read_integer("expand", expand, 0))
+        self._store("layout", checks.read_layout(layout, 2))
+        self._store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
+        self._store("bias", checks.read_flag("bias", bias))
+        self._store("residual", checks.read_flag("residual", residual))
         if self.layout not in self.layouts:
             raise SpecError(f"layout: {layout!r}, expected NHWC: blocks have no other")
         given = {"expand_activation": expand_activation, "depthwise_activation": depthwise_activation,
                  "activation": activation}  # fmt: skip
         for name, value in given.items():
-            store(name, canonical_activation(value))
+            self._store(name, canonical_activation(value))
             row = row_of(getattr(self, name))
             if row is not None and row.slopes:
                 raise SpecError(f"{name}: {row.name!r}, expected one without slopes in a block")
         if self.expand_activation is not None and not self.expand:
             raise SpecError(f"expand_activation: {self.expand_activation!r}, expected None where expand is 0")
         checks.check_shape(shape)
-        store("padding", window_padding(self, padding))
-        checks.check_kernel(self)
+        self._store("padding", window_padding(self, padding))
+        self._check_window()
         for part in self.parts().values():  # each is small enough to be indexed
             part.check_supported()
 
