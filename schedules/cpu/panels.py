@@ -70,11 +70,12 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def cost(p: Problem, machine: Machine) -> float:
     """Cost of a vector multiply-add, copying included: a row that is short, or has a border, is copied in
-    several pieces, and so are strided elements."""
+    several pieces, and so are strided elements. More if the last vector of all pixels is partly empty."""
     lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
     first, last = border_tiles(p, len(p.spatial) - 1, 1)
     parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
-    return 1 + _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
+    copied = _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
+    return 1 / planes.filled(prod(p.out_spatial), lanes) + copied
 
 
 def space(p: Problem, machine: Machine) -> Space:

@@ -118,6 +118,7 @@ BY_RULE = {
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
     "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
+    "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "crossed",
     "conv2d:8x2048x2x2:o256:k1x1:NCHW:float32": "crossed",
     "conv2d:1x1024x14x14:o256:k1x1:NCHW:float32": "crossed",  # many planes
     "conv2d:1x512x56x56:o128:k1x1:s2:NCHW:float32": "panels",
