@@ -34,6 +34,15 @@ How it is made fair
   - Each engine's output is compared with a float64 reference before it is timed; a wrong one ends the run.
   - Epilogues are fused wherever an engine can; eager PyTorch runs residual and activation in place.
 
+Cold weights (--cold)
+    In a network a layer's weights come from the last cache or from memory, its input from the layer before.
+    So every engine has up to 24 instances of the layer, together twice the last cache, and calls them in
+    turns; before each call, outside the time, its input is written anew. Left out are layers whose weights
+    stay in the nearer caches even so, ways whose input cannot be written from outside (oneDNN's blocked
+    tensors, fbgemm's quantised ones), and with several threads the engines whose instances have a pool of
+    threads each (ort, litert, openvino): they would get in each other's way. Each call is timed by itself,
+    which adds 0.1 us to it.
+
 Numbers are medians over the rounds. A ratio is the peer's time over ours: above 1, we are faster. Means are
 geometric, over the distinct layers. Results go to stdout, progress to stderr.
 
@@ -113,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
                 machine = resolve(tvmconv.load(options["library"]).variant)
                 options["probes"] = limits.export(machine, [*specs, nothing], Path(folder) / "probes.so")
             for threads in args.threads:
-                table = Table(engines, threads, cpus[:threads], options, args.rounds)
+                table = Table(engines, threads, cpus[:threads], options, args.rounds, args.cold)
                 report["tables"].append(table.run(specs, nothing, report["cpu"]))
                 if args.scaling:
                     show_curves(report["tables"][-1]["layers"])
@@ -153,6 +162,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--tuning-logs", metavar="DIR", help="tuning logs for ours (default: the ones that compile finds)")
     add("--rounds", type=int, default=15, help="samples an engine and layer (default 15)")
     add("--sample-ms", type=float, default=4.0, help="how long a sample lasts (default 4)")
+    add("--cold", action="store_true", help="below each layer's line, the same with cold weights")
     add("--json", type=Path, metavar="FILE", help="everything: medians, minima, spread, way, error, versions")
     add("--csv", type=Path, metavar="FILE", help="one line a layer and thread count")
     args = parser.parse_args(argv)

@@ -11,6 +11,7 @@ import pytest
 import tvmconv
 from tvmconv.base.clock import statistic
 from tvmconv.bench import goals, limits, ratios
+from tvmconv.bench.engines import worker
 from tvmconv.bench.engines.layer_data import example
 from tvmconv.bench.engines.names import ENGINES, missing
 from tvmconv.bench.engines.session import Session
@@ -254,6 +255,33 @@ def test_engines_compute_the_layers(tmp_path):
     for descriptor, names in held.items():
         assert "ours" in names and len(names) > 1, descriptor
     assert held[LAYERS[0]] == set(ENGINES)
+
+
+@pytest.mark.parametrize("engine", ["ours", "torch-cl", "ort", "litert", "openvino"])
+def test_cold_weights(engine, tmp_path):
+    """Instances of a layer take turns, each with its own weights; their inputs are written before each call,
+    with what they hold."""
+    if missing(engine):
+        pytest.skip(f"no module {missing(engine)}")
+    spec = parse_spec("conv2d:1x7x7x32:o48:k1x1:NHWC:float32:bias")
+    library = str(tvmconv.compile({"f": spec}).export(tmp_path / "ours.so", header=False))
+    made = ENGINES[engine](1, {"engine": engine, "library": library})
+    bench, layer = worker.Bench(made, 1, 1e-4), example(spec)
+    assert bench.layer(layer, 3)["error"] < 1e-5
+    assert bench.sample()["seconds"] > 0 and 2 <= bench.clock.calls <= 3
+    bench.way.touch()
+    bench.way.call()
+    assert worker.error_of(bench.way.result(), layer.expected) < 1e-5
+    several = worker.Bench(made, 2, 1e-4).layer(layer, 3)
+    assert ("unsupported" in several) == (engine not in ("ours", "torch-cl"))
+
+
+def test_copies_of_cold_weights():
+    """As many as are far away when their turn comes again; none of weights that are always near."""
+    session = Session([], 1, [0], {}, 1)
+    assert session.copies(parse_spec("conv2d:1x7x7x512:o512:k1x1:NHWC:float32")) > 2
+    assert session.copies(parse_spec("conv2d:1x14x14x64:o64:k3x3:p1:g64:NHWC:float32")) == 0
+    assert session.copies(parse_spec("maxpool2d:1x14x14x64:k2x2:s2:NHWC:float32")) == 0
 
 
 def test_rounds_on_shared_cores_do_not_count():

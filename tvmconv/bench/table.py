@@ -12,8 +12,11 @@ from tvmconv.specs.kinds import Spec
 class Table:
     """All layers and engines at one number of threads."""
 
-    def __init__(self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int):
-        self.engines, self.threads, self.cpus = engines, threads, cpus
+    def __init__(
+        self, engines: list[str], threads: int, cpus: list[int], options: dict, rounds: int,
+        cold: bool = False,
+    ):  # fmt: skip
+        self.engines, self.threads, self.cpus, self.cold = engines, threads, cpus, cold
         self.session = Session(engines, threads, cpus, options, rounds)
 
     def run(self, specs: list[Spec], nothing: Spec, cpu: str) -> dict:
@@ -26,10 +29,16 @@ class Table:
             width = max(len(str(spec)) for spec in specs)
             heads = ["ratio", "fma %", "copy %", "goal", "verdict", "floor"]
             print(self.line("layer", width, {n: n for n in self.engines}, "GFLOP/s", heads, "best"))
-            rows = []
+            rows, cold = [], {}
             for number, spec in enumerate(specs, 1):
-                rows.append(session.time(spec, f"{self.threads} threads: {number}/{len(specs)}"))
+                step = f"{self.threads} threads: {number}/{len(specs)}"
+                rows.append(session.time(spec, step))
                 print(self.show(rows[-1], str(spec), width), flush=True)
+                if self.cold and (copies := session.copies(spec)):
+                    cold[spec] = session.time(spec, f"{step} cold", copies)
+                    print(self.show(cold[spec], f"  cold, {copies} copies", width, judged=False), flush=True)
+                elif self.cold:
+                    print("  cold: its weights are too small to leave the nearer caches")
             rows = [session.at_peak(row) for row in rows]
             busy = session.busy(max(specs, key=lambda spec: spec.flops))
             overhead = session.time(nothing, f"{self.threads} threads: cost of a call")
@@ -39,15 +48,18 @@ class Table:
             if any(said["doubtful"] for row in rows for said in row.detail.values()):
                 print(f"! fewer than {FEWEST_CLEAN} samples without other processes on our cores")
             means = summarise(rows, [name for name in self.engines if name != OURS])
+            cold_means = summarise(list(cold.values()), [name for name in self.engines if name != OURS])
             verdicts = goals.count(rows)
             if OURS in self.engines:
                 show_groups("geometric mean of ratios", means)
+            if OURS in self.engines and cold:
+                show_groups("the same, cold weights", cold_means)
             if verdicts:
                 show_groups("goals", verdicts)
             return {
                 "threads": self.threads, "cpus": self.cpus, "versions": versions, "busy": busy,
-                "call_us": overhead.us, "layers": [as_json(row) for row in rows], "means": means,
-                "goals": verdicts,
+                "call_us": overhead.us, "layers": [as_json(row, cold.get(row.spec)) for row in rows],
+                "means": means, "goals": verdicts, **({"cold_means": cold_means} if cold else {}),
             }  # fmt: skip
 
     def line(self, layer: str, width: int, cells: dict, gflops: str, judged: list[str], best: str) -> str:
@@ -59,16 +71,18 @@ class Table:
         columns += [f"{cell:>{size}}" for cell, size in zip(judged, _JUDGED, strict=True)]
         return " ".join([*columns, best]).rstrip()
 
-    def show(self, row: Row, title: str, width: int) -> str:
+    def show(self, row: Row, title: str, width: int, judged: bool = True) -> str:
         cells = {name: f"{us:.1f}{'!' * row.detail[name]['doubtful']}" for name, us in row.us.items()}
         best, verdict = row.best(), goals.judge(row)
-        judged = [
+        marks = [
             number(row.ratio(best)), number(verdict.fma_percent, 0), number(verdict.copy_percent, 0),
             number(verdict.goal_ratio),
             f"{verdict.met or '-'}{'!' * (verdict.met is not None and row.doubtful)}",
             f"<{verdict.floor:.2f}" if verdict.below_floor else "",
         ]  # fmt: skip
-        return self.line(title, width, cells, number(row.gflops, 1), judged, best or "-")
+        if not judged:
+            marks[1:] = [""] * (len(marks) - 1)
+        return self.line(title, width, cells, number(row.gflops, 1), marks, best or "-")
 
 
 _JUDGED = (6, 5, 6, 5, 8, 5)  # widths of the columns about ratios and goals
@@ -88,10 +102,15 @@ def number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def as_json(row: Row) -> dict:
+def as_json(row: Row, cold: Row | None = None) -> dict:
+    """``cold``: the same with cold weights."""
     best = row.best()
+    colder = {}
+    if cold is not None:
+        colder["cold"] = {"engines": dict(cold.detail), "ratio": cold.ratio(cold.best())}
     return {
         "descriptor": str(row.spec), "kind": kind_of(row.spec), "flops": row.spec.flops,
         "bytes": row.spec.bytes, "gflops": row.gflops, "best": best, "ratio": row.ratio(best),
         "engines": dict(row.detail), "limits": dict(row.limits), "goal": goals.judge(row).facts(),
+        **colder,
     }  # fmt: skip

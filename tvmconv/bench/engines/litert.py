@@ -13,6 +13,7 @@ class LiteRt:
     """LiteRT (TensorFlow Lite) with its XNNPACK delegate, on a .tflite model of the layer built here."""
 
     modules = ("ai_edge_litert", "flatbuffers")
+    one_pool = False
 
     def __init__(self, threads: int, options: dict):
         from importlib.metadata import version
@@ -32,10 +33,15 @@ class LiteRt:
         if operators[taken:] != ["DELEGATE"]:
             raise Unsupported("XNNPACK did not take the operator")
         inputs = [x, *(last(layer.arrays[name]) for name in layer.inputs if name != "x")]
-        for detail, array in zip(run.get_input_details(), inputs, strict=True):
-            run.set_tensor(detail["index"], array)
+        places = [detail["index"] for detail in run.get_input_details()]
+
+        def give() -> None:
+            for place, array in zip(places, inputs, strict=True):
+                run.set_tensor(place, array)
+
+        give()
         y = run.get_output_details()[0]["index"]
-        yield Way("XNNPACK", run.invoke, lambda: first(run.get_tensor(y)), (model,))
+        yield Way("XNNPACK", run.invoke, lambda: first(run.get_tensor(y)), (model,), give)
 
 
 def model_operators(model: bytes) -> int:

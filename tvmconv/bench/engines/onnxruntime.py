@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class OnnxRuntime:
     its ends. `ort-nchwc` is the same optimised graph without them, on data that they blocked beforehand."""
 
     modules = ("onnxruntime", "onnx")
+    one_pool = False
 
     def __init__(self, threads: int, options: dict):
         import onnxruntime
@@ -45,8 +47,13 @@ class OnnxRuntime:
         for key, value in values.items():
             binding.bind_ortvalue_input(key, value)
         binding.bind_ortvalue_output(out.name, y)
-        keep = (inputs, values, y)
-        return Way(name, lambda: session.run_with_iobinding(binding), lambda: finish(y.numpy()), keep)
+
+        def give() -> None:
+            for key, value in values.items():
+                value.update_inplace(inputs[key])
+
+        keep, run = (inputs, values, y), partial(session.run_with_iobinding, binding)
+        return Way(name, run, lambda: finish(y.numpy()), keep, give)
 
     def ways(self, layer: Layer) -> Iterator[Way]:
         if self.blocked:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from tvmconv.bench.engines.layer_data import Layer, first, last
 from tvmconv.bench.engines.onnx_model import onnx_model
-from tvmconv.bench.engines.ways import Way
+from tvmconv.bench.engines.ways import Way, touching
 
 
 class OpenVino:
     """OpenVINO's CPU plug-in, plain channels-first and channels-last; no narrower than what it is given."""
 
     modules = ("openvino", "onnx")
+    one_pool = False
 
     def __init__(self, threads: int, options: dict):
         import openvino
@@ -40,6 +43,8 @@ class OpenVino:
                 end.model().set_layout(self.ov.Layout(f"NC{axes}"))
             model = steps.build()
         request = self.core.compile_model(model, "CPU", self.config).create_infer_request()
+        inputs = {name: np.array(array, order="C") for name, array in inputs.items()}
+        touch = touching(inputs.values())
         for name, array in inputs.items():
             request.set_tensor(name, self.ov.Tensor(array, shared_memory=True))
 
@@ -50,4 +55,4 @@ class OpenVino:
             y = request.get_output_tensor().data
             return first(y) if channels_last else y
 
-        return Way("channels-last" if channels_last else "channels-first", call, result, (inputs,))
+        return Way("channels-last" if channels_last else "channels-first", call, result, (inputs,), touch)

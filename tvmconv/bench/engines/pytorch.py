@@ -9,7 +9,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import is_bfloat16
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
-from tvmconv.bench.engines.ways import Way
+from tvmconv.bench.engines.ways import Way, touching
 from tvmconv.specs.activations import ACTIVATIONS
 
 
@@ -19,6 +19,7 @@ class Torch:
     call, and to_mkldnn tensors in oneDNN's own blocked layout."""
 
     modules = ("torch",)
+    one_pool = True
 
     def __init__(self, threads: int, options: dict):
         import torch
@@ -36,13 +37,19 @@ class Torch:
             return self.torch.from_numpy(array.view(np.int16)).view(self.torch.bfloat16)
         return self.torch.from_numpy(array)
 
-    def way(self, name: str, call: Callable[[], Any]) -> Way:
+    def way(self, name: str, call: Callable[[], Any], *inputs: Any) -> Way:
+        """``inputs``: tensors that the call reads, of those that can be touched."""
         def result() -> np.ndarray:
             y = call()
             y = y.to_dense() if y.is_mkldnn else y
             return (y.int_repr() if y.is_quantized else y.float()).numpy()
 
-        return Way(name, call, result)
+        given = [x for x in inputs if x is not None]
+        return Way(name, call, result, touch=touching(map(self.memory, given)) if given else None)
+
+    def memory(self, x: Any) -> np.ndarray:
+        """All bytes of a tensor, in whatever order."""
+        return self.torch.empty(0, dtype=self.torch.uint8).set_(x.untyped_storage()).numpy()
 
     def order(self, rank: int) -> Any:
         if rank == 1:
@@ -77,13 +84,13 @@ class Torch:
             return act(y if residual is None else y.add_(residual))
 
         if self.kind == "torch":
-            yield self.way("contiguous", lambda: finish(conv(x, w, bias, *geometry)))
+            yield self.way("contiguous", lambda: finish(conv(x, w, bias, *geometry)), x, residual)
             return
         order = self.order(spec.rank)
         xc, wc = x.to(memory_format=order), w.to(memory_format=order)
         rc = None if residual is None else residual.to(memory_format=order)
         if self.kind == "torch-cl":
-            yield self.way("channels-last", lambda: finish(conv(xc, wc, bias, *geometry), rc))
+            yield self.way("channels-last", lambda: finish(conv(xc, wc, bias, *geometry), rc), xc, rc)
             return
         if spec.transposed:
             raise Unsupported("this operator of oneDNN's is for ordinary convolutions")
@@ -98,11 +105,11 @@ class Torch:
         fixed = (packed, bias, pads, stride, dilation, groups)
         if rc is None:
             run = torch.ops.mkldnn._convolution_pointwise.default
-            yield self.way("prepacked channels-last", lambda: run(xc, *fixed, fused, limits, ""))
+            yield self.way("prepacked channels-last", lambda: run(xc, *fixed, fused, limits, ""), xc)
         else:
             run, unary = torch.ops.mkldnn._convolution_pointwise.binary, None if name == "none" else fused
             last = ("add", 1.0, unary, limits, "")
-            yield self.way("prepacked channels-last", lambda: run(xc, rc, *fixed, *last))
+            yield self.way("prepacked channels-last", lambda: run(xc, rc, *fixed, *last), xc, rc)
         plain = spec.dtype == "float32" and rc is None
         if spec.rank == 2 and plain and name in ("none", "relu"):  # blocked clamps do not exist
             yield from self.blocked(x, w, bias, geometry, act)
@@ -194,7 +201,7 @@ class Torch:
             run = torch.ops.onednn.qconv2d_pointwise.default
             geometry = (stride, pads, dilation, spec.groups)
             fixed = (packed, ws, wz, bias, *geometry, ys, yz, torch.uint8, "none", [], "")
-            yield self.way("prepacked channels-last", lambda: run(x, xs, xz, *fixed))
+            yield self.way("prepacked channels-last", lambda: run(x, xs, xz, *fixed), x)
             return
         torch.backends.quantized.engine = "fbgemm"
         xq = torch._make_per_tensor_quantized_tensor(x, xs, xz)

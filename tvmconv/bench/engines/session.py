@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from tvmconv.base.clock import TRIES, statistic
+from tvmconv.base.clock import TRIES, last_cache, near_cache, statistic
 from tvmconv.bench.engines.layer_data import example
 from tvmconv.bench.engines.worker import EngineError, Worker
 from tvmconv.bench.limits import doubtful, fastest, probe_names
 from tvmconv.bench.ratios import OURS, Row
 from tvmconv.specs.kinds import Spec
 
+MOST_COPIES = 24  # of the weights of a layer, in as many instances of an engine
 _WHOLE = 0.8  # of the peak of multiply-adds: with less, other load shares our cores
 
 
@@ -42,12 +43,22 @@ class Session:
         for worker in self.workers.values():
             worker.close()
 
-    def hold(self, spec: Spec, step: str) -> dict[str, dict]:
-        """Have every engine set the layer up; name -> what it said, of those that can run it."""
+    def copies(self, spec: Spec) -> int:
+        """Of a layer's weights, so that each is far away when its turn comes again: together twice the last
+        cache, or as many as engines can be asked to hold; 0 if these would stay in the nearer caches."""
+        layer = example(spec)
+        bytes_ = sum(array.nbytes for name, array in layer.arrays.items() if name not in layer.inputs)
+        if MOST_COPIES * bytes_ < 2 * near_cache() * self.threads:
+            return 0
+        return max(2, min(MOST_COPIES, -(-2 * last_cache() // bytes_)))
+
+    def hold(self, spec: Spec, step: str, copies: int = 0) -> dict[str, dict]:
+        """Have every engine set the layer up; name -> what it said, of those that can run it. ``copies``: of
+        the weights, to be cold."""
         layer, held = example(spec), {}
         for name, worker in self.workers.items():
             log(f"{step} {spec} {name}", over=True)
-            said = worker.ask("layer", layer)
+            said = worker.ask("layer", layer, copies)
             if "wrong" in said:
                 wrong = f"wrong, error {said['error']:.3g} of the largest value"
                 raise EngineError(f"{name} ({said['wrong']}): {spec}: {wrong}")
@@ -59,8 +70,9 @@ class Session:
                 held[name] = said
         return held
 
-    def time(self, spec: Spec, step: str) -> Row:
-        held = self.hold(spec, step)
+    def time(self, spec: Spec, step: str, copies: int = 0) -> Row:
+        """A layer by every engine; with so many ``copies`` of its weights, if not 0."""
+        held = self.hold(spec, step, copies)
         samples: dict[str, list[dict]] = {name: [] for name in held}
         probes = probe_names(spec) if "probes" in self.options and OURS in held else {}
         limits: dict[str, list[dict]] = {name: [] for name in probes}

@@ -12,16 +12,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
-from tvmconv.base.clock import Clock, Flush, timed
+from tvmconv.base.clock import TRIES, Clock, Flush, preemptions, timed
 from tvmconv.base.processes import ended, settle
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.names import ENGINES
-from tvmconv.bench.engines.ways import Way
+from tvmconv.bench.engines.ways import Engine, Way
 from tvmconv.bench.limits import Limits
 from tvmconv.bench.ratios import OURS
 
@@ -40,28 +42,63 @@ def error_of(y: np.ndarray, expected: np.ndarray) -> float:
     return error if error == error else float("inf")
 
 
+class Turns:
+    """The clock of a layer with cold weights: instances in turns, each call's inputs written before it."""
+
+    def __init__(self, ways: Sequence[Way], seconds: float):
+        self.calls = 1
+        self.ways = cycle([(way.touch, way.call) for way in ways])
+        self.calls = max(2, min(len(ways), round(seconds / max(self.time(), 1e-9))))
+
+    def time(self) -> float:
+        """Seconds per call, of the next few."""
+        spent = 0.0
+        for touch, call in islice(self.ways, self.calls):
+            touch()
+            start = perf_counter()
+            call()
+            spent += perf_counter() - start
+        return spent / self.calls
+
+    def sample(self) -> dict:
+        """Seconds per call; a sample in which another process took a core from us is taken again."""
+        for _ in range(TRIES):
+            before = preemptions()
+            result = {"seconds": self.time(), "disturbed": preemptions() > before}
+            if not result["disturbed"]:
+                break
+        return result
+
+
 class Bench:
     """The worker's side: one engine, the layer that it now holds, and the requests about it.
 
     ``cold``: flush the caches before each call that is timed. ``probes``: the library of this machine's
     limits, of our engine alone."""
 
-    def __init__(self, engine, seconds: float, cold: bool = False, probes: str | None = None):
-        self.engine, self.seconds = engine, seconds
+    def __init__(
+        self, engine: Engine, threads: int, seconds: float, cold: bool = False, probes: str | None = None
+    ):
+        self.engine, self.threads, self.seconds = engine, threads, seconds
         self.probes = None if probes is None else Limits(probes, seconds)
         self.flush = Flush() if cold else None
         self.way: Way | None = None
-        self.clock: Clock | None = None
+        self.clock: Clock | Turns | None = None
 
-    def layer(self, layer: Layer) -> dict:
-        """Set the layer up in each of the engine's ways, check each result, keep the fastest."""
+    def layer(self, layer: Layer, copies: int = 0) -> dict:
+        """Set the layer up in each of the engine's ways, check each result, keep the fastest. ``copies``: so
+        many instances take turns, each with its own weights; ways whose inputs can't be touched don't."""
         self.way, best, errors, failed = None, float("inf"), {}, ""
+        if copies and self.threads > 1 and not self.engine.one_pool:
+            return {"unsupported": "instances with a pool of threads each get in each other's way"}
         ways = iter(self.engine.ways(layer))
         while True:
             try:
                 way = next(ways, None)
                 if way is None:
                     break
+                if copies and way.touch is None:
+                    raise Unsupported(f"{way.name}: its inputs cannot be written anew, to be near")
                 way.call()
                 error = errors[way.name] = error_of(way.result(), layer.expected)
             except Exception as problem:  # a way that an engine refuses does not affect the others
@@ -71,13 +108,25 @@ class Bench:
                 continue
             if error > layer.tolerance:
                 return {"wrong": way.name, "error": error}
-            clock = Clock(way.call, self.seconds, self.flush)
+            clock: Clock | Turns = Clock(way.call, self.seconds, self.flush)
+            if copies:
+                clock = Turns([way, *self.more(layer, way.name, copies - 1)], self.seconds)
             spent = min(clock.time() for _ in range(PICK_SAMPLES))
             if spent < best:
                 best, self.way, self.clock = spent, way, clock
         if self.way is None:
             return {"unsupported": failed or "the engine offers no way"}
         return {"way": self.way.name, "error": errors[self.way.name], "failed": failed}
+
+    def more(self, layer: Layer, name: str, count: int) -> list[Way]:
+        """The same way again, so often, with the same inputs and weights elsewhere in memory."""
+        found = []
+        for _ in range(count):
+            arrays = {key: array.copy() for key, array in layer.arrays.items()}
+            again = replace(layer, arrays=arrays)
+            found.append(next(way for way in self.engine.ways(again) if way.name == name))
+            found[-1].call()
+        return found
 
     def sample(self) -> dict:
         """One sample of the layer, as `Clock` takes it."""
@@ -112,7 +161,7 @@ def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, l
     os.dup2(out, 1)
     os.dup2(out, 2)
     try:
-        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), options["seconds"],
+        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), threads, options["seconds"],
                       options.get("cold", False), options.get("probes") if engine == OURS else None)
     except Exception as problem:
         pipe.send(problem if isinstance(problem, EngineError) else EngineError(f"{engine}: {problem}"))
