@@ -36,7 +36,7 @@ NETWORKS = {  # file in the wheel, shape of its input
 LINES = (  # text, upper left corner, size, colour, upside down
     ("One model, one library", (60, 30), 34, "white", False),
     ("Convolutions", (24, 176), 40, "yellow", False),
-    ("fast at 3x3 and 1x1", (150, 336), 30, "white", False),
+    ("fast at 3x3 and 1x1", (150, 322), 30, "white", False),
     ("Upside down", (262, 240), 32, "white", True),
 )
 ALLOWED_ERROR = 1e-5  # of the range of a network's output
@@ -94,7 +94,9 @@ def main() -> int:
     for box, text, turned in found:
         print(f"  {text!r}" + (" (upside down)" if turned else ""))
         drawn.rectangle(box, outline="red", width=2)
-        drawn.text((box[0], box[3] + 1), text, "red", ImageFont.load_default(14))
+        corner, font = (box[0], box[3] + 1), ImageFont.load_default(14)
+        drawn.rectangle(drawn.textbbox(corner, text, font), "white")
+        drawn.text(corner, text, "red", font)
     picture.save(args.out / "boxes.png")
 
     print(f"\n{'network':10}  {'error':>7}  {'rounding':>8}  {'ours':>9}  {'ONNX Runtime':>12}  {'ratio':>5}")
