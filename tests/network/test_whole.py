@@ -37,7 +37,7 @@ from tvmconv.network.planning import doors
 from tvmconv.network.planning import weights as planned_weights
 
 HERE = "x86-64-v3"
-EXAMPLES = int(os.environ.get("TVMCONV_RANDOM_LIBRARIES", "3"))
+EXAMPLES = int(os.environ.get("TVMCONV_RANDOM_LIBRARIES", "12"))
 """How many random networks are compiled; hundreds when asked for."""
 
 
