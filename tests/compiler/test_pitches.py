@@ -8,7 +8,7 @@ import tvmconv
 from tvmconv.base.errors import SpecError
 from tvmconv.compiler.codegen import build_kernel
 from tvmconv.formats.kernel import Param
-from tvmconv.formats.program import Place, program, step
+from tvmconv.formats.program import Place, program, run_of, step
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.pitched import Pitched, parse_work
 
@@ -53,6 +53,8 @@ def test_descriptors() -> None:
 def test_places_of_a_program() -> None:
     """A program's places have room for all rows, and ranges of channels of one buffer do not overlap."""
     kernel = build_kernel(Pitched.of(tvmconv.ConvSpec.parse(WORK), {"x": 24, "y": 24}), resolve(HERE))
+    with pytest.raises(SpecError, match="expected one in a program"):
+        run_of(kernel)
     wide, y = Param("x", (1, 4, 5, 24), "float32"), Param("y", (1,), "float32")
     assert kernel.inputs[0].span == 4 * (19 * 24 + 8) and kernel.output.span == 4 * (19 * 24 + 16)
 

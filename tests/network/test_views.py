@@ -1,4 +1,4 @@
-"""Copies of many inputs, or of what is left when the rest is in its place: in parts that leave the others."""
+"""Copies of many inputs, in parts that leave the others; shuffles of channels, in weights."""
 
 import numpy as np
 import pytest

@@ -229,7 +229,10 @@ def step(
 
 
 def run_of(kernel: Kernel, baked: bytes | None = None) -> Program:
-    """NAME of a single kernel. ``baked``: packed weights used in place of NULL."""
+    """NAME of a single kernel. ``baked``: packed weights used in place of NULL. Raises SpecError for a kernel
+    with pitches: callers give dense arrays."""
+    if any(p.pitch for p in (*kernel.inputs, *kernel.outputs)):
+        raise SpecError(f"{kernel.descriptor}: a kernel with pitches, expected one in a program")
     inputs = [_array(p, "input", kernel) for p in kernel.inputs]
     packed = [replace(_packed(kernel), default=None if baked is None else 0)] if kernel.packed else []
     arguments = run_order(inputs, [_array(kernel.output, "output", kernel)], packed)
