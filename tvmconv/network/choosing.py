@@ -10,7 +10,7 @@ from tvmconv.formats.logs.lookup import Logs
 from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.spec import Spec
 
-_SPARED = 0.05  # bytes between the parts, for each multiply-add
+_SPARED = 0.06  # bytes between the parts, for each multiply-add
 _PIXELS = 400  # of the result: with fewer, a block goes through all its weights for few of them
 
 

@@ -9,11 +9,22 @@ the core's caches, and no row is expanded twice but those that two tasks both re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tvm import tirx
 
-from tvmconv.compiler.codegen.nest import Array, Index, held, loop, parameter, tile
+from tvmconv.compiler.codegen.in_place import filter_in_place
+from tvmconv.compiler.codegen.nest import (
+    Array,
+    Index,
+    as_expr,
+    counted,
+    held,
+    in_tiles,
+    loop,
+    named,
+    parameter,
+    tile,
+)  # fmt: skip
 from tvmconv.compiler.lower.kept import BEFORE, KEPT, NONE
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.ops.block_packing import ACC, MOST_TAPS, BlockPacking, reads_in_place
@@ -75,12 +86,12 @@ class _Bands:
 
     def _task(self, t: Index, ring: Array, filtered: Array, before: Array) -> tirx.Stmt:
         tasks, high = self.point["tasks"], self.spec.out_spatial[0]
-        n, part = tirx.floordiv(_int(t), tasks), tirx.floormod(_int(t), tasks)
-        start, starts = _bound("start", tirx.floordiv(part * high, tasks))
-        stop, stops = _bound("stop", tirx.floordiv((part + 1) * high, tasks))
-        first, firsts = _bound("first", before.at(0))
-        follows = tirx.And(tirx.GT(part, 0), tirx.EQ(first, _int(t) - 1))
-        goes_on, goes = _bound("goes_on", tirx.Select(follows, _int(1), _int(0)))
+        n, part = tirx.floordiv(as_expr(t), tasks), tirx.floormod(as_expr(t), tasks)
+        start, starts = named("start", tirx.floordiv(part * high, tasks))
+        stop, stops = named("stop", tirx.floordiv((part + 1) * high, tasks))
+        first, firsts = named("first", before.at(0))
+        follows = tirx.And(tirx.GT(part, 0), tirx.EQ(first, as_expr(t) - 1))
+        goes_on, goes = named("goes_on", tirx.Select(follows, as_expr(1), as_expr(0)))
         longest = -(-high // tasks)
         steps = -(-longest // self.rows)
         nothing = tirx.Evaluate(tirx.const(0, "int32"))
@@ -89,7 +100,7 @@ class _Bands:
             firsts, goes, starts, stops,
             *([tirx.IfThenElse(tirx.EQ(first, NONE), sequence(borders), nothing)] if borders else []),
             loop(steps, lambda i: self._step(n, start, stop, i, goes_on, ring, filtered)),
-            before.put(0, _int(t)),
+            before.put(0, as_expr(t)),
         ])  # fmt: skip
 
     def _borders(self, ring: Array) -> Stmts:
@@ -116,25 +127,25 @@ class _Bands:
     ) -> tirx.Stmt:
         """The next rows, from ``start`` + ``i`` steps on, of image ``n``."""
         stride, extent = self.spec.stride[0], self.spec.extent(0)
-        row, rows = _bound("row", _int(start + i * self.rows))
-        count, counts = _bound("count", tirx.max(tirx.min(self.rows, stop - row), 0))
+        row, rows = named("row", as_expr(start + i * self.rows))
+        count, counts = named("count", tirx.max(tirx.min(self.rows, stop - row), 0))
         seen = tirx.max(row * stride, (row - 1) * stride + extent)  # the first that is not in the ring yet
-        afresh = tirx.And(tirx.EQ(_int(i), 0), tirx.EQ(goes_on, 0))
-        new, news = _bound("new", tirx.Select(afresh, row * stride, seen))
+        afresh = tirx.And(tirx.EQ(as_expr(i), 0), tirx.EQ(goes_on, 0))
+        new, news = named("new", tirx.Select(afresh, row * stride, seen))
         end = (row + count - 1) * stride + extent
 
         def chunk(c: Index) -> tirx.Stmt:
             return sequence([
-                _for(end - new, lambda r: self._expand(n, new + r, c, ring)),
-                _for(count, lambda o: self._filter(row + o, o, c, ring, filtered)),
+                counted(end - new, lambda r: self._expand(n, new + r, c, ring)),
+                counted(count, lambda o: self._filter(row + o, o, c, ring, filtered)),
             ])  # fmt: skip
 
         def panel(c: Index, width: int) -> tirx.Stmt:
-            return _for(count, lambda o: self._project(n, row + o, o, c, width, filtered))
+            return counted(count, lambda o: self._project(n, row + o, o, c, width, filtered))
 
         whole, rest = divmod(self.spec.out_channels, self.packing.block)
         if self.in_place:
-            filters = _for(count, lambda o: self._filter_in_place(n, row + o, o, filtered))
+            filters = counted(count, lambda o: filter_in_place(self, n, row + o, o, filtered))
         else:
             filters = loop(self.chunks, chunk)
         return sequence([
@@ -148,8 +159,8 @@ class _Bands:
         (high, wide), chunk, inputs = self.spec.in_spatial, self.packing.chunk, self.spec.in_channels
         top, x = self.spec.padding[0][0], self.arrays["x"]
         slot = tirx.truncmod(row, self.ring)
-        at, ats = _bound("at", ((c * self.ring + slot) * self.across + self.first) * chunk)
-        source, sources = _bound("source", (n * high + row - top) * (wide * inputs))
+        at, ats = named("at", ((c * self.ring + slot) * self.across + self.first) * chunk)
+        source, sources = named("source", (n * high + row - top) * (wide * inputs))
 
         def tile_of(p: Index, count: int) -> tirx.Stmt:
             return self._product(
@@ -164,7 +175,7 @@ class _Bands:
 
         rest = inputs % chunk
         if self.spec.expand:
-            body = _in_tiles(self.seen, self.point["expanded"], tile_of)
+            body = in_tiles(self.seen, self.point["expanded"], tile_of)
         elif not rest:
             body = loop(self.seen, copied(chunk))
         elif self.chunks == 1:
@@ -188,8 +199,8 @@ class _Bands:
             return (c * self.ring + slot) * (self.across * chunk)
 
         written = spec.taps <= MOST_TAPS
-        lines = [_bound(f"line{ky}", line(ky)) for ky in range(tall if written else 0)]
-        to, tos = _bound("to", o * (wide * self.wide) + c * chunk)
+        lines = [named(f"line{ky}", line(ky)) for ky in range(tall if written else 0)]
+        to, tos = named("to", o * (wide * self.wide) + c * chunk)
 
         def one(v: Index, p: Index, count: int) -> tirx.Stmt:
             sums, made = held(count * lanes, ACC, "sums")
@@ -212,77 +223,17 @@ class _Bands:
                 to + (p + r) * self.wide + v + i,
                 finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
                 for r in range(count)]  # fmt: skip
-            return sequence([made, *self._start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
+            return sequence([made, *self.start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
 
-        vectors = loop(chunk // lanes, lambda v: _in_tiles(
+        vectors = loop(chunk // lanes, lambda v: in_tiles(
             wide, self.point["filtered"], lambda p, count: one(v * lanes, p, count)))  # fmt: skip
         return sequence([*(stmt for _, stmt in lines), tos, vectors])
-
-    def _filter_in_place(self, n: Index, row: Index, o: Index, filtered: Array) -> tirx.Stmt:
-        """A depthwise row, all channels, from x itself: taps outside are left out, those in columns outside
-        while this is written."""
-        spec, lanes, (high, wide) = self.spec, self.lanes, self.spec.in_spatial
-        (tall, long), channels, columns = spec.kernel, spec.channels, spec.out_spatial[1]
-        x, w, (top, left) = self.arrays["x"], self.arrays["packed_w"], (lo for lo, _ in spec.padding)
-        upper, uppers = _bound("upper", row * spec.stride[0] - top)
-        to, tos = _bound("to", o * (columns * self.wide))
-        nothing = tirx.Evaluate(tirx.const(0, "int32"))
-
-        def inside(ky: int) -> tirx.Expr:
-            at = upper + ky * spec.dilation[0]
-            return tirx.And(tirx.GE(at, 0), tirx.LT(at, high))
-
-        def column(p: Index, kx: int) -> Index:
-            return p * spec.stride[1] + kx * spec.dilation[1] - left
-
-        def taps_of(p: int) -> list[int]:
-            return [kx for kx in range(long) if 0 <= column(p, kx) < wide]
-
-        def one(v: Index, p: Index, count: int, taps: list[int], every: bool) -> tirx.Stmt:
-            sums, made = held(count * lanes, ACC, "sums")
-            stmts = [made, *self._start(sums, "", v * lanes, count, lanes)]
-            for ky in range(tall):
-                line, lines = _bound("line", (n * high + upper + ky * spec.dilation[0]) * (wide * channels))
-                terms = [lines]
-                for kx in taps:
-                    weight = (v * spec.taps + ky * long + kx) * lanes
-                    for r in range(count):
-                        seen = line + column(p + r, kx) * channels + v * lanes
-                        terms.append(tile(lanes, lanes, lambda i, r=r, seen=seen, weight=weight: sums.put(
-                            r * lanes + i, sums.at(r * lanes + i) + x.at(seen + i) * w.at(weight + i))))
-                part = sequence(terms)
-                stmts.append(part if every else tirx.IfThenElse(inside(ky), part, nothing))
-            stmts += [tile(lanes, lanes, lambda i, r=r: filtered.put(
-                to + (p + r) * self.wide + v * lanes + i,
-                finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
-                for r in range(count)]  # fmt: skip
-            return sequence(stmts)
-
-        def pixels(p: Index, count: int, taps: list[int], every: bool) -> tirx.Stmt:
-            return loop(channels // lanes, lambda v: one(v, p, count, taps, every))
-
-        whole = [p for p in range(columns) if len(taps_of(p)) == long]
-        first, last = (whole[0], whole[-1] + 1) if whole else (columns, columns)
-
-        def line(every: bool) -> tirx.Stmt:
-            stmts = [pixels(p, 1, taps_of(p), every) for p in range(first)]
-            if whole:
-                stmts.append(_in_tiles(last - first, self.point["filtered"], lambda p, count: pixels(
-                    p + first, count, list(range(long)), every)))  # fmt: skip
-            return sequence(stmts + [pixels(p, 1, taps_of(p), every) for p in range(last, columns)])
-
-        if not any(spec.padding[0]):
-            return sequence([uppers, tos, line(True)])
-        return sequence([
-            uppers, tos,
-            tirx.IfThenElse(tirx.And(inside(0), inside(tall - 1)), line(True), line(False)),
-        ])  # fmt: skip
 
     def _project(self, n: Index, row: Index, o: Index, c: Index, width: int, filtered: Array) -> tirx.Stmt:
         """A row of the result, panel ``c`` of it, ``width`` channels."""
         spec, (high, wide), out = self.spec, self.spec.out_spatial, self.spec.out_channels
-        at, ats = _bound("at", _int((n * high + row) * (wide * out) + c * self.packing.block))
-        source, sources = _bound("source", _int(o * (wide * self.wide)))
+        at, ats = named("at", as_expr((n * high + row) * (wide * out) + c * self.packing.block))
+        source, sources = named("source", as_expr(o * (wide * self.wide)))
         residual, y = self.arrays.get("residual"), self.arrays["y"]
 
         def tile_of(p: Index, count: int) -> tirx.Stmt:
@@ -296,7 +247,7 @@ class _Bands:
 
             return self._product((count, width), "project_", c, spec.channels, left, store)
 
-        return sequence([ats, sources, _in_tiles(wide, self.point["projected"], tile_of)])
+        return sequence([ats, sources, in_tiles(wide, self.point["projected"], tile_of)])
 
     def _product(
         self, shape: tuple[int, int], prefix: str, c: Index, inner: int,
@@ -315,40 +266,14 @@ class _Bands:
                 r * full + i, sums.at(r * full + i) + value * w.at((c * inner + k) * block + i)))  # fmt: skip
 
         return sequence([
-            made, *self._start(sums, prefix, c * block, count, full),
+            made, *self.start(sums, prefix, c * block, count, full),
             loop(inner, lambda k: sequence([term(k, r) for r in range(count)])),
             *(tile(width, lanes, lambda i, r=r: store(r, i, sums.at(r * full + i))) for r in range(count)),
         ])  # fmt: skip
 
-    def _start(self, sums: Array, prefix: str, at: Index, count: int, width: int) -> Stmts:
+    def start(self, sums: Array, prefix: str, at: Index, count: int, width: int) -> Stmts:
         """Sums that begin with the biases from ``at`` on, or with zeros."""
         bias = self.arrays.get(f"packed_{prefix}bias")
         return [tile(width, self.lanes, lambda i, r=r: sums.put(
             r * width + i, tirx.const(0, ACC) if bias is None else bias.at(at + i)))
             for r in range(count)]  # fmt: skip
-
-
-def _in_tiles(size: int, most: int, body: Callable[[Index, int], tirx.Stmt]) -> tirx.Stmt:
-    """``body(first, count)`` for tiles of ``most``, and what is left of ``size``."""
-    parts = [loop(size // most, lambda p: body(p * most, most))] if size >= most else []
-    if size % most:
-        parts.append(body(size // most * most, size % most))
-    return sequence(parts or [tirx.Evaluate(tirx.const(0, "int32"))])
-
-
-def _for(extent: Any, body: Callable[[Index], tirx.Stmt]) -> tirx.Stmt:
-    """``body`` for each index below an extent that is known at run time."""
-    var = tirx.Var("i", "int32")
-    return tirx.For(var, 0, extent, tirx.ForKind.SERIAL, body(var))
-
-
-def _int(value: Index) -> tirx.Expr:
-    return tirx.const(value, "int32") if isinstance(value, int) else value
-
-
-def _bound(name: str, value: tirx.Expr) -> tuple[tirx.Var, tirx.Stmt]:
-    """A name for a value, and the statement after which it has it.
-
-    By way of memory, which LLVM takes out again: TVM would try what it knows of the value on every index."""
-    var, (array, made) = tirx.Var(name, "int32"), held(1, "int32", name)
-    return var, sequence([made, array.put(0, value), tirx.Bind(var, array.at(0))])

@@ -55,7 +55,7 @@ class Array:
 
     def at(self, index: Index) -> tirx.Expr:
         """An element as it is computed with."""
-        value = tirx.BufferLoad(self.buffer, [_expr(index)])
+        value = tirx.BufferLoad(self.buffer, [as_expr(index)])
         if self.dtype == "bool":
             return tirx.NE(value, tirx.const(0, "uint8"))
         return widened(value, self.kind) if self.kind != self.dtype else value
@@ -66,7 +66,7 @@ class Array:
             value = tirx.Select(value, tirx.const(1, "uint8"), tirx.const(0, "uint8"))
         elif value.ty.dtype != self.dtype:
             value = narrowed(value, self.dtype)
-        return tirx.BufferStore(self.buffer, value, [_expr(index)])
+        return tirx.BufferStore(self.buffer, value, [as_expr(index)])
 
 
 def computed(dtype: str) -> str:
@@ -237,6 +237,28 @@ def along(loops: Sequence[Loop], lanes: int, body: Body, work: float, arrays: in
     return in_blocks(outer, inner, block, body, work)
 
 
+def in_tiles(size: int, most: int, body: Callable[[Index, int], tirx.Stmt]) -> tirx.Stmt:
+    """``body(first, count)`` for tiles of ``most``, and what is left of ``size``."""
+    parts = [loop(size // most, lambda p: body(p * most, most))] if size >= most else []
+    if size % most:
+        parts.append(body(size // most * most, size % most))
+    return sequence(parts or [tirx.Evaluate(tirx.const(0, "int32"))])
+
+
+def counted(extent: Any, body: Callable[[Index], tirx.Stmt]) -> tirx.Stmt:
+    """``body`` for each index below an extent that is known at run time."""
+    var = tirx.Var("i", "int32")
+    return tirx.For(var, 0, extent, tirx.ForKind.SERIAL, body(var))
+
+
+def named(name: str, value: tirx.Expr) -> tuple[tirx.Var, tirx.Stmt]:
+    """A name for a value, and the statement after which it has it.
+
+    By way of memory, which LLVM takes out again: TVM would try what it knows of the value on every index."""
+    var, (array, made) = tirx.Var(name, "int32"), held(1, "int32", name)
+    return var, sequence([made, array.put(0, value), tirx.Bind(var, array.at(0))])
+
+
 def _sum(values: Iterable[Index]) -> Index:
     total: Index = 0
     for value in values:
@@ -245,5 +267,6 @@ def _sum(values: Iterable[Index]) -> Index:
     return total
 
 
-def _expr(index: Index) -> tirx.Expr:
+def as_expr(index: Index) -> tirx.Expr:
+    """An index as an expression."""
     return tirx.const(index, "int32") if isinstance(index, int) else index
