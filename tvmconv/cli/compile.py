@@ -28,11 +28,12 @@ Examples:
   tvmconv compile -f layers.txt -o model.so --json > report.json
   tvmconv compile --onnx model.onnx --shape x=1x3x48x192 --bake-weights -o model.so
   tvmconv compile --onnx model.onnx --whole -o model.so
+  tvmconv compile --onnx model.onnx --whole --weights file --shape batch=1 --shape batch=4 -o model.so
 
 layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR per line; "#" starts a comment. Without a NAME a function
 is called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
 lists the targets. With --whole the library has one function, main or --name, in C after --prefix, the
-model's name if it is not given.
+model's name if it is not given; with several shapes one for each, main_1x3x224x224, over the same weights.
 """
 
 
@@ -70,6 +71,7 @@ def compile_verb(
     bake: models.Bake = False,
     called: models.Names = None,
     whole: models.Whole = False,
+    weights: models.Weights = "baked",
     target: Target = "native",
     log: ReadLogs = None,
     no_user_logs: NoUserLogs = False,
@@ -115,6 +117,8 @@ def compile_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
+    if not whole and weights != "baked":
+        raise Error(f"--weights {weights}: needs --whole")
     if whole:
         networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake, called)
     found = collect(descriptors or [], files or [], [] if whole else names or [])
@@ -134,7 +138,7 @@ def compile_verb(
     }  # fmt: skip
     with without_torch():
         if onnx is not None and whole:
-            how |= {"prefix": prefix, "name": names[0] if names else "main"}
+            how |= {"prefix": prefix, "name": names[0] if names else "main", "weights": weights}
             library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
         elif onnx is not None:
             how |= {"fixed": fixed or [], "names": called or "node"}
@@ -150,7 +154,8 @@ def compile_verb(
     else:
         outputs.print_report(report, verbose)
         if whole:
-            networks.print_function(library.manifest["functions"][0], verbose)
+            for facts in library.manifest["functions"]:
+                networks.print_function(facts, verbose)
 
 
 def build(

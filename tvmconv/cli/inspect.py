@@ -47,18 +47,20 @@ def inspect_verb(
 
     manifest = reader.read(library)
     functions = {function["name"]: function for function in manifest["functions"]}
-    if name is not None and name not in functions:
+    shown = [f for f in functions.values() if name in (None, f["name"], f.get("group"))]
+    if not shown:
         raise Error(f"function {name!r}: not in {library}; expected one of {', '.join(functions)}")
     if source:
-        _print_source(library, [name] if name else list(functions))
+        _print_source(library, [function["name"] for function in shown])
         return
     missing = _missing(manifest["target"]) or libc.why_not(manifest.get("libc"))
     if as_json:
-        chosen = manifest["functions"] if name is None else [functions[name]]
         facts = {"path": str(library), "size": library.stat().st_size, "runs_here": missing is None}
-        console.print_json({**facts, **manifest, "functions": chosen})
+        console.print_json({**facts, **manifest, "functions": shown})
     elif name is not None:
-        _print_function(functions[name])
+        for number, function in enumerate(shown):
+            print(end="\n" if number else "")
+            _print_function(function)
     else:
         _print_library(library, manifest, missing)
 
@@ -98,6 +100,8 @@ def _print_library(library: Path, manifest: dict[str, Any], missing: str | None)
         ("needs", _needs(target)),
         ("libc", libc_text(manifest)),
         ("runs here", "yes" if missing is None else f"no: {missing}"),
+        *([("weights", f"{weights['file']}, {console.size(weights['bytes'])}, sha256 {weights['sha256']}")]
+          if (weights := manifest.get("weights")) else []),
         ("sha256", f"{manifest['sha256']} (of the file with this field zeroed)"),
         ("functions", len(functions)),
     )

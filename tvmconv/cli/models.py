@@ -33,7 +33,8 @@ Shapes = Annotated[
         "--shape",
         metavar="NAME=SHAPE",
         show_default=False,
-        help="Shape of an input (x=1x3x48x192), or size of a dynamic dimension (batch=1).",
+        help="Shape of an input (x=1x3x48x192), or size of a dynamic dimension (batch=1); with --whole "
+        "maybe several of each, for a function each.",
     ),
 ]
 Fixed = Annotated[
@@ -66,6 +67,15 @@ Names = Annotated[
 ]  # fmt: skip
 Whole = Annotated[
     bool, typer.Option("--whole", help="The whole model of --onnx as one function, which holds its weights.")
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="W",
+        help="Of --whole: baked, packed in the library; raw, as in the model and packed by the first call; "
+        "file or raw-file, the same in a file beside the library.",
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,

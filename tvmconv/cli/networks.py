@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ def check_flags(
     if others:
         raise Error(f"--onnx {model}: expected no descriptors beside a model")
     if bake:
-        raise Error("--bake-weights: expected without --whole, whose library always holds the weights")
+        raise Error("--bake-weights: expected without --whole, which has --weights")
     if called is not None:
         raise Error(f"--names {called}: expected without --whole, whose one function --name names")
     if len(names) > 1:
@@ -42,11 +42,12 @@ def compile_library(
     """Compile a whole model with a progress bar on stderr; `options` are compile's."""
     from tvmconv.network.compiling import compile, read
     from tvmconv.onnx.reading.branches import parse_fixed
-    from tvmconv.onnx.reading.model import parse_shapes
+    from tvmconv.onnx.reading.model import load, parse_variants
 
-    network = read(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout.lower())
+    source, values = load(model), parse_fixed(fixed)
+    networks = [read(source, one, fixed=values, layout=layout.lower()) for one in parse_variants(shapes)]
     with console.progress("compiling", verbose=verbose) as step:
-        return compile(network, target, progress=step, **options)
+        return compile(networks, target, progress=step, **options)
 
 
 def print_function(facts: dict[str, Any], steps: bool) -> None:
@@ -90,25 +91,47 @@ def verify_library(
     as_json: bool,
 ) -> bool:  # fmt: skip
     """Compare a network's results with onnxruntime's and print the outcome; whether all agree."""
-    from tvmconv.network.checking import compare, feeds_of, first_deviation, network_of
+    from tvmconv.network.checking import compare, feeds_of, first_deviation, networks_of
     from tvmconv.runtime import load
 
-    module = load(library)
-    network = network_of(module, model)
-    feeds = feeds_of(network, _read(inputs, network) if inputs else None, seed)
-    results = compare(network, module, feeds, tolerance)
-    found = first_deviation(network, module, next(iter(module)), feeds, tolerance) if steps else None
-    ok = all(result.ok for result in results) and found is None
-    if as_json:
+    module, functions, ok = load(library), {}, True
+    for name, (network, feeds) in _cases(networks_of(module, model), inputs).items():
+        given = feeds_of(network, feeds, seed)
+        results = compare(network, module, given, tolerance, name)
+        found = first_deviation(network, module, name, given, tolerance) if steps else None
+        ok &= all(result.ok for result in results) and found is None
         facts: dict[str, Any] = {"results": [{**_finite(asdict(r)), "ok": r.ok} for r in results]}
         if steps:
             facts["deviates"] = None
         if found is not None:
             facts["deviates"] = {**asdict(found), "difference": _finite(asdict(found.difference))}
-        console.print_json({"model": str(model), "library": str(library), "ok": ok, **facts})
-    else:
-        _print(results, found, steps, "the given data" if inputs else "random data")
+        functions[name] = facts
+        if not as_json:
+            if len(module) > 1:
+                print(name)
+            _print(results, found, steps, "the given data" if inputs else "random data")
+    if as_json:
+        several = {"functions": functions} if len(module) > 1 else next(iter(functions.values()))
+        console.print_json({"model": str(model), "library": str(library), "ok": ok, **several})
     return ok
+
+
+def _cases(
+    networks: Mapping[str, Network], inputs: Sequence[str]
+) -> dict[str, tuple[Network, dict[str, np.ndarray] | None]]:
+    """What to verify each function with: random arrays, or those that are given, if it takes such."""
+    if not inputs:
+        return {name: (network, None) for name, network in networks.items()}
+    found: dict[str, tuple[Network, dict[str, np.ndarray] | None]] = {}
+    errors = []
+    for name, network in networks.items():
+        try:
+            found[name] = network, _read(inputs, network)
+        except SpecError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found
 
 
 def _finite(facts: dict[str, Any]) -> dict[str, Any]:

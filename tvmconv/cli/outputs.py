@@ -75,7 +75,9 @@ class Outputs:
 
     def report(self, manifest: dict[str, Any], seconds: float) -> dict[str, Any]:
         """What was made, as ``--json`` has it."""
-        kinds = (("library", self.library), ("header", self.header), ("depfile", self.depfile))
+        kinds = [("library", self.library), ("header", self.header), ("depfile", self.depfile)]
+        if weights := manifest.get("weights"):
+            kinds.append(("weights", self.library.with_name(weights["file"])))
         return {
             "artifacts": [
                 {"path": str(file), "kind": kind, "size": file.stat().st_size,

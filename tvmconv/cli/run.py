@@ -99,7 +99,10 @@ def run(
         chosen = list(entries.values())
     else:
         module[name]  # raises an error that lists the names
-        chosen = [entries[name]]
+        chosen = [entry for entry in entries.values() if name in (entry["name"], entry.get("group"))]
+        if len(chosen) > 1 and (texts or out):
+            names = ", ".join(entry["name"] for entry in chosen)
+            raise Error(f"{library}: {name} is {len(chosen)} functions; expected one of {names}")
     if out is not None and not out.parent.is_dir():
         raise Error(f"--out {out}: no folder {out.parent}; expected one that exists")
     if not timed and (steps or repeat):

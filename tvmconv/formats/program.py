@@ -47,9 +47,9 @@ class Argument:
 
 class Place(NamedTuple):
     """Where an array lies: ``offset`` bytes after the start of a program's argument or constant ``index``, or
-    of its workspace."""
+    of its workspace, or of what its step ``index`` of ``prepared`` has packed."""
 
-    of: Literal["argument", "constant", "workspace"]
+    of: Literal["argument", "constant", "workspace", "prepared"]
     index: int = 0
     offset: int = 0
 
@@ -113,11 +113,20 @@ class Step:
         return self.operands[-count:]
 
 
+class Prepared(NamedTuple):
+    """Weights that a library packs once: by a ``step`` from constants to its own place; ``digest``: of what
+    it makes, kept once for all programs of a target."""
+
+    step: Step
+    digest: str
+
+
 @dataclass(frozen=True)
 class Program:
     """What a C function does: ``steps`` one after another.
 
     ``arguments``: in call order, those that are written last. ``constants``: what the library holds for it.
+    ``prepared``: packing of constants, before the first call and with memory that the library then keeps.
     ``workspace``: bytes for the values between steps, placed by whoever makes the program. As a function of a
     library (``Library(functions={"name": program}, ...)``) its arguments are its inputs and outputs.
     ``descriptor``: what it computes, one line; ``schedule``: as a kernel's. Raises SpecError for places out
@@ -128,6 +137,7 @@ class Program:
     arguments: tuple[Argument, ...]
     steps: tuple[Step, ...]
     constants: tuple[bytes, ...] = field(default=(), repr=False)
+    prepared: tuple[Prepared, ...] = ()
     workspace: int = 0
     descriptor: str = ""
     schedule: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -138,11 +148,14 @@ class Program:
             raise SpecError(f"{what}, expected fewer than {MOST_ARGUMENTS}")
         for number, step in enumerate(self.steps):
             check_step(self, f"{self.descriptor or step.kernel.descriptor}: step {number}", step)
+        for number, one in enumerate(self.prepared):
+            check_step(self, f"{self.descriptor}: packing {number}", one.step, packing=number)
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
         """The kernels that it runs, each once."""
-        return tuple({id(step.kernel): step.kernel for step in self.steps}.values())
+        every = (*self.steps, *(one.step for one in self.prepared))
+        return tuple({id(step.kernel): step.kernel for step in every}.values())
 
     @property
     def flops(self) -> int:
@@ -157,8 +170,12 @@ class Program:
     def over(self, change: Callable[[Kernel], Kernel]) -> Program:
         """The same over other kernels."""
         changed = {id(kernel): change(kernel) for kernel in self.kernels}
-        steps = (replace(step, kernel=changed[id(step.kernel)]) for step in self.steps)
-        return replace(self, steps=tuple(steps))
+
+        def on(step: Step) -> Step:
+            return replace(step, kernel=changed[id(step.kernel)])
+
+        prepared = tuple(one._replace(step=on(one.step)) for one in self.prepared)
+        return replace(self, steps=tuple(map(on, self.steps)), prepared=prepared)
 
 
 @dataclass(frozen=True)
@@ -180,7 +197,7 @@ def arrays_of(function: Kernel | Program) -> tuple[tuple[Param, str], ...]:
 
 def program(
     descriptor: str, inputs: Sequence[Param], outputs: Sequence[Param], steps: Sequence[Step], *,
-    constants: Sequence[bytes] = (), workspace: int = 0,
+    constants: Sequence[bytes] = (), prepared: Sequence[Prepared] = (), workspace: int = 0,
 ) -> Program:  # fmt: skip
     """A program of several kernels; ``Place("argument", i)`` counts inputs, then outputs. ``workspace`` is
     rounded up to a multiple of 64. Raises SpecError as ``Program`` does."""
@@ -202,7 +219,7 @@ def program(
         if argument.nbytes == 0:
             raise SpecError(f"{descriptor}: {argument.name} of no elements, expected some")
     rounded = -(-workspace // ALIGNMENT) * ALIGNMENT
-    return Program(tuple(arguments), tuple(steps), tuple(constants), rounded, descriptor,
+    return Program(tuple(arguments), tuple(steps), tuple(constants), tuple(prepared), rounded, descriptor,
                    {"source": f"{len(steps)} steps"})  # fmt: skip
 
 

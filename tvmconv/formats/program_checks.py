@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 MOST_OPERANDS = 24  # of a step, TCV_MAX_OPERANDS
 
 
-def check_step(program: Program, what: str, step: Step) -> None:
-    """Raise SpecError, which calls the step ``what``, if it is not sound."""
+def check_step(program: Program, what: str, step: Step, packing: int | None = None) -> None:
+    """Raise SpecError, which calls the step ``what``, if it is not sound; ``packing``: its number among those
+    that pack weights before the first call."""
     if len(step.operands) > MOST_OPERANDS:
         raise SpecError(f"{what}: {len(step.operands)} operands, expected at most {MOST_OPERANDS}")
     for param, place in step.operands:
@@ -27,7 +28,12 @@ def check_step(program: Program, what: str, step: Step) -> None:
         if place.offset % (align := alignment(param, step.kernel)):
             raise SpecError(f"{here}, expected a multiple of {align}")
     for param, place in step.written:
-        if place.of == "constant" or not (place.of == "workspace" or program.arguments[place.index].written):
+        if packing is not None:
+            if (place.of, place.index) != ("prepared", packing):
+                raise SpecError(f"{what}: {param.name} at {_text(place)}, expected its own place")
+        elif place.of not in ("workspace", "argument") or not (
+            place.of == "workspace" or program.arguments[place.index].written
+        ):
             raise SpecError(f"{what}: {param.name} at {_text(place)}, expected an output or the workspace")
         for other, at in step.read:
             same = step.in_place and place == at and param.nbytes == other.nbytes and param.span == other.span
@@ -44,8 +50,12 @@ def _room(program: Program, place: Place) -> int | None:
     """Bytes of what a place lies in; None if that does not exist."""
     if place.of == "workspace":
         return program.workspace
-    sizes = [a.nbytes for a in program.arguments] if place.of == "argument" else map(len, program.constants)
-    return dict(enumerate(sizes)).get(place.index)
+    if place.of == "prepared":
+        sizes = [one.step.kernel.packed_bytes for one in program.prepared]
+    else:
+        held = place.of == "constant"
+        sizes = [len(c) for c in program.constants] if held else [a.nbytes for a in program.arguments]
+    return sizes[place.index] if 0 <= place.index < len(sizes) else None
 
 
 def _overlap(a: Param, a_place: Place, b: Param, b_place: Place) -> bool:

@@ -116,7 +116,8 @@ _FUNCTION = _table(
     {"name": _IDENTIFIER, "descriptor": _TEXT, "arguments": _list(_ARGUMENT, 2), "packed_bytes": _number,
      "flops": _number, "bytes": _number, "schedule": _a(dict, "an object")},
     {"symbol": _IDENTIFIER, "baked": _a(bool, "true or false"), "onnx_nodes": _list(_TEXT),
-     **_STEPS, "plans": _a(dict, "an object")},
+     **_STEPS, "plans": _a(dict, "an object"), "group": _TEXT,
+     "model_shapes": _a(dict, "an object")},
 )  # fmt: skip
 _ONNX = _table({
     "model": _TEXT, "digest": _TEXT, "layout": _TEXT, "shapes": _a(dict, "an object"),
@@ -125,11 +126,15 @@ _ONNX = _table({
         "node": _TEXT, "function": _IDENTIFIER, "inputs": _a(dict, "an object"), "output": _TEXT,
     })),
 })  # fmt: skip
+_WEIGHTS = _table({
+    "file": _match(r"[^/\0]+", "the name of a file"), "bytes": _number,
+    "sha256": _match("[0-9a-f]{64}", "64 hexadecimal digits"),
+})  # fmt: skip
 _MANIFEST = _table(
     {"format": _number, "abi": _number, "kind": _one_of("shared", "archive", "object"), "tvmconv": _TEXT,
      "tvm": _TEXT, "prefix": _IDENTIFIER, "target": _TARGET, "variants": _list(_TARGET, 1),
      "functions": _list(_FUNCTION, 1), "sha256": _match("[0-9a-f]{64}", "64 hexadecimal digits")},
-    {"libc": _a((str, type(None)), "a string or null"), "onnx": _ONNX},
+    {"libc": _a((str, type(None)), "a string or null"), "onnx": _ONNX, "weights": _WEIGHTS},
 )  # fmt: skip
 
 

@@ -59,8 +59,9 @@ class Deviation:
     difference: Difference
 
 
-def network_of(module: Module, source: Source | Model) -> Network:
-    """The network that a library was compiled from, read again. Raises ArtifactError for another model's."""
+def networks_of(module: Module, source: Source | Model) -> dict[str, Network]:
+    """The network that each function of a library was compiled from, read again. Raises ArtifactError for
+    another model's."""
     about = module.manifest.get("onnx")
     if about is None or not about.get("whole"):
         raise ArtifactError(
@@ -72,7 +73,11 @@ def network_of(module: Module, source: Source | Model) -> Network:
             f"library: {module.path} was compiled from another model ({about['model']}, SHA-256 "
             f"{about['digest'][:16]}...), expected {model.name} ({model.digest[:16]}...)"
         )
-    return read(model, about["shapes"], fixed=about.get("fixed"), layout=about["layout"])
+    fixed, layout = about.get("fixed"), about["layout"]
+    return {
+        entry["name"]: read(model, entry.get("model_shapes", about["shapes"]), fixed=fixed, layout=layout)
+        for entry in module.manifest["functions"]
+    }
 
 
 def feeds_of(network: Network, inputs: Mapping[str, Any] | None = None, seed: int = 0) -> dict[str, Array]:
@@ -93,17 +98,19 @@ def feeds_of(network: Network, inputs: Mapping[str, Any] | None = None, seed: in
 
 
 def compare(
-    network: Network, module: Module, feeds: Mapping[str, Array], tolerance: float | None = None
-) -> list[Difference]:
-    """Each result of the library against onnxruntime's. ``feeds``: the model's inputs, as the model has them.
-    ``tolerance``: of the error over the result's range; None for what rounding in its type may cause, or
-    four times what onnxruntime's own optimisations do, which counts where that is more.
+    network: Network, module: Module, feeds: Mapping[str, Array], tolerance: float | None = None,
+    name: str | None = None,
+) -> list[Difference]:  # fmt: skip
+    """Each result of the library's function ``name`` (None: the only one) against onnxruntime's. ``feeds``:
+    the model's inputs, as the model has them. ``tolerance``: of the error over the result's range; None for
+    what rounding in its type may cause, or four times what onnxruntime's own optimisations do, which counts
+    where that is more.
     Raises Error where onnxruntime cannot run the model, SpecError for feeds that do not fit."""
     model, _ = specialised(network.model, network.shapes, network.fixed)
     names = [name for name in network.graph.outputs if _is_computed(model, name)]
     values = observe(model, feeds, names)
-    (name,) = module.functions
-    results = module[name](*arguments_of(network, feeds))
+    (only,) = module.functions if name is None else (name,)
+    results = module[only](*arguments_of(network, feeds))
     several = results if isinstance(results, tuple) else (results,)
     found = []
     for public, result in zip(network.graph.outputs, several, strict=True):

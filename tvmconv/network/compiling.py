@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,22 @@ from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
 
+
+class Storage(NamedTuple):
+    """raw: as in the model, packed before the first call; else as they are packed. file: beside the library;
+    else in it. text: for people."""
+
+    raw: bool
+    file: bool
+    text: str
+
+
+WEIGHTS = {
+    "baked": Storage(False, False, "packed, in the library"),
+    "raw": Storage(True, False, "as in the model, in the library; packed by the first call"),
+    "file": Storage(False, True, "packed, in a file beside the library"),
+    "raw-file": Storage(True, True, "as in the model, in such a file; packed by the first call"),
+}
 DOORS = {"auto": "NCHW", "nchw": "NCHW", "nhwc": "NHWC"}
 
 
@@ -69,14 +85,15 @@ def read(
 
 
 def compile(
-    source: Source | Model | Network,
+    source: Source | Model | Network | Sequence[Network],
     target: Target | Sequence[Target] = "native",
     tuning_logs: Folders | None = None,
     *,
     name: str = "main",
-    shapes: Shapes | None = None,
+    shapes: Shapes | Sequence[Shapes] | None = None,
     fixed: Fixed | None = None,
     layout: str = "auto",
+    weights: str = "baked",
     jobs: int | None = None,
     progress: Progress | None = None,
     prefix: str | None = None,
@@ -85,10 +102,12 @@ def compile(
     """A whole model as a library with one function, which holds the weights.
 
     ``source``: a path, a file's bytes, a ModelProto, or what `read` returned (then ``shapes``, ``fixed`` and
-    ``layout`` are its own). ``shapes``: of inputs with dynamic dimensions, by the input's name, or sizes by
-    the dimension's name. ``fixed``: values of inputs that will always be the same. ``layout``: of images that
-    the function takes and gives, "nchw" ("auto", as the model has them) or "nhwc". ``name``: the function's,
-    in C after ``prefix``; None: the model's file's name. The others as for ``tvmconv.compile``.
+    ``layout`` are its own), maybe several times. ``shapes``: of inputs with dynamic dimensions, by the
+    input's name, or sizes by the dimension's name; of several such mappings each makes a function, see
+    `names_of`, over the same weights. ``fixed``: values of inputs that will always be the same. ``layout``:
+    of images that the function takes and gives, "nchw" ("auto", as the model has them) or "nhwc". ``name``:
+    the function's, in C after ``prefix``; None: the model's file's name. ``weights``: see WEIGHTS. The others
+    as for ``tvmconv.compile``.
 
     The function takes the model's inputs and gives its outputs, in the model's order:
     ``tvmconv.load("model.so")["main"](x)``. Raises Error for a model that cannot be read, or with a node that
@@ -98,20 +117,28 @@ def compile(
     machines = resolve_all(target)
     if any(isinstance(machine, GpuMachine) for machine in machines):
         raise TargetError(f"target: {machines[0].name}, expected CPUs: whole networks do not run on GPUs")
-    network = source if isinstance(source, Network) else read(source, shapes, fixed=fixed, layout=layout)
-    prefix = prefix or prefix_of(network.model)
-    check_request({name: BESIDE_STEPS}, machines, prefix)
+    if weights not in WEIGHTS:
+        raise SpecError(f"weights: {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    networks = _networks(source, shapes, fixed, layout)
+    prefix, named = prefix or prefix_of(networks[0].model), names_of(name, networks)
+    check_request(dict.fromkeys(named, BESIDE_STEPS), machines, prefix)
     if cc is not None:
         find_cc(machines[0], cc)
-    planned = []
+    variants: list[Variant] = []
+    facts: dict[str, dict[str, Any]] = {}
     for i, machine in enumerate(machines):
-        planned.append(plan(network, machine, tuning_logs, jobs, part_of(progress, i, len(machines))))
-    first, *others = (
-        Variant(machine, {name: one.program}) for machine, one in zip(machines, planned, strict=True)
-    )
+        functions = {}
+        for k, (own, network) in enumerate(named.items()):
+            part = part_of(progress, i * len(named) + k, len(machines) * len(named))
+            planned = plan(network, machine, tuning_logs, jobs, part, raw=WEIGHTS[weights].raw)
+            functions[own] = planned.program
+            group = {"group": name} if own != name else {}
+            facts.setdefault(own, {**_facts(planned, network), **group})
+        variants.append(Variant(machine, functions))
+    first, *others = variants
     return Library(
-        first.functions, first.machine, prefix=prefix, cc=cc, others=others, about=_about(network),
-        facts={name: _facts(planned[0])},
+        first.functions, first.machine, prefix=prefix, cc=cc, others=others, about=_about(networks[0]),
+        facts=facts, weights="file" if WEIGHTS[weights].file else None,
     )  # fmt: skip
 
 
@@ -120,11 +147,40 @@ def blocked(network: Network, logs: Logs) -> Network:
     return replace(network, graph=with_blocks(network.graph, lambda spec: gains(spec, logs)))
 
 
+def names_of(name: str, networks: Sequence[Network]) -> dict[str, Network]:
+    """The functions of a library: ``name``, or for several shapes that and the shapes of those inputs that
+    are not always the same, ``main_1x3x224x224``. Raises SpecError for shapes given twice."""
+    if len(networks) == 1:
+        return {name: networks[0]}
+    differing = [own for own in networks[0].shapes if len({network.shapes[own] for network in networks}) > 1]
+    found: dict[str, Network] = {}
+    for network in networks:
+        shapes = ["x".join(map(str, network.shapes[own])) for own in differing]
+        if "_".join([name, *shapes]) in found or not shapes:
+            given = ", ".join(f"{own} {'x'.join(map(str, s))}" for own, s in network.shapes.items())
+            raise SpecError(f"shapes: {given} twice, expected different ones")
+        found["_".join([name, *shapes])] = network
+    return found
+
+
+def _networks(
+    source: Source | Model | Network | Sequence[Network], shapes: Shapes | Sequence[Shapes] | None,
+    fixed: Fixed | None, layout: str,
+) -> list[Network]:  # fmt: skip
+    if isinstance(source, Network):
+        return [source]
+    if isinstance(source, Sequence) and not isinstance(source, str | bytes):
+        return list(source)
+    several = [shapes] if shapes is None or isinstance(shapes, Mapping) else list(shapes)
+    model = load(source)
+    return [read(model, one, fixed=fixed, layout=layout) for one in several]
+
+
 def plan(
     network: Network, machine: AnyMachine, tuning_logs: Folders | None = None,
-    jobs: int | None = None, progress: Progress | None = None,
+    jobs: int | None = None, progress: Progress | None = None, *, raw: bool = False,
 ) -> Planned:  # fmt: skip
-    """The program of a network for one target. Errors as for `compile`."""
+    """The program of a network for one target; ``raw``: see `program_of`. Errors as for `compile`."""
     logs = Logs(machine, tuning_logs, cold=True)
     network = blocked(network, logs)
     works = works_of(network.graph)
@@ -135,7 +191,7 @@ def plan(
             raise SpecError(f"{network.model.name}: node {source_of(node)}: {error}") from None
     try:
         kernels = compile_kernels(list(works), machine, logs, jobs, progress)
-        return program_of(network.graph, kernels, descriptor_of(network), network.layouts)
+        return program_of(network.graph, kernels, descriptor_of(network), network.layouts, raw=raw)
     except Error as error:
         found = (source_of(node) for work, node in works.items() if str(work) in str(error))
         where = next((f"node {source}: " for source in found), "")
@@ -160,12 +216,13 @@ def descriptor_of(network: Network) -> str:
     return f"network {os.path.basename(network.model.name)}: {parts}"
 
 
-def _facts(planned: Planned) -> dict[str, Any]:
+def _facts(planned: Planned, network: Network) -> dict[str, Any]:
     """What the manifest says of the function beside a program's own facts."""
     arrays = {**planned.inputs, **planned.outputs}
     return {
         "onnx_names": {param.name: public for public, param in arrays.items()},
         "workspace_bound": planned.memory.bound,
+        "model_shapes": {name: list(shape) for name, shape in network.shapes.items()},
     }
 
 

@@ -17,8 +17,11 @@ from tvmconv.base.version import own_version
 from tvmconv.formats import cpu_features as cpu
 from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
+from tvmconv.formats import weights_file
 from tvmconv.runtime import claims, libc, mapping
+from tvmconv.runtime.by_shape import ByShape, groups_of
 from tvmconv.runtime.function import Bound, Function
+from tvmconv.runtime.program import ProgramFunction
 from tvmconv.runtime.threads import check_environment
 
 
@@ -77,10 +80,11 @@ class Module:
 
     ``manifest``: what the library says about itself, as a dict. ``path``: its file. ``functions``: an
     ordered, read-only mapping of names to functions. ``variant``: the target, of those in the library, whose
-    kernels run here.
+    kernels run here. ``groups``: of functions of one network for several shapes, by the name for all of
+    them, which ``module[name]`` takes too.
     """
 
-    __slots__ = ("__weakref__", "_origin", "functions", "manifest", "path", "variant")
+    __slots__ = ("__weakref__", "_origin", "functions", "groups", "manifest", "path", "variant")
 
     def __init__(
         self, path: Path, manifest: dict[str, Any], functions: dict[str, Function], variant: str,
@@ -91,10 +95,11 @@ class Module:
         self.manifest = manifest
         self.variant = variant
         self.functions: Mapping[str, Function] = MappingProxyType(functions)
+        self.groups: Mapping[str, ByShape] = MappingProxyType(groups_of(manifest, functions))
 
-    def __getitem__(self, name: str) -> Function:
+    def __getitem__(self, name: str) -> Any:
         try:
-            return self.functions[name]
+            return self.groups[name] if name in self.groups else self.functions[name]
         except (KeyError, TypeError):
             for facts in self.manifest["functions"]:
                 if name in facts.get("onnx_nodes", ()):
@@ -109,7 +114,7 @@ class Module:
         return len(self.functions)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.functions
+        return name in self.functions or name in self.groups
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._origin is None:
@@ -141,6 +146,8 @@ def load_bytes(data: bytes, file: Path, *, temporary: bool = False) -> Module:
     manifest = manifests.read_from(data, file)
     _check_machine(file, manifest)
     gpu = "sms" in manifest["target"]
+    if weights := manifest.get("weights"):
+        weights_file.check(file.with_name(weights["file"]), weights)
     try:
         library, copy = mapping.mapped(data, file.name, keep=gpu)  # code on a GPU outlives the call
     except OSError as error:
@@ -183,6 +190,11 @@ def _functions(
         if chosen is None:
             raise ArtifactError(f"library: {file}: {(last_error() or b'').decode('utf-8', 'replace')}")
         variant = chosen.decode()
+        if weights := manifest.get("weights"):  # the copy of the library is in another folder
+            give = library[f"{prefix}_weights"]
+            give.argtypes = [ctypes.c_char_p]
+            if give(os.fsencode(file.with_name(weights["file"]))):
+                raise ArtifactError((last_error() or b"").decode("utf-8", "replace"))
         _shared.join(library, prefix)
     functions = {f["name"]: _kind(f, gpu)(library, f, last_error) for f in manifest["functions"]}
     return functions, variant
@@ -198,8 +210,6 @@ def _kind(facts: dict[str, Any], gpu: bool) -> type[Function]:
             raise ArtifactError(f"function {name}: of several steps on a GPU, expected a call from C")
         return GpuFunction
     if manifests.STEPS in facts:
-        from tvmconv.runtime.program import ProgramFunction
-
         return ProgramFunction
     return Function
 

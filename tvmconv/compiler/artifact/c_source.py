@@ -39,6 +39,13 @@ class Entry:
     by_arrays: bool = False
 
     @property
+    def scratch(self) -> int:
+        """Bytes that each computing thread needs at most, with what keeping blocks apart takes."""
+        kernels = (kernel for program in self.programs for kernel in program.kernels)
+        most = max((sum(kernel.workspace) for kernel in kernels), default=0)
+        return most + 1024 if most else 0
+
+    @property
     def bytes_name(self) -> str:
         """The function that returns a prepack's ``packed_bytes``."""
         return f"{self.name.removesuffix('_prepack')}_packed_bytes"
@@ -82,7 +89,8 @@ def entries_of(
 class Source(ABC):
     """A library's C source and what is linked with it.
 
-    ``variants``: of the same functions, best first. ``kind``: as for ``linker.link``.
+    ``variants``: of the same functions, best first. ``kind``: as for ``linker.link``. ``weights``: the name
+    of the file that has the constants; None: they are in the library.
     Raises ArtifactError where two kernels have one symbol.
     """
 
@@ -91,8 +99,10 @@ class Source(ABC):
     own_workspace: ClassVar[bool]  # whether threads have a workspace for callers that pass none
     after: ClassVar[str] = ""  # pointers after the others of a C function
 
-    def __init__(self, variants: Sequence[Variant], prefix: str, kind: str = "shared") -> None:
-        self.variants, self.prefix, self.kind = variants, prefix, kind
+    def __init__(
+        self, variants: Sequence[Variant], prefix: str, kind: str = "shared", weights: str | None = None
+    ) -> None:
+        self.variants, self.prefix, self.kind, self.weights = variants, prefix, kind, weights
         self.entries = [
             entry
             for name in variants[0].functions
@@ -117,8 +127,9 @@ class Source(ABC):
         here = Path(__file__).parent
         texts = [(here / name).read_text(encoding="ascii") for name in ("errors.c", "call.c", *self.texts)]
         self._shapes: dict[tuple[int, ...], None] = {}
-        functions = [line for entry in self.entries for line in self._function(entry)]
-        constants = (f"extern const char {symbol}[] {HIDDEN};" for symbol in self.constants.values())
+        functions = self.before_functions()
+        functions += [line for entry in self.entries for line in self._function(entry)]
+        constants = (f"extern const char {symbol}[] {HIDDEN};" for symbol in self._in_library.values())
         shapes = (
             f"static const int64_t {_shape_name(shape)}[] = {{{', '.join(map(str, shape)) or '1'}}};"
             for shape in self._shapes
@@ -139,13 +150,21 @@ class Source(ABC):
             symbols += [entry.steps_name] if entry.by_arrays and self.own_workspace else []
         return sorted(symbols)
 
+    def weights_facts(self) -> dict[str, Any]:
+        """What the manifest says of weights in a file."""
+        return {}
+
     def objects(self) -> list[bytes]:
         """What is linked with the source."""
         return []
 
     def data(self) -> dict[str, bytes]:
         """Read-only bytes that the source refers to, by symbol."""
-        return {symbol: data for data, symbol in self.constants.items()}
+        return {symbol: data for data, symbol in self._in_library.items()}
+
+    @property
+    def _in_library(self) -> dict[bytes, str]:
+        return {} if self.weights else self.constants
 
     # ---- what the machine adds ----
 
@@ -162,9 +181,20 @@ class Source(ABC):
         """The definitions of LIBRARY_FUNCTIONS that are not the same everywhere."""
 
     @abstractmethod
-    def steps(self, name: str, program: Program, held: int) -> tuple[list[str], list[str]]:
+    def steps(
+        self, name: str, program: Program, held: int, variant: int
+    ) -> tuple[list[str], list[str]]:
         """Declarations, and the rows of the table of a program's steps. ``name`` is for symbols; ``held``:
-        the number of arguments, and so the index of what the library holds."""
+        the number of arguments, and so the index of what the library holds; ``variant``: the program's."""
+
+    def before_functions(self) -> list[str]:
+        """Definitions that functions refer to."""
+        return []
+
+    def beside_program(self, number: int, name: str, program: Program) -> tuple[list[str], str]:
+        """More definitions for a program of a C function, and members of its tcv_program; ``number``: of its
+        variant."""
+        return [], "0, 0"
 
     def beside(self, entry: Entry) -> list[str]:
         """More definitions for a C function."""
@@ -201,7 +231,7 @@ class Source(ABC):
         yield from self._arguments(name, arguments)
         programs = []
         for i, program in enumerate(entry.programs):
-            declared, rows = self.steps(f"{i}_{name}", program, len(arguments))
+            declared, rows = self.steps(f"{i}_{name}", program, len(arguments), i)
             yield from declared
             yield from (f"static const tcv_step tcv_steps_{i}_{name}[] = {{", *rows, "};")
             defaults = [a.default for a in program.arguments]
@@ -210,9 +240,12 @@ class Source(ABC):
                 instead = f"tcv_instead_{i}_{name}"
                 held = ("0" if d is None else self.constants[program.constants[d]] for d in defaults)
                 yield f"static const void *const {instead}[] = {{{', '.join(held)}}};"
-            programs.append(f"  {{tcv_steps_{i}_{name}, {len(rows)}, {instead}}},")
+            more, members = self.beside_program(i, f"{i}_{name}", program)
+            yield from more
+            programs.append(f"  {{tcv_steps_{i}_{name}, {len(rows)}, {instead}, {members}}},")
         workspace = len(arguments) - 1 if entry.by_arrays and self.own_workspace else -1
-        facts = f"tcv_arguments_{name}, tcv_programs_{name}, {len(arguments)}, {written}, {workspace}"
+        facts = f"tcv_arguments_{name}, tcv_programs_{name}, {len(arguments)}, {written}, "
+        facts += f"{entry.scratch}u, {workspace}"
         stream = self.after.rpartition("*")[2] or "0"
         yield from (f"static const tcv_program tcv_programs_{name}[] = {{", *programs, "};")
         yield f'static const tcv_function tcv_function_{name} = {{"{name}", {facts}}};'

@@ -12,29 +12,33 @@ typedef struct {
   int32_t ndim;
   uint8_t code, bits;
 } tcv_argument;
+typedef struct tcv_packing tcv_packing;               /* a step that packs weights once */
 typedef struct tcv_step tcv_step;                     /* a kernel's entry to call, or a launch on a GPU */
 typedef struct {
   const tcv_step *steps;
   int n_steps;
   const void *const *instead;                         /* used in place of NULL arguments; NULL: nothing */
+  const tcv_packing *packing;                         /* before the first call, ended by one of nothing; NULL: none */
+  int *packed;                                        /* whether that is done */
 } tcv_program;
 typedef struct {
   const char *name;
   const tcv_argument *arguments;                      /* in call order, what is written last */
   const tcv_program *programs;                        /* of each of the library's variants */
   int n_arguments, n_written;
+  size_t scratch;                                     /* what each thread that computes for it needs at most */
   int workspace;                                      /* the argument of which each thread has its own, if NULL */
 } tcv_function;
 
 /* The program that runs here; negative, with the error text set, if there is none. */
 static int tcv_program_here(void);
-/* Runs steps. `at`: the arguments' addresses, all that are needed except a workspace of 0, and room for one more. `how`:
- * a GPU's stream; on a CPU a tcv_part, or NULL. */
+/* Runs steps. `at`: the arguments' addresses, all that are needed except a workspace of 0, and room for three more.
+ * `how`: a GPU's stream; on a CPU a tcv_part, or NULL. */
 static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t *at, void *how);
 
 static int tcv_call(const tcv_function *f, const void *const *pointer, void *how) {
   int n = f->n_arguments, first = n - f->n_written, here;
-  uintptr_t at[TCV_MAX_ARGS + 1];
+  uintptr_t at[TCV_MAX_ARGS + 3];
   size_t written = 0;
   for (int i = first; i < n; ++i) written |= f->arguments[i].bytes;
   if (written == 0) return TCV_OK;                    /* an empty batch */

@@ -69,7 +69,7 @@ static int tcv_program_here(void) { return tcv_variant_here(); }
 
 /* ---- running the steps of a function ---- */
 
-static inline int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
+static int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
   tcv_tensor tensor[TCV_MAX_OPERANDS];
   tcv_any args[TCV_MAX_OPERANDS], ret = {0, 0, {0}};
   for (int i = 0; i < step->n_operands; ++i) {
@@ -101,11 +101,23 @@ static int tcv_run(const tcv_function *f, const tcv_program *program, uintptr_t 
                     program->n_steps);
   if (lent && n < program->n_steps)
     return tcv_fail(TCV_ERR_NULL, "%s: workspace is NULL, expected one that stays between steps", f->name);
+  uintptr_t *held = at + f->n_arguments;
+  held[0] = 0;
+#ifdef TCV_WEIGHTS_BYTES
+  if (!__atomic_load_n(&tcv_weights, __ATOMIC_ACQUIRE) && (failed = tcv_map_weights(NULL))) return failed;
+  held[TCV_AT_FILE] = (uintptr_t)tcv_weights;
+#endif
+#ifdef TCV_PACKED_BYTES
+  held[TCV_AT_PACKED] = (uintptr_t)tcv_packed();
+  if (program->packed && !__atomic_load_n(program->packed, __ATOMIC_ACQUIRE) && (failed = tcv_pack(f, program, held)))
+    return failed;
+#endif
+  if (f->workspace >= 0) tcv_say_scratch(f->scratch, !lent);
   if (lent && !(at[f->workspace] = (uintptr_t)tcv_lend_workspace(f->arguments[f->workspace].bytes)))
     return TCV_ERR_KERNEL;
   const tcv_step *step = program->steps + part->first;
   int64_t *time = tcv_timer(n, part->ns);
-  error[0] = 0, at[f->n_arguments] = 0;
+  error[0] = 0;
   if (time) time[0] = tcv_now();
   for (int i = 0; i < n && !failed; ++i) {
     *loops = step[i].loops;

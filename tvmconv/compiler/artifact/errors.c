@@ -1,8 +1,8 @@
 /* Part of every exported library, first: error text and codes.
  *
  * A library's C source is one file: this text, call.c, what its machine takes (a CPU: support.c, arm.c, threads.c,
- * pool.c, trace.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So everything here is static
- * except what TVM finds by name. C99 with the GNU atomics and __thread, for Linux. */
+ * pool.c, trace.c, weights.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So
+ * everything here is static except what TVM finds by name. C99 with the GNU atomics and __thread, for Linux. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -15,7 +15,8 @@
 #define TCV_EXPORT __attribute__((visibility("default")))
 #define TCV_TEXT 384                       /* of an error, one per thread */
 
-enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL, TCV_ERR_STEPS = 7 };
+enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
+enum { TCV_ERR_STEPS = 7, TCV_ERR_WEIGHTS };          /* after what a GPU's have */
 
 static __thread char tcv_error[TCV_TEXT];
 

@@ -70,7 +70,9 @@ class GpuSource(Source):
             *(_module(kernel, self.machine.sms) for kernel in self.kernels.values()),
         ]
 
-    def steps(self, name: str, program: Program, held: int) -> tuple[list[str], list[str]]:
+    def steps(
+        self, name: str, program: Program, held: int, variant: int
+    ) -> tuple[list[str], list[str]]:
         """A step is a launch with the pointers that it takes."""
         declared, rows = [], []
         for step in program.steps:

@@ -23,6 +23,7 @@ CODES = {
     "ERR_CPU": (4, "this CPU lacks a feature that the library was compiled for"),
     "ERR_KERNEL": (5, "the kernel failed, out of memory for instance"),
     "ERR_STEPS": (7, "NAME_steps: no such steps"),
+    "ERR_WEIGHTS": (8, "the file with the weights is missing, damaged, or another model's"),
 }
 
 _TOP = """/* {title}
@@ -148,6 +149,16 @@ _BOTTOM = """
 """
 
 
+_WEIGHTS = """
+/* The weights are in the file {file}: {bytes} bytes, with the SHA-256
+ * {sha256}.
+ * The first call maps it from the folder of the library, or of the program that the library is linked into.
+ * This maps it from another path, before the first call; NULL: from there. TVMCONV_ERR_WEIGHTS where it is
+ * not that file. */
+#define {macro}_WEIGHTS "{file}"
+int {prefix}_weights(const char *path);
+"""
+
 _CHOICE = """
  * The kernels are there for {targets}; the best that the CPU can run is chosen at
  * the first call. What is in `packed` is for that one: do not keep it for another CPU."""
@@ -182,6 +193,8 @@ def generate(source: Source, manifest: dict[str, Any], title: str) -> str:
         guard=guard,
         codes="\n".join(f"#define TVMCONV_{name} {code} /* {why} */" for name, (code, why) in codes.items()),
     )
+    if weights := manifest.get("weights"):
+        top += _WEIGHTS.format(prefix=prefix, macro=macro, **weights)
     entries = {entry.name: entry for entry in source.entries}
     declared = "".join(_function(facts, entries, source.after) for facts in manifest["functions"])
     return top + declared + _BOTTOM.format(guard=guard)

@@ -38,7 +38,8 @@ class Library:
     functions. ``cc``: the C compiler to link with, see ``compilers.find_cc``. ``baked``: packed weights to
     hold in the library, by function (``baking.packed_weights`` makes them); these functions can be called
     without weights. ``others``: the same functions for more targets of one architecture; chosen by CPU when
-    the library is used. ``about``: more keys for the manifest, and ``facts``: more keys for a function's
+    the library is used. ``weights``: "file" puts the constants of programs into a file beside an
+    exported library. ``about``: more keys for the manifest, and ``facts``: more keys for a function's
     entry in it; all JSON-able. Raises SpecError for names that are not C identifiers, are reserved in C or
     collide, TargetError for targets that cannot be combined, ArtifactError for a kernel that the support code
     cannot serve.
@@ -57,6 +58,7 @@ class Library:
         about: Mapping[str, Any] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
         others: Sequence[Variant] = (),
+        weights: str | None = None,
     ) -> None:
         if not functions:
             raise SpecError("functions: none, expected at least one")
@@ -67,7 +69,7 @@ class Library:
         self.functions: Mapping[str, Kernel | Program] = MappingProxyType(dict(self.variants[0].functions))
         self.machine = self.variants[0].machine
         self.prefix = prefix
-        self._cc = cc
+        self._cc, self._weights = cc, weights
         if baked:
             check_can_bake(self.machine)
         for variant in self.variants:
@@ -95,10 +97,15 @@ class Library:
         """
         path = Path(path)
         kind = linker.kind_of(path, self.machine)
-        files = {path: (self._link(path.name, kind, level), 0o777 if kind == "shared" else 0o666)}
+        beside = path.with_suffix(".weights").name if self._weights == "file" else None
+        source = self.source(kind, beside)
+        files = {path: (self._link(path.name, source, level), 0o777 if kind == "shared" else 0o666)}
         if header is not False:
-            beside = path.with_suffix(".h") if header is True else Path(header)
-            files[beside] = self.header(path.stem).encode("ascii"), 0o666
+            text = c_header.generate(source, self._manifest, path.stem)
+            files[path.with_suffix(".h") if header is True else Path(header)] = text.encode("ascii"), 0o666
+        if beside:
+            assert isinstance(source, CpuSource)
+            files[path.with_name(beside)] = source.weights_file, 0o666
         changed = {place: file for place, file in files.items() if not _holds(place, file[0])}
         try:
             whole_files.write(changed)
@@ -117,16 +124,18 @@ class Library:
         name = f"{self.prefix}.so"
         return load_bytes(self._link(name), Path(name), temporary=True)
 
-    def source(self, kind: str = "shared") -> Source:
-        """The C source around the kernels; ``kind`` as for ``linker.link``."""
-        return _source_class(self.machine)(self.variants, self.prefix, kind)
+    def source(self, kind: str = "shared", weights: str | None = None) -> Source:
+        """The C source around the kernels; ``kind`` as for ``linker.link``; ``weights``: the name of a file
+        beside the library with the constants."""
+        return _source_class(self.machine)(self.variants, self.prefix, kind, weights)
 
-    def _link(self, soname: str, kind: str = "shared", level: str = "-O2") -> bytes:
-        about = {**self._manifest, "kind": kind}
-        source = self.source(kind)
+    def _link(self, soname: str, source: Source | None = None, level: str = "-O2") -> bytes:
+        source = source or self.source()
+        known = {key: value for key, value in self._manifest.items() if key != "weights"}  # of another export
+        about = {**known, "kind": source.kind, **source.weights_facts()}
         linked, needs = linker.link(
-            source.text(about), source.objects(), source.exported(), self.machine,
-            soname=re.sub(r"[^\w.+-]", "_", soname), kind=kind, data=source.data(), cc=self._cc, level=level,
+            source.text(about), source.objects(), source.exported(), self.machine, kind=source.kind,
+            soname=re.sub(r"[^\w.+-]", "_", soname), data=source.data(), cc=self._cc, level=level,
         )  # fmt: skip
         sealed, digest = manifest.seal(linked, needs)
         self._manifest = {**about, "libc": needs, "sha256": digest}
@@ -149,7 +158,7 @@ def check_request(
     """Check what can be checked before anything is compiled. ``functions``: as for `names.check_names`.
     Raises SpecError and TargetError as ``Library`` does."""
     _check_targets(machines)
-    names.check_names(functions, prefix, _source_class(machines[0]).LIBRARY_FUNCTIONS)
+    names.check_names(functions, prefix, (*_source_class(machines[0]).LIBRARY_FUNCTIONS, "weights"))
 
 
 def check_can_bake(machine: AnyMachine) -> None:

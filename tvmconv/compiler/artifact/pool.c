@@ -122,6 +122,7 @@ static int tcv_beside_caller(void) {
 static void *tcv_worker(void *index) {
   for (;;) {
     int seen = tcv_load(&tcv_pool.epoch);
+    tcv_arena_ready();
     if ((int)(intptr_t)index >= tcv_load(&tcv_pool.keep)) return NULL;
     tcv_run_tasks((int)(intptr_t)index + 1);
     if (!tcv_beside_caller()) tcv_spin(&tcv_pool.epoch, seen, TCV_SPIN_NS);

@@ -51,7 +51,7 @@ enum { TCV_OBJECT_HEADER = 24 };                    /* before the DLTensor in a 
 
 typedef struct {
   tcv_tensor tensor;                                /* its data: offset from the argument's address */
-  int argument;                                     /* after the last: nothing, for what the library holds */
+  int argument;                                     /* after the last: for what is in the library, packed, in a file */
 } tcv_operand;
 struct tcv_step {
   tcv_entry entry;
@@ -60,6 +60,7 @@ struct tcv_step {
   const char *what;                                 /* its name and more, as members of a JSON object */
   int n_operands;
 };
+struct tcv_packing { const tcv_step *step; int *done; };
 typedef struct { int first, last; int64_t *ns; } tcv_part;  /* of a function's steps; ns: what each takes, or NULL */
 
 /* Iterations of the parallel loops still to come in the kernel that this thread runs, or ran last, ended by a 0; NULL
@@ -114,16 +115,35 @@ static void tcv_arena_grow(size_t size) {
   pthread_setspecific(tcv_arena_key, tcv_arena.base);
 }
 
-/* `code`: TCV_PLANNED for a function's whole workspace, which its header states: kept however large it is. */
-enum { TCV_PLANNED = 64 };
+/* What a thread that computes for any function called so far needs, besides a function's whole workspace: made ready
+ * ahead, so that no thread allocates in a later call, whichever tasks it gets. */
+static size_t tcv_scratch;
+
+static void tcv_arena_ready(void) {
+  size_t need = tcv_load(&tcv_scratch);
+  if (tcv_arena.used == 0 && tcv_arena.size < need) tcv_arena_grow(need);
+}
+
+/* `code`: TCV_PLANNED for a function's whole workspace, which its header states: kept however large it is. TCV_SCRATCH:
+ * only says what a thread needs; with `bits`, makes it ready here. */
+enum { TCV_PLANNED = 64, TCV_SCRATCH = 65 };
 static void *tcv_alloc_here(int device_type, int device_id, uint64_t bytes, int code, int bits) {
-  (void)device_type, (void)device_id, (void)bits;
+  (void)device_type, (void)device_id;
   size_t need = ((size_t)bytes + 127) & ~(size_t)63, most;
   void *base;
   tcv_block *block;
   if (need < bytes) return NULL;
+  if (code == TCV_SCRATCH) {
+    if (need > TCV_ARENA_MAX) need = TCV_ARENA_MAX;
+    if (bytes && tcv_load(&tcv_scratch) < need) tcv_store(&tcv_scratch, need);
+    if (bits) tcv_arena_ready();
+    return NULL;
+  }
   if (tcv_arena.wanted < tcv_arena.used + need) tcv_arena.wanted = tcv_arena.used + need;
-  if (code == TCV_PLANNED && tcv_arena.planned < need) tcv_arena.planned = need;
+  if (code == TCV_PLANNED) {
+    if (tcv_arena.planned < need) tcv_arena.planned = need;
+    if (tcv_arena.wanted < tcv_arena.planned + tcv_scratch) tcv_arena.wanted = tcv_arena.planned + tcv_scratch;
+  }
   most = TCV_ARENA_MAX + tcv_arena.planned;
   if (tcv_arena.wanted < most) most = tcv_arena.wanted;
   if (tcv_arena.used == 0 && tcv_arena.size < most) tcv_arena_grow(most);
@@ -162,6 +182,10 @@ static void *tcv_workspace_alloc(int device_type, int device_id, uint64_t bytes,
 
 static void *tcv_lend_workspace(size_t bytes) {
   return tcv_workspace_alloc(TCV_DEVICE_CPU, 0, bytes, TCV_PLANNED, 0);
+}
+
+static void tcv_say_scratch(size_t bytes, int ready) {
+  ((tcv_alloc)tcv_shared_alloc)(TCV_DEVICE_CPU, 0, bytes, TCV_SCRATCH, ready);
 }
 
 static int tcv_workspace_free(int device_type, int device_id, void *pointer) {

@@ -51,11 +51,13 @@ def works_of(graph: Graph) -> dict[Work, Node]:
 
 
 def program_of(
-    graph: Graph, kernels: Mapping[Work, Kernel], descriptor: str, layouts: Mapping[str, str] | None = None
-) -> Planned:
+    graph: Graph, kernels: Mapping[Work, Kernel], descriptor: str, layouts: Mapping[str, str] | None = None,
+    *, raw: bool = False,
+) -> Planned:  # fmt: skip
     """The program of a network whose results are values of their own (`own_results`). ``kernels``: at least
-    for `works_of` it. ``layouts``: see `arguments_of`. Raises Error for what a program cannot be."""
-    return _Planning(graph, kernels).planned(descriptor, layouts or {})
+    for `works_of` it. ``layouts``: see `arguments_of`. ``raw``: weights are packed before the first call,
+    not now. Raises Error for what a program cannot be."""
+    return _Planning(graph, kernels, raw).planned(descriptor, layouts or {})
 
 
 def _running(graph: Graph, views: Views) -> list[Node]:
@@ -64,11 +66,11 @@ def _running(graph: Graph, views: Views) -> list[Node]:
 
 
 class _Planning:
-    def __init__(self, graph: Graph, kernels: Mapping[Work, Kernel]) -> None:
+    def __init__(self, graph: Graph, kernels: Mapping[Work, Kernel], raw: bool) -> None:
         self._graph, self._kernels = graph, kernels
         self._views = place_values(graph)
         self._memory = plan_memory(graph, self._views)
-        self._constants = Constants(graph.constants)
+        self._constants = Constants(graph.constants, raw=raw)
         given = [*graph.inputs, *graph.outputs.values()]
         self._arguments = {name: Place("argument", number) for number, name in enumerate(given)}
         self._makers = Counter(node.output for node in self._views.steps)
@@ -85,7 +87,8 @@ class _Planning:
             nodes += [node] * len(own)
         made = program(
             descriptor, list(inputs.values()), list(outputs.values()), steps,
-            constants=self._constants.held, workspace=self._memory.bytes + self._packing,
+            constants=self._constants.held, prepared=self._constants.prepared,
+            workspace=self._memory.bytes + self._packing,
         )  # fmt: skip
         return Planned(made, tuple(nodes), inputs, outputs, self._memory)
 

@@ -12,16 +12,18 @@ import numpy as np
 from tvmconv.base.dtypes import is_bfloat16
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.formats.kernel import Kernel
-from tvmconv.formats.program import Place
+from tvmconv.formats.program import Place, Prepared, Step
 
 Array = np.ndarray[Any, Any]
 
 
 class Constants:
-    """Bytes that a program holds, and where: equal ones in one place."""
+    """Bytes that a program holds, and where: equal ones in one place. ``raw``: weights are held as in the
+    model, and ``prepared`` says how they are packed."""
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: Mapping[str, Array], *, raw: bool = False) -> None:
+        self._arrays, self._raw = arrays, raw
+        self.prepared: list[Prepared] = []
         self._places: dict[str, Place] = {}
         self._packed: dict[tuple[str, ...], Place] = {}
         self.held: list[bytes] = []
@@ -40,8 +42,21 @@ class Constants:
         key = (kernel.symbol, *(weights[p.name] for p in kernel.weights))
         if key not in self._packed:
             arrays = {p.name: self._arrays[weights[p.name]] for p in kernel.weights}
-            self._packed[key] = self._place(packed_weights(kernel, arrays))
+            packed = packed_weights(kernel, arrays)
+            self._packed[key] = self._prepare(kernel, weights, packed) if self._raw else self._place(packed)
         return self._packed[key]
+
+    def _prepare(self, kernel: Kernel, weights: Mapping[str, str], packed: bytes) -> Place:
+        """The place in which a kernel's weights will have been packed."""
+        digest = hashlib.sha256(packed).hexdigest()
+        known = {one.digest: number for number, one in enumerate(self.prepared)}
+        place = Place("prepared", known.get(digest, len(self.prepared)))
+        if digest not in known:
+            read = [(param, self.value(weights[param.name])) for param in kernel.weights]
+            parts = zip(kernel.packed, kernel.packed_offsets(), strict=True)
+            written = [(part, place.after(offset)) for part, offset in parts]
+            self.prepared.append(Prepared(Step(kernel, (*read, *written), prepack=True), digest))
+        return place
 
     def _place(self, data: bytes) -> Place:
         digest = hashlib.sha256(data).hexdigest()

@@ -175,6 +175,18 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
     return shapes
 
 
+def parse_variants(texts: Iterable[str]) -> list[dict[str, int | tuple[int, ...]]]:
+    """Shapes of one library's variants: a name given several times has as many, others stay the same."""
+    given: dict[str, list[int | tuple[int, ...]]] = {}
+    for text in texts:
+        ((name, shape),) = parse_shapes([text]).items()
+        given.setdefault(name, []).append(shape)
+    count = max(map(len, given.values()), default=1)
+    if odd := next((name for name, shapes in given.items() if len(shapes) not in (1, count)), None):
+        raise SpecError(f"shape of {odd!r}: given {len(given[odd])} times, expected once or {count} times")
+    return [{name: shapes[i % len(shapes)] for name, shapes in given.items()} for i in range(count)]
+
+
 def _line(error: Exception) -> str:
     """The first informative line of an error."""
     lines = [line.strip() for line in str(error).splitlines()]
