@@ -213,6 +213,30 @@ def test_python_on_arm(tmp_path: Path, target: str, way: str) -> None:
     assert (done.returncode, done.stdout) == (0, "right\n"), done.stderr
 
 
+# ---- the library ----
+
+
+def needed(path: Path) -> tuple[list[str], str]:
+    """The libraries that a file needs, and its own name."""
+    lines = run("readelf", "-d", path).stdout.splitlines()
+    every = [line.split("[")[1][:-1] for line in lines if "NEEDED" in line]
+    (own,) = (line.split("[")[1][:-1] for line in lines if "SONAME" in line)
+    return every, own
+
+
+def test_needs_libc_alone_and_has_a_name_of_its_own(folder: Path, tmp_path: Path) -> None:
+    if not shutil.which("readelf"):
+        pytest.skip("no readelf")
+    libc = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2"}  # glibc
+    for way in networks.WEIGHTS:
+        libraries_needed, name = needed(folder / f"{way}.so")
+        assert set(libraries_needed) <= libc and name == f"{way}.so"
+    library = networks.compile(folder / "net.onnx", HERE, shapes={"n": 1}, jobs=1)
+    assert needed(library.export(tmp_path / "lib.so", soname="one.so"))[1] == "one.so"
+    with pytest.raises(tvmconv.ArtifactError, match="soname: 'a/b', expected the name of a file"):
+        library.export(tmp_path / "lib.so", soname="a/b")
+
+
 # ---- the command line ----
 
 

@@ -125,6 +125,30 @@ def test_refused(main: tvmconv.Function) -> None:
         libraries.assert_one_line(caught)
 
 
+def test_own_workspace(main: tvmconv.Function) -> None:
+    case = feeds()
+    wanted, size = results(case), main.workspace_bytes
+    memory = np.zeros(size + 128, np.uint8)
+    start = -memory.ctypes.data % 64
+    workspace = memory[start : start + size]
+    assert_near(dict(zip("zy", main(*case.values(), workspace=workspace), strict=True)), wanted)
+    out = [np.zeros_like(array) for array in wanted.values()]
+    assert main.on(*case.values(), out=out, workspace=workspace)() is out
+    assert_near(dict(zip("zy", out, strict=True)), wanted)
+    fixed = workspace.copy()
+    fixed.flags.writeable = False
+    for memory_given, words in (
+        (workspace[:-1], f"workspace: {size - 1} bytes, expected {size} or more"),
+        (memory[start + 4 : start + 4 + size], "net_main: workspace is at"),
+        (fixed, "workspace: read-only or not contiguous"),
+        (np.zeros((size, 2), np.uint8)[:, 0], "workspace: read-only or not contiguous"),
+    ):
+        with pytest.raises(tvmconv.SpecError) as caught:
+            main(*case.values(), workspace=memory_given)
+        assert words in str(caught.value)
+        libraries.assert_one_line(caught)
+
+
 def test_channels_last_at_the_door(folder: Path) -> None:
     module = networks.compile(folder / "net.onnx", HERE, layout="nhwc", name="forward", jobs=1).load()
     case, (entry,) = feeds(), module.manifest["functions"]
@@ -302,6 +326,30 @@ def test_errors(nodes, options, words) -> None:
         networks.compile(model(*nodes), **{"target": HERE, **options})
     assert words in str(caught.value)
     libraries.assert_one_line(caught)
+
+
+DAMAGED = {
+    "operator": (model(helper.make_node("Det", ["x"], ["y"], "det")), "node det: Det (node 1 of 1)"),
+    "open shape": (model(node("Relu", "x", "y"), shape=("n", 3, 8, 8)), "shape of 'x': missing"),
+    "new": (model(node("Relu", "x", "y"), opset=999), "too new"),
+    "old": (model(node("Relu", "x", "y"), opset=0), "opset 0 is unknown"),
+    "cycle": (model(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b", "y")),
+              "computed from itself"),
+    "nothing": (model(node("Relu", "nowhere", "y")), "'nowhere': nothing makes it"),
+    "half": (model(node("Relu", "x", "y")).SerializeToString()[:-20], "a.onnx"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_bad_models_leave_one_line_and_no_file(tmp_path: Path, case: str, capsys, monkeypatch) -> None:
+    proto, words = DAMAGED[case]
+    data = proto if isinstance(proto, bytes) else proto.SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["compile", "--onnx", "a.onnx", "--whole", "-t", HERE, "-o", "a.so"]) == 2
+    (said,) = [one for one in capsys.readouterr().err.splitlines() if "machine is busy" not in one]
+    assert said.startswith("tvmconv: error: ") and words in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
 def test_dynamic_shapes_are_asked_for() -> None:

@@ -82,6 +82,13 @@ def compile_verb(
             help="Prefix of all C functions, in place of tvmconv's, or with --whole the model's name.",
         ),
     ] = None,
+    soname: Annotated[
+        str | None,
+        typer.Option(
+            "--soname", metavar="NAME", show_default=False,
+            help="SONAME of a shared library (default: its file's name); in one program all have to differ.",
+        ),
+    ] = None,
     cc: Annotated[
         str | None,
         typer.Option(
@@ -145,7 +152,7 @@ def compile_verb(
             library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
         else:
             library = build(found, target, **how)
-    library.export(output, header=False if made.header is None else made.header)
+    library.export(output, header=False if made.header is None else made.header, soname=soname)
     if depfile is not None:
         made.write_depfile(outputs.inputs_of(onnx, files or [], called, target, logs))
     report = made.report(library.manifest, time.perf_counter() - start)

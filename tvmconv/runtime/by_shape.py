@@ -35,13 +35,13 @@ class ByShape:
             raise SpecError(f"{found}: expected {' or '.join(others)}, as {self.name} was compiled for")
         return self._by_shapes[shapes]
 
-    def __call__(self, *inputs: Any, out: Any = None) -> Any:
+    def __call__(self, *inputs: Any, out: Any = None, workspace: Any = None) -> Any:
         """As a call of the function for these shapes. Raises SpecError where there is none."""
-        return self.for_shapes(*inputs)(*inputs, out=out)
+        return self.for_shapes(*inputs)(*inputs, out=out, workspace=workspace)
 
-    def on(self, *inputs: Any, out: Any) -> Callable[[], Any]:
+    def on(self, *inputs: Any, out: Any, workspace: Any = None) -> Callable[[], Any]:
         """As ``on`` of the function for these shapes."""
-        return self.for_shapes(*inputs).on(*inputs, out=out)
+        return self.for_shapes(*inputs).on(*inputs, out=out, workspace=workspace)
 
     def bind(self) -> ByShape:
         """Itself: there are no weights to bind."""

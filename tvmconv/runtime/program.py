@@ -18,9 +18,16 @@ from tvmconv.runtime.function import Function
 
 class ProgramFunction(Function):
     """A function of several steps; ``module[name]`` gives it. ``arguments``: inputs in call order, then
-    outputs. Safe to call from several threads at once: each has a workspace, which the library keeps."""
+    outputs. ``workspace_bytes``: what a call takes besides. Safe to call from several threads at once: the
+    library keeps a workspace for each, unless they give their own."""
 
-    __slots__ = ("_in", "_out", "_outputs", "_some")
+    __slots__ = ("_in", "_out", "_outputs", "_some", "workspace_bytes")
+
+    def __init__(
+        self, library: ctypes.CDLL, facts: dict[str, Any], last_error: Callable[[], bytes | None]
+    ) -> None:
+        self.workspace_bytes: int = facts["workspace_bytes"]
+        super().__init__(library, facts, last_error)
 
     def _find(self, library: ctypes.CDLL, symbol: str) -> None:
         self._outputs = tuple(a for a in self.arguments if a.role == "output")
@@ -30,16 +37,18 @@ class ProgramFunction(Function):
         self._some.argtypes = [*self._entry.argtypes, ctypes.c_int, ctypes.c_int, ctypes.c_void_p]
         self._in, self._out = ctypes.c_void_p * len(self._inputs), ctypes.c_void_p * len(self._outputs)
 
-    def __call__(self, *inputs: Any, out: Any = None) -> Any:
+    def __call__(self, *inputs: Any, out: Any = None, workspace: Any = None) -> Any:
         """The result for these inputs; a tuple where there are several.
 
         Arrays are NumPy's or any DLPack arrays in CPU memory, in the shapes, dtypes and order of
         ``arguments``. Inputs that are read-only or not contiguous are fine. ``out``: a contiguous writable
         array for the result, or a sequence of as many as there are; else new ones, of the kind that the first
-        input is. Raises SpecError for arrays that do not fit, before anything is computed.
+        input is. ``workspace``: a contiguous writable array of at least ``workspace_bytes``, at a multiple of
+        64, that no other call uses meanwhile; None: the library's own for this thread. Raises SpecError for
+        arrays that do not fit, before anything is computed.
         """
         read, results = self._operands(inputs, out, copy=True)
-        self._check(self.unchecked(read, results)())
+        self._check(self.unchecked(read, results, self._workspace(workspace))())
         if out is not None:
             return out
         made = tuple(arrays.like(inputs[0], result) for result in results)
@@ -49,13 +58,14 @@ class ProgramFunction(Function):
         """Itself: there are no weights to bind."""
         return self
 
-    def on(self, *inputs: Any, out: Any) -> Callable[[], Any]:
+    def on(self, *inputs: Any, out: Any, workspace: Any = None) -> Callable[[], Any]:
         """A function without arguments that computes ``out`` from the current contents of these NumPy arrays,
-        and returns it. The arrays are checked here, once. Raises SpecError for those that do not fit."""
+        and returns it. The arrays are checked here, once. ``workspace``: as for a call. Raises SpecError for
+        those that do not fit."""
         for array in (*inputs, *self._given(out)):
             if not isinstance(array, np.ndarray):
                 raise SpecError(f"arrays: {type(array).__name__}, expected NumPy arrays")
-        held = self._operands(inputs, out, copy=False)
+        held = *self._operands(inputs, out, copy=False), self._workspace(workspace)
         call = self.unchecked(*held)
 
         def run(held: Any = held) -> Any:  # alive as long as the call is
@@ -73,6 +83,18 @@ class ProgramFunction(Function):
         given, written = (map(arrays.address, each) for each in (read, results))
         place = None if workspace is None else arrays.address(workspace)
         return partial(self._entry, self._in(*given), self._out(*written), place)
+
+    def _workspace(self, given: Any) -> np.ndarray[Any, Any] | None:
+        """A caller's workspace, checked; the library checks its alignment, and that nothing else is there."""
+        if given is None:
+            return None
+        array = arrays.view("workspace", given)
+        if not array.flags.c_contiguous or not array.flags.writeable:
+            raise SpecError("workspace: read-only or not contiguous, expected writable contiguous memory")
+        if array.nbytes < self.workspace_bytes:
+            wanted = f"expected {self.workspace_bytes} or more"
+            raise SpecError(f"workspace: {array.nbytes} bytes, {wanted}")
+        return array
 
     def _given(self, out: Any) -> Sequence[Any]:
         if len(self._outputs) == 1 and not isinstance(out, list | tuple):

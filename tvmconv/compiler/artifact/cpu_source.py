@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from tvmconv.compiler.artifact.c_source import HIDDEN, Entry, Source, c_dtype, c_parameters, c_string
+from tvmconv.compiler.artifact.c_source import HIDDEN, Source, c_dtype, c_parameters, c_string
+from tvmconv.compiler.artifact.entries import Entry
 from tvmconv.compiler.artifact.packing import Packing
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats import weights_file

@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tvmconv.compiler.artifact.c_source import Entry, Source, c_comment, c_parameters
+from tvmconv.compiler.artifact.c_source import Source, c_comment, c_parameters
+from tvmconv.compiler.artifact.entries import Entry
 from tvmconv.compiler.artifact.gpu_source import GpuSource, cuda_major
 from tvmconv.formats.device_code import GPU_ALIGNMENT
 from tvmconv.formats.kernel import PACKED_ALIGNMENT

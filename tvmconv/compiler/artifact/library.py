@@ -84,22 +84,25 @@ class Library:
 
     def export(
         self, path: str | os.PathLike[str], *, header: bool | str | os.PathLike[str] = True,
-        level: str = "-O2",
+        level: str = "-O2", soname: str | None = None,
     ) -> Path:  # fmt: skip
         """Write the library to ``path``, and its C header beside it (``conv.so``: ``conv.h``), or where
         ``header`` says.
 
         A name ending in ``.a`` or ``.o`` makes a static library, or one object, to link into a program;
         ``.so`` (``.so.1``) a shared library. ``level``: the optimisation level for the code around the
-        kernels. Files appear whole or not at all, and one that is there already with these bytes stays as it
-        is, with its time. Returns the library's path. Raises ArtifactError for
-        another name, if there is no C compiler, linking fails, or a file cannot be written.
+        kernels. ``soname``: by which a program that is linked with a shared library looks for it, the file's
+        name if not given; in one program all have to differ. Files appear whole or not at all, and one that
+        is there already with these bytes stays as it is, with its time. Returns the library's path. Raises
+        ArtifactError for another name, if there is no C compiler, linking fails, or a file cannot be written.
         """
         path = Path(path)
         kind = linker.kind_of(path, self.machine)
         beside = path.with_suffix(".weights").name if self._weights == "file" else None
         source = self.source(kind, beside)
-        files = {path: (self._link(path.name, source, level), 0o777 if kind == "shared" else 0o666)}
+        if soname is not None and not re.fullmatch(r"[\w.+-]+", soname, re.ASCII):
+            raise ArtifactError(f"soname: {soname!r}, expected the name of a file")
+        files = {path: (self._link(soname or path.name, source, level), 0o777 if kind == "shared" else 0o666)}
         if header is not False:
             text = c_header.generate(source, self._manifest, path.stem)
             files[path.with_suffix(".h") if header is True else Path(header)] = text.encode("ascii"), 0o666
