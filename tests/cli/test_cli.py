@@ -54,6 +54,14 @@ def test_version() -> None:
     assert tool("--version").stdout == f"tvmconv {tvmconv.__version__}\n"
 
 
+def test_a_shell_completes(tmp_path: Path) -> None:
+    home = {**os.environ, "HOME": str(tmp_path)}
+    assert tool("--install-completion", "bash", env=home).returncode == 0
+    (script,) = tmp_path.rglob("tvmconv.sh")
+    asked = {**home, "_TVMCONV_COMPLETE": "complete_bash", "COMP_WORDS": "tvmconv ver", "COMP_CWORD": "1"}
+    assert "complete_bash" in script.read_text() and tool(env=asked).stdout.split() == ["verify"]
+
+
 def test_light_verbs_do_not_import_tvm(library: Path) -> None:
     code = (
         "import sys\n"

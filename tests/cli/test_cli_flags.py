@@ -24,6 +24,7 @@ GPU = "conv2d:1x9x9x8:o8:k3x3:p1:g8:NHWC:float32"
 RUNS = {
     "--version": "tvmconv ",
     "--help": "Usage",
+    "--show-completion bash": "_TVMCONV_COMPLETE",
     "compile -f layers.txt -o a.so -t native --cc cc --jobs 1 --header a.h --verbose --json": '"a.h"',
     f"compile {PW} --name first --prefix mine --no-header --target native --output b.a": "b.a",
     "compile --onnx m.onnx --shape n=1 --layout NHWC --bake-weights -o m.so": "m.so",
@@ -34,7 +35,7 @@ RUNS = {
     "run a.so dw --repeat 2 --threads 1 --json": '"random": [',
     "run a.so dw --seed 2 -n 1": "random numbers stood in for: dw x, w, bias",
     "verify a.so --name pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
-    f"verify {PW} --target native -t native": "0 failed",
+    f"verify {PW} --target native -t native --log shipped --no-user-logs": "0 failed",
     "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
     "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc -o w.so": "bytes of workspace",
     "verify --onnx m.onnx w.so --whole --steps --json": '"deviates": null',
@@ -62,7 +63,7 @@ RUNS = {
     "logs prune --log log -t native --target native": "kept",
     "logs merge log --log other -t native --target native": "took",
 }
-SLOW = ("tune", "bench")  # in processes of their own: they set affinity, or fork
+SLOW = ("tune", "bench", "--show")  # in processes of their own: they set affinity, fork, or exit
 
 ELSEWHERE = {
     ("compile", "--set"): "test_onnx_branches.py",
@@ -71,6 +72,9 @@ ELSEWHERE = {
     ("tune", "--strategy"): "test_tuning.py",
     ("tune", "--rpc"): "test_boards.py",
     ("tune", "--key"): "test_boards.py",
+    ("", "--install-completion"): "test_cli.py",
+    ("board tracker", "--host"): "test_boards.py",
+    ("board tracker", "--port"): "test_boards.py",
     ("board serve", "--tracker"): "test_boards.py",
     ("board serve", "--key"): "test_boards.py",
     ("board serve", "--host"): "test_boards.py",

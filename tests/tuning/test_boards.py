@@ -73,8 +73,8 @@ def _end(process: subprocess.Popen) -> None:
 def tracker() -> Iterator[str]:
     port = _free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port),
-         "--port-end", str(port + 1), "--silent"], start_new_session=True,
+        [sys.executable, "-m", "tvmconv", "board", "tracker", "--host", "127.0.0.1", "--port", str(port)],
+        start_new_session=True,
     )  # fmt: skip
     try:
         _wait(lambda: trackers.boards(("127.0.0.1", port)) is not None)

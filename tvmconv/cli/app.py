@@ -59,7 +59,6 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="tvmconv",
         rich_markup_mode=None,  # plain help keeps the examples' line breaks, and pipes well
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
     )

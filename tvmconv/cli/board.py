@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from typing import Annotated
 
 import typer
@@ -14,7 +17,7 @@ SERVE_HELP = """Serve this machine to 'tvmconv tune --rpc', through TVM's RPC tr
 
 \b
 On the machine that tunes, the tracker ('rpc' extra):
-  python -m tvm.exec.rpc_tracker --host 127.0.0.1 --port 9190 --port-end 9191
+  tvmconv board tracker
 On the board:
   tvmconv board serve --tracker 127.0.0.1:9190 --key rpi4
 
@@ -32,16 +35,25 @@ passwords nor encryption. Both listen on loopback unless told otherwise. Between
 """
 
 
+TRACKER_HELP = """Run TVM's RPC tracker, with which boards register, until Ctrl-C.
+
+\b
+Examples:
+  tvmconv board tracker
+  tvmconv board tracker --port 9200
+
+'tvmconv board serve --tracker HOST:PORT' on a board and 'tvmconv tune --rpc HOST:PORT' find each other by
+it. It needs the 'rpc' extra, listens on loopback unless told otherwise, and knows no passwords: see 'tvmconv
+board serve --help'.
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
     group = typer.Typer(rich_markup_mode=None, help=HELP, no_args_is_help=True)
-    group.callback()(_group)
     group.command("serve", help=SERVE_HELP, short_help="Run the RPC server of a board.")(serve)
+    group.command("tracker", help=TRACKER_HELP, short_help="Run what boards register with.")(tracker)
     app.add_typer(group, name="board", help=HELP, short_help="Serve as a board for 'tune --rpc'.")
-
-
-def _group() -> None:
-    """With a single command typer would turn the group itself into that command."""
 
 
 def serve(
@@ -68,3 +80,26 @@ def serve(
     where = trackers.address(tracker)
     trackers.boards(where)
     board.supervise(board.Server(host, port, where, key), console.log)
+
+
+def tracker(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", min=1, max=65534, help="Its port.")] = 9190,
+) -> None:
+    """See TRACKER_HELP."""
+    from importlib.util import find_spec
+
+    from tvmconv.base.errors import TuningError
+
+    if find_spec("tvm") is None or find_spec("tornado") is None:
+        raise TuningError("a tracker needs TVM's RPC: pip install 'tvmconv[rpc]'")
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        why = error.strerror or error
+        raise TuningError(f"--host {host} --port {port}: cannot listen there: {why}") from None
+    where = ["--host", host, "--port", str(port), "--port-end", str(port + 1)]
+    os.execv(sys.executable, [sys.executable, "-m", "tvm.exec.rpc_tracker", *where])

@@ -58,6 +58,8 @@ A cuda target is tuned for on this machine's GPU, or with --offline-round on one
 """
 
 
+_TRIALS = 64  # of each descriptor, where no budget is given
+
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
     app.command("tune", help=HELP, short_help="Search for faster schedules, on this machine.")(tune_verb)
@@ -79,8 +81,9 @@ def tune_verb(
     ] = False,
     target: OneTarget = "native",
     trials: Annotated[
-        int | None, typer.Option("--trials", metavar="N", help="Schedules to measure for each descriptor.",
-                                 show_default=False)
+        int | None,
+        typer.Option("--trials", metavar="N", show_default=False,
+                     help="Schedules to measure for each descriptor (64 if no budget is given)."),
     ] = None,
     minutes: Annotated[
         float | None, typer.Option("--minutes", metavar="M", help="Stop after this time.", show_default=False)
@@ -133,6 +136,8 @@ def tune_verb(
     from tvmconv.tuning.search.tuner import Options, check, run
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    if trials is None and minutes is None and not replay:
+        trials = _TRIALS
     options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold or whole)
     if whole and onnx is not None:
         network = network_tuning.read(onnx, shapes or [], layout, fixed or [])

@@ -13,7 +13,7 @@ import typer
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, models, networks
 from tvmconv.cli.compile import build
-from tvmconv.cli.options import AsJson, Target
+from tvmconv.cli.options import AsJson, NoUserLogs, ReadLogs, Target, logs_of
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.targets import check_here
 
@@ -67,6 +67,8 @@ def verify_verb(
         ),
     ] = None,
     target: Target = "native",
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
     onnx: models.Onnx = None,
     inputs: models.Inputs = None,
     timed: models.Time = False,
@@ -79,6 +81,9 @@ def verify_verb(
     """See HELP."""
     from tvmconv.frontends.verify import FILLS, verify
 
+    logs = logs_of(log, no_user_logs)
+    if logs is not None and not all(map(looks_like_descriptor, what)):
+        raise Error("--log, --no-user-logs: expected descriptors to compile, not a library")
     if whole or steps:
         networks.check_verified(onnx, what, names or [], timed, whole)
         assert onnx is not None
@@ -93,7 +98,7 @@ def verify_verb(
         return
     if inputs or timed:
         raise Error(f"{'--input' if inputs else '--time'}: needs --onnx MODEL")
-    module = _module(what, target)
+    module = _module(what, target, logs)
     chosen = list(names) if names else list(module.functions)
     for name in chosen:
         module[name]  # raises an error that lists the names
@@ -113,10 +118,10 @@ def verify_verb(
         raise typer.Exit(1)
 
 
-def _module(what: Sequence[str], target: str) -> Module:
+def _module(what: Sequence[str], target: str, logs: Sequence[str] | None) -> Module:
     if all(looks_like_descriptor(text) for text in what):
         check_here(target)
-        return build(collect(what), target).load()
+        return build(collect(what), target, tuning_logs=logs).load()
     if len(what) > 1:
         raise Error(f"verify: got {len(what)} arguments; expected one library, or descriptors only")
     from tvmconv.runtime import load
