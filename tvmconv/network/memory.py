@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tvmconv.network.graph import Graph
 from tvmconv.network.views import Views
 from tvmconv.specs.operators import Map
 
 ALIGNMENT = 64
 _LARGE, _APART = 1 << 14, 256  # bytes
+_PAGE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +52,15 @@ def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
         one.first, one.last = min(one.first, buffer.first), max(one.last, buffer.last)
         one.bytes = max(one.bytes, buffer.bytes)
     every = list(merged.values())
-    plans = [_greedy(sorted(every, key=order)) for order in _ORDERS]
+    plans = [_placed(sorted(every, key=order), _bound(every)) for order in _ORDERS]
     totals = [max((plan[one.name] + one.bytes for one in every), default=0) for plan in plans]
-    places = plans[totals.index(min(totals))]
-    return MemoryPlan({name: places[roots[name]] for name in buffers}, min(totals), _bound(every))
+    most = _ROOM * min(totals, default=0)
+    cost, total, places = min(
+        ((_handed_over(every, plan, total), total, plan)
+         for plan, total in zip(plans, totals, strict=True) if total <= most),
+        key=lambda found: found[:2],
+    )  # fmt: skip
+    return MemoryPlan({name: places[roots[name]] for name in buffers}, total, _bound(every))
 
 
 _ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
@@ -62,7 +70,9 @@ _ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
     lambda one: (-one.bytes * (one.last - one.first + 1), one.first),
     lambda one: (one.first, -one.bytes),
 )
-"""In which buffers are placed; the order that needs least is taken, the first where several do."""
+"""In which buffers are placed; the order is taken whose buffers' halves fit best, see `_placed`."""
+
+_ROOM = 1.1  # how many times the least workspace, for halves that fit
 
 
 def _lifetimes(graph: Graph, views: Views) -> dict[str, _Buffer]:
@@ -110,20 +120,49 @@ def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dic
     return shared
 
 
-def _greedy(buffers: Sequence[_Buffer]) -> dict[str, int]:
+def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
+    """Each buffer's place: where a thread's part of it is a part of the same thread in what lay there before,
+    or the lowest that is free. Kernels give each thread neighbouring rows of an image, so halves fit where the
+    centre is one of another buffer. (What two cores write in turns goes from cache to cache each time.)"""
     placed: list[tuple[int, _Buffer]] = []
+    centres: list[int] = []
+    top = 0
     for buffer in buffers:
-        at = 0
         busy = sorted(
-            (start, other.bytes) for start, other in placed
+            (start, start + other.bytes) for start, other in placed
             if other.first <= buffer.last and buffer.first <= other.last
         )  # fmt: skip
-        for start, size in busy:
-            if at + buffer.bytes <= start:
+        lowest = 0
+        for start, end in busy:
+            if lowest + buffer.bytes <= start:
                 break
-            at = max(at, start + size)
+            lowest = max(lowest, end)
+        half = buffer.bytes // 2 // ALIGNMENT * ALIGNMENT
+        free = [
+            centre - half for centre in centres
+            if centre >= half
+            and not any(start < centre - half + buffer.bytes and centre - half < end for start, end in busy)
+        ]  # fmt: skip
+        at = min(free, default=lowest)
+        if at + buffer.bytes > max(top, lowest + buffer.bytes, _ROOM * bound):
+            at = lowest
         placed.append((at, buffer))
+        centres += [at + half] * (at + half not in centres)
+        top = max(top, at + buffer.bytes)
     return {buffer.name: at for at, buffer in placed}
+
+
+def _handed_over(buffers: Sequence[_Buffer], places: Mapping[str, int], total: int) -> int:
+    """How often two threads that halve each buffer write to memory that was the other's, in pages."""
+    owner = np.full(total // _PAGE + 1, -1, np.int8)
+    count = 0
+    for buffer in sorted(buffers, key=lambda one: one.first):
+        at, half = places[buffer.name], buffer.bytes // 2
+        for thread, start in enumerate((at, at + half)):
+            part = owner[start // _PAGE : (start + half) // _PAGE]
+            count += int(np.count_nonzero(part == 1 - thread))
+            part[:] = thread
+    return count
 
 
 def _bound(buffers: Sequence[_Buffer]) -> int:
