@@ -235,8 +235,8 @@ class _Model:
     def activated(self, y: int, activation: str | None) -> int:
         if activation is None:
             return y
-        name, *numbers = activation.replace("(", ",").rstrip(")").split(",")
-        return self.function(name, [y, *(self.array(float(n)) for n in numbers)])
+        name, _, numbers = activation.partition("=")
+        return self.function(name, [y, *(self.array(float(n)) for n in numbers.split(",") if n)])
 
     def map(self, node: Node) -> int:
         values = [self.value(name) for name in node.inputs]
@@ -268,8 +268,10 @@ class _Model:
             return self.function("mul", [x, self.function("sigmoid", [x])])
         if name in ("gelu", "gelu_tanh"):
             return self.add("GELU", [x], shape, tf.GeluOptionsT(), approximate=name == "gelu_tanh")
-        if name == "hard_sigmoid" and (not numbers or np.allclose(numbers, [1 / 6, 0.5])):
-            y = self.add("ADD", [x, self.array(3.0)], shape, tf.AddOptionsT(),
+        if name == "hard_sigmoid":
+            slope, offset = (*numbers, 0.5)[:2] if numbers else (1 / 6, 0.5)
+            y = x if np.isclose(slope, 1 / 6) else self.function("mul", [x, self.array(6 * slope)])
+            y = self.add("ADD", [y, self.array(6 * offset)], shape, tf.AddOptionsT(),
                          fusedActivationFunction=tf.ActivationFunctionType.RELU6)  # fmt: skip
             return self.function("mul", [y, self.array(1 / 6)])
         raise Unfit(name)

@@ -46,6 +46,8 @@ _WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls 
 _FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
 _LINE = 64  # bytes of a cache line
 _STRIPS = (0, 1, 2, 4, 8, 16)
+_MANY_TILES = 16  # of pixels, enough to divide those among threads
+_LONGEST = 64  # such tiles in a strip
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
 
@@ -124,12 +126,18 @@ def taps_of(p: Problem, machine: Machine, sums: int) -> int:
 
 
 def _strip(p: Problem, width: int, block: int) -> int:
-    """Tiles of pixels that use one block of weights before the next. If that is all of a row, threads divide
-    the work by blocks; if blocks ended within cache lines of y, threads would contend for those."""
-    contended = p.groups * p.out_group * p.acc_bytes % _LINE and block < p.out_group
-    if p.taps > 1 or len(p.spatial) > 1 or not contended:
+    """Tiles of pixels that use one block of weights before the next: half of a row at most, so that
+    threads divide the pixels, as layers before and after do, whose data is then in the caches of the same
+    cores. Of few pixels all, and threads divide the work by blocks, so that each reads its own weights; if
+    blocks ended within cache lines of y, threads would contend for those."""
+    if p.taps > 1 or len(p.spatial) > 1:
         return 0
     tiles = -(-p.out_spatial[-1] // width)
+    if p.batch * tiles >= _MANY_TILES:
+        return min(_LONGEST, -(-tiles // 2))
+    contended = p.groups * p.out_group * p.acc_bytes % _LINE and block < p.out_group
+    if not contended:
+        return 0
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
 
 

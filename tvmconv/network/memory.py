@@ -55,11 +55,8 @@ def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
     plans = [_placed(sorted(every, key=order), _bound(every)) for order in _ORDERS]
     totals = [max((plan[one.name] + one.bytes for one in every), default=0) for plan in plans]
     most = _ROOM * min(totals, default=0)
-    cost, total, places = min(
-        ((_handed_over(every, plan, total), total, plan)
-         for plan, total in zip(plans, totals, strict=True) if total <= most),
-        key=lambda found: found[:2],
-    )  # fmt: skip
+    able = [(total, plan) for plan, total in zip(plans, totals, strict=True) if total <= most]
+    total, places = min(able, key=lambda one: (_handed_over(every, one[1], one[0]), one[0]))
     return MemoryPlan({name: places[roots[name]] for name in buffers}, total, _bound(every))
 
 
@@ -121,9 +118,10 @@ def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dic
 
 
 def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
-    """Each buffer's place: where a thread's part of it is a part of the same thread in what lay there before,
-    or the lowest that is free. Kernels give each thread neighbouring rows of an image, so halves fit where the
-    centre is one of another buffer. (What two cores write in turns goes from cache to cache each time.)"""
+    """Each buffer's place: where a thread's part of it is the same thread's part of what lay there before;
+    else, as long as there is room, where nothing has lain; else the lowest that is free. Kernels give each
+    thread neighbouring rows of an image, so halves fit where the centre is one of another buffer. (What two
+    cores write in turns goes from cache to cache each time.)"""
     placed: list[tuple[int, _Buffer]] = []
     centres: list[int] = []
     top = 0
@@ -143,7 +141,7 @@ def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
             if centre >= half
             and not any(start < centre - half + buffer.bytes and centre - half < end for start, end in busy)
         ]  # fmt: skip
-        at = min(free, default=lowest)
+        at = min(free, default=top)
         if at + buffer.bytes > max(top, lowest + buffer.bytes, _ROOM * bound):
             at = lowest
         placed.append((at, buffer))
