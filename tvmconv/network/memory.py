@@ -136,11 +136,7 @@ def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
                 break
             lowest = max(lowest, end)
         half = buffer.bytes // 2 // ALIGNMENT * ALIGNMENT
-        free = [
-            centre - half for centre in centres
-            if centre >= half
-            and not any(start < centre - half + buffer.bytes and centre - half < end for start, end in busy)
-        ]  # fmt: skip
+        free = [at for centre in centres for at in _near(centre - half, buffer.bytes, busy)[:1]]
         at = min(free, default=top)
         if at + buffer.bytes > max(top, lowest + buffer.bytes, _ROOM * bound):
             at = lowest
@@ -148,6 +144,17 @@ def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
         centres += [at + half] * (at + half not in centres)
         top = max(top, at + buffer.bytes)
     return {buffer.name: at for at, buffer in placed}
+
+
+def _near(at: int, size: int, busy: Sequence[tuple[int, int]]) -> list[int]:
+    """Places near this one that are free, those first whose distance to what is alive is as of `_staggered`
+    buffers."""
+    free = [
+        near for near in (at, *(at + step * _APART for step in (1, -1, 2, -2, 3, -3)))
+        if near >= 0 and not any(start < near + size and near < end for start, end in busy)
+    ]  # fmt: skip
+    return sorted(free, key=lambda near: any(
+        not _APART <= (near - start) % 1024 <= 1024 - _APART for start, _ in busy))  # fmt: skip
 
 
 def _handed_over(buffers: Sequence[_Buffer], places: Mapping[str, int], total: int) -> int:
