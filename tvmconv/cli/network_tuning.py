@@ -58,7 +58,7 @@ def tune(
     """Tune a network with progress on stderr, and print the outcome."""
     from tvmconv.network.tuning.tuner import tune
 
-    with without_torch(), _watch() as watch:
+    with without_torch(), _watch(options.minutes) as watch:
         try:
             report = tune(network, target, log, options, roof=roof, runner=runner, watch=watch)
         except KeyboardInterrupt:
@@ -71,12 +71,15 @@ def tune(
 
 
 @contextmanager
-def _watch() -> Iterator[Watch]:
+def _watch(minutes: float | None) -> Iterator[Watch]:
     """A function that shows progress on stderr: a bar on a terminal, else lines."""
     with console.progress("tuning", verbose=True) as show:
         def watch(status: NetworkStatus) -> None:
-            left = "" if status.left is None else f", {status.left // 60:.0f}:{status.left % 60:02.0f} left"
-            show(status.done, status.total or status.done, f"trials{left}: {status.text}")
+            if status.left is None or minutes is None:
+                show(status.done, status.total or status.done, f"trials: {status.text}")
+            else:
+                show(round(60 * minutes - status.left), round(60 * minutes),
+                     f"s, {console.count(status.done, 'trial')}: {status.text}")  # fmt: skip
 
         yield watch
 
