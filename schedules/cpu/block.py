@@ -50,7 +50,7 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     (high, wide), across = spec.out_spatial, spec.in_spatial[1]
 
     def most(vectors: int) -> int:
-        return max((registers - 2 - (0 if machine.memory_operands else 1)) // vectors - (vectors > 2), 1)
+        return max((registers - 1 - vectors) // vectors, 1)  # beside weights, and what they are multiplied by
 
     chunk = 1 if reads_in_place(spec, lanes) else -(-spec.channels // lanes)
     expanded, vectors = 1, min(chunk, _WIDEST)
