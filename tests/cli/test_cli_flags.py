@@ -38,6 +38,8 @@ RUNS = {
     f"verify {PW} --target native -t native --log shipped --no-user-logs": "0 failed",
     "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
     "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc -o w.so": "bytes of workspace",
+    "run w.so forward --time --steps -n 1": "% of roof",
+    "run w.so --no-time --seed 1 --out y.npy": "forward",
     "verify --onnx m.onnx w.so --whole --steps --json": '"deviates": null',
     "inspect a.so dw --json": '"runs_here": true',
     "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",

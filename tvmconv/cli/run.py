@@ -99,7 +99,11 @@ def run(
         chosen = list(entries.values())
     else:
         module[name]  # raises an error that lists the names
-        chosen = [entry for entry in entries.values() if name in (entry["name"], entry.get("group"))]
+        chosen = [
+            entry
+            for entry in entries.values()
+            if name in (entry["name"], entry.get("group"), *entry.get("onnx_nodes", ()))
+        ]
         if len(chosen) > 1 and (texts or out):
             names = ", ".join(entry["name"] for entry in chosen)
             raise Error(f"{library}: {name} is {len(chosen)} functions; expected one of {names}")
