@@ -47,7 +47,11 @@ def inspect_verb(
 
     manifest = reader.read(library)
     functions = {function["name"]: function for function in manifest["functions"]}
-    shown = [f for f in functions.values() if name in (None, f["name"], f.get("group"))]
+    shown = [
+        f
+        for f in functions.values()
+        if name in (None, f["name"], f.get("group"), *f.get("onnx_nodes", ()))
+    ]
     if not shown:
         raise Error(f"function {name!r}: not in {library}; expected one of {', '.join(functions)}")
     if source:
