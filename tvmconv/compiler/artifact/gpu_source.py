@@ -27,8 +27,10 @@ class GpuSource(Source):
     own_workspace = False
     after = ", void *stream"
 
-    def __init__(self, variants: Sequence[Variant], prefix: str, kind: str = "shared") -> None:
-        super().__init__(variants, prefix, kind)
+    def __init__(
+        self, variants: Sequence[Variant], prefix: str, kind: str = "shared", weights: str | None = None
+    ) -> None:
+        super().__init__(variants, prefix, kind, weights)
         self.machine: GpuMachine = variants[0].machine
         for entry in self.entries:
             if any(program.constants for program in entry.programs):
