@@ -42,7 +42,7 @@ def test_the_library_needs_nothing_of_cuda(gpu_library: Path) -> None:
 def test_the_header_is_c_and_cpp(gpu_library: Path, tmp_path: Path) -> None:
     (tmp_path / "use.c").write_text(
         f'#include "{gpu_library.with_suffix(".h")}"\n'
-        "int use(void *p) { return dw_prepack(p, p, p, p) + dw(p, p, p, p) + pw(p, p, p, p, p)"
+        "int use(float *p) { return dw_prepack(p, p, p, p) + dw(p, p, p, p) + pw(p, p, p, p, p)"
         " + (int)dw_packed_bytes() + tvmconv_check_device(-1) + TVMCONV_ERR_MEMORY; }\n"
     )
     for language in (["-x", "c", "-std=c99"], ["-x", "c++"]):

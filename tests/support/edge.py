@@ -98,9 +98,9 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
             "  int code;",
             *read,
             "  memset(y, 0x7f, sizeof y);",
-            f"  if ((code = {name}_prepack({', '.join(pack)}, packed)) != 0) return code;" if weights else "",
+            f"  if ((code = {name}_prepack({_bytes(pack)}, packed)) != 0) return code;" if weights else "",
             "  fwrite(packed, 1, sizeof packed, packed_file);" if weights else "",
-            f"  if ((code = {name}({', '.join(call)})) != 0) return code;",
+            f"  if ((code = {name}({_bytes(call)})) != 0) return code;",
             "  return fwrite(y, 1, sizeof y, out) == sizeof y ? 0 : 101;",
             "}",
         ]))
@@ -117,6 +117,11 @@ def c_program(manifest: dict[str, Any], header: str) -> str:
         "}",
     ]
     return "\n".join(parts)
+
+
+def _bytes(arrays: Sequence[str]) -> str:
+    """Arrays of bytes as arguments of any type."""
+    return ", ".join(f"(void *){name}" for name in arrays)
 
 
 class Emulated:
