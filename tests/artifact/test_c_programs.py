@@ -112,10 +112,10 @@ def test_two_libraries_in_one_program(tmp_path: Path) -> None:
 
 def test_codes_agree_with_the_support_text() -> None:
     text = (Path(header.__file__).parent / "errors.c").read_text()
-    names = re.search(r"enum \{ (TCV_OK[^}]*) \}", text)
-    assert names
-    code, codes = -1, {}
-    for name, _, value in (word.partition(" = ") for word in names[1].split(", ")):
-        code = int(value) if value else code + 1
-        codes[name] = code
+    codes: dict[str, int] = {}
+    for names in re.findall(r"enum \{ (TCV_[^}]*) \}", text):
+        code = -1
+        for name, _, value in (word.partition(" = ") for word in names.split(", ")):
+            code = int(value) if value else code + 1
+            codes[name] = code
     assert codes == {f"TCV_{name}": code for name, (code, _) in CODES.items()}
