@@ -61,7 +61,7 @@ def test_a_depfile_is_a_rule_for_make(folder: Path) -> None:
     (["--header", "h.h", "--no-header"], "--header h.h: expected no --no-header beside it"),
     (["--header", "a.so"], "expected files that differ"),
     (["--header", "none/a.h"], "--header none/a.h: no folder none"),
-    (["--depfile", "."], "--depfile .: is a folder"),
+    (["--depfile", "."], "--depfile: . is a folder"),
     (["--log", "none"], "tuning_logs: 'none', expected a folder of logs, or user, shipped"),
     (["--log", "user", "--no-user-logs"], "--no-user-logs: expected no --log user"),
     (["--names", "hash"], "--names: needs --onnx MODEL"),

@@ -28,6 +28,8 @@ class Outputs:
     @classmethod
     def of(cls, output: Path, header: Path | None, no_header: bool, depfile: Path | None) -> Outputs:
         """What the flags ask for. Raises Error for flags, and files, that cannot go together."""
+        if output.is_dir():
+            raise Error(f"-o {output}: is a folder; expected the name of a file to write")
         if header is not None and no_header:
             raise Error(f"--header {header}: expected no --no-header beside it")
         made = cls(output, None if no_header else header or output.with_suffix(".h"), depfile)
@@ -52,7 +54,7 @@ class Outputs:
             if file is None:
                 continue
             if file.is_dir():
-                raise Error(f"{option} {file}: is a folder; expected the name of a file to write")
+                raise Error(f"{option}: {file} is a folder; expected the name of a file to write")
             if option == "-o":
                 kind_of(file, machine)
             if not file.parent.is_dir():
