@@ -162,7 +162,7 @@ def test_call_order_and_header(tmp_path):
     spec = ConvSpec((1, 6, 7, 5), 9, 3, layout="NHWC", residual=True, activation="prelu")
     library = tvmconv.compile({"f": spec})
     header = library.export(tmp_path / "lib.so").with_suffix(".h").read_text()
-    assert "int f_prepack(const float *w, const float *bias, const float *slopes, void *packed);" in header
+    assert "int f_prepack(const float *w, const void *bias, const float *slopes, void *packed);" in header
     assert "int f(const float *x, const void *packed, const float *residual, float *y);" in header
     function = tvmconv.load(tmp_path / "lib.so")["f"]
     assert [a.name for a in function.arguments] == ["x", "w", "residual", "slopes", "y"]
