@@ -11,7 +11,7 @@ from tvmconv.formats.kernel import Kernel, Param
 if TYPE_CHECKING:
     from tvmconv.formats.program import Place, Program, Step
 
-MOST_OPERANDS = 24  # of a step, TCV_MAX_OPERANDS
+MOST_OPERANDS = 48  # of a step, TCV_MAX_OPERANDS
 
 
 def check_step(program: Program, what: str, step: Step, packing: int | None = None) -> None:

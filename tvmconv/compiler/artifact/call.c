@@ -2,7 +2,7 @@
  * part, cpu.c or cuda.c, runs its steps. */
 
 #define TCV_MAX_ARGS 128                   /* of a C function */
-#define TCV_MAX_OPERANDS 24                /* of a step */
+#define TCV_MAX_OPERANDS 48                /* of a step */
 
 typedef struct {
   const char *name;
