@@ -60,7 +60,7 @@ struct tcv_step {
   const char *what;                                 /* its name and more, as members of a JSON object */
   int n_operands;
 };
-struct tcv_packing { const tcv_step *step; int *done; };
+struct tcv_packing { const struct tcv_step *step; int *done; };
 typedef struct { int first, last; int64_t *ns; } tcv_part;  /* of a function's steps; ns: what each takes, or NULL */
 
 /* Iterations of the parallel loops still to come in the kernel that this thread runs, or ran last, ended by a 0; NULL

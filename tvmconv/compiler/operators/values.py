@@ -145,7 +145,9 @@ def _guarded(a: Expr, b: Expr, divide: Callable[[Expr, Expr], Expr], by_minus_on
 
 
 def power(a: Expr, b: Expr) -> Expr:
-    """a to the b-th, of a's type; of integers with an exponent below 0 as with 0."""
+    """a to the b-th, of a's type; of integers with an exponent below 0 as with 0. Those of 32 and 64 bits go by
+    way of float64, exact below 2^53: TVM's simplifier writes repeated squares of them out as one product of as
+    many factors as there are, and runs out of stack."""
     exponent = float(b.value) if isinstance(b, tirx.IntImm | tirx.FloatImm) else None
     if exponent in (1.0, 2.0, 3.0):
         return once(a, lambda a: a if exponent == 1 else mul(a, a) if exponent == 2 else mul(mul(a, a), a))
@@ -153,7 +155,8 @@ def power(a: Expr, b: Expr) -> Expr:
         if exponent == -1.0:
             return number(1, a) / a
         return libm("pow", a, b)
-    if is_float(b):
+    if is_float(b) or kind_of(a).endswith(("32", "64")):
+        b = b if is_float(b) else tirx.max(b, number(0, b)).astype("float64")
         return cast(libm("pow", a.astype("float64"), b), kind_of(a))
     return once(b, lambda b: _squared(a, b, number(1, a)))
 
