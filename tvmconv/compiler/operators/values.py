@@ -145,9 +145,11 @@ def _guarded(a: Expr, b: Expr, divide: Callable[[Expr, Expr], Expr], by_minus_on
 
 
 def power(a: Expr, b: Expr) -> Expr:
-    """a to the b-th, of a's type; of integers with an exponent below 0 as with 0. Those of 32 and 64 bits go by
-    way of float64, exact below 2^53: TVM's simplifier writes repeated squares of them out as one product of as
-    many factors as there are, and runs out of stack."""
+    """a to the b-th, of a's type; of integers with an exponent below 0 as with 0.
+
+    Integers of 32 and 64 bits go by way of float64, exact below 2^53: of repeated squares TVM's simplifier
+    makes one product of as many factors as there are, and runs out of stack.
+    """
     exponent = float(b.value) if isinstance(b, tirx.IntImm | tirx.FloatImm) else None
     if exponent in (1.0, 2.0, 3.0):
         return once(a, lambda a: a if exponent == 1 else mul(a, a) if exponent == 2 else mul(mul(a, a), a))
