@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import tvm_ffi
+from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
 
@@ -68,6 +70,20 @@ def replay(sch: Schedule, text: str) -> None:
     for given, made in zip(sorted(trace[1]), decided, strict=True):
         if given != made:
             raise ValueError(f"{TRACE}: decision {given}, expected one of this kernel, such as {made}")
+    if _parallel_within(sch.mod["main"].body) > 1:
+        raise ValueError(f"{TRACE}: a parallel loop in another, expected none within")
+
+
+def _parallel_within(stmt: Any) -> int:
+    """How many parallel loops lie within one another, at most."""
+    found = [0]
+
+    def count(loop: tirx.For) -> None:
+        if loop.kind == tirx.ForKind.PARALLEL:
+            found.append(1 + _parallel_within(loop.body))
+
+    tvm_ffi.structural_walk(stmt, [(tirx.For, count)])
+    return max(found)
 
 
 def plain(value: Any) -> Any:
