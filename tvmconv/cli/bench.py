@@ -14,6 +14,7 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, models
+from tvmconv.cli.options import AsJson
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.static import report as static_report
 from tvmconv.cli.targets import OneTarget, check_here
@@ -95,7 +96,7 @@ def bench(
     static: Annotated[
         bool, typer.Option("--static", help="A model of the CPU, without running anything.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     if static:

@@ -10,7 +10,7 @@ import typer
 
 from tvmconv.base.errors import SpecError
 from tvmconv.cli import console, models
-from tvmconv.cli.options import AsJson, Descriptors
+from tvmconv.cli.options import AsJson, Descriptors, Files
 from tvmconv.specs import arithmetic, tokens
 from tvmconv.specs.kinds import Spec
 
@@ -45,11 +45,7 @@ def register(app: typer.Typer) -> None:
 
 def explain_verb(
     descriptors: Descriptors = None,
-    files: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
-                     show_default=False),
-    ] = None,
+    files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "auto",

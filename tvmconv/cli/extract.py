@@ -10,6 +10,7 @@ import typer
 
 from tvmconv.cli import console
 from tvmconv.cli.models import Fixed, Layout, Shapes, rest_lines, warn_skipped
+from tvmconv.cli.options import AsJson
 
 if TYPE_CHECKING:
     from tvmconv.onnx.recognising.layers import Extraction
@@ -51,7 +52,7 @@ def extract_verb(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Name the nodes that are left over.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     from tvmconv.onnx.reading.branches import parse_fixed

@@ -46,14 +46,11 @@ def inspect_verb(
     from tvmconv.runtime import libc
 
     manifest = reader.read(library)
-    functions = {function["name"]: function for function in manifest["functions"]}
-    shown = [
-        f
-        for f in functions.values()
-        if name in (None, f["name"], f.get("group"), *f.get("onnx_nodes", ()))
-    ]
+    functions = manifest["functions"]
+    shown = functions if name is None else reader.functions_called(manifest, name)
     if not shown:
-        raise Error(f"function {name!r}: not in {library}; expected one of {', '.join(functions)}")
+        names = ", ".join(function["name"] for function in functions)
+        raise Error(f"function {name!r}: not in {library}; expected one of {names}")
     if source:
         _print_source(library, [function["name"] for function in shown])
         return

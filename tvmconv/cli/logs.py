@@ -9,6 +9,7 @@ import typer
 
 from tvmconv.base.errors import SpecError, TuningError
 from tvmconv.cli import console, models
+from tvmconv.cli.options import AsJson, Files
 from tvmconv.cli.targets import OneTarget as Target
 
 HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
@@ -30,7 +31,6 @@ Log = Annotated[
     Path | None, typer.Option("--log", metavar="DIR", help="Folder of logs (default: the user's own).",
                               show_default=False)
 ]  # fmt: skip
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -83,11 +83,7 @@ def missing_verb(
     descriptors: Annotated[
         list[str] | None, typer.Argument(metavar="DESCRIPTOR", show_default=False)
     ] = None,
-    files: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
-                     show_default=False),
-    ] = None,
+    files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "auto",

@@ -11,6 +11,7 @@ import typer
 from tvmconv.base.errors import Error
 from tvmconv.cli import console
 from tvmconv.cli import steps as step_times
+from tvmconv.cli.options import AsJson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,9 +84,10 @@ def run(
     seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of the random data.")] = 0,
     timed: Annotated[bool, typer.Option("--time/--no-time", help="Time calls, or make one.")] = True,
     steps: Annotated[bool, typer.Option("--steps", help="Time each step of a whole network.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """See HELP."""
+    from tvmconv.formats.manifest import functions_called
     from tvmconv.runtime import load, set_num_threads
 
     module = load(library)
@@ -99,11 +101,7 @@ def run(
         chosen = list(entries.values())
     else:
         module[name]  # raises an error that lists the names
-        chosen = [
-            entry
-            for entry in entries.values()
-            if name in (entry["name"], entry.get("group"), *entry.get("onnx_nodes", ()))
-        ]
+        chosen = functions_called(module.manifest, name)
         if len(chosen) > 1 and (texts or out):
             names = ", ".join(entry["name"] for entry in chosen)
             raise Error(f"{library}: {name} is {len(chosen)} functions; expected one of {names}")

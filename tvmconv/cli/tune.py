@@ -14,7 +14,7 @@ import typer
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
 from tvmconv.cli import console, models, network_tuning
-from tvmconv.cli.options import Descriptors
+from tvmconv.cli.options import AsJson, Descriptors, Files
 from tvmconv.cli.targets import OneTarget, check_one
 
 if TYPE_CHECKING:
@@ -67,11 +67,7 @@ def register(app: typer.Typer) -> None:
 
 def tune_verb(
     descriptors: Descriptors = None,
-    files: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Read descriptors from a file ('-': stdin).",
-                     show_default=False),
-    ] = None,
+    files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "auto",
@@ -124,7 +120,7 @@ def tune_verb(
     key: Annotated[
         str | None, typer.Option("--key", metavar="KEY", help="What boards to use.", show_default=False)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     check_one(target)

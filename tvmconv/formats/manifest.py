@@ -56,6 +56,16 @@ def steps_of(function: Mapping[str, Any], target: str) -> list[dict[str, Any]]:
     return [{"descriptor": text, "source": source, **facts} for text, source, facts in columns]
 
 
+def functions_called(manifest: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The entries of the functions that ``name`` means: a function's own, its group's, or a node's of the
+    model. Empty if there is none."""
+    return [
+        entry
+        for entry in manifest["functions"]
+        if name in (entry["name"], entry.get("group"), *entry.get("onnx_nodes", ()))
+    ]
+
+
 def workspace_text(function: Mapping[str, Any]) -> str:
     """The workspace that a function's entry states, in words, and a comma; "" for an older library."""
     if not all(key in function for key in WORKSPACE):
