@@ -119,7 +119,7 @@ import sys, time
 import bench_stack, tvmconv
 call = bench_stack.Call(None, tvmconv.load(sys.argv[1])[sys.argv[2]])
 x, y = call.held
-run, best, end = call.bound.on(x, out=y), float("inf"), time.monotonic() + 1
+run, best, end = call.bound.on(x, out=y), float("inf"), time.monotonic() + 0.4
 while time.monotonic() < end:
     start = time.perf_counter_ns()
     run()
@@ -167,7 +167,7 @@ def main() -> None:
                 middle = statistics.median(ns)
                 slow = sum(n > 1.1 * middle for n in ns)
                 times = f"{middle / 1e3:9.1f} {max(ns) / middle:6.2f} {slow:6} of {len(ns)}"
-                print(f"{which:>8} {times} ", specs[f])
+                print(f"{which:>8} {times} ", specs[f], flush=True)
 
 
 if __name__ == "__main__":
