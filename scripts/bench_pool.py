@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import multiprocessing
 import os
 import signal
 import statistics
 import tempfile
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter, process_time, sleep
+from typing import Any
 
 import numpy as np
 
 import tvmconv
+from tvmconv.base.processes import Process, answer_lines
 from tvmconv.specs.reference.floats import conv_reference
 
 KERNELS = {
@@ -41,8 +40,6 @@ POOLS = {
     "tvm": {},
     "tvm0": {"TVM_THREAD_POOL_SPIN_COUNT": "0"},
 }
-
-Worker = tuple[BaseProcess, Connection]
 
 
 def prepared(library: ctypes.CDLL, name: str) -> Callable[[], None]:
@@ -69,53 +66,63 @@ def prepared(library: ctypes.CDLL, name: str) -> Callable[[], None]:
     return call
 
 
-def serve(pool: str, path: str, threads: int, connection: Connection) -> None:
-    """In a process of its own: answer (kernel, pause, calls) with seconds a call and CPU seconds a call."""
-    counts = {name: str(threads) for name in ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")}
-    os.environ.update({**counts, **POOLS[pool]})
-    library = ctypes.CDLL(path)
-    if pool.startswith("tvm"):
-        import tvm
+class Pool:
+    """In a process of its own: the kernels under one pool."""
 
-        own = ctypes.c_void_p.in_dll(library, "__TVMBackendParallelLaunch")
-        before, module = own.value, tvm.runtime.load_module(path)
-        if own.value == before or not module:
-            raise SystemExit("TVM left our pool in the library")
-    calls = {name: prepared(library, name) for name in KERNELS}
-    connection.send(None)
-    while (asked := connection.recv()) is not None:
-        name, pause, count = asked
-        call, times, start = calls[name], [], process_time()
+    def __init__(self) -> None:
+        self.calls: dict[str, Callable[[], None]] = {}
+
+    def answer(self, request: list[Any]) -> Any:
+        name, *arguments = request
+        return getattr(self, name)(*arguments)
+
+    def start(self, pool: str, path: str) -> None:
+        """Load the library, and have TVM put its pool in where asked."""
+        library = ctypes.CDLL(path)
+        if pool.startswith("tvm"):
+            import tvm
+
+            own = ctypes.c_void_p.in_dll(library, "__TVMBackendParallelLaunch")
+            before, module = own.value, tvm.runtime.load_module(path)
+            if own.value == before or not module:
+                raise SystemExit("TVM left our pool in the library")
+        self.calls = {name: prepared(library, name) for name in KERNELS}
+
+    def time(self, name: str, pause: float, count: int) -> tuple[float, float]:
+        """Seconds a call, and CPU seconds."""
+        call, times, start = self.calls[name], [], process_time()
         for _ in range(count):
             if pause:
                 sleep(pause)
             before = perf_counter()
             call()
             times.append(perf_counter() - before)
-        connection.send((statistics.median(times), (process_time() - start) / count))
+        return statistics.median(times), (process_time() - start) / count
 
 
-def start(pool: str, path: str, threads: int) -> Worker:
+def serve() -> None:
+    """Answer until the input ends."""
+    answer_lines(Pool().answer)
+
+
+def start(pool: str, path: str, threads: int) -> Process:
     """A process that waits, stopped, for its turn."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(pool, path, threads, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    ours.recv()
-    os.kill(process.pid or 0, signal.SIGSTOP)
-    return process, ours
+    counts = {name: str(threads) for name in ("TVMCONV_NUM_THREADS", "TVM_NUM_THREADS")}
+    process = Process("bench_pool", {**counts, **POOLS[pool]}, stderr=None)
+    process.ask(["start", pool, path])
+    os.kill(process.start().pid, signal.SIGSTOP)
+    return process
 
 
-def turn(worker: Worker, name: str, pause: float, calls: int) -> tuple[float, float]:
+def turn(process: Process, name: str, pause: float, calls: int) -> tuple[float, float]:
     """Wake one of the processes for a round."""
-    process, connection = worker
-    os.kill(process.pid or 0, signal.SIGCONT)
-    connection.send((name, pause, calls))
+    pid = process.start().pid
+    os.kill(pid, signal.SIGCONT)
     try:
-        return connection.recv()  # type: ignore[no-any-return]
+        wall, cpu = process.ask(["time", name, pause, calls])
     finally:
-        os.kill(process.pid or 0, signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
+    return wall, cpu
 
 
 def main() -> None:
@@ -146,8 +153,8 @@ def main() -> None:
                 print(f"{name:>6} {pause * 1e6:6.0f}" + "".join(f" {t:7.1f}" for t in times)
                       + "".join(f" {r:6.2f}" for r in ratios) + "".join(f" {t:9.1f}" for t in cpu),
                       flush=True)  # fmt: skip
-        for process, _ in workers.values():
-            process.kill()
+        for process in workers.values():
+            process.stop()
 
 
 if __name__ == "__main__":

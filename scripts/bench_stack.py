@@ -23,11 +23,6 @@ from pathlib import Path
 import numpy as np
 
 import tvmconv
-from tvmconv.compiler.codegen import build_kernel
-from tvmconv.compiler.lower import pipeline
-from tvmconv.compiler.lower.rewrite import func_pass
-from tvmconv.schedules.machines import resolve
-from tvmconv.specs.kinds import parse_spec
 
 SPECS = [
     "conv2d:1x56x56x144:o144:k5x5:p2:g144:NHWC:float32",
@@ -64,6 +59,12 @@ long least(int (*f)(void *, void *, void *), void **a, long offset, int times) {
 
 def kernels(specs: dict[str, str], target: str, folder: Path, *, aligned: bool) -> tvmconv.Module:
     """The kernels of these specs, with or without the pass that aligns what they spill."""
+    from tvmconv.compiler.codegen import build_kernel  # here: the fresh processes need no compiler
+    from tvmconv.compiler.lower import pipeline
+    from tvmconv.compiler.lower.rewrite import func_pass
+    from tvmconv.schedules.machines import resolve
+    from tvmconv.specs.kinds import parse_spec
+
     kept, machine = pipeline.AlignSpills, resolve(target)
     if not aligned:
         pipeline.AlignSpills = func_pass("none", lambda body: body)

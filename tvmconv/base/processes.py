@@ -13,19 +13,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 
-def command(module: str, *arguments: object) -> list[str]:
+def command(module: str, *arguments: object, torch: bool = False) -> list[str]:
     """The command of a process that runs ``serve`` of ``module``.
 
-    It has this process's import path, which does not begin with the working directory, and no torch, which
-    TVM would import wherever it is installed: that takes longer than everything else.
+    It has this process's import path, which does not begin with the working directory, and no torch unless
+    asked for: TVM would import it wherever it is installed, which takes longer than everything else.
     """
-    source = f"import sys; sys.path[:] = {sys.path!r}; sys.modules['torch'] = None; " \
-             f"from {module} import serve; serve()"
+    without = "" if torch else "sys.modules['torch'] = None; "
+    source = f"import sys; sys.path[:] = {sys.path!r}; {without}from {module} import serve; serve()"
     return [sys.executable, "-c", source, *map(str, arguments)]
 
 
@@ -60,17 +60,35 @@ class ProcessError(Exception):
     """The process gave no answer: says how it ended, or that it took too long."""
 
 
+def output(
+    line: Sequence[str], data: bytes = b"", timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> bytes:  # fmt: skip
+    """What a process that is given ``data`` prints, within ``timeout`` seconds if not None. Raises
+    ProcessError, with its last line on stderr."""
+    try:
+        done = subprocess.run(line, input=data, capture_output=True, timeout=timeout, check=False,
+                              env=environment)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise ProcessError(f"no result within {timeout:.0f} s") from None
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ProcessError(": ".join([f"ended with {ended(done.returncode)}", *said]))
+    return done.stdout
+
+
 class Process:
     """``module.serve()`` in its own process group, so that the parent handles Ctrl-C.
 
-    ``environment``: variables in addition to this process's own; ``quiet``: its stderr is discarded. The
-    process starts with the first question.
+    ``environment``: variables in addition to this process's own; ``stderr``: as subprocess's, discarded if
+    not given; ``torch``: may it be imported. The process starts with the first question.
     """
 
     def __init__(
-        self, module: str, environment: Mapping[str, str] | None = None, *, quiet: bool = True
-    ) -> None:
-        self.module, self.quiet = module, quiet
+        self, module: str, environment: Mapping[str, str] | None = None, *,
+        stderr: int | IO[Any] | None = subprocess.DEVNULL, torch: bool = False,
+    ) -> None:  # fmt: skip
+        self.module, self.stderr, self.torch = module, stderr, torch
         self.environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._read = b""
@@ -81,8 +99,8 @@ class Process:
             return self.process
         self._read = b""
         self.process = subprocess.Popen(
-            command(self.module), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if self.quiet else None, env=self.environment, start_new_session=True,
+            command(self.module, torch=self.torch), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self.stderr, env=self.environment, start_new_session=True,
         )  # fmt: skip
         return self.process
 

@@ -70,7 +70,7 @@ def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None
     for job in sorted(jobs, key=lambda job: -job.spec.effort):
         todo.put(job)
     folder = str(cache_folder.folder().absolute())  # even if it is a temporary one
-    workers = [Process(__name__, {"TVMCONV_CACHE": folder}, quiet=False) for _ in range(count)]
+    workers = [Process(__name__, {"TVMCONV_CACHE": folder}, stderr=None) for _ in range(count)]
     for worker in workers:
         worker.start()
     shared = (todo, results)

@@ -58,7 +58,7 @@ class Session:
         layer, held = example(spec), {}
         for name, worker in self.workers.items():
             log(f"{step} {spec} {name}", over=True)
-            said = worker.ask("layer", layer, copies)
+            said = worker.hold(layer, copies)
             if "wrong" in said:
                 wrong = f"wrong, error {said['error']:.3g} of the largest value"
                 raise EngineError(f"{name} ({said['wrong']}): {spec}: {wrong}")

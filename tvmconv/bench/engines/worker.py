@@ -1,14 +1,13 @@
 """A process that runs one engine, and the parent's handle on it.
 
-The parent sends one request at a time down a pipe and waits for the answer, so only one engine ever runs.
+The parent sends one request at a time and waits for the answer, so only one engine ever runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import multiprocessing
 import os
+import pickle
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,11 +15,12 @@ from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from tvmconv.base.clock import TRIES, Clock, Flush, preemptions, timed
-from tvmconv.base.processes import ended, settle
+from tvmconv.base.processes import Process, ProcessError, answer_lines, settle
 from tvmconv.bench.engines.layer_data import Layer, Unsupported
 from tvmconv.bench.engines.names import ENGINES
 from tvmconv.bench.engines.ways import Engine, Way
@@ -152,30 +152,41 @@ def thread_times() -> dict[str, float]:
     return {t.name: int((t / "schedstat").read_text().split()[0]) / 1e9 for t in tasks.iterdir()}
 
 
-def serve(pipe, engine: str, threads: int, cpus: Sequence[int], options: dict, log: str) -> None:
-    """The worker process: answer requests until a None or the end of the pipe."""
-    os.sched_setaffinity(0, cpus)  # before any library counts cores or starts threads
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVMCONV_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    try:
-        bench = Bench(ENGINES[engine](threads, {**options, "engine": engine}), threads, options["seconds"],
-                      options.get("cold", False), options.get("probes") if engine == OURS else None)
-    except Exception as problem:
-        pipe.send(problem if isinstance(problem, EngineError) else EngineError(f"{engine}: {problem}"))
-        return
-    pipe.send({"version": bench.engine.version})
-    gc.disable()
-    try:
-        while (request := pipe.recv()) is not None:
-            name, *arguments = request
-            pipe.send(getattr(bench, name)(*arguments))
-            if name == "layer":
-                gc.collect()
-    except (EOFError, KeyboardInterrupt):
-        pass
+class Requests:
+    """What the worker does with what it is sent: the first request says which engine."""
+
+    def __init__(self) -> None:
+        self.bench: Bench | None = None
+
+    def answer(self, request: list[Any]) -> Any:
+        name, *arguments = request
+        if name == "start":
+            return self.start(*arguments)
+        if name == "layer":
+            path, copies = arguments
+            with open(path, "rb") as file:
+                arguments = [pickle.load(file), copies]  # the parent has just written it
+        answer = getattr(self.bench, name)(*arguments)
+        if name == "layer":
+            gc.collect()
+        return answer
+
+    def start(self, engine: str, threads: int, cpus: Sequence[int], options: dict) -> dict[str, str]:
+        """Start the engine; its version, or the error that prevents it."""
+        os.sched_setaffinity(0, cpus)  # before any library counts cores or starts threads
+        try:
+            made = ENGINES[engine](threads, {**options, "engine": engine})
+            self.bench = Bench(made, threads, options["seconds"], options.get("cold", False),
+                               options.get("probes") if engine == OURS else None)  # fmt: skip
+        except Exception as problem:
+            return {"failed": " ".join(f"{engine}: {problem}".split())}
+        gc.disable()
+        return {"version": made.version}
+
+
+def serve() -> None:
+    """The worker process: answer requests until the input ends."""
+    answer_lines(Requests().answer)
     os._exit(0)  # some engines' threads do not survive an orderly exit
 
 
@@ -185,35 +196,33 @@ class Worker:
     def __init__(self, engine: str, threads: int, cpus: Sequence[int], options: dict):
         self.engine = engine
         self.log = tempfile.NamedTemporaryFile(prefix=f"bench-{engine}-", suffix=".log")  # noqa: SIM115
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        arguments = (theirs, engine, threads, cpus, options, self.log.name)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
-        theirs.close()
-        self.version = self.receive()["version"]
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVMCONV_NUM_THREADS")
+        self.process = Process(__name__, dict.fromkeys(names, str(threads)), stderr=self.log, torch=True)
+        said = self.ask("start", engine, threads, list(cpus), options)
+        if "failed" in said:
+            self.close()
+            raise EngineError(said["failed"])
+        self.version = said["version"]
 
-    def ask(self, *request):
-        self.pipe.send(request)
-        return self.receive()
+    def hold(self, layer: Layer, copies: int) -> dict:
+        """What `Bench.layer` says of it."""
+        with tempfile.NamedTemporaryFile(prefix="bench-layer-") as file:
+            pickle.dump(layer, file, pickle.HIGHEST_PROTOCOL)
+            file.flush()
+            return self.ask("layer", file.name, copies)
 
-    def receive(self):
+    def ask(self, *request: Any) -> Any:
+        """The answer to a request of the other side: a method of `Bench`, and its arguments."""
+        process = self.process.start()
         try:
-            answer = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self.process.join()
+            answer = self.process.ask(request)
+        except ProcessError as problem:
             tail = " / ".join(Path(self.log.name).read_text(errors="replace").splitlines()[-3:])
-            how = ended(self.process.exitcode or 0)
-            raise EngineError(f"{self.engine}: ended with {how}; last words: {tail}") from None
-        if isinstance(answer, EngineError):
-            raise answer
-        if not settle(self.process.pid):  # threads that spin would take time from the next engine
+            raise EngineError(f"{self.engine}: {problem}; last words: {tail}") from None
+        if not settle(process.pid):  # threads that spin would take time from the next engine
             print(f"warning: threads of {self.engine} keep running between samples", file=sys.stderr)
         return answer
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.pipe.send(None)
-        self.process.join(2)
-        self.process.kill()
+        self.process.stop()
         self.log.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ def shapes_by_running(
 
     Raises Error where onnxruntime is missing, cannot run it, or the limits do not suffice.
     """
-    from tvmconv.base.processes import command
+    from tvmconv.base.processes import ProcessError, command, output
 
     require_runtime()
     part = part_of(model.proto, names)
@@ -41,17 +40,9 @@ def shapes_by_running(
     what = f"{model.name}: the shape of {shown} is seen only in a run, and onnxruntime"
     head = json.dumps({"shapes": inputs, "names": list(names), "name": model.name}).encode()
     try:
-        done = subprocess.run(
-            command(__name__), input=head + b"\n" + part.SerializeToString(),
-            capture_output=True, timeout=SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise Error(f"{what} took over {SECONDS} s") from None
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word"]
-        raise Error(f"{what} ended with status {done.returncode} ({said[0]})") from None
+        answer = json.loads(output(command(__name__), head + b"\n" + part.SerializeToString(), SECONDS))
+    except ProcessError as problem:
+        raise Error(f"{what} {problem}") from None
     if "error" in answer:
         raise Error(answer["error"])
     return {name: Value(tuple(shape), dtype) for name, (shape, dtype) in answer["values"].items()}

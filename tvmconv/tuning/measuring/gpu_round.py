@@ -11,13 +11,12 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tvmconv.base.processes import ended
+from tvmconv.base.processes import ProcessError, output
 
 ROUND, RESULTS = "round.json", "results.json"
 BASELINE = "baseline"
@@ -91,16 +90,11 @@ def alone(
     folder: Path, library: str, name: str, rounds: int = ROUNDS, environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """``measure`` in its own process, which a candidate may crash or hang."""
-    command = [sys.executable, "-m", __spec__.name, str(folder), library, name, str(rounds)]
+    line = [sys.executable, "-m", __spec__.name, str(folder), library, name, str(rounds)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False,
-                              env=environment)  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return {"error": f"running: no result within {_SECONDS:.0f} s"}
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [""])[-1]
-        return {"error": f"running: ended with {ended(done.returncode)}: {last}"}
-    return json.loads(done.stdout)
+        return json.loads(output(line, timeout=_SECONDS, environment=environment))
+    except ProcessError as problem:
+        return {"error": f"running: {problem}"}
 
 
 def check_gpu(target: str) -> None:
