@@ -8,11 +8,13 @@ import cli_tools
 import numpy as np
 import pytest
 from cli_tools import DW, PW, build_library, tool
+from small_networks import model, node
 
 from tvmconv.base.clock import COLD_CALLS, Clock
 from tvmconv.bench import probes, roofline
 from tvmconv.bench.engines.layer_data import comparable
 from tvmconv.bench.own import Line, means
+from tvmconv.cli import layer_times
 from tvmconv.schedules.machines import native
 from tvmconv.specs.kinds import parse_spec
 
@@ -60,6 +62,43 @@ def test_roofline_lies_between_what_was_measured():
     assert (line.gflops, line.gbs, line.percent) == (0.5, 1.0, pytest.approx(50))
     found = means([line, line], ["torch", "litert"])
     assert (found["torch"], found["litert"], found["best"]) == pytest.approx((2.0, 0.5, 0.5))
+
+
+def test_a_roof_below_layers_is_measured_again(tmp_path, monkeypatch, capsys):
+    """What other load did to it is told of, or gone the second time."""
+    library, _ = build_library(tmp_path)
+    low = roofline.Roofline({"float32": 1.0}, ((1 << 14, 1e3), (1 << 15, 1e3)), 1)
+    high = roofline.Roofline({"float32": 1e15}, ((1 << 14, 1e-12), (1 << 15, 1e-12)), 1)
+    options = {"seconds": 1e-4, "cold": False}
+    for second, disturbed in ((low, True), (high, False)):
+        given = iter([low, second])
+        monkeypatch.setattr(roofline, "measure", lambda *_, given=given: next(given))
+        lines, limits = layer_times.measured(library, [], 1, [0], 1, options)
+        assert next(given, None) is None and [line.exceeds for line in lines] == [disturbed] * 2
+        assert limits.peak == second.peak
+        assert ("2 layers above the roof" in capsys.readouterr().err) == disturbed
+
+
+def test_equal_layers_of_a_model(tmp_path):
+    """One of them is timed, all are counted."""
+    w = {f"w{i}": np.ones((4, 4, 3, 3), np.float32) for i in range(3)}
+    w["v"] = np.ones((8, 4, 1, 1), np.float32)
+    nodes = [node("Conv", f"{'x' if i == 0 else f'y{i}'} w{i}", f"y{i + 1}", pads=[1] * 4) for i in range(3)]
+    proto = model(*nodes, node("Conv", "y3 v", "y"), shape=(1, 4, 8, 8), **w)
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    quick = ("--rounds", 1, "--sample-ms", 0.1, "--threads", 1)
+    done = tool("bench", "--onnx", tmp_path / "m.onnx", *quick, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [layer["count"] for layer in found["layers"]] == [3, 1]
+    three, one = found["layers"]
+    assert found["total"]["us"] == pytest.approx(3 * three["us"] + one["us"])
+    assert found["total"]["count"] == 4
+    done = tool("bench", "--onnx", tmp_path / "m.onnx", *quick)
+    head, first, second, total, *_ = done.stdout.splitlines()
+    assert head.split()[-5:] == ["%", "count", "all", "µs", "share"]
+    assert first.split()[-3] == "3" and second.split()[-3] == "1"
+    assert total.split()[:2] == ["in", "all"] and total.split()[-3] == "4" and total.split()[-1] == "100.0%"
 
 
 def test_comparable():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +16,20 @@ from tvmconv.bench.roofline import Roofline
 from tvmconv.frontends.verify import operands
 from tvmconv.runtime import arrays
 
+_TOLERATED = 5  # percent above the roof
+
 
 @dataclass
 class Line:
     """One function as timed: ``entry`` of the manifest, what ``clock.statistic`` says of it, and the others'
-    medians in µs by the name that they were asked for."""
+    medians in µs by the name that they were asked for. ``count``: the layers of a model that it stands for; 0
+    for what is not of a model."""
 
     entry: Mapping[str, Any]
     timed: Mapping[str, Any]
     roofline: Roofline
     peers: dict[str, float] = field(default_factory=dict)
+    count: int = 0
 
     @property
     def us(self) -> float:
@@ -54,6 +58,16 @@ class Line:
         """Percentage of the roofline: 100 if the call takes no longer than necessary."""
         return 100 * self.roof[0] / self.us
 
+    @property
+    def exceeds(self) -> bool:
+        """Whether it is faster than the roof, by more than measurements vary: the roof's was disturbed."""
+        return self.percent > 100 + _TOLERATED
+
+    @property
+    def all_us(self) -> float:
+        """µs of all the layers that it stands for."""
+        return self.us * max(self.count, 1)
+
     def facts(self) -> dict[str, Any]:
         """For JSON and CSV; `ratios` are the others' times over ours."""
         roof, what = self.roof
@@ -61,9 +75,33 @@ class Line:
             "name": self.entry["name"], "descriptor": self.entry["descriptor"], **self.timed,
             "flops": self.entry["flops"], "bytes": self.entry["bytes"], "gflops": self.gflops,
             "gbs": self.gbs, "roof_us": roof, "bound": what, "percent": self.percent,
+            "exceeds": self.exceeds, "count": self.count, "all_us": self.all_us,
             "schedule": self.entry.get("schedule", {}), "peers_us": dict(self.peers),
             "ratios": {name: us / self.us for name, us in self.peers.items()},
         }  # fmt: skip
+
+
+def total(lines: list[Line]) -> dict[str, Any] | None:
+    """All of a model's layers together, each as often as the model has it; None without a model. ``ratios``:
+    the time of others over ours, in the layers that they ran."""
+    lines = [line for line in lines if line.count]
+    if not lines:
+        return None
+
+    def every(value: Callable[[Line], float]) -> float:
+        return sum(line.count * value(line) for line in lines)
+
+    us, roof = every(lambda line: line.us), every(lambda line: line.roof[0])
+    names = dict.fromkeys(name for line in lines for name in line.peers)
+    ratios = {}
+    for name in names:
+        ran = [line for line in lines if name in line.peers]
+        ratios[name] = sum(line.count * line.peers[name] for line in ran) / sum(line.all_us for line in ran)
+    return {
+        "count": int(every(lambda line: 1)), "us": us, "roof_us": roof, "percent": 100 * roof / us,
+        "gflops": every(lambda line: line.entry["flops"]) / us / 1e3,
+        "gbs": every(lambda line: line.entry["bytes"]) / us / 1e3, "ratios": ratios,
+    }  # fmt: skip
 
 
 def means(lines: list[Line], peers: list[str]) -> dict[str, float | None]:

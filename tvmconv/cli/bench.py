@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, models
+from tvmconv.cli.layer_times import library_of, measured, threads_of, warn_if_loaded
 from tvmconv.cli.options import AsJson
-from tvmconv.cli.specs import collect, looks_like_descriptor
+from tvmconv.cli.specs import looks_like_descriptor
 from tvmconv.cli.static import report as static_report
 from tvmconv.cli.targets import OneTarget, check_here
 
@@ -39,10 +38,14 @@ GB/s      every array once
 roof      the least that the layer could take: its operations at the measured peak of multiply-adds, or its
           bytes at the measured speed of copying so many, whichever is more; %: that over the time
 !         other processes took a core during nearly every sample: do not trust the line
+^         above the roof, which was then measured again: other load disturbs it
 
 --against runs each engine in a process of its own, on as many threads, with its weights prepacked and in its
 fastest layout; they take turns with ours, sample by sample. Columns are their time over ours: above 1, ours
 is faster. The last line is geometric means.
+
+Of --onnx's equal layers one is timed; "count" says how many there are, "all µs" is their time together, and
+the line before the last adds all of them up.
 
 --static runs nothing: llvm-mca (Debian's llvm-19) goes through the innermost loops of the machine code, by
 LLVM's model of the target's CPU.
@@ -118,90 +121,17 @@ def bench(
     for file in (csv_file, plot_file):
         if file is not None and not file.parent.is_dir():
             raise Error(f"{file}: no folder {file.parent}; expected one that exists")
-    cpus = sorted(os.sched_getaffinity(0))
-    threads = len(cpus) if threads is None else threads
-    if threads > len(cpus):
-        raise Error(f"--threads {threads}: expected at most {len(cpus)}, the CPUs that this process may use")
-    _warn_if_loaded()
+    threads, cpus = threads_of(threads)
+    warn_if_loaded()
     options = {"seconds": sample_ms / 1e3, "cold": cold}
     with tempfile.TemporaryDirectory() as folder:
         library = library_of(subjects or [], files or [], onnx, shapes or [], layout, target, Path(folder))
-        lines, roofline = measured(library, peers, threads, cpus[:threads], rounds, options)
+        lines, roofline = measured(library, peers, threads, cpus, rounds, options)
     report(lines, roofline, peers, as_json)
     if csv_file is not None:
         _write_csv(csv_file, lines, peers)
     if plot_file is not None:
         plot.save(plot_file, lines, f"{console.count(threads, 'thread')}, {library.name}")
-
-
-def library_of(
-    subjects: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
-    target: str, folder: Path,
-) -> Path:  # fmt: skip
-    """The requested library: an existing one, or the descriptors compiled into ``folder``."""
-    from tvmconv.cli.compile import build
-
-    if onnx is None:
-        models.refuse_without_model(shapes, layout, False)
-    elif subjects or files:
-        raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
-    libraries = [text for text in subjects if not looks_like_descriptor(text)]
-    if libraries:
-        if len(subjects) > 1 or files:
-            raise Error(f"{libraries[0]}: expected nothing beside a library, or a DESCRIPTOR")
-        return Path(libraries[0])
-    if onnx is not None:
-        made = models.compile_library(onnx, target, shapes, layout, False, verbose=False)
-    else:
-        found = collect(subjects, files)
-        if not found:
-            raise Error("nothing to time: expected a DESCRIPTOR, a LIBRARY, -f FILE or --onnx MODEL")
-        made = build(found, target)
-    return made.export(folder / "bench.so", header=False)
-
-
-def measured(
-    library: Path, peers: list[str], threads: int, cpus: list[int], rounds: int, options: dict[str, Any]
-) -> tuple[list[Line], Roofline]:
-    """Every function of a library, timed, and what it is compared with."""
-    from tvmconv.base.clock import Flush
-    from tvmconv.bench import against as others
-    from tvmconv.bench import own, roofline
-    from tvmconv.bench.engines.layer_data import comparable
-    from tvmconv.bench.ratios import OURS
-    from tvmconv.runtime import load
-    from tvmconv.schedules.machines import Machine, resolve
-    from tvmconv.specs.kinds import parse_spec
-
-    module = load(library)
-    machine = resolve(module.variant)
-    if not isinstance(machine, Machine):
-        raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
-    entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
-    if networks := [entry["name"] for entry in entries if "steps" in entry]:
-        what = f"{library}: {networks[0]} is a whole network"
-        raise Error(f"{what}, expected layers; 'tvmconv run' times a network")
-    flush = Flush() if options["cold"] else None
-    lines: list[Line] = []
-    with console.progress("timing") as step, ExitStack() as stack:
-        step(0, len(entries), "the machine's roofline")
-        dtypes = [entry["arguments"][0]["dtype"] for entry in entries]
-        limits = roofline.measure(machine, dtypes, threads, flush)
-        session = None
-        if peers:
-            how = {**options, "library": str(library)}
-            session = stack.enter_context(others.session(peers, threads, cpus, how, rounds))
-        for number, entry in enumerate(entries):
-            step(number, len(entries), entry["descriptor"])
-            spec = parse_spec(entry["descriptor"])
-            if session is not None and comparable(spec):
-                row = session.time(spec, f"{number + 1}/{len(entries)}")
-                ours, rest = row.detail[OURS], others.fastest(peers, row.detail)
-            else:
-                ours = own.time(module[entry["name"]], entry, rounds, options["seconds"], flush)
-                rest = {}
-            lines.append(own.Line(entry, ours, limits, rest))
-    return lines, limits
 
 
 def report(lines: list[Line], roofline: Roofline, peers: list[str], as_json: bool) -> None:
@@ -212,15 +142,25 @@ def report(lines: list[Line], roofline: Roofline, peers: list[str], as_json: boo
     if as_json:
         measured = {"peak": roofline.peak, "copies": [list(pair) for pair in roofline.copies]}
         facts = {"threads": roofline.threads, "cold": roofline.cold, "roofline": measured,
-                 "layers": [line.facts() for line in lines], "geometric_means": means}  # fmt: skip
+                 "layers": [line.facts() for line in lines], "total": own.total(lines),
+                 "geometric_means": means}  # fmt: skip
         console.print_json(facts)
         return
     columns = ["layer", "µs", "±", "GFLOP/s", "GB/s", "roof µs", "bound", "%", *peers]
     rows = [list(_cells(line, peers)) for line in lines]
+    total = own.total(lines)
+    if total is not None:
+        columns += ["count", "all µs", "share"]
+        for row, line in zip(rows, lines, strict=True):
+            row += [f"{line.count}", f"{line.all_us:.1f}", f"{100 * line.all_us / total['us']:.1f}%"]
+        others = [f"{total['ratios'][name]:.2f}" if name in total["ratios"] else "-" for name in peers]
+        rows.append(["in all", "", "", f"{total['gflops']:.1f}", f"{total['gbs']:.1f}",
+                     f"{total['roof_us']:.1f}", "", f"{total['percent']:.0f}", *others,
+                     f"{total['count']}", f"{total['us']:.1f}", "100.0%"])  # fmt: skip
     best = [f"{means[name]:.2f}" if means[name] else "-" for name in peers]
-    rows.append(["geometric mean", *(f"{means[key] or 0:.1f}" for key in ("us",)), "",
+    rows.append(["geometric mean", f"{means['us'] or 0:.1f}", "",
                  f"{means['gflops'] or 0:.1f}", f"{means['gbs'] or 0:.1f}", "", "",
-                 f"{means['percent'] or 0:.0f}", *best])  # fmt: skip
+                 f"{means['percent'] or 0:.0f}", *best, *([] if total is None else [""] * 3)])  # fmt: skip
     console.print_table(columns, rows, right=[c for c in columns if c not in ("layer", "bound")])
     if peers and means["best"]:
         print(f"the best of them for each layer takes {means['best']:.2f} times as long as ours")
@@ -246,22 +186,17 @@ def _cells(line: Line, peers: Sequence[str]) -> Iterator[str]:
     yield f"{line.gbs:.1f}"
     yield f"{roof:.1f}"
     yield bound
-    yield f"{line.percent:.0f}"
+    yield f"{line.percent:.0f}{'^' * line.exceeds}"
     for peer in peers:
         yield f"{line.peers[peer] / line.us:.2f}" if peer in line.peers else "-"
 
 
 def _write_csv(path: Path, lines: list[Line], peers: list[str]) -> None:
-    columns = ("name", "descriptor", "us", "min_us", "iqr_us", "gflops", "gbs", "roof_us", "bound", "percent")
+    columns = ("name", "descriptor", "count", "us", "min_us", "iqr_us", "gflops", "gbs", "roof_us", "bound",
+               "percent")  # fmt: skip
     with path.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file)
         out.writerow([*columns, *(f"{peer}_us" for peer in peers)])
         for line in lines:
             facts = line.facts()
             out.writerow([*(facts[key] for key in columns), *(line.peers.get(peer, "") for peer in peers)])
-
-
-def _warn_if_loaded() -> None:
-    load = os.getloadavg()[0]
-    if load > 0.3:
-        console.log(f"warning: this machine is busy (load {load:.1f}); times will wobble")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,21 +10,29 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, networks
-from tvmconv.cli.options import AsJson
+from tvmconv.cli.kernels import Kernel, kernels_of
+from tvmconv.cli.options import AsJson, NoUserLogs, ReadLogs, logs_of
 from tvmconv.cli.outputs import schedule_text
 
-HELP = """Show a library's manifest: functions, arguments, target, and whether this machine can run it.
+HELP = """Show a library's manifest, or its kernels' code: what it holds, and whether this machine can run it.
 
 \b
 Examples:
   tvmconv inspect conv.so
   tvmconv inspect conv.so dw
   tvmconv inspect conv.so --json | python3 -m json.tool
+  tvmconv inspect conv.so dw --tir --asm
+  tvmconv inspect net.so main --step 2 --asm
   tvmconv inspect gpu.so dw --source
 
 Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
 --json adds "path", "size" and "runs_here" to the manifest. Workspace is what a call needs besides its arrays:
 once, and for each thread.
+
+--tir and --asm print kernels as scheduled loops and as assembly. A library has neither: its kernels are
+compiled again, from their descriptors and the logs (--log, as when it was compiled), and a line before each
+says whether that gave the machine code which is in the library. --source prints the CUDA source that a
+library for GPUs holds.
 """
 
 
@@ -39,6 +48,22 @@ def inspect_verb(
         typer.Argument(metavar="NAME", help="Show the arguments of one function.", show_default=False),
     ] = None,
     source: Annotated[bool, typer.Option("--source", help="Print the CUDA source of the kernels.")] = False,
+    tir: Annotated[
+        bool, typer.Option("--tir", help="Print the kernels' scheduled loops, in TVMScript.")
+    ] = False,
+    asm: Annotated[bool, typer.Option("--asm", help="Print the kernels' assembly.")] = False,
+    step: Annotated[
+        int | None,
+        typer.Option("--step", metavar="N", min=1, show_default=False,
+                     help="With --tir, --asm: of a whole network, only this step's kernel."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", metavar="TARGET", show_default=False,
+                     help="With --tir, --asm: of the library's targets (default: its first)."),
+    ] = None,
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
@@ -51,6 +76,18 @@ def inspect_verb(
     if not shown:
         names = ", ".join(function["name"] for function in functions)
         raise Error(f"function {name!r}: not in {library}; expected one of {names}")
+    logs = logs_of(log, no_user_logs)
+    if tir or asm:
+        if source:
+            raise Error("--source: expected no --tir, --asm beside it")
+        if asm and "sms" in manifest["target"]:
+            raise Error(f"--asm: {library} is for GPUs, expected --source, or --tir")
+        found = kernels_of(library, manifest, shown, target, logs, step)
+        _print_kernels(found, tir, asm, as_json)
+        return
+    for option, given in (("--step", step), ("--target", target), ("--log, --no-user-logs", logs)):
+        if given is not None:
+            raise Error(f"{option}: needs --tir or --asm")
     if source:
         _print_source(library, [function["name"] for function in shown])
         return
@@ -71,8 +108,25 @@ def _print_source(library: Path, names: list[str]) -> None:
 
     found = sources.read(library)
     if not found:
-        raise Error(f"--source: {library} holds none, expected a library for a cuda target")
+        raise Error(f"--source: {library} holds none, expected a library for a cuda target, or --tir, --asm")
     print("\n".join(dict.fromkeys(found[name] for name in names)))
+
+
+def _print_kernels(kernels: Iterable[Kernel], tir: bool, asm: bool, as_json: bool) -> None:
+    found = []
+    for kernel in kernels:
+        texts = {"tir": kernel.source.tir} if tir else {}
+        texts |= {"asm": kernel.source.assembly} if asm else {}
+        if as_json:
+            found.append({"function": kernel.function, "steps": list(kernel.steps), "target": kernel.target,
+                          "descriptor": kernel.descriptor, "same": kernel.same, **texts})  # fmt: skip
+            continue
+        steps = f", step {', '.join(map(str, kernel.steps))}" if kernel.steps else ""
+        print(f"# {kernel.function}{steps}: {kernel.descriptor}")
+        print(f"# {kernel.origin}")
+        print("\n".join(texts.values()), flush=True)
+    if as_json:
+        console.print_json({"kernels": found})
 
 
 def _missing(target: dict[str, Any]) -> str | None:

@@ -5,9 +5,13 @@ from tvmconv.compiler.codegen.kernel import (
     build_kernel,
     check_choice,
     llvm_target,
+    module_for,
     scheduled,
     spaces,
     symbol_of,
 )
 
-__all__ = ["Packers", "build_kernel", "check_choice", "llvm_target", "scheduled", "spaces", "symbol_of"]
+__all__ = [
+    "Packers", "build_kernel", "check_choice", "llvm_target", "module_for", "scheduled", "spaces",
+    "symbol_of",
+]  # fmt: skip

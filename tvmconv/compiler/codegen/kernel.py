@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import tvm
 import tvm_ffi
@@ -54,6 +54,13 @@ def module_of(symbol: str, made: Scheduled) -> tvm.IRModule:
     if made.prepack is not None:
         functions[f"{symbol}_prepack"] = made.prepack
     return named(functions)
+
+
+def module_for(work: Work, machine: Machine | GpuMachine, choice: Choice | None = None) -> tvm.IRModule:
+    """What ``build_kernel`` lowers: the kernel, called ``symbol_of(work)``, and its prepack function. Raises
+    as it does."""
+    made: Any = apart(scheduled(cast(Any, work.dense), machine, choice), work, machine)
+    return module_of(symbol_of(work), made)
 
 
 def named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import tvm
 from tvm import tirx
 
 from tvmconv.base.errors import SpecError, TargetError
@@ -51,6 +52,18 @@ def kernel_func(op: Operator, machine: Machine, pitches: Mapping[str, int] | Non
     return tirx.PrimFunc([array.buffer for array in (*inputs, *outputs)], body)
 
 
+def module_for(
+    work: Work, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
+) -> tvm.IRModule:
+    """What ``build_kernel`` lowers. Raises as it does."""
+    op: Any = work.dense
+    if isinstance(machine, GpuMachine):
+        raise TargetError(f"{work}: for {machine.name}, expected a CPU")
+    if choice is not None:
+        raise ValueError(f"{work}: a recorded schedule, expected none")
+    return named({symbol or symbol_of(work): kernel_func(op, machine, work.pitches)})
+
+
 def build_kernel(
     work: Work, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
 ) -> Kernel:
@@ -62,12 +75,11 @@ def build_kernel(
     an array has more elements than can be indexed.
     """
     op: Any = work.dense
-    if isinstance(machine, GpuMachine):
-        raise TargetError(f"{work}: for {machine.name}, expected a CPU")
-    if choice is not None:
-        raise ValueError(f"{work}: a recorded schedule, expected none")
-    symbol, target = symbol or symbol_of(work), llvm_target(machine)
-    module = lowered(named({symbol: kernel_func(op, machine, work.pitches)}), target)
+    symbol = symbol or symbol_of(work)
+    scheduled = module_for(work, machine, choice, symbol)
+    assert isinstance(machine, Machine)  # as that has checked
+    target = llvm_target(machine)
+    module = lowered(scheduled, target)
     code = module[symbol].body
     inputs = tuple(_param(work, f"x{number}", type_) for number, type_ in enumerate(op.inputs))
     output, *more = (_param(work, f"y{number or ''}", type_) for number, type_ in enumerate(op.infer()))
