@@ -112,6 +112,41 @@ def test_errors(capsys):
     assert "did you mean conv2d" in told(capsys, "conv2:1x3x9x9:o4:k1x1:NCHW:float32")
 
 
+def test_whole_models(capsys, tmp_path: Path):
+    from onnx import save
+    from small_networks import model, node, weights
+
+    file = tmp_path / "m.onnx"
+    save(model(
+        node("Conv", "x a", "stem", strides=[2, 2], pads=[1] * 4),
+        node("Conv", "stem a", "way", pads=[1] * 4),
+        node("Relu", "way", "act"), node("Add", "stem act", "sum"), node("GlobalAveragePool", "sum", "mean"),
+        node("Mul", "sum mean", "y"), **weights(a=(3, 3, 3, 3)),
+    ), file)  # fmt: skip
+    lines = [line.split() for line in said(capsys, "--onnx", file, "--whole").splitlines()]
+    assert lines[0] == ["#", "from", "kind", "out", "params", "MACs", "field", "jump", "start", "value"]
+    assert lines[1] == ["1", "x", "Conv", "1x3x4x4", "81", "1.3", "k", "3", "2", "0", "stem"]
+    by_value = {line[-1]: line[:-1] for line in lines}
+    assert by_value["sum"][-3:] == ["7", "2", "0"] and by_value["y"][-3:] == ["all", "-", "-"]
+    assert lines[-1] == ["total", "162", "2.59", "k"]
+    part = ("--start", "stem", "--end", "Add_sum")
+    report = json.loads(said(capsys, "--onnx", file, "--whole", "--json", *part))
+    assert [(facts["value"], facts["kind"], facts["reads"]) for facts in report["nodes"]] == [
+        ("act", "Conv+Relu", ["stem"]), ("sum", "Add", ["stem", "act"]),
+    ]  # fmt: skip
+    field = {"size": 3, "jump": 1, "start": 0}
+    assert report["nodes"][1]["field"] == [{"axis": axis, **field} for axis in (2, 3)]
+    assert report["total"] == {"parameters": 81, "macs": 16 * 81} and report["origin"] == "stem"
+    for words, message in [
+        (("--whole",), "--whole: needs --onnx MODEL"),
+        (("--start", "x", STEM), "--start: needs --whole"),
+        (("--onnx", file, "--whole", STEM), "--whole: expected no DESCRIPTOR"),
+        (("--onnx", file, "--whole", "--end", "sun"), "end: 'sun', expected a value or a node"),
+        (("--onnx", file, "--whole", "--start", "way"), "start: 'way', expected a value that is left"),
+    ]:
+        assert message in told(capsys, *words)
+
+
 def test_no_tvm():
     code = (
         "import sys\nfrom tvmconv.cli import main\n"

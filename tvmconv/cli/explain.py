@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Annotated, Any
 
 import typer
 
-from tvmconv.base.errors import SpecError
-from tvmconv.cli import console, models
+from tvmconv.base.errors import Error, SpecError
+from tvmconv.cli import console, explain_network, models
 from tvmconv.cli.options import AsJson, Descriptors, Files
 from tvmconv.specs import arithmetic, tokens
 from tvmconv.specs.kinds import Spec
@@ -23,6 +22,8 @@ Examples:
   tvmconv explain --stack conv2d:1x3x32x32:o8:k3x3:NCHW:float32 maxpool2d:1x8x30x30:k2x2:NCHW:float32
   tvmconv explain -f layers.txt --json
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224
+  tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole
+  tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole --start c --end y
 
 \b
   MACs       multiply-adds of one call, those on padding included (a pooling has none)
@@ -33,6 +34,9 @@ Examples:
 With --stack each layer takes what the one before gives, and there are columns for what a result sees of the
 stack's input: field (its receptive field), jump (between neighbours' middles), start (middle of the first;
 the first element of the input is at 0). One layer alone is explained line by line. Nothing is compiled.
+
+With --whole every node of the model has a row, with branches: "from" names the rows that it reads. Where
+paths join, the field is what any of them sees; "all": the image's whole length, as behind a global pooling.
 """
 
 RIDGE = 10.0  # 2 FMAs of 8 floats per cycle against 3 bytes per cycle from main memory: a current CPU core
@@ -49,6 +53,20 @@ def explain_verb(
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
     layout: models.Layout = "auto",
+    fixed: models.Fixed = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Every node of --onnx, with branches, not only its layers.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", metavar="VALUE", show_default=False,
+                     help="Of --whole: fields as seen from this value or node, and only what depends on it."),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--end", metavar="VALUE", show_default=False,
+                     help="Of --whole: only what this value or node depends on."),
+    ] = None,
     stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
     ridge: Annotated[
         float, typer.Option("--ridge", metavar="R", help="flop/B at which a machine is balanced.")
@@ -56,6 +74,13 @@ def explain_verb(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """See HELP."""
+    if whole:
+        others = (descriptors, files, stack, layout != "auto")
+        explain_network.run(onnx, shapes or [], fixed or [], start, end, None, as_json, others)
+        return
+    for option, given in (("--start", start), ("--end", end), ("--set", fixed)):
+        if given:
+            raise Error(f"{option}: needs --whole")
     found = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "explain")
     if not ridge > 0:  # NaN as well
         raise SpecError(f"--ridge: {ridge}, expected a positive number")
@@ -67,7 +92,7 @@ def explain_verb(
     if stack:
         for number, fact in enumerate(facts, 1):
             fact["field"] = [
-                {"size": field.size, "jump": _number(field.jump), "start": _number(field.start)}
+                explain_network.field_facts(field)
                 for field in arithmetic.receptive_field(layers[:number])
             ]
     total = _total(facts)
@@ -132,7 +157,7 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
             fact["name"], fact["kind"],
             console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
             tokens.pads(tuple(map(tuple, fact["padding"]))),
-            _count(fact["parameters"]), _count(fact["macs"]),
+            console.number(fact["parameters"]), console.number(fact["macs"]),
             console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
             "-" if saving is None else f"{saving['ratio']:.3f}",
         ])  # fmt: skip
@@ -140,9 +165,9 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
             rows[-1] += [_every(fact["field"], key) for key in ("size", "jump", "start")]
     ends = (facts[0]["input_shape"], facts[-1]["output_shape"]) if stack else None
     rows.append([
-        "total", "", *(map(console.shape, ends) if ends else ("", "")), "", _count(total["parameters"]),
-        _count(total["macs"]), console.size(total["bytes"]), f"{total['intensity']:.2f}", "", "",
-        *(rows[-1][-3:] if stack else ()),
+        "total", "", *(map(console.shape, ends) if ends else ("", "")), "",
+        console.number(total["parameters"]), console.number(total["macs"]),
+        console.size(total["bytes"]), f"{total['intensity']:.2f}", "", "", *(rows[-1][-3:] if stack else ()),
     ])  # fmt: skip
     columns += ["field", "jump", "start"] if stack else []
     console.print_table(columns, rows, right=("params", "MACs", "bytes", "flop/B", "separable"))
@@ -176,18 +201,5 @@ def _print_one(spec: Spec, fact: dict[str, Any]) -> None:
         print(f"{label:<{width}}  {value}")
 
 
-def _count(number: int) -> str:
-    """A readable count: 288, 9.41 k, 118 M."""
-    for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
-        if number < 999.5 * scale or unit == "T":
-            return str(number) if number < 1000 else f"{number / scale:.3g} {unit}"
-    raise AssertionError
-
-
-def _number(value: Fraction) -> int | float:
-    return value.numerator if value.denominator == 1 else float(value)
-
-
 def _every(fields: Sequence[dict[str, Any]], key: str) -> str:
-    values = [f"{field[key]:g}" if isinstance(field[key], float) else str(field[key]) for field in fields]
-    return values[0] if len(set(values)) == 1 else "x".join(values)
+    return explain_network.every(explain_network.text(field[key]) for field in fields)

@@ -66,6 +66,11 @@ class Operator(Work, ABC):
     def effort(self) -> int:
         return sum(type_.size for type_ in self.infer())
 
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of one call, of layers and products."""
+        return 0
+
     @abstractmethod
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         """Its results on arrays that fit: floats in float64, integers in their own type."""

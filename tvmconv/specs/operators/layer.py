@@ -43,6 +43,10 @@ class Layer(Operator):
         """The type of its result."""
         return self.spec.out_dtype
 
+    @property
+    def macs(self) -> int:
+        return self.spec.macs
+
     def infer(self) -> tuple[Type, ...]:
         return (Type(self.spec.output_shape, self.dtype),)
 

@@ -60,6 +60,10 @@ class MatMul(Operator):
             for one, swap in zip(self.inputs, swaps, strict=False)
         ]
 
+    @property
+    def macs(self) -> int:
+        return self.infer()[0].size * self._last()[0][1]
+
     def infer(self) -> tuple[Type, ...]:
         a, b = self.inputs[:2]
         batch = tuple(map(int, np.broadcast_shapes(a.shape[:-2], b.shape[:-2])))

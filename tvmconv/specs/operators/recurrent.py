@@ -65,6 +65,11 @@ class Recurrent(Operator):
             if one != Type(shape, x.dtype):
                 raise SpecError(f"recurrent: input {number}: {one}, expected {Type(shape, x.dtype)}")
 
+    @property
+    def macs(self) -> int:
+        steps, batch, _ = self.inputs[0].shape
+        return steps * batch * (self.inputs[1].size + self.inputs[2].size)
+
     def infer(self) -> tuple[Type, ...]:
         (steps, batch, _), dtype = self.inputs[0]
         directions, hidden = DIRECTIONS[self.direction], self.inputs[2].shape[2]

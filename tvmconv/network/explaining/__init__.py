@@ -1,0 +1,1 @@
+"""What a network is, without compiling it: sizes, costs, and what each value sees of another one."""
