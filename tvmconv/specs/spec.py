@@ -99,6 +99,11 @@ class Spec(Work):
         return ((0, 0),) * self.rank
 
     @property
+    def padding_mode(self) -> str:
+        """What is there."""
+        return "zeros"
+
+    @property
     def out_dtype(self) -> str:
         """The type of the result."""
         return self.dtype

@@ -50,7 +50,7 @@ def _layer(spec: Spec, argument: str) -> Links:
     place = 1 if spec.channels_last else 2
     if argument != "x":
         return {0: (0, SAME), **{place + dim: (place + dim, SAME) for dim in range(spec.rank)}}
-    around = getattr(spec, "padding_mode", "zeros") == "circular"  # sees the other side of x as well
+    around = spec.padding_mode == "circular"  # sees the other side of x as well
     return {0: (0, SAME), **{place + dim: (place + dim, _window(spec, dim)) for dim in range(spec.rank)
                              if not around or not any(spec.padding[dim])}}  # fmt: skip
 
