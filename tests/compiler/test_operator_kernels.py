@@ -13,7 +13,8 @@ from tvmconv.compiler.operators import build_kernel
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import parse_operator
 
-COUNTS = {"map": 20, "copy": 20, "reduce": 20, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3}
+COUNTS = {"map": 20, "copy": 20, "reduce": 20, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3,
+          "gather": 8, "scatter": 8}  # fmt: skip
 
 # Those that go over the threads, in several tasks or blocks, with tails of all sorts.
 LARGE = [
@@ -33,7 +34,8 @@ LARGE = [
     "resize:1x31x33x19:float32:1x62x66x19:linear:half_pixel:s1,2,2,1",
     "resize:1x3x31x33:float32:1x3x62x66:nearest:asymmetric:s1,1,2,2:floor",
     "matmul:3x197x65,3x197x65,197:float32:tb", "matmul:1x300,300x1001:float32", "matmul:200x70,70x5:float32",
-    "matmul:3x0,0x5:float32",
+    "matmul:3x0,0x5:float32", "gather:300x65,70:float32,int64:0", "gather:70x1,9x3:float16,int32:0",
+    "gather:90x61,90x70:uint8,int64:1:elements", "scatter:90x61,85x70,85x70:float32,int64,float32:1:add",
 ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from tvmconv.specs.operators import Copy, parse_operator
 _STATED = {
     **dict.fromkeys(
         ("Reshape", "Slice", "Split", "Squeeze", "Unsqueeze", "Pad", "Resize", "Upsample", "Expand", "Gather",
-         "Tile", "Dropout"), 1,
+         "Tile", "Dropout", "DFT"), 1,
     ),
     **dict.fromkeys(("ConstantOfShape", "Range"), 0),
 }  # fmt: skip
@@ -110,6 +110,8 @@ def _is_stated(case, name, array):
     (node,) = nodes
     first = 1 if node.op_type.startswith("Reduce") else _STATED.get(node.op_type, 99)
     places = [place for place, given in enumerate(node.input) if given == name]
+    if node.op_type == "Loop":  # the count and the first condition
+        return bool(places) and min(places) < 2
     sequence_lengths = node.op_type in ("LSTM", "GRU") and 4 in places
     return sequence_lengths or (bool(places) and min(places) >= first)
 

@@ -15,7 +15,18 @@ from tvmconv.compiler.lower import generated, lowered
 from tvmconv.compiler.operators import kernel_func
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs.operators import Map, MatMul, Normalise, Recurrent, Reduce, Resize, Type, parse_operator
+from tvmconv.specs.operators import (
+    Gather,
+    Map,
+    MatMul,
+    Normalise,
+    Recurrent,
+    Reduce,
+    Resize,
+    Scatter,
+    Type,
+    parse_operator,
+)  # fmt: skip
 from tvmconv.specs.operators import copy as moving
 from tvmconv.specs.operators.expression import (
     FUNCTIONS,
@@ -218,8 +229,38 @@ def recurrences(draw):
     return Recurrent(types, cell, direction, tuple(names), initial, lstm and other, not lstm and other)
 
 
+@st.composite
+def gathers(draw):
+    """Slices or elements at indices from beyond one end to beyond the other."""
+    shape = draw(SHAPES.filter(len))[:4]
+    axis = draw(st.integers(0, len(shape) - 1))
+    index = draw(st.sampled_from(["int32", "int64"]))
+    types = [Type(tuple(shape), draw(ANY)), Type(tuple(draw(SHAPES))[:2], index)]
+    elements = draw(st.booleans())
+    if elements:
+        types[1] = Type(beside(draw, shape, axis), types[1].dtype)
+    return Gather(tuple(types), axis, elements)
+
+
+def beside(draw, shape, axis):
+    """A shape of indices with the dims of another."""
+    return tuple(draw(DIMS) if at == axis else draw(st.integers(1, n)) for at, n in enumerate(shape))
+
+
+@st.composite
+def scatters(draw):
+    """With every reduction, several at one place among them."""
+    shape, dtype = draw(SHAPES.filter(len))[:4], draw(ANY)
+    axis = draw(st.integers(0, len(shape) - 1))
+    few = beside(draw, shape, axis)
+    index = Type(few, draw(st.sampled_from(["int32", "int64"])))
+    ways = ["none"] if dtype in ("bool", "float16", "bfloat16") else ["none", "add", "max", "min", "mul"]
+    return Scatter((Type(tuple(shape), dtype), index, Type(few, dtype)), axis, draw(st.sampled_from(ways)))
+
+
 STRATEGIES = {"map": maps(), "copy": copies(), "reduce": reductions(), "normalise": normalisations(),
-              "resize": resizings(), "matmul": products(), "recurrent": recurrences()}  # fmt: skip
+              "resize": resizings(), "matmul": products(), "recurrent": recurrences(),
+              "gather": gathers(), "scatter": scatters()}  # fmt: skip
 
 
 def check_random(kind, count, number):

@@ -10,10 +10,10 @@ import numpy as np
 
 from tvmconv.base.errors import Error
 from tvmconv.network.graph import Editor, Graph, Value, in_order
-from tvmconv.network.spellings import IMPORTERS, Call
+from tvmconv.network.spellings import Call, importer_of
 from tvmconv.network.spellings.call import dtype_named, supported
 from tvmconv.onnx.reading.branches import Fixed, specialised
-from tvmconv.onnx.reading.graph import attributes, is_standard, node_name, subgraphs
+from tvmconv.onnx.reading.graph import attributes, is_standard, node_name, reads, subgraphs
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.recognising.extraction import find_layers
 from tvmconv.onnx.recognising.layers import Layer
@@ -102,7 +102,7 @@ class _Import:
             if layer is not None and not _is_of_rows(layer, node):
                 job = _Job((*layer.inputs.values(), *layer.computed.values()), (name,), layer)
             else:
-                job = _Job(tuple(filter(None, node.input)), tuple(out for out in node.output if out), node)
+                job = _Job(self._read(node), tuple(out for out in node.output if out), node)
             found[id(node)] = job
             todo += job.inputs
         jobs = [found[id(node)] for node in graph.nodes if id(node) in found]
@@ -110,6 +110,12 @@ class _Import:
             return in_order(jobs)  # type: ignore[arg-type, return-value]
         except Error as error:
             raise Error(f"{self._model.name}: {error}") from None
+
+    def _read(self, node: NodeProto) -> tuple[str, ...]:
+        """The model's values that a node reads, in the graphs inside it as well."""
+        graph, given = self._model.graph, filter(None, node.input)
+        outside = (name for name in reads(node) if name in self._editor.inputs or graph.producer(name))
+        return tuple(dict.fromkeys((*given, *outside)))
 
     def _value(self, name: str) -> str:
         """What a value of the model is called in the graph."""
@@ -155,7 +161,7 @@ class _Import:
     def _node(self, node: NodeProto, place: int) -> None:
         name, count = node_name(node), len(self._model.graph.nodes)
         where = f"{self._model.name}: node {name}: {node.op_type} (node {place} of {count})"
-        importer = IMPORTERS.get(node.op_type) if is_standard(node) else None
+        importer = importer_of(node)
         if importer is None:
             domain = "" if is_standard(node) else f" of {node.domain}"
             why = f": {self._reasons[name]}" if name in self._reasons else ""

@@ -12,22 +12,37 @@ from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler.codegen.kernel import named, symbol_of, written
 from tvmconv.compiler.codegen.nest import Array, parameter
 from tvmconv.compiler.lower import generated, lowered, parallel_loops, workspace_of
-from tvmconv.compiler.operators import copy, matmul, normalise, recurrent, reduce, resize
+from tvmconv.compiler.operators import copy, gather, matmul, normalise, recurrent, reduce, resize
 from tvmconv.compiler.operators import map as map_
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import AnyMachine, Machine
-from tvmconv.specs.operators import Copy, Map, MatMul, Normalise, Operator, Recurrent, Reduce, Resize, Type
+from tvmconv.specs.operators import (
+    Copy,
+    Gather,
+    Map,
+    MatMul,
+    Normalise,
+    Operator,
+    Recurrent,
+    Reduce,
+    Resize,
+    Scatter,
+    Type,
+)  # fmt: skip
 from tvmconv.specs.work import Work
 
 _BODIES: dict[type[Operator], Callable[[Any, Machine, list[Array], list[Array]], tirx.Stmt]] = {
     Map: map_.body, Copy: copy.body, Reduce: reduce.body,
     Normalise: normalise.body, Resize: resize.body, MatMul: matmul.body, Recurrent: recurrent.body,
+    Gather: gather.gather_body, Scatter: gather.scatter_body,
 }  # fmt: skip
 # As what the kernel takes elements, where that is another type.
-_STORED: dict[type[Operator], Callable[[Type], Type]] = {Copy: copy.stored, Reduce: reduce.stored}
+_STORED: dict[type[Operator], Callable[[Type], Type]] = {
+    Copy: copy.stored, Gather: gather.stored, Reduce: reduce.stored,
+}  # fmt: skip
 
 
 def kernel_func(op: Operator, machine: Machine, pitches: Mapping[str, int] | None = None) -> tirx.PrimFunc:

@@ -127,22 +127,6 @@ def _bounds(start: int, end: int, step: int, size: int) -> tuple[int, int | None
     return start, end
 
 
-def _gather(call: Call) -> None:
-    x = call.type(0)
-    axis = call.axis(0, len(x.shape))
-    indices = call.constant(1, "indices")
-    flat = [int(i) + x.shape[axis] * (int(i) < 0) for i in indices.reshape(-1)]
-    if flat and min(flat) < 0:
-        raise Error(f"indices: {min(flat) - x.shape[axis]}, expected at least {-x.shape[axis]}")
-    op = indexed(x, [flat if dim == axis else None for dim in range(len(x.shape))])
-    shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    if op.shape == shape:
-        call.give(op, [call.input(0)])
-    else:
-        value = call.between(op, [call.input(0)])
-        call.give(reshaped(call.editor.types[value], shape), [value])
-
-
 def _pad(call: Call) -> None:
     x, mode = call.type(0), call.attributes.get("mode", "constant")
     flat = call.ints(1, "pads" if "pads" in call.attributes else "paddings", "pads")
@@ -279,7 +263,7 @@ def _range(call: Call) -> None:
 
 IMPORTERS: dict[str, Importer] = {
     "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze,
-    "Transpose": _transpose, "Concat": _concat, "Split": _split, "Slice": _slice, "Gather": _gather,
+    "Transpose": _transpose, "Concat": _concat, "Split": _split, "Slice": _slice,
     "Pad": _pad, "Expand": _expand, "Tile": _tile, "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
     "Shape": _shape, "Size": _size, "ConstantOfShape": _constant_of_shape, "Range": _range,

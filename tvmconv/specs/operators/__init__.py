@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.operators.base import Operator, Type, read_dims
 from tvmconv.specs.operators.copy import Copy, Piece
+from tvmconv.specs.operators.gather import Gather, Scatter
 from tvmconv.specs.operators.layer import Layer
 from tvmconv.specs.operators.map import Map
 from tvmconv.specs.operators.matmul import MatMul
@@ -14,12 +15,14 @@ from tvmconv.specs.operators.reduce import Reduce
 from tvmconv.specs.operators.resize import Resize
 
 KINDS: dict[str, type[Operator]] = {
-    kind.kind: kind for kind in (Map, Copy, Reduce, Normalise, Resize, MatMul, Recurrent, Layer)
+    kind.kind: kind for kind in (
+        Map, Copy, Gather, Scatter, Reduce, Normalise, Resize, MatMul, Recurrent, Layer,
+    )
 }
 
 __all__ = [
-    "KINDS", "Copy", "Layer", "Map", "MatMul", "Normalise", "Operator", "Piece", "Recurrent", "Reduce",
-    "Resize", "Type", "parse_operator",
+    "KINDS", "Copy", "Gather", "Layer", "Map", "MatMul", "Normalise", "Operator", "Piece", "Recurrent",
+    "Reduce", "Resize", "Scatter", "Type", "parse_operator",
 ]  # fmt: skip
 
 
