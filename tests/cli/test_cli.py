@@ -126,14 +126,14 @@ def test_compile_from_stdin(tmp_path: Path) -> None:
 
 
 def test_run_prints_shapes_and_times(library: Path) -> None:
-    result = tool("run", library, "--repeat", 5)
+    result = tool("run", library, "--rounds", 5)
     assert result.returncode == 0, result.stderr
     for word in ("dw", "pw", "µs", "GFLOP/s", "x 1x9x9x8", "y 1x9x9x16"):
         assert word in result.stdout
 
 
 def test_run_json(library: Path) -> None:
-    (row,) = json.loads(tool("run", library, "pw", "--repeat", 3, "--threads", 1, "--json").stdout)[
+    (row,) = json.loads(tool("run", library, "pw", "--rounds", 3, "--threads", 1, "--json").stdout)[
         "functions"
     ]
     assert row["name"] == "pw" and row["repeat"] == 3 and row["shapes"]["w"] == [1, 1, 8, 16]
@@ -147,7 +147,7 @@ def test_run_on_given_arrays(library: Path, tmp_path: Path) -> None:
     arrays = {name: rng.integers(-2, 3, shape).astype("float32") for name, shape in shapes.items()}
     for name, array in arrays.items():
         np.save(tmp_path / f"{name}.npy", array)
-    files = ("--input", "x.npy", "--weights", "w.npy", "--bias", "b.npy", "--out", "y.npy")
+    files = ("--input", "x.npy", "--input", "w=w.npy", "--input", "bias=b.npy", "-o", "y.npy")
     result = tool("run", library, "dw", *files, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), conv_reference(spec, *arrays.values()))
@@ -169,7 +169,7 @@ def test_verify_descriptor(library: Path) -> None:
     report = json.loads(result.stdout)
     assert report["ok"] and {check["fill"] for check in report["checks"]} == {"normal", "integer"}
     # The data depend on seed and descriptor alone: a failure in a library repeats from its descriptor.
-    again = json.loads(tool("verify", library, "--name", "dw", "--seed", 7, "--json").stdout)
+    again = json.loads(tool("verify", library, "dw", "--seed", 7, "--json").stdout)
     assert [c["max_abs"] for c in again["checks"]] == [c["max_abs"] for c in report["checks"]]
 
 
@@ -184,7 +184,7 @@ def test_verify_reports_a_wrong_kernel(
         return conv_reference(spec, x, w, *bias)
 
     monkeypatch.setattr(tvmconv.specs.reference.conv, "conv_reference", off_by_one_tap)
-    assert main(["verify", str(library), "--name", "pw", "--seed", "3"]) == 1
+    assert main(["verify", str(library), "pw", "--seed", "3"]) == 1
     output = capsys.readouterr().out
     target = tvmconv.load(library).manifest["target"]["name"]
     assert output.count("FAIL pw:") == 2
@@ -193,7 +193,7 @@ def test_verify_reports_a_wrong_kernel(
 
 
 def test_verify_tolerance(library: Path) -> None:
-    assert tool("verify", library, "--name", "dw", "--tolerance", 1e-30).returncode == 1
+    assert tool("verify", library, "dw", "--tolerance", 1e-30).returncode == 1
 
 
 # ---- inspect and targets ----

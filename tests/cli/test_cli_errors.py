@@ -53,10 +53,10 @@ USER_ERRORS = {
     "run: no array": (["run", "{library}", "pw", "--input", "bad.txt"], "bad.txt"),
     "run: no such array": (["run", "{library}", "pw", "--input", "none.npy"], "none.npy"),
     "run: bad shape": (["run", "{library}", "pw", "--input", "x.npy"], "1x9x9x8|(1, 9, 9, 8)"),
-    "run: no such argument": (["run", "{library}", "pw", "--bias", "x.npy"], "bias"),
-    "run: bad repeat": (["run", "{library}", "--repeat", "0"], "repeat"),
-    "verify: two kinds": (["verify", "{library}", PW], "verify"),
-    "verify: no such function": (["verify", "{library}", "--name", "nope"], "nope"),
+    "run: no such argument": (["run", "{library}", "pw", "--input", "bias=x.npy"], "bias"),
+    "run: no rounds": (["run", "{library}", "--rounds", "0"], "rounds"),
+    "verify: two kinds": (["verify", "{library}", PW], "function"),
+    "verify: no such function": (["verify", "{library}", "nope"], "nope"),
     "inspect: truncated": (["inspect", "short.so"], "short.so"),
     "inspect: edited": (["inspect", "edited.so"], "edited.so"),
     "inspect: no library": (["inspect", "none.so"], "none.so"),
@@ -122,7 +122,7 @@ def test_interrupt_is_quiet(library: Path) -> None:
     # A shell gives its background jobs an ignored SIGINT, and these tests may be one.
     listens = f"import signal; signal.signal({int(signal.SIGINT)}, signal.default_int_handler)"
     program = f"{listens}; import sys; from tvmconv.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "run", str(library), "--repeat", "10000000"]
+    command = [sys.executable, "-c", program, "run", str(library), "--rounds", "10000000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         time.sleep(3)
         process.send_signal(signal.SIGINT)

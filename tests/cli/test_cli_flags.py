@@ -16,7 +16,7 @@ from places import TESTS
 
 import tvmconv
 from tvmconv.cli import main
-from tvmconv.cli.app import build
+from tvmconv.cli.app import whole_command
 
 GPU = "conv2d:1x9x9x8:o8:k3x3:p1:g8:NHWC:float32"
 
@@ -31,16 +31,16 @@ RUNS = {
     "compile --file pw.txt -o c.so -j 2 -v --log shipped --depfile c.d -MF c.d": "schedule",
     "compile --onnx m.onnx --shape n=1 --names hash --no-user-logs -o n.so": "dense_",
     "cmake-dir": "cmake",
-    "run a.so dw --input x.npy --weights w.npy --bias b.npy --out y.npy": "dw",
-    "run a.so dw --repeat 2 --threads 1 --json": '"random": [',
-    "run a.so dw --seed 2 -n 1": "random numbers stood in for: dw x, w, bias",
-    "verify a.so --name pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
+    "run a.so dw --input x.npy --input w=w.npy --input bias=b.npy --output y.npy": "dw",
+    "run a.so dw --rounds 2 --threads 1 --json": '"random": [',
+    "run a.so dw pw --seed 2 -n 1": "random numbers stood in for: dw x, w, bias; pw x, w",
+    "verify a.so pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
     f"verify {PW} --target native -t native --log shipped --no-user-logs": "0 failed",
     "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
     "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc --weights raw --soname w -o w.so":
         "bytes of workspace",
     "run w.so forward --time --steps -n 1": "% of roof",
-    "run w.so --no-time --seed 1 --out y.npy": "forward",
+    "run w.so --no-time --seed 1 -o y.npy": "forward",
     "verify --onnx m.onnx w.so --whole --steps --json": '"deviates": null',
     "inspect a.so dw --json": '"runs_here": true',
     "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
@@ -51,17 +51,21 @@ RUNS = {
     f"explain {DW} {PW} --stack": "field",
     "explain --onnx m.onnx --shape n=1 --layout NHWC -f pw.txt": "Conv_0",
     "targets --json": '"native"',
-    "bench a.so --threads 1 --rounds 1 --sample-ms 1 --cold --csv c.csv --plot p.png --json": '"cold": true',
-    "bench --onnx m.onnx --shape n=1 --layout NHWC --target native --rounds 1 --sample-ms 1": "roof",
+    "bench a.so pw --threads 1 --rounds 1 --sample-ms 1 --cold --csv c.csv --plot p.png --json":
+        '"cold": true',
+    "bench --onnx m.onnx --shape n=1 --layout NHWC --target native -n 1 --sample-ms 1 --log user": "roof",
     "bench --static --onnx m.onnx --shape n=1 -t cortex-a72": "llvm-mca for cortex-a72",
-    "bench --file pw.txt -f pw.txt -t native --rounds 1 --sample-ms 1 --against onnxruntime": "onnxruntime",
+    "bench --file pw.txt -f pw.txt -t native -n 1 --no-user-logs --sample-ms 1 --against onnxruntime":
+        "onnxruntime",
     "tune --onnx m.onnx --shape n=1 --layout NHWC --trials 1 --log log --seed 1 --json": '"descriptor"',
     "tune --onnx m.onnx --shape n=1 --whole --cold --trials 1 --log cold": "measured, in turns",
-    "tune -f pw.txt --file pw.txt --minutes 0.02 --space strategies --log log --target native": "strategy",
+    "tune -f pw.txt --file pw.txt --minutes 0.02 --space strategies --log log --no-user-logs --target native":
+        "strategy",
     "tune --onnx m.onnx --shape n=1 --layout NHWC --threads 1 --replay --log log": "strategy",
     f"tune {GPU} -t cuda-sm_80 --trials 1 --offline-round round --log log": "run its run.sh",
-    "logs list --log log --target native -t native --json": '"records"',
-    f"logs missing {PW} -f layers.txt --file pw.txt --exact -t native": "",
+    "logs list --log log --log user --target native -t native --json": '"records"',
+    "logs list --no-user-logs": "descriptor",
+    f"logs missing {PW} -f layers.txt --file pw.txt --exact -t native --no-user-logs --json": '"missing"',
     "logs missing --onnx m.onnx --shape n=1 --layout NHWC --log log --target native": "",
     "logs prune --log log -t native --target native": "kept",
     "logs merge log --log other -t native --target native": "took",
@@ -70,6 +74,8 @@ SLOW = ("tune", "bench", "--show")  # in processes of their own: they set affini
 
 ELSEWHERE = {
     ("compile", "--set"): "test_onnx_branches.py",
+    ("bench", "--set"): "test_grammar.py",
+    ("logs missing", "--set"): "test_grammar.py",
     ("extract", "--set"): "test_onnx_branches.py",
     ("tune", "--set"): "test_network_tuning.py",
     ("tune", "--strategy"): "test_tuning.py",
@@ -120,8 +126,6 @@ def test_runs(
 
 def _flags() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each verb and the spellings of one of its flags; of --a/--no-a both."""
-    import typer
-
     def walk(command: object, name: str) -> Iterator[tuple[str, tuple[str, ...]]]:
         for parameter in command.params:
             if parameter.param_type_name == "option" and "--help" not in parameter.opts:
@@ -130,7 +134,7 @@ def _flags() -> Iterator[tuple[str, tuple[str, ...]]]:
         for word, inner in getattr(command, "commands", {}).items():
             yield from walk(inner, f"{name} {word}".strip())
 
-    yield from walk(typer.main.get_command(build()), "")
+    yield from walk(whole_command(), "")
 
 
 def test_every_flag_is_in_a_run() -> None:

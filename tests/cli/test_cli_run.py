@@ -43,7 +43,7 @@ def test_every_argument_can_be_given(
         one = array.size == 1 and argument.endswith(("_scale", "_zero_point"))
         words += ["--input", f"{argument}={array.item() if one else tmp_path / f'{argument}.npy'}"]
     out = tmp_path / "y.npy"
-    assert main(["run", str(library), name, *words, "--out", str(out), "-n", "1", "--json"]) == 0
+    assert main(["run", str(library), name, *words, "--output", str(out), "-n", "1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["functions"]
     assert row["random"] == []
     order = ["x", "w", "bias", *(a for a in arrays if a not in ("x", "w", "bias"))]
@@ -61,7 +61,7 @@ def test_weights_of_the_library(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (name,) = module = tvmconv.load(path)
     x = np.random.default_rng(1).standard_normal((1, 4, 9, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    run = ["run", str(path), name, "--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / "y.npy")]
+    run = ["run", str(path), name, "--input", str(tmp_path / "x.npy"), "--output", str(tmp_path / "y.npy")]
     assert main([*run, "-n", "1"]) == 0
     assert "random" not in capsys.readouterr().out
     y = np.load(tmp_path / "y.npy")
@@ -118,8 +118,8 @@ def test_files_that_do_not_fit(
     ):
         assert main(["run", str(library), "q", *(w for word in words for w in ("--input", word))]) == 2
         assert said in capsys.readouterr().err
-    assert main(["run", str(library), "p", "--out", "no/y.npy"]) == 2
-    assert "--out no/y.npy: no folder no" in capsys.readouterr().err
+    assert main(["run", str(library), "p", "-o", "no/y.npy"]) == 2
+    assert "--output no/y.npy: no folder no" in capsys.readouterr().err
 
 
 def test_bfloat16_has_files(library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,6 +127,6 @@ def test_bfloat16_has_files(library: Path, tmp_path: Path, capsys: pytest.Captur
     x = rounded(np.ones((1, 5, 5, 4), np.float32), "bfloat16")
     np.save(tmp_path / "x.npy", x.view(np.uint16))
     given, out = tmp_path / "x.npy", tmp_path / "y.npy"
-    assert main(["run", str(library), "b", "--input", str(given), "--out", str(out), "-n", "1"]) == 0
+    assert main(["run", str(library), "b", "--input", str(given), "--output", str(out), "-n", "1"]) == 0
     assert "b w" in capsys.readouterr().out
     assert np.load(out).view(BFLOAT16).shape == (1, 5, 5, 4)

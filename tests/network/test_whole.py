@@ -391,7 +391,7 @@ def test_verbs(folder: Path) -> None:
         ("inspect net.so main", "Gemm"),
         ("verify --onnx net.onnx net.so --whole --steps", "no step deviates"),
         ("verify --onnx net.onnx net.so --whole --input x=x.npy --input r=r.npy", "2 results against"),
-        ("run net.so --input x=x.npy --input r=r.npy --out out.npz", "main"),
+        ("run net.so --input x=x.npy --input r=r.npy -o out.npz", "main"),
         ("run net.so", "random numbers stood in for: main x, r"),
     ):
         done = tool(*shlex.split(line), cwd=folder)

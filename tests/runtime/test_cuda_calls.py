@@ -179,7 +179,7 @@ def test_verify_and_run_from_the_shell(gpu_library: Path, tmp_path: Path) -> Non
     done = tool("verify", gpu_library, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "5 functions checked, 10 runs, 0 failed" in done.stdout
-    done = tool("run", gpu_library, "dw", "--out", tmp_path / "y.npy", "--repeat", 3, "--json", env=env)
+    done = tool("run", gpu_library, "dw", "--output", tmp_path / "y.npy", "--rounds", 3, "--json", env=env)
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "y.npy").shape == (1, 9, 11, 24)
     assert json.loads(done.stdout)["functions"][0]["repeat"] == 3

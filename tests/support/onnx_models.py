@@ -96,3 +96,24 @@ def check_layers(found: Extraction) -> None:
         error = np.max(np.abs(y - expected))
         steps = values[layer.y].dtype.kind in "iu"
         assert error <= (1 if steps else 1e-5 * (np.ptp(expected) + 1e-3)), layer.name
+
+
+def branch(net: Net, name: str, out: int, *, after: str = "Relu") -> onnx.GraphProto:
+    """x convolved, by weights of the branch's own, and an activation; both branches use the same names."""
+    w = numpy_helper.from_array(net.rng.standard_normal((out, 4, 3, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["inner"], f"{name}_conv"),
+        helper.make_node(after, ["inner"], ["result"], f"{name}_{after}"),
+    ]
+    return helper.make_graph(nodes, name, [], [onnx.ValueInfoProto(name="result")], [w])
+
+
+def two_rates() -> Net:
+    """A model that takes another network for another sampling rate, as silero's voice detector does."""
+    net = Net()
+    net.inputs.append(helper.make_tensor_value_info("sr", TensorProto.INT64, ()))
+    which = net.op("Equal", "sr", net.const(16000, "int64"))
+    branches = {"then_branch": branch(net, "fast", 6), "else_branch": branch(net, "slow", 8)}
+    y = net.op("If", which, name="rate", **branches)
+    net.op("Softmax", y, name="last")
+    return net

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tvmconv.cli import console
+from tvmconv.cli import console, old_spellings
 
 VERBS = (
     "compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "targets", "board",
@@ -68,6 +68,18 @@ def build() -> typer.Typer:
     return app
 
 
+def whole_command() -> Any:
+    """The command with every verb, as the parser has it."""
+    made = typer.main.get_command(build())
+    commands = [made]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+        for parameter in command.params:  # some versions show Python's types of arguments: list[str]
+            if parameter.param_type_name == "argument" and hasattr(parameter, "display_type_rich"):
+                parameter.display_type_rich = lambda ctx: None
+    return made
+
+
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -84,10 +96,11 @@ def _root(
 def run_app(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; usage errors and tvmconv's own errors propagate."""
     console.show_log()
-    command = typer.main.get_command(build())
+    command = whole_command()
     try:
         with console.warnings_in_a_line():
-            result = command.main(args=list(argv), prog_name="tvmconv", standalone_mode=False)
+            words = old_spellings.renewed(argv)
+            result = command.main(args=words, prog_name="tvmconv", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except typer.Abort:

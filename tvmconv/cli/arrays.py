@@ -30,6 +30,20 @@ def named(texts: Sequence[str], first: str, known: Sequence[str], option: str) -
     return found
 
 
+def of_model(texts: Sequence[str], shapes: Mapping[str, Sequence[int]], model: Any) -> dict[str, np.ndarray]:
+    """The arrays of ``NAME=FILE``, or of one FILE for a model with one input. Raises SpecError."""
+    from tvmconv.onnx.reading.session import element_type
+
+    names = list(shapes)
+    for text in texts:
+        if len(names) != 1 and ("=" not in text or Path(text).exists()):
+            raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
+    return {
+        name: load(f"input {name!r}", Path(file), shapes[name], element_type(model, name))
+        for name, file in named(texts, names[0], names, "--input").items()
+    }
+
+
 def argument(facts: Mapping[str, Any], text: str) -> np.ndarray:
     """The array for an argument of a function, as stated in its manifest: a .npy file, or a number for a
     scale or a zero point. Raises SpecError."""

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models
+from tvmconv.cli import completion, console, models
 from tvmconv.cli.layer_times import library_of, measured, threads_of, warn_if_loaded
-from tvmconv.cli.options import AsJson
+from tvmconv.cli.options import AsJson, Files, NoUserLogs, OneTarget, ReadLogs, Threads, logs_of
+from tvmconv.cli.outputs import check_file
 from tvmconv.cli.specs import looks_like_descriptor
 from tvmconv.cli.static import report as static_report
-from tvmconv.cli.targets import OneTarget, check_here
+from tvmconv.cli.targets import check_here
 
 if TYPE_CHECKING:
     from tvmconv.bench.own import Line
@@ -27,7 +28,7 @@ HELP = """Time layers and compare them with this machine's roofline and with oth
 \b
 Examples:
   tvmconv bench conv2d:1x56x56x128:o128:k3x3:p1:g128:NHWC:float32
-  tvmconv bench conv.so --threads 1 --plot roofline.png
+  tvmconv bench conv.so dw --threads 1 --plot roofline.png
   tvmconv bench -f layers.txt --against torch,onnxruntime,litert --csv layers.csv
   tvmconv bench --onnx model.onnx --shape x=1x3x224x224 --cold
   tvmconv bench --static --target cortex-a72 conv2d:1x56x56x128:o128:k1x1:NHWC:float32
@@ -56,9 +57,6 @@ cycles    an iteration, once it runs; bound: what its busiest ports are taken fo
 spills    loads and stores of the stack
 """
 
-Number = typer.Option
-
-
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
     app.command("bench", help=HELP, short_help="Time layers; compare with the roofline and others.")(bench)
@@ -67,48 +65,57 @@ def register(app: typer.Typer) -> None:
 def bench(
     subjects: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DESCRIPTOR|LIBRARY", help="Layers, or one library.", show_default=False),
+        typer.Argument(metavar="LIBRARY [NAME]|DESCRIPTOR", autocompletion=completion.functions,
+                       show_default=False,
+                       help="Layers; or one library, and functions of it (default: all)."),
     ] = None,
-    files: Annotated[
-        list[str] | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Descriptors ('-': stdin).", show_default=False),
-    ] = None,
+    files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
+    fixed: models.Fixed = None,
     layout: models.Layout = "auto",
     target: OneTarget = "native",
-    threads: Annotated[
-        int | None, Number("--threads", metavar="N", min=1, help="Default: all CPUs.", show_default=False)
-    ] = None,
-    rounds: Annotated[int, Number("--rounds", metavar="N", min=1, help="Samples per layer.")] = 15,
-    sample_ms: Annotated[
-        float, Number("--sample-ms", metavar="MS", min=0.01, help="How long a sample lasts.")
-    ] = 4.0,
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="A model of the CPU, without running anything.")
+    ] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Flush the caches before each call.")] = False,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="ENGINES", show_default=False,
+                     autocompletion=completion.parts("torch", "onnxruntime", "openvino", "litert", "all"),
                      help="Of torch, onnxruntime, openvino, litert; or all."),
     ] = None,
+    threads: Threads = None,
+    rounds: Annotated[
+        int, typer.Option("--rounds", "-n", metavar="N", min=1, help="Samples per layer.")
+    ] = 15,
+    sample_ms: Annotated[
+        float, typer.Option("--sample-ms", metavar="N", min=0.01, help="How long a sample lasts.")
+    ] = 4.0,
     csv_file: Annotated[
-        Path | None, typer.Option("--csv", metavar="FILE", help="One row per layer.", show_default=False)
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Write a row per layer.", show_default=False),
     ] = None,
     plot_file: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="The roofline, a PNG.", show_default=False)
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the roofline, a PNG.", show_default=False),
     ] = None,
-    static: Annotated[
-        bool, typer.Option("--static", help="A model of the CPU, without running anything.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
+    logs, subjects, shapes, fixed = logs_of(log, no_user_logs), subjects or [], shapes or [], fixed or []
     if static:
         if against or csv_file or plot_file:
             raise Error("--static: expected no --against, --csv or --plot: nothing is timed")
-        layers = models.requested(subjects or [], files or [], onnx, shapes or [], layout, "look at")
+        if logs is not None:
+            raise Error("--static: expected no --log or --no-user-logs: it looks at the default schedules")
+        layers = models.requested(subjects, files or [], onnx, shapes, layout, "look at", fixed)
         static_report(layers, target, as_json)
         return
-    if any(map(looks_like_descriptor, subjects or ())) or files or onnx:
+    is_library = bool(subjects) and not looks_like_descriptor(subjects[0])
+    if not is_library:
         if "cuda-" in target:
             raise Error(f"--target {target}: expected a CPU; scripts/gpu_check.sh times on GPUs")
         check_here(target)
@@ -118,15 +125,18 @@ def bench(
     peers = [] if against is None else others.chosen(against)
     if plot_file is not None:
         plot.check()
-    for file in (csv_file, plot_file):
-        if file is not None and not file.parent.is_dir():
-            raise Error(f"{file}: no folder {file.parent}; expected one that exists")
+    for option, file in (("--csv", csv_file), ("--plot", plot_file)):
+        if file is not None:
+            check_file(option, file)
     threads, cpus = threads_of(threads)
     warn_if_loaded()
     options = {"seconds": sample_ms / 1e3, "cold": cold}
     with tempfile.TemporaryDirectory() as folder:
-        library = library_of(subjects or [], files or [], onnx, shapes or [], layout, target, Path(folder))
-        lines, roofline = measured(library, peers, threads, cpus, rounds, options)
+        library = library_of(
+            subjects, files or [], onnx, shapes, layout, target, Path(folder), fixed=fixed, logs=logs
+        )
+        names = subjects[1:] if is_library else []
+        lines, roofline = measured(library, peers, threads, cpus, rounds, options, names)
     report(lines, roofline, peers, as_json)
     if csv_file is not None:
         _write_csv(csv_file, lines, peers)

@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     tracker: Annotated[str, typer.Option("--tracker", metavar="HOST:PORT", help="TVM's RPC tracker.")],
-    key: Annotated[str, typer.Option("--key", metavar="KEY", help="What kind of board this is.")],
+    key: Annotated[str, typer.Option("--key", metavar="NAME", help="What kind of boards.")],
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; see above.")
     ] = "127.0.0.1",

@@ -32,8 +32,9 @@ Examples:
 
 layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR per line; "#" starts a comment. Without a NAME a function
 is called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
-lists the targets. With --whole the library has one function, main or --name, in C after --prefix, the
-model's name if it is not given; with several shapes one for each, main_1x3x224x224, over the same weights.
+lists the targets. With --whole the library has one function, which holds the weights: main or --name, in C
+after --prefix, the model's name if it is not given; with several shapes one for each, main_1x3x224x224, over
+the same weights.
 """
 
 
@@ -43,16 +44,6 @@ def register(app: typer.Typer) -> None:
 
 
 def compile_verb(
-    output: Annotated[
-        Path,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="The library to write: .so, or .a or .o to link into a program.",
-            show_default=False,
-        ),
-    ],
     descriptors: Descriptors = None,
     files: Files = None,
     names: Annotated[
@@ -68,17 +59,17 @@ def compile_verb(
     shapes: models.Shapes = None,
     fixed: models.Fixed = None,
     layout: models.Layout = "auto",
-    bake: models.Bake = False,
-    called: models.Names = None,
     whole: models.Whole = False,
     weights: models.Weights = "baked",
+    bake: models.Bake = False,
+    called: models.Names = None,
     target: Target = "native",
     log: ReadLogs = None,
     no_user_logs: NoUserLogs = False,
     prefix: Annotated[
         str | None,
         typer.Option(
-            "--prefix", metavar="P", show_default=False,
+            "--prefix", metavar="NAME", show_default=False,
             help="Prefix of all C functions, in place of tvmconv's, or with --whole the model's name.",
         ),
     ] = None,
@@ -93,7 +84,7 @@ def compile_verb(
         str | None,
         typer.Option(
             "--cc",
-            metavar="CC",
+            metavar="COMMAND",
             show_default=False,
             help="C compiler to link with (default: $CC, cc, gcc, clang, or ziglang from PyPI).",
         ),
@@ -109,6 +100,17 @@ def compile_verb(
             help="Kernels to compile at a time (default: the number of CPUs).",
         ),
     ] = None,
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The library to write: .so, or .a or .o to link into a program.",
+            show_default=False,
+        ),
+    ],
     header: Annotated[
         Path | None,
         typer.Option("--header", metavar="FILE", show_default=False,

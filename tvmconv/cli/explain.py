@@ -52,24 +52,22 @@ def explain_verb(
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "auto",
     fixed: models.Fixed = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Every node of --onnx, with branches, not only its layers.")
-    ] = False,
+    layout: models.Layout = "auto",
+    whole: models.Whole = False,
     start: Annotated[
         str | None,
-        typer.Option("--start", metavar="VALUE", show_default=False,
+        typer.Option("--start", metavar="NAME", show_default=False,
                      help="Of --whole: fields as seen from this value or node, and only what depends on it."),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--end", metavar="VALUE", show_default=False,
+        typer.Option("--end", metavar="NAME", show_default=False,
                      help="Of --whole: only what this value or node depends on."),
     ] = None,
     stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
     ridge: Annotated[
-        float, typer.Option("--ridge", metavar="R", help="flop/B at which a machine is balanced.")
+        float, typer.Option("--ridge", metavar="N", help="flop/B at which a machine is balanced.")
     ] = RIDGE,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -78,10 +76,12 @@ def explain_verb(
         others = (descriptors, files, stack, layout != "auto")
         explain_network.run(onnx, shapes or [], fixed or [], start, end, None, as_json, others)
         return
-    for option, given in (("--start", start), ("--end", end), ("--set", fixed)):
+    for option, given in (("--start", start), ("--end", end)):
         if given:
             raise Error(f"{option}: needs --whole")
-    found = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "explain")
+    found = models.requested(
+        descriptors or [], files or [], onnx, shapes or [], layout, "explain", fixed or []
+    )
     if not ridge > 0:  # NaN as well
         raise SpecError(f"--ridge: {ridge}, expected a positive number")
     names = [name or f"layer {number}" for number, (name, _) in enumerate(found, 1)]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tvmconv.cli import console
 from tvmconv.cli.models import Fixed, Layout, Shapes, rest_lines, warn_skipped
-from tvmconv.cli.options import AsJson
+from tvmconv.cli.options import AsJson, Model
 
 if TYPE_CHECKING:
     from tvmconv.onnx.recognising.layers import Extraction
@@ -42,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def extract_verb(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX model.")],
+    model: Model,
     shapes: Shapes = None,
     fixed: Fixed = None,
     layout: Layout = "auto",

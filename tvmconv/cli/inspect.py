@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, networks
+from tvmconv.cli import console, given, networks
 from tvmconv.cli.kernels import Kernel, kernels_of
-from tvmconv.cli.options import AsJson, NoUserLogs, ReadLogs, logs_of
+from tvmconv.cli.options import AsJson, Functions, Library, NoUserLogs, ReadLogs, logs_of
 from tvmconv.cli.outputs import schedule_text
 
 HELP = """Show a library's manifest, or its kernels' code: what it holds, and whether this machine can run it.
@@ -19,15 +19,15 @@ HELP = """Show a library's manifest, or its kernels' code: what it holds, and wh
 \b
 Examples:
   tvmconv inspect conv.so
-  tvmconv inspect conv.so dw
+  tvmconv inspect conv.so dw pw
   tvmconv inspect conv.so --json | python3 -m json.tool
   tvmconv inspect conv.so dw --tir --asm
   tvmconv inspect net.so main --step 2 --asm
   tvmconv inspect gpu.so dw --source
 
 Nothing is loaded or run, so it works for a library of any architecture. A damaged or edited file is refused.
---json adds "path", "size" and "runs_here" to the manifest. Workspace is what a call needs besides its arrays:
-once, and for each thread.
+With NAMEs, the arguments of these functions. --json adds "path", "size" and "runs_here" to the manifest.
+Workspace is what a call needs besides its arrays: once, and for each thread.
 
 --tir and --asm print kernels as scheduled loops and as assembly. A library has neither: its kernels are
 compiled again, from their descriptors and the logs (--log, as when it was compiled), and a line before each
@@ -42,11 +42,8 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect_verb(
-    library: Annotated[Path, typer.Argument(metavar="LIBRARY", help="A library that tvmconv compiled.")],
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", help="Show the arguments of one function.", show_default=False),
-    ] = None,
+    library: Library,
+    names: Functions = None,
     source: Annotated[bool, typer.Option("--source", help="Print the CUDA source of the kernels.")] = False,
     tir: Annotated[
         bool, typer.Option("--tir", help="Print the kernels' scheduled loops, in TVMScript.")
@@ -71,11 +68,7 @@ def inspect_verb(
     from tvmconv.runtime import libc
 
     manifest = reader.read(library)
-    functions = manifest["functions"]
-    shown = functions if name is None else reader.functions_called(manifest, name)
-    if not shown:
-        names = ", ".join(function["name"] for function in functions)
-        raise Error(f"function {name!r}: not in {library}; expected one of {names}")
+    shown = given.functions_of(library, manifest, names)
     logs = logs_of(log, no_user_logs)
     if tir or asm:
         if source:
@@ -85,8 +78,8 @@ def inspect_verb(
         found = kernels_of(library, manifest, shown, target, logs, step)
         _print_kernels(found, tir, asm, as_json)
         return
-    for option, given in (("--step", step), ("--target", target), ("--log, --no-user-logs", logs)):
-        if given is not None:
+    for option, value in (("--step", step), ("--target", target), ("--log, --no-user-logs", logs)):
+        if value is not None:
             raise Error(f"{option}: needs --tir or --asm")
     if source:
         _print_source(library, [function["name"] for function in shown])
@@ -95,7 +88,7 @@ def inspect_verb(
     if as_json:
         facts = {"path": str(library), "size": library.stat().st_size, "runs_here": missing is None}
         console.print_json({**facts, **manifest, "functions": shown})
-    elif name is not None:
+    elif names:
         for number, function in enumerate(shown):
             print(end="\n" if number else "")
             _print_function(function)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models
+from tvmconv.cli import console, given, models
+from tvmconv.cli.options import refuse_with_library
 from tvmconv.cli.specs import collect, looks_like_descriptor
 
 if TYPE_CHECKING:
@@ -20,34 +21,38 @@ if TYPE_CHECKING:
 
 def library_of(
     subjects: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
-    target: str, folder: Path,
+    target: str, folder: Path, *, fixed: Sequence[str] = (), logs: Sequence[str] | None = None,
 ) -> Path:  # fmt: skip
-    """The requested library: an existing one, or the descriptors compiled into ``folder``."""
+    """The requested library: an existing one, after which names of functions may come, or the descriptors
+    compiled into ``folder``."""
     from tvmconv.cli.compile import build
 
     if onnx is None:
-        models.refuse_without_model(shapes, layout, False)
+        models.refuse_without_model(shapes, layout, False, fixed)
     elif subjects or files:
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
-    libraries = [text for text in subjects if not looks_like_descriptor(text)]
-    if libraries:
-        if len(subjects) > 1 or files:
-            raise Error(f"{libraries[0]}: expected nothing beside a library, or a DESCRIPTOR")
-        return Path(libraries[0])
+    if subjects and not looks_like_descriptor(subjects[0]):
+        if files:
+            raise Error(f"-f {files[0]}: expected no descriptors beside a library")
+        refuse_with_library(target, logs)
+        return given.expect_library(Path(subjects[0]))
     if onnx is not None:
-        made = models.compile_library(onnx, target, shapes, layout, False, verbose=False)
+        made = models.compile_library(
+            onnx, target, shapes, layout, False, verbose=False, fixed=fixed, tuning_logs=logs
+        )
     else:
         found = collect(subjects, files)
         if not found:
             raise Error("nothing to time: expected a DESCRIPTOR, a LIBRARY, -f FILE or --onnx MODEL")
-        made = build(found, target)
+        made = build(found, target, tuning_logs=logs)
     return made.export(folder / "bench.so", header=False)
 
 
 def measured(
-    library: Path, peers: list[str], threads: int, cpus: list[int], rounds: int, options: dict[str, Any]
-) -> tuple[list[Line], Roofline]:
-    """Every function of a library, timed, and what it is compared with."""
+    library: Path, peers: list[str], threads: int, cpus: list[int], rounds: int, options: dict[str, Any],
+    names: Sequence[str] = (),
+) -> tuple[list[Line], Roofline]:  # fmt: skip
+    """Functions of a library (no names: all), timed, and what they are compared with."""
     from tvmconv.base.clock import Flush
     from tvmconv.bench import against as others
     from tvmconv.bench import own, roofline
@@ -61,7 +66,7 @@ def measured(
     machine = resolve(module.variant)
     if not isinstance(machine, Machine):
         raise Error(f"{library}: for a GPU, expected a CPU's library; scripts/gpu_check.sh times those")
-    entries = [entry for entry in module.manifest["functions"] if entry["bytes"]]
+    entries = [e for e in given.functions_of(library, module.manifest, names) if e["bytes"]]
     if networks := [entry["name"] for entry in entries if "steps" in entry]:
         what = f"{library}: {networks[0]} is a whole network"
         raise Error(f"{what}, expected layers; 'tvmconv run' and 'tvmconv report' time a network")

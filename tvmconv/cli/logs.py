@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,17 @@ import typer
 
 from tvmconv.base.errors import SpecError, TuningError
 from tvmconv.cli import console, models
-from tvmconv.cli.options import AsJson, Files
-from tvmconv.cli.targets import OneTarget as Target
+from tvmconv.cli.options import (
+    AsJson,
+    Descriptors,
+    Files,
+    NoUserLogs,
+    OneTarget,
+    ReadLogs,
+    WriteLog,
+    log_of,
+    logs_of,
+)
 
 HELP = """List, prune and merge the logs of 'tvmconv tune', and say which descriptors have no record.
 
@@ -27,12 +37,6 @@ A folder of logs has a folder for each target. A layer with an epilogue (bias, r
 record of its bare twin where it has none of its own; 'missing' counts that as covered, unless --exact.
 """
 
-Log = Annotated[
-    Path | None, typer.Option("--log", metavar="DIR", help="Folder of logs (default: the user's own).",
-                              show_default=False)
-]  # fmt: skip
-
-
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
     logs = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -44,8 +48,11 @@ def register(app: typer.Typer) -> None:
     app.add_typer(logs, name="logs", short_help="List, prune and merge what tuning found.")
 
 
-def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = False) -> None:
-    """The verdicts of a folder, or of the user's own and the shipped one."""
+def list_verb(
+    target: OneTarget = "native", log: ReadLogs = None, no_user_logs: NoUserLogs = False,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """The verdicts of the folders, in the order in which compile asks them."""
     from dataclasses import asdict
 
     from tvmconv.formats.logs.entries import descriptor_of, read_index
@@ -53,7 +60,7 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
     from tvmconv.specs.kinds import parse_spec
 
     found = []
-    for folder in _folders(log, target):
+    for folder in _folders(logs_of(log, no_user_logs) or ["user", "shipped"], target):
         for key, entry in sorted(read_index(folder).items()):
             descriptor = descriptor_of(key)
             try:
@@ -80,57 +87,72 @@ def list_verb(log: Log = None, target: Target = "native", as_json: AsJson = Fals
 
 
 def missing_verb(
-    descriptors: Annotated[
-        list[str] | None, typer.Argument(metavar="DESCRIPTOR", show_default=False)
-    ] = None,
+    descriptors: Descriptors = None,
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
+    fixed: models.Fixed = None,
     layout: models.Layout = "auto",
-    log: Log = None,
-    target: Target = "native",
+    target: OneTarget = "native",
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
     strict: Annotated[
         bool, typer.Option("--exact", help="Also those covered by a twin's record.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Descriptors without a record, one per line; those with a twin's, on stderr."""
     from tvmconv.formats.logs.lookup import Logs
     from tvmconv.schedules.machines import resolve
 
-    layers = models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "look for")
-    found = [spec for _, spec in layers]
-    logs = Logs(resolve(target), None if log is None else _own(log, target))
-    for spec in dict.fromkeys(found):
+    layers = models.requested(
+        descriptors or [], files or [], onnx, shapes or [], layout, "look for", fixed or []
+    )
+    folders = logs_of(log, no_user_logs)
+    for folder in folders or ():
+        if folder not in ("user", "shipped"):
+            _own(Path(folder), target)  # raises an error where there are none
+    logs, missing, covered = Logs(resolve(target), folders), [], {}
+    for spec in dict.fromkeys(spec for _, spec in layers):
         known = [relative for relative, _, _ in logs.known(spec)]
         if spec in known:
             continue
         if strict or not known:
-            print(spec)
+            missing.append(str(spec))
         else:
-            console.log(f"{spec}: covered by the record of {known[0]}")
+            covered[str(spec)] = str(known[0])
+    if as_json:
+        console.print_json({"target": resolve(target).name, "missing": missing, "covered": covered})
+        return
+    for text in missing:
+        print(text)
+    for text, relative in covered.items():
+        console.log(f"{text}: covered by the record of {relative}")
 
 
-def prune_verb(log: Log = None, target: Target = "native") -> None:
+def prune_verb(target: OneTarget = "native", log: WriteLog = None) -> None:
     """Keep the best record of each descriptor."""
     from tvmconv.tuning.log_upkeep import prune
 
-    folder = _own(log, target)
+    folder = _own(log_of(log), target)
     kept, dropped = prune(folder)
     print(f"{folder}: kept {console.count(kept, 'record')}, dropped {dropped}")
 
 
 def merge_verb(
-    others: Annotated[list[Path], typer.Argument(metavar="DIR", show_default=False)],
-    log: Log = None,
-    target: Target = "native",
+    others: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="Folders of logs to read.", show_default=False)
+    ],
+    target: OneTarget = "native",
+    log: WriteLog = None,
 ) -> None:
     """Take over the best records of other folders."""
     from tvmconv.formats.logs import folder as folders
     from tvmconv.schedules.machines import resolve
     from tvmconv.tuning.log_upkeep import merge
 
-    machine = resolve(target)
-    into = folders.folder_of(folders.user_root() if log is None else log, machine)
+    machine, own = resolve(target), log_of(log)
+    into = folders.folder_of(folders.user_root() if own is None else own, machine)
     folders.prepare(into, machine)
     for other in others:
         source = folders.folder_of(other, machine)
@@ -139,15 +161,18 @@ def merge_verb(
         print(f"{into}: took {console.count(merge(source, into), 'record')} from {source}")
 
 
-def _folders(log: Path | None, target: str) -> list[Path]:
+def _folders(logs: Sequence[str], target: str) -> list[Path]:
     from tvmconv.formats.logs import folder as folders
     from tvmconv.schedules.machines import resolve
 
-    machine = resolve(target)
-    if log is not None:
-        return [_own(log, target)]
-    roots = (folders.user_root(), folders.shipped_root())
-    return [folder for root in roots for folder, _, _ in folders.folders_of(root, machine)]
+    roots = {"user": folders.user_root, "shipped": folders.shipped_root}
+    found: list[Path] = []
+    for log in logs:
+        if log in roots:
+            found += [folder for folder, _, _ in folders.folders_of(roots[log](), resolve(target))]
+        else:
+            found.append(_own(Path(log), target))
+    return found
 
 
 def _own(log: Path | None, target: str) -> Path:

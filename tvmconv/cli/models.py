@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvmconv.base.errors import Error, SpecError
-from tvmconv.cli import console
+from tvmconv.base.errors import Error
+from tvmconv.cli import completion, console, given
 from tvmconv.cli.specs import Named, collect
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from tvmconv.compiler.artifact.library import Library
     from tvmconv.onnx.recognising.layers import Extraction
@@ -25,16 +24,17 @@ if TYPE_CHECKING:
     Times = tuple[dict[str, float], RuntimeTimes]
 
 Onnx = Annotated[
-    Path | None, typer.Option("--onnx", metavar="MODEL", help="An ONNX model.", show_default=False)
-]
+    Path | None,
+    typer.Option("--onnx", metavar="MODEL", help="An ONNX model.", show_default=False,
+                 callback=given.expect_model),
+]  # fmt: skip
 Shapes = Annotated[
     list[str] | None,
     typer.Option(
         "--shape",
         metavar="NAME=SHAPE",
         show_default=False,
-        help="Shape of an input (x=1x3x48x192), or size of a dynamic dimension (batch=1); with --whole "
-        "maybe several of each, for a function each.",
+        help="Shape of an input (x=1x3x48x192), or size of a dynamic dimension (batch=1).",
     ),
 ]
 Fixed = Annotated[
@@ -50,8 +50,9 @@ Layout = Annotated[
     str,
     typer.Option(
         "--layout",
-        metavar="L",
-        help="Layout of what functions take: auto, as the model's, which is NCHW; nchw; or nhwc.",
+        metavar="LAYOUT",
+        help="Of what functions take: auto, as the model's, which is NCHW; nchw; or nhwc.",
+        autocompletion=completion.words("auto", "nchw", "nhwc"),
     ),
 ]
 Bake = Annotated[
@@ -60,19 +61,20 @@ Bake = Annotated[
 Names = Annotated[
     str | None,
     typer.Option(
-        "--names", metavar="WAY", show_default=False,
+        "--names", metavar="WAY", show_default=False, autocompletion=completion.words("node", "hash"),
         help="What functions of --onnx are called: node, by their nodes; hash, by descriptor and weights, "
              "equal ones once; or a file of lines NAME=NODE (default: node).",
     ),
 ]  # fmt: skip
 Whole = Annotated[
-    bool, typer.Option("--whole", help="The whole model of --onnx as one function, which holds its weights.")
+    bool, typer.Option("--whole", help="The whole model of --onnx, as one function.")
 ]
 Weights = Annotated[
     str,
     typer.Option(
         "--weights",
-        metavar="W",
+        metavar="WAY",
+        autocompletion=completion.words("baked", "raw", "file", "raw-file"),
         help="Of --whole: baked, packed in the library; raw, as in the model and packed by the first call; "
         "file or raw-file, the same in a file beside the library.",
     ),
@@ -114,18 +116,19 @@ def compile_library(
 
 def requested(
     descriptors: Sequence[str], files: Sequence[str], onnx: Path | None, shapes: Sequence[str], layout: str,
-    what: str,
+    what: str, fixed: Sequence[str] = (),
 ) -> list[Named]:  # fmt: skip
     """Every requested layer, from descriptors, files and --onnx, as (name, spec); those of a model are named
     after their nodes. ``what``: the verb, for the error if there are none."""
     found = collect(descriptors, files)
     if onnx is None:
-        refuse_without_model(shapes, layout, False)
+        refuse_without_model(shapes, layout, False, fixed)
     else:
+        from tvmconv.onnx.reading.branches import parse_fixed
         from tvmconv.onnx.reading.model import parse_shapes
         from tvmconv.onnx.recognising.extraction import extract
 
-        extraction = extract(onnx, parse_shapes(shapes), layout=layout)
+        extraction = extract(onnx, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout)
         warn_skipped(extraction)
         found += [(layer.name, layer.spec) for layer in extraction.layers]
     if not found:
@@ -176,6 +179,7 @@ def verify_library(
     as_json: bool,
 ) -> bool:
     """Compare every layer with onnxruntime and print the result; whether all agree."""
+    from tvmconv.cli import arrays
     from tvmconv.onnx.reading.session import random_feeds
     from tvmconv.onnx.using.agreement import extraction_of, verify_extraction
     from tvmconv.onnx.using.timing import library_times, runtime_times
@@ -183,7 +187,10 @@ def verify_library(
 
     module = load(library)
     found = extraction_of(module, model)
-    feeds = _read(inputs, found) if inputs else random_feeds(found.model, found.shapes, seed)
+    if inputs:
+        feeds = arrays.of_model(inputs, found.shapes, found.model)
+    else:
+        feeds = random_feeds(found.model, found.shapes, seed)
     results = verify_extraction(found, module, feeds, tolerance=tolerance)
     ok = all(result.ok for result in results)
     times = (library_times(found, module, feeds), runtime_times(found, feeds)) if timed else None
@@ -204,22 +211,6 @@ def verify_library(
         f"allowed: {worst.tolerance:.0e}"
     )
     return ok
-
-
-def _read(texts: Sequence[str], found: Extraction) -> dict[str, np.ndarray]:
-    """Arrays of `NAME=FILE`, or of one FILE for a model with one input."""
-    from tvmconv.cli import arrays
-    from tvmconv.onnx.reading.session import element_type
-
-    names = list(found.shapes)
-    for text in texts:
-        if len(names) != 1 and ("=" not in text or Path(text).exists()):
-            raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
-    files = arrays.named(texts, names[0], names, "--input")
-    return {
-        name: arrays.load(f"input {name!r}", Path(file), found.shapes[name], element_type(found.model, name))
-        for name, file in files.items()
-    }
 
 
 def _json(result: Agreement, times: Times | None) -> dict[str, Any]:

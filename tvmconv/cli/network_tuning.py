@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tvmconv.base.errors import Error, TuningError
+from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
-from tvmconv.cli import console
+from tvmconv.cli import console, networks
 
 if TYPE_CHECKING:
     from tvmconv.bench.roofline import Roofline
@@ -24,23 +24,11 @@ if TYPE_CHECKING:
 
 def check_flags(model: Path | None, others: Sequence[str], offline: bool, target: str) -> None:
     """Raise Error for what makes no sense beside `tune --whole`."""
-    if model is None:
-        raise Error("--whole: needs --onnx MODEL")
-    if others:
-        raise Error(f"--onnx {model}: expected no descriptors beside a model that is tuned --whole")
+    networks.check_whole(model, others)
     if offline:
         raise TuningError("--offline-round: expected without --whole: whole networks do not run on GPUs")
     if target.startswith("cuda-"):
         raise TuningError(f"--target: {target}, expected a CPU: whole networks do not run on GPUs")
-
-
-def read(model: Path, shapes: Sequence[str], layout: str, fixed: Sequence[str]) -> Network:
-    """The model, ready to be compiled."""
-    from tvmconv.network.compiling import read
-    from tvmconv.onnx.reading.branches import parse_fixed
-    from tvmconv.onnx.reading.model import parse_shapes
-
-    return read(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout.lower())
 
 
 def layers_of(network: Network, options: Options) -> list[Spec]:

@@ -19,14 +19,28 @@ if TYPE_CHECKING:
     from tvmconv.network.compiling import Network
 
 
+def check_whole(model: Path | None, others: Sequence[str] = ()) -> None:
+    """Raise Error for --whole without a model, or with descriptors."""
+    if model is None:
+        raise Error("--whole: needs --onnx MODEL")
+    if others:
+        raise Error(f"--onnx {model}: expected no descriptors beside a whole model")
+
+
+def read(model: Path, shapes: Sequence[str], layout: str, fixed: Sequence[str]) -> Network:
+    """A model, ready to be compiled."""
+    from tvmconv.network.compiling import read
+    from tvmconv.onnx.reading.branches import parse_fixed
+    from tvmconv.onnx.reading.model import parse_shapes
+
+    return read(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout.lower())
+
+
 def check_flags(
     model: Path | None, others: Sequence[str], names: Sequence[str], bake: bool, called: str | None
 ) -> None:
     """Raise Error for what makes no sense beside `compile --whole`."""
-    if model is None:
-        raise Error("--whole: needs --onnx MODEL")
-    if others:
-        raise Error(f"--onnx {model}: expected no descriptors beside a model")
+    check_whole(model, others)
     if bake:
         raise Error("--bake-weights: expected without --whole, which has --weights")
     if called is not None:
@@ -73,15 +87,14 @@ def print_function(facts: dict[str, Any], steps: bool) -> None:
 
 
 def check_verified(
-    model: Path | None, what: Sequence[str], names: Sequence[str], timed: bool, whole: bool
+    model: Path | None, what: Sequence[str], timed: bool, whole: bool
 ) -> None:
     """Raise Error for what makes no sense beside `verify --whole` or `--steps`."""
     if not whole:
         raise Error("--steps: needs --whole")
-    if model is None:
-        raise Error("--whole: needs --onnx MODEL")
-    if len(what) != 1 or names:
-        raise Error("--whole: expected one library, and no --name")
+    check_whole(model)
+    if len(what) != 1:
+        raise Error("--whole: expected one library, all of which is checked")
     if timed:
         raise Error("--time: expected without --whole; 'tvmconv run' times a library")
 
@@ -120,13 +133,15 @@ def _cases(
     networks: Mapping[str, Network], inputs: Sequence[str]
 ) -> dict[str, tuple[Network, dict[str, np.ndarray] | None]]:
     """What to verify each function with: random arrays, or those that are given, if it takes such."""
+    from tvmconv.cli import arrays
+
     if not inputs:
         return {name: (network, None) for name, network in networks.items()}
     found: dict[str, tuple[Network, dict[str, np.ndarray] | None]] = {}
     errors = []
     for name, network in networks.items():
         try:
-            found[name] = network, _read(inputs, network)
+            found[name] = network, arrays.of_model(inputs, network.shapes, network.model)
         except SpecError as error:
             errors.append(error)
     if not found:
@@ -156,20 +171,3 @@ def _print(results: Sequence[Difference], found: Deviation | None, steps: bool, 
         )
     elif steps:
         print("no step deviates from the reference")
-
-
-def _read(texts: Sequence[str], network: Network) -> dict[str, np.ndarray]:
-    """Arrays of `NAME=FILE`, or of one FILE for a model with one input."""
-    from tvmconv.cli import arrays
-    from tvmconv.onnx.reading.session import element_type
-
-    names = list(network.shapes)
-    for text in texts:
-        if len(names) != 1 and ("=" not in text or Path(text).exists()):
-            raise SpecError(f"--input {text}: expected NAME=FILE for each of {', '.join(names)}")
-    files = arrays.named(texts, names[0], names, "--input")
-    return {
-        name: arrays.load(f"input {name!r}", Path(file), network.shapes[name],
-                          element_type(network.model, name))
-        for name, file in files.items()
-    }  # fmt: skip

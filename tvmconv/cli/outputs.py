@@ -27,12 +27,15 @@ class Outputs:
 
     @classmethod
     def of(cls, output: Path, header: Path | None, no_header: bool, depfile: Path | None) -> Outputs:
-        """What the flags ask for. Raises Error for flags, and files, that cannot go together."""
-        if output.is_dir():
-            raise Error(f"-o {output}: is a folder; expected the name of a file to write")
+        """What the flags ask for. Raises Error for those that cannot go together, and for files that cannot
+        be written."""
+        check_file("-o", output)
         if header is not None and no_header:
             raise Error(f"--header {header}: expected no --no-header beside it")
         made = cls(output, None if no_header else header or output.with_suffix(".h"), depfile)
+        for option, file in (("--header", made.header), ("--depfile", depfile)):
+            if file is not None:
+                check_file(option, file)
         files = [file.absolute() for file in made.files]
         if len(set(files)) < len(files):
             raise Error(f"-o {output}: expected files that differ for library, header and depfile")
@@ -44,23 +47,13 @@ class Outputs:
         return [file for file in (self.library, self.header, self.depfile) if file is not None]
 
     def check(self, target: str, cc: str | None) -> None:
-        """Find out before a long compile that the result cannot be made or written. Raises Error."""
+        """Find out before a long compile that such a file cannot be made. Raises Error."""
         from tvmconv.compiler.artifact.compilers import find_cc
         from tvmconv.compiler.artifact.linker import kind_of
         from tvmconv.schedules.machines import resolve_all
 
         machine = resolve_all(target)[0]
-        for option, file in (("-o", self.library), ("--header", self.header), ("--depfile", self.depfile)):
-            if file is None:
-                continue
-            if file.is_dir():
-                raise Error(f"{option}: {file} is a folder; expected the name of a file to write")
-            if option == "-o":
-                kind_of(file, machine)
-            if not file.parent.is_dir():
-                raise Error(f"{option} {file}: no folder {file.parent}; expected one that exists")
-            if not os.access(file.parent, os.W_OK):
-                raise Error(f"{option} {file}: {file.parent} is not writable; expected a folder that is")
+        kind_of(self.library, machine)
         find_cc(machine, cc)
 
     def write_depfile(self, inputs: Iterable[Path]) -> None:
@@ -94,6 +87,16 @@ class Outputs:
                 for function in manifest["functions"]
             ],
         }  # fmt: skip
+
+
+def check_file(option: str, file: Path) -> None:
+    """Find out before a long run that a file, which ``option`` names, cannot be written. Raises Error."""
+    if file.is_dir():
+        raise Error(f"{option}: {file} is a folder; expected the name of a file to write")
+    if not file.parent.is_dir():
+        raise Error(f"{option} {file}: no folder {file.parent}; expected one that exists")
+    if not os.access(file.parent, os.W_OK):
+        raise Error(f"{option} {file}: {file.parent} is not writable; expected a folder that is")
 
 
 def inputs_of(

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console
+from tvmconv.cli import console, given
 from tvmconv.cli import steps as step_times
-from tvmconv.cli.options import AsJson
+from tvmconv.cli.options import AsJson, Functions, Library, Seed, Threads
+from tvmconv.cli.outputs import check_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,17 +22,17 @@ HELP = """Run functions of a library and time them, on your own data or on rando
 \b
 Examples:
   tvmconv run conv.so
-  tvmconv run conv.so dw --repeat 1000
-  tvmconv run conv.so dw --input x.npy --weights w.npy --bias b.npy --out y.npy
+  tvmconv run conv.so dw --rounds 1000
+  tvmconv run conv.so dw --input x.npy --input w=w.npy --input bias=b.npy -o y.npy
   tvmconv run conv.so add --input x=x.npy --input residual=r.npy --input w=w.npy
   tvmconv run int8.so q --input x.npy --input w=w.npy --input x_scale=0.05 --input x_zero_point=3
-  tvmconv run baked.so stem --input x.npy --out y.npy
+  tvmconv run baked.so stem --input x.npy -o y.npy
   tvmconv run model.so --threads 2
   tvmconv run model.so --time --steps
 
 'tvmconv inspect LIBRARY NAME' shows a function's arguments. Weights that the library holds are used unless
 others are given. All else that is not given is random (--seed), and the result says what was. Times are of a
-bound call, weights prepacked and output allocated beforehand: the median and the fastest of --repeat calls;
+bound call, weights prepacked and output allocated beforehand: the median and the fastest of --rounds calls;
 --no-time makes one call. --steps adds a table of what each step of a whole network takes, with the model's
 nodes that it comes from, the share of the least time by the machine's measured roofline (see bench), and the
 total.
@@ -43,15 +44,9 @@ def register(app: typer.Typer) -> None:
     app.command("run", help=HELP, short_help="Run a library's functions and time them.")(run)
 
 
-def _array(name: str, text: str) -> Any:
-    return typer.Option(name, metavar="FILE", help=text, show_default=False)
-
-
 def run(
-    library: Annotated[Path, typer.Argument(metavar="LIBRARY", help="A library that tvmconv compiled.")],
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A function (default: all).", show_default=False)
-    ] = None,
+    library: Library,
+    names: Functions = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,15 +56,13 @@ def run(
             help="An argument (alone: x), a .npy file; a number will do for a scale or a zero point.",
         ),
     ] = None,
-    weights: Annotated[Path | None, _array("--weights", "As --input w=FILE.")] = None,
-    bias: Annotated[Path | None, _array("--bias", "As --input bias=FILE.")] = None,
-    out: Annotated[
-        Path | None, _array("--out", "Write y to this .npy file; several results to a .npz file.")
-    ] = None,
-    repeat: Annotated[
+    timed: Annotated[bool, typer.Option("--time/--no-time", help="Time calls, or make one.")] = True,
+    steps: Annotated[bool, typer.Option("--steps", help="Time each step of a whole network.")] = False,
+    threads: Threads = None,
+    rounds: Annotated[
         int | None,
         typer.Option(
-            "--repeat",
+            "--rounds",
             "-n",
             metavar="N",
             min=1,
@@ -78,49 +71,39 @@ def run(
             help="Calls to time (default: as many as take 0.3 s).",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", metavar="N", min=1, help="Threads to use.", show_default=False)
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", show_default=False,
+                     help="Write y to this .npy file; several results to a .npz file."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of the random data.")] = 0,
-    timed: Annotated[bool, typer.Option("--time/--no-time", help="Time calls, or make one.")] = True,
-    steps: Annotated[bool, typer.Option("--steps", help="Time each step of a whole network.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
-    from tvmconv.formats.manifest import functions_called
     from tvmconv.runtime import load, set_num_threads
 
     module = load(library)
-    entries = {entry["name"]: entry for entry in module.manifest["functions"]}
-    texts = [*(inputs or []), *(f"{key}={file}" for key, file in (("w", weights), ("bias", bias)) if file)]
-    if name is None:
-        if len(entries) > 1 and (texts or out):
-            raise Error(
-                f"{library}: has {len(entries)} functions; expected NAME, one of {', '.join(entries)}"
-            )
-        chosen = list(entries.values())
-    else:
-        module[name]  # raises an error that lists the names
-        chosen = functions_called(module.manifest, name)
-        if len(chosen) > 1 and (texts or out):
-            names = ", ".join(entry["name"] for entry in chosen)
-            raise Error(f"{library}: {name} is {len(chosen)} functions; expected one of {names}")
-    if out is not None and not out.parent.is_dir():
-        raise Error(f"--out {out}: no folder {out.parent}; expected one that exists")
-    if not timed and (steps or repeat):
-        raise Error(f"--no-time: expected without {'--steps' if steps else '--repeat'}")
+    texts = inputs or []
+    chosen = given.functions_of(library, module.manifest, names)
+    if len(chosen) > 1 and (texts or output):
+        what = ", ".join(entry["name"] for entry in chosen)
+        raise Error(f"{library}: expected NAME, of one function, not {len(chosen)}, here one of {what}")
+    if output is not None:
+        check_file("--output", output)
+    if not timed and (steps or rounds):
+        raise Error(f"--no-time: expected without {'--steps' if steps else '--rounds'}")
     if steps and (alone := [entry["name"] for entry in chosen if "steps" not in entry]):
         raise Error(f"--steps: {', '.join(alone)} in {library}: single kernels, expected a whole network")
     if threads is not None:
         set_num_threads(threads)
     rows = []
     for entry in chosen:
-        result, row, used = _run_one(module[entry["name"]], entry, texts, seed, repeat if timed else 0)
+        result, row, used = _run_one(module[entry["name"]], entry, texts, seed, rounds if timed else 0)
         rows.append(row)
         if steps:
-            row["steps"] = step_times.timed(module, entry["name"], used, repeat, threads)
-        if out is not None:
-            _save(out, result)
+            row["steps"] = step_times.timed(module, entry["name"], used, rounds, threads)
+        if output is not None:
+            _save(output, result)
     if as_json:
         console.print_json({"library": str(library), "functions": rows})
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import Error, SpecError
+from tvmconv.cli.given import expect_descriptor, kind_of_file
 
 if TYPE_CHECKING:
     from tvmconv.specs.kinds import Spec
@@ -17,8 +18,8 @@ Named = tuple["str | None", "Spec"]
 
 def looks_like_descriptor(text: str) -> bool:
     """Whether an argument is a descriptor rather than a library. Raises Error for a file of another kind."""
-    if text.lower().endswith((".onnx", ".txt")):
-        parse_argument(text)
+    if kind_of_file(text) in ("model", "list"):
+        expect_descriptor(text)
     return ":" in text and not Path(text).exists()
 
 
@@ -35,11 +36,7 @@ def split_name(text: str) -> tuple[str | None, str]:
 
 def parse_argument(text: str) -> Named:
     """``parse_one`` of an argument, which may be a file meant for an option. Raises Error."""
-    if text.lower().endswith(".onnx"):
-        raise Error(f"{text}: expected a DESCRIPTOR; a model is given as --onnx {text}")
-    if ":" not in text and Path(text).is_file():
-        raise Error(f"{text}: expected a DESCRIPTOR; a file of them is given as -f {text}")
-    return parse_one(text)
+    return parse_one(expect_descriptor(text))
 
 
 def parse_one(text: str) -> Named:

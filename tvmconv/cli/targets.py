@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -38,10 +38,6 @@ def check_here(target: str) -> None:
             return
     raise TargetError(f"--target {target}: expected one that this machine runs, as native")
 
-
-OneTarget = Annotated[
-    str, typer.Option("--target", "-t", metavar="TARGET", help="One of 'tvmconv targets'.")
-]
 
 HELP = """List the targets: what --target takes.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +12,25 @@ import typer
 
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
-from tvmconv.cli import console, models, network_tuning
-from tvmconv.cli.options import AsJson, Descriptors, Files
-from tvmconv.cli.targets import OneTarget, check_one
+from tvmconv.cli import completion, console, models, network_tuning, networks
+from tvmconv.cli import tuning_report as report
+from tvmconv.cli.options import (
+    AsJson,
+    Descriptors,
+    Files,
+    NoUserLogs,
+    OneTarget,
+    Seed,
+    Threads,
+    WriteLog,
+    log_of,
+    logs_of,
+)
+from tvmconv.cli.targets import check_one
 
 if TYPE_CHECKING:
-    from tvmconv.bench.roofline import Roofline
-    from tvmconv.formats.logs.entries import Entry
+    from tvmconv.cli.specs import Named
     from tvmconv.specs.kinds import Spec
-    from tvmconv.tuning.search.tuner import Status
 
 HELP = """Search for faster schedules on this machine; 'compile' then uses the best of them.
 
@@ -57,8 +66,8 @@ A cuda target is tuned for on this machine's GPU, or with --offline-round on one
 'tvmconv board serve --help'.
 """
 
-
 _TRIALS = 64  # of each descriptor, where no budget is given
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb to `app`."""
@@ -70,97 +79,94 @@ def tune_verb(
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
-    layout: models.Layout = "auto",
     fixed: models.Fixed = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Tune the model of --onnx by the time that all of it takes.")
-    ] = False,
+    layout: models.Layout = "auto",
+    whole: models.Whole = False,
     target: OneTarget = "native",
+    log: WriteLog = None,
+    no_user_logs: NoUserLogs = False,
     trials: Annotated[
         int | None,
         typer.Option("--trials", metavar="N", show_default=False,
                      help="Schedules to measure for each descriptor (64 if no budget is given)."),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", metavar="M", help="Stop after this time.", show_default=False)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", metavar="N", help="Threads that kernels run with (default: the affinity).",
-                     show_default=False),
-    ] = None,
-    log: Annotated[
-        Path | None,
-        typer.Option("--log", metavar="DIR", help="Folder of the logs (default: the user's own).",
-                     show_default=False),
+        float | None, typer.Option("--minutes", metavar="N", help="Stop after this time.", show_default=False)
     ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Do not search; measure the best few again.")
     ] = False,
     strategy: Annotated[
         str | None,
-        typer.Option("--strategy", metavar="S", help="Search only this strategy.", show_default=False),
+        typer.Option("--strategy", metavar="NAME", help="Search only this strategy.", show_default=False),
     ] = None,
     space: Annotated[
-        str, typer.Option("--space", metavar="S", help="strategies; or meta: meta_schedule's own.")
+        str,
+        typer.Option("--space", metavar="NAME", help="strategies; or meta: meta_schedule's own.",
+                     autocompletion=completion.words("strategies", "meta")),
     ] = "strategies",
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Weights come from memory, as in a network, not from the caches.")
+    ] = False,
     offline: Annotated[
         Path | None,
         typer.Option("--offline-round", metavar="DIR", show_default=False,
                      help="For a GPU elsewhere: read the round in DIR, make the next (of --trials each)."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the search.")] = 0,
-    cold: Annotated[
-        bool, typer.Option("--cold", help="Weights come from memory, as in a network, not from the caches.")
-    ] = False,
     rpc: Annotated[
         str | None,
         typer.Option("--rpc", metavar="HOST:PORT", help="TVM's RPC tracker of boards.", show_default=False),
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", metavar="KEY", help="What boards to use.", show_default=False)
+        str | None, typer.Option("--key", metavar="NAME", help="What kind of boards.", show_default=False)
     ] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     check_one(target)
+    folder = log_of(log)
+    if no_user_logs and folder is None:
+        raise TuningError("--no-user-logs: expected --log DIR beside it, where to write")
     if whole:
         network_tuning.check_flags(onnx, [*(descriptors or []), *(files or [])], offline is not None, target)
-    elif fixed:
-        raise TuningError("--set: expected with --whole")
     _check_boards(target, rpc, key)
     from tvmconv.tuning.search.tuner import Options, check, run
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     if trials is None and minutes is None and not replay:
         trials = _TRIALS
-    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold or whole)
+    others = logs_of(None, no_user_logs)
+    options = Options(trials, minutes, threads, strategy, space, seed, replay, command, cold or whole, others)
     if whole and onnx is not None:
-        network = network_tuning.read(onnx, shapes or [], layout, fixed or [])
+        network = networks.read(onnx, shapes or [], layout, fixed or [])
         layers = network_tuning.layers_of(network, options)
         runner = _runner(target, rpc, key, threads)
-        roof = _roofline(target, threads, layers, log) if runner is None else None
-        network_tuning.tune(network, target, log, options, roof, runner, as_json)
+        roof = report.roofline_of(target, threads, layers, folder) if runner is None else None
+        network_tuning.tune(network, target, folder, options, roof, runner, as_json)
         return
-    specs = _specs(descriptors or [], files or [], onnx, shapes or [], layout)
+    specs = _specs(
+        models.requested(descriptors or [], files or [], onnx, shapes or [], layout, "tune", fixed or [])
+    )
     if offline is not None:
         if cold:
             raise TuningError("--cold: expected without --offline-round: only CPUs run networks")
-        _offline(specs, target, log, offline, trials, seed, space, as_json)
+        _offline(specs, target, folder, offline, trials, seed, space, as_json)
         return
     check(options, specs)
     runner = _runner(target, rpc, key, threads)
-    roof = _roofline(target, threads, specs, log) if runner is None else None
-    with _watch(roof) as watch, without_torch():
+    roof = report.roofline_of(target, threads, specs, folder) if runner is None else None
+    with report.watching(roof) as watch, without_torch():
         try:
-            found = run(specs, target, log, options, watch, runner)
+            found = run(specs, target, folder, options, watch, runner)
         except KeyboardInterrupt:
             console.log("interrupted; what was measured is in the log, where the same command goes on")
             raise typer.Exit(130) from None
     if as_json:
-        console.print_json([_facts(spec, entry) for spec, entry in found.items()])
+        console.print_json([report.facts(spec, entry) for spec, entry in found.items()])
     else:
-        _print(found)
+        report.print_found(found)
 
 
 def _offline(
@@ -213,98 +219,10 @@ def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) 
     return RPCRunner(machine, rpc, key, threads)
 
 
-def _specs(
-    descriptors: list[str], files: list[str], onnx: Path | None, shapes: list[str], layout: str
-) -> dict[Spec, int]:
+def _specs(layers: Sequence[Named]) -> dict[Spec, int]:
     """What to tune, and how often each counts."""
-
     counts: dict[Spec, int] = {}
-    for _, spec in models.requested(descriptors, files, onnx, shapes, layout, "tune"):
+    for _, spec in layers:
         spec.check_supported()
         counts[spec] = counts.get(spec, 0) + 1
     return counts
-
-
-def _roofline(
-    target: str, threads: int | None, specs: Iterable[Spec], log: Path | None
-) -> Roofline:
-    """This machine's peak, to show how much of it a schedule reaches: the best of this run and of earlier
-    ones on the folder, since other load only ever lowers it."""
-    import os
-
-    from tvmconv.bench import roofline
-    from tvmconv.formats.logs import folder as folders
-    from tvmconv.formats.logs.emulation import cpu_model, emulator
-    from tvmconv.schedules.machines import Machine, resolve
-
-    machine, dtypes = resolve(target), {spec.dtype for spec in specs}
-    assert isinstance(machine, Machine)  # GPUs have their own runner
-    folder = folders.folder_of(folders.user_root() if log is None else log, machine)
-    folders.prepare(folder, machine, emulator() is not None)
-    count = min(threads or len(os.sched_getaffinity(0)), len(os.sched_getaffinity(0)))
-    about = {"cpu": cpu_model(), "threads": count, "dtypes": sorted(dtypes), "sizes": roofline.sizes()}
-    kept = folder / "roofline.json"
-    found = folders.read_json(kept)
-    limits = roofline.measure(machine, dtypes, count)
-    if found.get("about") == about:
-        with suppress(KeyError, TypeError, ValueError, AttributeError):  # damaged: this run's stand
-            before = roofline.Roofline(found["peak"], tuple(map(tuple, found["copies"])), count)
-            limits = limits.best_with(before)
-    folders.write_json(kept, {"about": about, "peak": dict(limits.peak), "copies": limits.copies})
-    return limits
-
-
-@contextmanager
-def _watch(roof: Roofline | None) -> Any:
-    """A function that shows progress on stderr: a line that is replaced on a terminal, else lines."""
-    if not sys.stderr.isatty():
-        yield lambda status: console.log(_text(status, roof))
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = (BarColumn(12), TextColumn("{task.fields[text]}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        row = bar.add_task("", total=None, text="starting")
-
-        def show(status: Status) -> None:
-            bar.update(row, completed=status.done, total=status.total, text=_text(status, roof))
-
-        yield show
-
-
-def _text(status: Status, roof: Roofline | None) -> str:
-    task = status.task
-    best = task.best_seconds
-    parts = [f"{status.done}{'' if status.total is None else f'/{status.total}'} trials"]
-    if status.left is not None:
-        parts.append(f"{status.left // 60:.0f}:{status.left % 60:02.0f} left")
-    if best < float("inf"):
-        gflops = task.spec.flops / best / 1e9
-        parts.append(f"{best * 1e6:.1f} us (default {task.default_seconds * 1e6:.1f}), {gflops:.1f} GFLOP/s")
-        if roof is not None:
-            least, bound = roof.seconds(task.spec.flops, task.spec.bytes, task.spec.dtype)
-            parts.append(f"{100 * least / best:.0f}% of the {bound} roofline")
-    parts.append(str(task.spec))  # a narrow terminal cuts off the end
-    if task.failures:
-        parts.append(f"{console.count(len(task.failures), 'failure')}, as {task.failures[-1][:80]}")
-    return ", ".join(parts)
-
-
-def _facts(spec: Spec, entry: Entry) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {"descriptor": str(spec), **asdict(entry), "gflops": spec.flops / entry.seconds / 1e9}
-
-
-def _print(found: dict[Spec, Entry]) -> None:
-    columns = ("us", "default us", "gain", "GFLOP/s", "trials", "strategy", "descriptor")
-    rows = [
-        (
-            f"{entry.seconds * 1e6:.1f}", f"{entry.default_seconds * 1e6:.1f}",
-            f"{entry.default_seconds / entry.seconds:.2f}", f"{spec.flops / entry.seconds / 1e9:.1f}",
-            entry.trials, entry.strategy, str(spec),
-        )
-        for spec, entry in found.items()
-    ]  # fmt: skip
-    console.print_table(columns, rows, right=columns[:5])

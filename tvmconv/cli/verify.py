@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import console, models, networks
+from tvmconv.cli import completion, console, given, models, networks
 from tvmconv.cli.compile import build
-from tvmconv.cli.options import AsJson, NoUserLogs, ReadLogs, Target, logs_of
+from tvmconv.cli.options import AsJson, NoUserLogs, ReadLogs, Seed, Target, logs_of, refuse_with_library
 from tvmconv.cli.specs import collect, looks_like_descriptor
 from tvmconv.cli.targets import check_here
 
@@ -26,7 +26,7 @@ HELP = """Check a library's functions, or descriptors compiled on the spot, agai
 \b
 Examples:
   tvmconv verify conv.so
-  tvmconv verify conv.so --name dw --seed 7
+  tvmconv verify conv.so dw --seed 7
   tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
   tvmconv verify --onnx model.onnx model.so --input x.npy --time
   tvmconv verify --onnx model.onnx model.so --whole --steps
@@ -49,59 +49,55 @@ def register(app: typer.Typer) -> None:
 
 def verify_verb(
     what: Annotated[
-        list[str], typer.Argument(metavar="LIBRARY|DESCRIPTOR", help="One library, or descriptors.")
+        list[str],
+        typer.Argument(metavar="LIBRARY [NAME]|DESCRIPTOR", autocompletion=completion.functions,
+                       help="One library, and functions of it (default: all); or descriptors."),
     ],
-    names: Annotated[
-        list[str] | None,
-        typer.Option("--name", metavar="NAME", help="Check only this function.", show_default=False),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="S", min=0, help="Seed of the random data.")] = 0,
+    onnx: models.Onnx = None,
+    whole: models.Whole = False,
+    steps: Annotated[
+        bool, typer.Option("--steps", help="With --whole: look for the first step that deviates.")
+    ] = False,
+    inputs: models.Inputs = None,
+    timed: models.Time = False,
+    target: Target = "native",
+    log: ReadLogs = None,
+    no_user_logs: NoUserLogs = False,
     tolerance: Annotated[
         float | None,
         typer.Option(
             "--tolerance",
-            metavar="E",
+            metavar="N",
             min=0.0,
             show_default=False,
             help="Largest relative error on normal data (default: by type and length of the sums).",
         ),
     ] = None,
-    target: Target = "native",
-    log: ReadLogs = None,
-    no_user_logs: NoUserLogs = False,
-    onnx: models.Onnx = None,
-    inputs: models.Inputs = None,
-    timed: models.Time = False,
-    whole: models.Whole = False,
-    steps: Annotated[
-        bool, typer.Option("--steps", help="With --whole: look for the first step that deviates.")
-    ] = False,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
     from tvmconv.frontends.verify import FILLS, verify
 
     logs = logs_of(log, no_user_logs)
-    if logs is not None and not all(map(looks_like_descriptor, what)):
-        raise Error("--log, --no-user-logs: expected descriptors to compile, not a library")
+    if not all(map(looks_like_descriptor, what)):
+        given.expect_library(Path(what[0]))
+        refuse_with_library(target, logs)
     if whole or steps:
-        networks.check_verified(onnx, what, names or [], timed, whole)
+        networks.check_verified(onnx, what, timed, whole)
         assert onnx is not None
         if not networks.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, steps, as_json):
             raise typer.Exit(1)
         return
     if onnx is not None:
-        if len(what) != 1 or names:
-            raise Error("--onnx: expected one library, and no --name")
+        if len(what) != 1:
+            raise Error("--onnx: expected one library, all of which is checked")
         if not models.verify_library(onnx, Path(what[0]), inputs or [], seed, tolerance, timed, as_json):
             raise typer.Exit(1)
         return
     if inputs or timed:
         raise Error(f"{'--input' if inputs else '--time'}: needs --onnx MODEL")
-    module = _module(what, target, logs)
-    chosen = list(names) if names else list(module.functions)
-    for name in chosen:
-        module[name]  # raises an error that lists the names
+    module, chosen = _chosen(what, target, logs)
     checks: list[Check] = []
     with console.progress("verifying") as step:
         step(0, len(chosen) * len(FILLS), chosen[0] if chosen else "")
@@ -118,15 +114,17 @@ def verify_verb(
         raise typer.Exit(1)
 
 
-def _module(what: Sequence[str], target: str, logs: Sequence[str] | None) -> Module:
-    if all(looks_like_descriptor(text) for text in what):
+def _chosen(what: Sequence[str], target: str, logs: Sequence[str] | None) -> tuple[Module, list[str]]:
+    """The library, and the names of its functions that are to be checked."""
+    if all(map(looks_like_descriptor, what)):
         check_here(target)
-        return build(collect(what), target, tuning_logs=logs).load()
-    if len(what) > 1:
-        raise Error(f"verify: got {len(what)} arguments; expected one library, or descriptors only")
+        module = build(collect(what), target, tuning_logs=logs).load()
+        return module, list(module.functions)
     from tvmconv.runtime import load
 
-    return load(Path(what[0]))
+    library, *names = what
+    module = load(Path(library))
+    return module, [entry["name"] for entry in given.functions_of(Path(library), module.manifest, names)]
 
 
 def repro(check: Check, target: str, tolerance: float | None = None) -> str:

@@ -12,7 +12,7 @@ from tvmconv.formats.choice import META, Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry, key_of, read_index, write_entry
-from tvmconv.formats.logs.lookup import Logs
+from tvmconv.formats.logs.lookup import Folders, Logs
 from tvmconv.schedules.machines import AnyMachine
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import Builder
@@ -30,7 +30,8 @@ _HOPELESS = 1.25  # times the best time so far: not measured more closely
 @dataclass(frozen=True)
 class Place:
     """Where a tuner works: the machine, the folder of logs, who builds and who measures (None: done
-    elsewhere); ``emulated``: whether measurements are on an emulated CPU; ``cold``: see `Effort`."""
+    elsewhere); ``emulated``: whether measurements are on an emulated CPU; ``cold``: see `Effort`; ``others``:
+    logs whose schedules are tried too."""
 
     machine: AnyMachine
     folder: Path
@@ -40,6 +41,7 @@ class Place:
     cpu: str
     emulated: bool = False
     cold: int = 0
+    others: Folders | None = None
 
 
 class Task:
@@ -198,7 +200,7 @@ class Task:
         should not be slower than what compile would use without it."""
         choices = self._best()
         machine, cold = self.place.machine, self.place.cold > 0
-        logs = [Logs(machine, cold=cold)]
+        logs = [Logs(machine, self.place.others, cold=cold)]
         if not self.place.emulated:  # whose folder no other run reads
             logs.insert(0, Logs(machine, self.place.folder, cold=cold))
         for one in logs:

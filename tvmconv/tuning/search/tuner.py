@@ -14,6 +14,7 @@ from tvmconv.base.processes import without_collecting
 from tvmconv.formats.choice import META
 from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry
+from tvmconv.formats.logs.lookup import Folders
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Machine, resolve
 from tvmconv.specs.kinds import Spec
@@ -33,7 +34,8 @@ _HOPE = 0.5  # of a task with no batches yet: the fraction of its time that a ba
 class Options:
     """``trials``: measured points per spec, on average, including those in the log; ``minutes``: of wall time
     for all. One of them must be given. ``space``: one of ``SPACES``; ``strategy``: no other of them;
-    ``replay``: measure the best few again without searching; ``cold``: with cold weights, as in a network."""
+    ``replay``: measure the best few again without searching; ``cold``: with cold weights, as in a network;
+    ``others``: logs whose schedules are tried too, as `Logs` takes them."""
 
     trials: int | None = None
     minutes: float | None = None
@@ -44,6 +46,7 @@ class Options:
     replay: bool = False
     command: str = ""
     cold: bool = False
+    others: Folders | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def workplace(
             from tvmconv.tuning.search.task import Place  # imports TVM, as the builder does meanwhile
 
         yield Place(machine, folder, builder, runner, runner.threads, runner.cpu, runner.emulated,
-                    COLD if options.cold else 0)  # fmt: skip
+                    COLD if options.cold else 0, options.others)  # fmt: skip
     finally:
         if builder is not None:
             builder.stop()
