@@ -43,7 +43,10 @@ def kernels_of(
     """Every kernel of these functions' entries in a library's manifest, each once, as they are asked for.
     ``target``: of those in the library, None for the first; ``logs``: as when it was compiled; ``step``: only
     that of a function of several, from 1 on. Raises Error for what there is not, before the first."""
+    from tvmconv.schedules.machines import resolve
+
     names = [variant["name"] for variant in manifest["variants"]]
+    target = target and resolve(target).name
     if target is not None and target not in names:
         raise Error(f"--target {target}: not in {library}; expected one of {', '.join(names)}")
     wanted = [(entry, _steps(entry, target or names[0], step)) for entry in functions]
