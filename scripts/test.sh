@@ -10,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 have_cc || apt_install "a C compiler" gcc g++ libc6-dev
 # The example of a build step is one of CMake's.
 command -v cmake >/dev/null || apt_install "CMake" cmake make
+# A program in Rust calls a library: 55 MB, where it is not there.
+command -v rustc >/dev/null || apt_install "Rust" rustc
 # Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
 command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
 [ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross

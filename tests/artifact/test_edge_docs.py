@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import edge
+import first_hour
 import pytest
-from places import ROOT
+from places import DOCS, ROOT, SCRIPTS
 
-GUIDE = ROOT / "tvmconv" / "docs" / "edge.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.M | re.S)
+GUIDE = DOCS / "edge.md"
+TEXT = GUIDE.read_text(encoding="utf-8")
+LATER = first_hour.blocks(TEXT.replace(first_hour.first_hour("edge"), ""))
 
 
 @pytest.fixture(scope="module")
@@ -22,16 +24,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     edge.emulator("aarch64")
     edge.zig("aarch64-linux-gnu.2.17")
     folder = tmp_path_factory.mktemp("guide")
-    (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / "arm64-root").symlink_to(edge.root("aarch64"))
     (folder / "armhf-root").symlink_to(edge.root("armv7"))
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    said = []
-    for language, text in BLOCKS:
-        if language == "sh":
-            result = edge.run("bash", "-euo", "pipefail", "-c", text, cwd=folder,
+    said = list(first_hour.run("edge", folder))
+    for block in LATER:
+        if block.language == "sh":
+            result = edge.run("bash", "-euo", "pipefail", "-c", block.text, cwd=folder,
                               env={**os.environ, "PATH": path})  # fmt: skip
-            assert result.returncode == 0, (text, result.stderr)
+            assert result.returncode == 0, (block.text, result.stderr)
             said.append(result.stdout)
     return folder, said
 
@@ -44,10 +45,11 @@ def test_commands(done: tuple[Path, list[str]]) -> None:
     ]  # fmt: skip
     sums = {number for text in said for number in re.findall(r"sum (\S+),", text)}
     assert len(sums) == 1, "every variant computes the same"
+    assert any(re.fullmatch(r"class \d, score 0\.\d+\n", text.splitlines(True)[-1]) for text in said if text)
 
 
 def test_python_on_the_board(done: tuple[Path, list[str]]) -> None:
-    (program,) = (text for language, text in BLOCKS if language == "python")
+    (program,) = (block.text for block in LATER if block.language == "python")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TVMCONV_QEMU_CPU": "cortex-a72"}
     result = edge.run(done[0] / "arm64-root" / "python3", "-c", program, cwd=done[0], env=environment)
     assert result.returncode == 0, result.stderr
@@ -58,13 +60,13 @@ def test_example_is_cxx_too(done: tuple[Path, list[str]]) -> None:
     if not shutil.which("c++"):
         pytest.skip("no c++")
     strict = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I", done[0]]
-    result = edge.run("c++", "-x", "c++", strict, ROOT / "scripts" / "edge_example.c")
+    result = edge.run("c++", "-x", "c++", strict, SCRIPTS / "examples" / "edge_example.c")
     assert result.returncode == 0, result.stderr
 
 
 def test_targets_named_in_the_table_are_there() -> None:
     from tvmconv.schedules.machines import names
 
-    section = re.search(r"^## Which target$(.*?)^## ", GUIDE.read_text(encoding="utf-8"), re.M | re.S)[1]
+    section = re.search(r"^## Which target$(.*?)^## ", TEXT, re.M | re.S)[1]
     table = re.findall(r"^\| .* \| `(\S+?)`.*\|$", section, re.M)
     assert len(table) == 8 and set(table) <= set(names())

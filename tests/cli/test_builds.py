@@ -4,20 +4,17 @@ the external weights have changed."""
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+import first_hour
 import onnx
 import pytest
 from onnx_models import Net
+from places import DOCS
 
-import tvmconv
-
-GUIDE = (Path(tvmconv.__file__).parent / "docs" / "builds.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.M | re.S)
-FILES = {"cmake": "CMakeLists.txt", "meson": "meson.build", "make": "Makefile"}
+BLOCKS = first_hour.blocks((DOCS / "builds.md").read_text(encoding="utf-8"))
 
 
 def _run(command: str, folder: Path) -> str:
@@ -28,7 +25,7 @@ def _run(command: str, folder: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("tool", FILES)
+@pytest.mark.parametrize("tool", ["cmake", "meson", "make"])
 def test_a_build(tool: str, tmp_path: Path) -> None:
     net = Net()
     net.op("Relu", net.conv("x", 4, 8, bias=True))
@@ -36,10 +33,10 @@ def test_a_build(tool: str, tmp_path: Path) -> None:
     model.graph.node[-1].output[0] = model.graph.output[0].name = "y"
     external = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
     onnx.save(model, tmp_path / "model.onnx", **external)
-    kinds = [kind for kind, _ in BLOCKS]
-    text, commands = BLOCKS[kinds.index(tool)][1], BLOCKS[kinds.index(tool) + 1][1]
-    (tmp_path / FILES[tool]).write_text(text)
-    (tmp_path / "main.c").write_text(BLOCKS[kinds.index("c")][1])
+    kinds = [block.language for block in BLOCKS]
+    for block in (BLOCKS[kinds.index(tool)], BLOCKS[kinds.index("c")]):
+        (tmp_path / block.file).write_text(block.text)
+    commands = BLOCKS[kinds.index(tool) + 1].text
     assert "y[0] = " in _run(commands, tmp_path)
     (library,) = (path for path in tmp_path.rglob("*") if path.name in ("libmodel.so", "model.a"))
     made = library.stat().st_mtime_ns

@@ -1,6 +1,7 @@
-"""The commands of the guides to speed, tuning, GPUs and networks run as written, with shorter searches.
+"""The first hours of the book are done, and the other commands of the guides to speed, tuning, GPUs and
+networks run as written, with shorter searches.
 
-README, onnx.md and edge.md have tests of their own.
+README, builds.md, onnx.md and edge.md have tests of their own.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import first_hour
 import pytest
-from test_readme import BLOCK, ROOT, _write_model
+from places import DOCS, SCRIPTS
+from test_readme import _write_model
 
-SHORTER = (
-    (r"--trials \d+", "--trials 2"), (r"--minutes \d+", "--minutes 0.05"),
-    (r"--rounds \d+", "--rounds 1"), (r"logs merge DIR", "logs merge other"),
-)  # fmt: skip
+EXAMPLES = SCRIPTS / "examples"
 # What needs a GPU, or its results: where there is none, each says so in one line.
 NEEDS_GPU = re.compile(
     r"^(round/run\.sh|build-gpu/|tvmconv tune .*(--target cuda-sm_90 --trials|# here again))"
@@ -26,12 +26,37 @@ NEEDS_GPU = re.compile(
 ELSEWHERE = re.compile(r"^python scripts/gpu_pack\.py")
 
 
-def commands(guide: str) -> list[str]:
-    text = (ROOT / "tvmconv" / "docs" / guide).read_text(encoding="utf-8")
-    blocks = [block for language, block in BLOCK.findall(text) if language == "sh"]
-    lines = [line for block in blocks for line in block.splitlines()]
-    assert lines, f"{guide} has no commands"
-    return lines
+def later(guide: str) -> list[first_hour.Block]:
+    """The blocks after the first hour."""
+    text = (DOCS / f"{guide}.md").read_text(encoding="utf-8")
+    return first_hour.blocks(text.replace(first_hour.first_hour(guide), ""))
+
+
+def test_every_reader_has_a_first_hour() -> None:
+    assert first_hour.guides() == ["builds", "cuda", "deploy", "edge", "learn", "tuning"]
+
+
+@pytest.mark.parametrize("guide", ["builds", "cuda", "deploy", "learn", "tuning"])  # edge: test_edge_docs.py
+def test_first_hour(guide: str, tmp_path: Path) -> None:
+    said = list(first_hour.run(guide, tmp_path, short=True))
+    if guide == "builds":
+        assert "y[0] = 0.08" in said[1] and said[2].count("1 function for") == 1
+    if guide == "deploy":
+        classes = [text for text in said if text.startswith("class ")]
+        assert len(classes) == 4 and len(set(classes)) == 1, "C, C++, Rust and Python agree"
+    if guide == "learn":
+        for name in ("filters.png", "windows.png"):
+            assert (tmp_path / name).stat().st_size > 5000 and (DOCS / "pictures" / name).exists()
+
+
+def test_examples_are_what_the_guides_show() -> None:
+    """A file of scripts/examples that a guide shows is the same there, and each is in a guide."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in DOCS.glob("*.md")}
+    blocks = [block for text in texts.values() for block in first_hour.blocks(text)]
+    for path in (path for path in EXAMPLES.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        shown = [block.text for block in blocks if block.file == path.name]
+        assert all(text == path.read_text(encoding="utf-8") for text in shown), path.name
+        assert shown or any(f"scripts/examples/{path.name}" in text for text in texts.values()), path.name
 
 
 @pytest.fixture
@@ -52,15 +77,16 @@ def shell(tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize("guide", ["speed.md", "tuning.md", "cuda.md", "networks.md"])
+@pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks"])
 def test_commands_run(guide: str, shell) -> None:
-    if guide == "tuning.md":  # a folder of logs of somebody else's, to merge
+    blocks = later(guide)
+    written = [line for block in blocks if block.language == "sh" for line in block.text.splitlines()]
+    assert written, f"{guide} has no commands"
+    if guide == "tuning":  # a folder of logs of somebody else's, to merge
         made = shell("tvmconv tune conv2d:1x9x9x8:o8:k1x1:NHWC:float32 --trials 1 --log other")
         assert made.returncode == 0, made.stderr
-    for written in commands(guide):
-        line = written
-        for pattern, shorter in SHORTER:
-            line = re.sub(pattern, shorter, line)
+    for line in map(first_hour.shorter, written):
+        line = line.replace("logs merge DIR", "logs merge other")
         if ELSEWHERE.match(line):
             continue
         done = shell(line)
@@ -68,8 +94,7 @@ def test_commands_run(guide: str, shell) -> None:
             assert "Traceback" not in done.stderr and done.stderr.strip(), line
             continue
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    text = (ROOT / "tvmconv" / "docs" / guide).read_text(encoding="utf-8")
-    written = [] if guide == "cuda.md" else BLOCK.findall(text)  # where there is no GPU
-    for source in (block for language, block in written if language == "python"):
+    programs = [] if guide == "cuda" else [block.text for block in blocks if block.language == "python"]
+    for source in programs:  # those of cuda.md need a GPU
         done = shell(f"python - <<'END'\n{source}\nEND")
         assert done.returncode == 0, f"{source}\n{done.stderr}"

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from tvmconv.runtime import Module
     from tvmconv.specs.kinds import Spec
 
+__all__ = ["FILLS", "Case", "Check", "check", "default_tolerance", "prepare", "verify"]
+
 FILLS = ("normal", "integer")
+"""The kinds of random data: standard normal numbers, and small integers."""
 
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
 """The error allowed to an activation of x, over max(1, |x|), besides the result's rounding: needed near 0,
@@ -36,10 +39,11 @@ where a result says nothing about the size of x. 16-bit ones are computed in flo
 class Check:
     """What one function did on one fill.
 
-    max_abs: the largest absolute error. max_rel: max_abs over the size of the result: its largest value, but
-    on normal data at least the rms value of a sum of that many products, else at least 1. tolerance: the
-    largest max_rel that passes; 0 means that every element has to be equal. wrong: elements outside that.
-    worst: index of the largest error, None if there are no elements.
+    name: its C name. descriptor: what it computes. fill, seed: of the data. max_abs: the largest absolute
+    error. max_rel: max_abs over the size of the result: its largest value, but on normal data at least the
+    rms value of a sum of that many products, else at least 1. tolerance: the largest max_rel that passes; 0
+    means that every element has to be equal. wrong: elements outside that. worst: index of the largest error,
+    None if there are no elements.
     """
 
     name: str
@@ -89,7 +93,12 @@ def check(
 
 @dataclass(frozen=True)
 class Case:
-    """What functions of one descriptor are checked on: the arrays, and the expected results."""
+    """What functions of one descriptor are checked on.
+
+    entry: the manifest's of a function. arrays: by argument; expected: the result in float64. fill, seed: of
+    the data. tolerance: the largest relative error that passes. least_size: what errors are relative to, at
+    least.
+    """
 
     entry: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]

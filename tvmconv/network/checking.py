@@ -32,9 +32,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """A result, or a step's, compared. max_abs: the largest error. range: largest minus smallest of what is
-    right. relative: the error over range (over the largest value where all are equal). tolerance: the largest
-    that passes."""
+    """A result, or a step's, compared. name: of the value. max_abs: the largest error. range: largest minus
+    smallest of what is right. relative: the error over range (over the largest value where all are equal).
+    tolerance: the largest that passes."""
 
     name: str
     max_abs: float
@@ -50,7 +50,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Deviation:
-    """The first step that deviates. number: from 1 on. source: the model's nodes that it comes from."""
+    """The first step that deviates. number: from 1 on, of so many steps. source: the model's nodes that it
+    comes from. descriptor: what it computes. difference: how far it is off."""
 
     number: int
     steps: int

@@ -22,6 +22,7 @@ from tvmconv.specs.shorthand import depthwise, pointwise
 from tvmconv.specs.spec import Spec
 
 Pair = int | tuple[int, int]
+"""A padding: as many elements on both sides, or (low, high)."""
 
 
 def output_size(size: int, kernel: int, *, stride: int = 1, padding: Pair | str = 0, dilation: int = 1,
@@ -112,7 +113,8 @@ def input_size_for(out: int, kernel: int, *, stride: int = 1, padding: Pair = 0,
 
 @dataclass(frozen=True)
 class Window:
-    """One layer in one dim, as needed for the receptive field. ``padding`` is that of the low side."""
+    """One layer in one dim, as needed for the receptive field: ``kernel``, ``stride`` and ``dilation``, the
+    ``padding`` of the low side, and whether it is ``transposed``."""
 
     kernel: int
     stride: int = 1
@@ -231,8 +233,11 @@ def multiply_adds(*layers: Spec) -> int:
 
 @dataclass(frozen=True)
 class Saving:
-    """A dense convolution compared with depthwise then pointwise: multiply-adds and weights of both, and
-    ``ratio``, separable over dense, which is 1/N + 1/K^2 for both counts."""
+    """A dense convolution compared with depthwise then pointwise.
+
+    Multiply-adds: ``dense_macs``, ``depthwise_macs`` and ``pointwise_macs``. Weights: ``dense_weights``, and
+    ``separable_weights`` of the other two together. ``ratio``: separable over dense, which is 1/N + 1/K^2 for
+    both counts."""
 
     dense_macs: int
     depthwise_macs: int

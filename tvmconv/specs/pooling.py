@@ -44,9 +44,9 @@ class PoolSpec(WindowSpec):
     infinity (the least value of an integer type) for max, zero for avg. ``ceil_mode``: as in ONNX and torch,
     the number of results is rounded up, but the last window starts inside the image or its low padding.
     ``count_include_pad`` (avg only): zeros of the padding count as elements of the mean; what a window
-    reaches beyond the padding with ceil_mode never does. A mean of no elements is 0. ``dtype``: float32,
-    float64, float16 or bfloat16 (the last two have float32 sums), for max also int8 and uint8. NaN in a
-    window is its maximum, as in torch.
+    reaches beyond the padding with ceil_mode never does. A mean of no elements is 0. ``layout``: as a
+    ConvSpec's. ``dtype``: float32, float64, float16 or bfloat16 (the last two have float32 sums), for max
+    also int8 and uint8. NaN in a window is its maximum, as in torch.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """

@@ -26,7 +26,7 @@ class Spec(Work):
 
     __slots__ = ()
 
-    builder = "codegen"
+    builder: ClassVar[str] = "codegen"
     family: ClassVar[str]
     grammar: ClassVar[Grammar]
     layouts: ClassVar[tuple[str, ...]] = ("NCHW", "NHWC")

@@ -28,8 +28,9 @@ _MOST_BYTES = (1 << 31) - 1
 class Model:
     """A model that passed the checks of `load`.
 
-    name: what messages call it. digest: SHA-256 of the file and of its external weights. opset: version of
-    the standard operators. folder: where external weights lie, None for a model from memory.
+    name: what messages call it. proto: the model, its functions inlined; graph: its graph, as it is read.
+    digest: SHA-256 of the file and of its external weights. opset: version of the standard operators. folder:
+    where external weights lie, None for a model from memory.
     """
 
     name: str

@@ -98,9 +98,10 @@ class LeftOver:
 class Extraction:
     """The layers of a model for given input shapes.
 
-    model: with fixed inputs substituted; the layers refer to its graph. layers: in the graph's order. shapes:
-    of all inputs that are left. layout: of the specs that can have either. fixed: values of inputs that were
-    given. rest: the nodes that are needed beside the layers, in the graph's order.
+    model: with fixed inputs substituted; the layers refer to its graph. layers: in the graph's order.
+    skipped: nodes that might be layers and are not, with the reason. shapes: of all inputs that are left.
+    layout: of the specs that can have either. fixed: values of inputs that were given. rest: the nodes that
+    are needed beside the layers, in the graph's order.
     """
 
     model: Model

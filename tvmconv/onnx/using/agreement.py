@@ -27,9 +27,10 @@ TOLERANCE = 1e-5
 class Agreement:
     """One layer, compared with onnxruntime.
 
-    max_abs: the largest error. range: largest minus smallest value of onnxruntime's result. relative: the
-    error over range (over the largest value where all are equal), of the element that is nearest to failing.
-    tolerance: the largest that passes there, with what its activation may err by.
+    node: the layer's. function: its C name. descriptor: what it computes. max_abs: the largest error. range:
+    largest minus smallest value of onnxruntime's result. relative: the error over range (over the largest
+    value where all are equal), of the element that is nearest to failing. tolerance: the largest that passes
+    there, with what its activation may err by.
     """
 
     node: str
