@@ -59,11 +59,11 @@ _DIRECT = (
 _FLOATS = {
     None: (
         Row(winograd_tiles, winograd_tiles.pays, _transforms),
+        Row(winograd_rows, winograd_rows.pays, across_groups),
         _GROUPS_LAST,
         Row(panels, panels.pays),
         *_DIRECT,
         Row(im2col, never, _matrices),
-        Row(winograd_rows, never, across_groups),
     ),
     "direct": (_GROUPS_LAST, *_DIRECT),
     "im2col": (Row(panels), Row(im2col)),
