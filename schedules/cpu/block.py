@@ -13,6 +13,7 @@ from typing import Any
 from tvmconv.compiler.ops.algorithm import Algorithm
 from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem, reads_in_place
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, PARALLEL_MACS, evenly, register_tile
+from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, at_most, require_registers, require_within, settled
 from tvmconv.specs.block import BlockSpec
@@ -69,8 +70,17 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     require_registers(point, "expanded", point["expanded"] * point["vectors"], registers)
     require_registers(point, "projected", point["projected"] * point["outputs"], registers)
     require_registers(point, "filtered", point["filtered"], registers)
-    packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes)
+    dot = dot_of(p, machine)
+    name = None if dot is None else dot.name
+    packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes, name)
     return Plan(STRATEGY, _Bands(), packing, lambda sch: None, point, spec.is_exact)
+
+
+def dot_of(p: BlockProblem, machine: Machine) -> Dot | None:
+    """Of 8-bit integers: the widest dot product of ``machine`` that suits all weights; None for floats, and
+    where there is none."""
+    able = [DOTS[name] for name in machine.int8_dots if p.spec.is_integer and not DOTS[name].checked]
+    return max(able, key=lambda dot: dot.size, default=None)
 
 
 def _tasks(spec: BlockSpec) -> int:

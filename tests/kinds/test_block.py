@@ -168,7 +168,7 @@ PARTS = BlockSpec.parse(CORNERS[5]).parts()
 WRONG = {
     "input_shape": (lambda: BlockSpec((1, 8, 8), 4, 3), r"input_shape: \(1, 8, 8\), expected 4 dims"),
     "layout": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, layout="NCHW"), "layout: 'NCHW', expected NHWC"),
-    "dtype": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, dtype="int8"), "dtype: 'int8', expected one of float32"),
+    "dtype": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, dtype="int32"), "dtype: 'int32', expected one of"),
     "kernel": (lambda: BlockSpec((1, 2, 8, 8), 4, 3), "kernel: 3 in spatial dim 0, expected at most"),
     "slopes": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, depthwise_activation="prelu"),
                "depthwise_activation: 'prelu', expected one without slopes"),

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnx import TensorProto
 from small_networks import assert_near, feeds_of, model, node, session_results, weights
 
 from tvmconv.network import choosing, compiling
@@ -75,6 +76,51 @@ def test_networks_with_blocks_compile(name, monkeypatch):
     names = [value.name for value in proto.graph.output]
     results = found if isinstance(found, tuple) else (found,)
     assert_near(dict(zip(names, results, strict=True)), session_results(proto, feeds))
+
+
+def quantised(steps=0.05):
+    """x as integers -> a (1x1) -> b (depthwise) -> c (1x1), its sum with x -> y, as floats, every value
+    between them quantised and dequantised; b's in ``steps`` which may not be those in which c reads it."""
+    rng, shapes = np.random.default_rng(3), {"wa": (20, 8, 1, 1), "wb": (20, 1, 3, 3), "wc": (8, 20, 1, 1)}
+    held = {name: rng.integers(-60, 61, shape).astype(np.int8) for name, shape in shapes.items()}
+    held |= {"sw": np.float32(2**-6), "zw": np.int8(0), "s": np.float32(0.05), "z": np.uint8(128),
+             "t": np.float32(steps)}  # fmt: skip
+    nodes, given = [node("DequantizeLinear", "x s z", "xf")], "xf"
+    for name, how, made in (("a", {}, "s"), ("b", {"group": 20, "pads": [1] * 4}, "t"), ("c", {}, "s")):
+        nodes += [node("DequantizeLinear", f"w{name} sw zw", f"w{name}f"),
+                  node("Conv", f"{given} w{name}f", f"{name}0", **how)]  # fmt: skip
+        if name == "c":
+            nodes += [node("Add", "c0 xf", "c1"), node("QuantizeLinear", "c1 s z", "y")]
+        else:
+            nodes += [node("QuantizeLinear", f"{name}0 {made} z", f"{name}q"),
+                      node("DequantizeLinear", f"{name}q s z", f"{name}f")]  # fmt: skip
+        given = f"{name}f"
+    proto = model(*nodes, shape=(1, 8, 9, 11), **held)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.UINT8
+    return proto
+
+
+def test_quantised_chains_become_blocks(monkeypatch):
+    proto = quantised()
+    graph = simplified(import_model(proto))
+    fused = with_blocks(graph, lambda spec: True)
+    assert [str(spec) for spec in blocks_of(fused)] == [
+        "block2d:1x9x11x8:e20:k3x3:p1:o8:NHWC:uint8:residual"]
+    feeds = {"x": np.random.default_rng(0).integers(0, 256, (1, 8, 9, 11)).astype(np.uint8)}
+    (apart,), (found,) = interpret(graph, feeds).values(), interpret(fused, feeds).values()
+    np.testing.assert_array_equal(found, apart)
+    monkeypatch.setattr(compiling, "gains", lambda spec, logs: True)
+    module = compiling.compile(proto.SerializeToString()).load()
+    assert any(step.startswith("block2d:") for step in module.manifest["functions"][0]["steps"])
+    np.testing.assert_array_equal(module["main"](*feeds.values()), apart)
+    (theirs,) = session_results(proto, feeds).values()  # which adds the residual as a float
+    assert np.abs(theirs.astype(int) - apart.astype(int)).max() <= 1
+
+
+def test_integers_that_stand_for_other_numbers_stay_apart():
+    graph = simplified(import_model(quantised(steps=0.04)))
+    assert blocks_of(with_blocks(graph, lambda spec: True)) == []
 
 
 BIG = "block2d:1x56x56x24:e144:k3x3:p1:o24:NHWC:float32:bias:residual:expand=relu6:depthwise=relu6"

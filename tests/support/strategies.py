@@ -173,7 +173,7 @@ def block_specs(draw):
         (draw(st.sampled_from([1, 1, 2, 3])), *spatial, draw(channels)), draw(channels), kernel,
         expand=expand, stride=dims(st.sampled_from([1, 1, 1, 2, 3, 6])), padding=padding, dilation=dilation,
         bias=draw(st.booleans()), residual=draw(st.booleans()),
-        dtype=draw(st.sampled_from(["float32"] * 4 + ["float16", "bfloat16"])),
+        dtype=draw(st.sampled_from(["float32"] * 4 + ["float16", "bfloat16", "int8", "uint8"])),
         expand_activation=draw(act) if expand else None, depthwise_activation=draw(act), activation=draw(act),
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ def packed_weights(kernel: Kernel | Program, weights: Mapping[str, Any]) -> byte
     spec: Any = parse_work(kernel.descriptor).dense
     if spec.family == "conv" and not spec.is_integer:
         parts = _packed_floats(kernel, spec, given)
-    elif spec.family == "block":
+    elif spec.family == "block" and not spec.is_integer:
         parts = BlockPacking(**kernel.schedule["packing"]).pack_arrays(spec, given)
     else:
         from tvmconv.compiler.codegen.prepack import packed_here

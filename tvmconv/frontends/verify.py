@@ -206,8 +206,12 @@ def random_arrays(
 
 def _size_of_scale(spec: Spec, name: str, fill: str) -> float:
     """For results that mostly lie within 8 bits, and real numbers where the activation bends."""
-    sums = math.sqrt(spec.terms) * (74 * 74 if fill == "normal" else 4)  # their rms value, or more
-    of_8_bits = name in ("r_scale", "y_scale")
+    part = spec.part_of(name)
+    read = 2 if fill == "integer" and part == spec.part_of("x_scale") else 74  # the rms value of what is read
+    sums = math.sqrt(part.terms) * read * (2 if fill == "integer" else 74)  # their rms value, or more
+    of_8_bits = name.endswith(("r_scale", "y_scale"))
+    if part is not spec:  # what one part makes is read by the next
+        return 1 / 16 if of_8_bits or name == "x_scale" else 128 / sums
     if _shows_at_any_size(spec):
         return sums / 64 if of_8_bits else 1
     return 1 / 16 if of_8_bits else math.sqrt(8 / sums)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.base.errors import SpecError
 from tvmconv.specs import checks
 from tvmconv.specs.activations import canonical_activation, clamp_of, row_of
@@ -16,10 +17,13 @@ from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.padding import window_padding
 from tvmconv.specs.spec import Spec
-from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Sizes, Types
+from tvmconv.specs.tokens import LAYOUT, PADDING, WEIGHTS, Activations, Count, Flag, Sizes, Types
 from tvmconv.specs.window import Ints, Padding, WindowSpec
 
-DTYPES = ("float32", "float16", "bfloat16")
+DTYPES = ("float32", "float16", "bfloat16", *BYTES)
+MOST_TAPS = 256  # of 8-bit integers: their sums, of products up to 255 * 255, are exact in float32
+PREFIXES = {"expand": "expand_", "depthwise": "", "project": "project_"}
+"""What the names of a part's weights begin with."""
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -33,12 +37,14 @@ class BlockSpec(WindowSpec):
     ``input_shape``: (N, H, W, C); N may be 0. ``kernel``, ``stride``, ``padding``, ``dilation``: of the
     depthwise convolution, as a ConvSpec's; what it sees outside the image is zero. ``layout``: NHWC only.
     ``dtype``: float32, or float16 or bfloat16 with float32 sums; what lies in between is not rounded to it.
-    ``bias``: all parts have one. ``residual``: an array of the output's shape is added to the result, before
-    ``activation``; ``expand_activation`` and ``depthwise_activation`` are those of the other two parts; none
-    of them takes slopes.
+    Or int8 or uint8, of x and of every part's result, which is quantised exactly as a ConvSpec's; then
+    ``weight_dtype``, of all weights, is int8 (None) or uint8. ``bias``: all parts have one. ``residual``: an
+    array of the output's shape is added to the result, before ``activation``; ``expand_activation`` and
+    ``depthwise_activation`` are those of the other two parts; none of them takes slopes.
 
     Arrays: x; w and bias, of the depthwise part, (kh, kw, 1, channels) and (channels,); residual; expand_w
-    (1, 1, C, expand) and expand_bias; project_w (1, 1, channels, out) and project_bias.
+    (1, 1, C, expand) and expand_bias; project_w (1, 1, channels, out) and project_bias. With 8 bits, biases
+    are int32, and scales and zero points follow: of x; expand_w, expand_y; w, depthwise_y; project_w; r; y.
 
     Raises SpecError: one line with the argument, its value and what was expected.
     """
@@ -51,7 +57,7 @@ class BlockSpec(WindowSpec):
         example="block2d:1x56x56x24:e144:k3x3:p1:o24:NHWC:float32:bias:expand=relu6:depthwise=relu6",
         tokens=(
             Count("expand", "e", 0), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
-            Sizes("dilation", "d", 1), Count("out_channels", "o"), LAYOUT, Types("dtype"),
+            Sizes("dilation", "d", 1), Count("out_channels", "o"), LAYOUT, Types("dtype"), WEIGHTS,
             Flag("bias", "bias"), Flag("residual", "residual"),
             Activations("expand_activation", prefix="expand="),
             Activations("depthwise_activation", prefix="depthwise="), Activations("activation"),
@@ -68,6 +74,7 @@ class BlockSpec(WindowSpec):
     dilation: tuple[int, ...]
     layout: str
     dtype: str
+    weight_dtype: str
     bias: bool
     residual: bool
     expand_activation: str | None
@@ -86,6 +93,7 @@ class BlockSpec(WindowSpec):
         dilation: Ints = 1,
         layout: str = "NHWC",
         dtype: Any = "float32",
+        weight_dtype: Any = None,
         bias: bool = False,
         residual: bool = False,
         expand_activation: str | tuple[Any, ...] | None = None,
@@ -102,6 +110,7 @@ class BlockSpec(WindowSpec):
         self._store("expand", checks.read_integer("expand", expand, 0))
         self._store("layout", checks.read_layout(layout, 2))
         self._store("dtype", checks.read_dtype("dtype", dtype, DTYPES))
+        self._store("weight_dtype", checks.read_weight_dtype(self.dtype, weight_dtype))
         self._store("bias", checks.read_flag("bias", bias))
         self._store("residual", checks.read_flag("residual", residual))
         if self.layout not in self.layouts:
@@ -118,6 +127,8 @@ class BlockSpec(WindowSpec):
         checks.check_shape(shape)
         self._store("padding", window_padding(self, padding))
         self._check_window()
+        if self.is_integer and self.taps > MOST_TAPS:
+            raise SpecError(f"kernel: {self.taps} taps, expected at most {MOST_TAPS} with {self.dtype}")
         for part in self.parts().values():  # each is small enough to be indexed
             part.check_supported()
 
@@ -137,26 +148,28 @@ class BlockSpec(WindowSpec):
                 _check_part(name, part, part.kind == "pointwise" and set(part.stride) == {1})
         chain = [("expand", expand), ("depthwise", depthwise), ("project", project)]
         parts = [(name, part) for name, part in chain if part is not None]
-        for (name, part), (_, before) in zip(parts[1:], parts, strict=False):
+        for (name, part), (first, before) in zip(parts[1:], parts, strict=False):
             if part.input_shape != before.output_shape or part.dtype != before.dtype:
                 made = f"{before.output_shape} {before.dtype}"
                 raise SpecError(f"{name}: an input {part.input_shape} {part.dtype}, expected {made}")
-        for name, part in parts[:-1]:
-            if part.residual:
-                raise SpecError(f"{name}: a residual in {part}, expected one of project alone")
+            if part.weight_dtype != before.weight_dtype:
+                raise SpecError(f"{name}: weights of {part.weight_dtype}, expected {before.weight_dtype}")
+            if before.residual:
+                raise SpecError(f"{first}: a residual in {before}, expected one of project alone")
         return cls(
             parts[0][1].input_shape, project.out_channels, depthwise.kernel,
             expand=0 if expand is None else expand.out_channels, stride=depthwise.stride,
             padding=depthwise.padding, dilation=depthwise.dilation, layout=depthwise.layout,
-            dtype=depthwise.dtype, bias=any(part.bias for _, part in parts), residual=project.residual,
+            dtype=depthwise.dtype, weight_dtype=depthwise.weight_dtype,
+            bias=any(part.bias for _, part in parts), residual=project.residual,
             expand_activation=None if expand is None else expand.activation,
             depthwise_activation=depthwise.activation, activation=project.activation,
         )  # fmt: skip
 
     def parts(self) -> dict[str, ConvSpec]:
-        """The convolutions that it is made of, in order, by name: "expand" if there is one, "depthwise",
-        "project"."""
-        same: dict[str, Any] = {"layout": self.layout, "dtype": self.dtype, "bias": self.bias}
+        """The convolutions that it is made of, in order, by name: maybe "expand"; "depthwise"; "project"."""
+        same: dict[str, Any] = {"layout": self.layout, "dtype": self.dtype, "weight_dtype": self.weight_dtype,
+                                "bias": self.bias}  # fmt: skip
         found = {}
         if self.expand:
             found["expand"] = ConvSpec(
@@ -175,22 +188,42 @@ class BlockSpec(WindowSpec):
     def __str__(self) -> str:
         return self.grammar.write(self, "block")
 
+    def arguments(self) -> dict[str, dict[str, str]]:
+        """For each part: what the block calls the arrays that it has besides x and its result."""
+        found, before = {}, "x"
+        for name, part in self.parts().items():
+            own, made = {}, "y" if name == "project" else f"{name}_y"
+            for o in part.signature()[1:-1]:
+                array, _, what = o.name.partition("_")
+                heads = {"x": before, "y": made, "r": "r"}
+                if o.name == "residual":
+                    own[o.name] = o.name
+                else:
+                    own[o.name] = f"{heads[array]}_{what}" if array in heads else PREFIXES[name] + o.name
+            found[name], before = own, made
+        return found
+
     def signature(self) -> Signature:
-        """x; w and bias of the depthwise part; residual; weights and biases of the others; the result."""
-        wide, out = self.channels, self.out_channels
-
-        def weights(prefix: str, shape: tuple[int, ...]) -> list[Operand]:
-            w = Operand(f"{prefix}w", shape, self.dtype, "HWIO", "weight")
-            return [w, *[Operand(f"{prefix}bias", shape[-1:], self.dtype, "O", "weight")] * self.bias]
-
-        residual = Operand("residual", self.output_shape, self.dtype, self.layout)
+        """x; w and bias of the depthwise part; residual; weights and biases of the others; scales and zero
+        points; the result."""
+        parts, names = self.parts(), self.arguments()
+        given = {
+            names[name][o.name]: replace(o, name=names[name][o.name])
+            for name, part in parts.items() for o in part.signature() if o.name in names[name]
+        }  # fmt: skip
+        others = sorted(given, key=lambda name: given[name].is_quantisation)
+        order = dict.fromkeys(["w", "bias", "residual", *others])
         return (
             Operand("x", self.input_shape, self.dtype, self.layout),
-            *weights("", (*self.kernel, 1, wide)), *[residual] * self.residual,
-            *(weights("expand_", (1, 1, self.in_channels, wide)) if self.expand else ()),
-            *weights("project_", (1, 1, wide, out)),
+            *(given[name] for name in order if name in given),
             Operand("y", self.output_shape, self.dtype, self.layout, "output"),
         )  # fmt: skip
+
+    def part_of(self, name: str) -> Spec:
+        """See ``Spec``."""
+        parts = self.parts()
+        owners = (part for part, names in self.arguments().items() if name in names.values())
+        return parts[next(owners, "project")]
 
     @property
     def channels(self) -> int:
@@ -228,8 +261,10 @@ class BlockSpec(WindowSpec):
 
     @property
     def is_exact(self) -> bool:
-        """Where activations only clamp, those in between to integers."""
+        """Where activations only clamp; those of floats in between, to integers."""
         between = [clamp_of(text) for text in (self.expand_activation, self.depthwise_activation)]
+        if self.is_integer:
+            return None not in (*between, clamp_of(self.activation))
         whole = all(
             bounds is not None and all(math.isinf(bound) or float(bound).is_integer() for bound in bounds)
             for bounds in between
@@ -254,7 +289,7 @@ class BlockSpec(WindowSpec):
 
 
 def _check_part(name: str, part: ConvSpec, fits: bool) -> None:
-    """Raises SpecError unless ``part`` is of the kind that it should be, of floats, in two dimensions."""
+    """Raises SpecError unless ``part`` is of the kind that it should be, in two dimensions."""
     kind = "depthwise, one channel each" if name == "depthwise" else "pointwise, stride 1"
     padded = name != "depthwise" and any(map(any, part.padding))
     if not fits or part.transposed or padded or part.rank != 2 or part.layout != "NHWC":

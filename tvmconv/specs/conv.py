@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from tvmconv.base.dtypes import BYTES, FLOATS, ITEMSIZE
+from tvmconv.base.dtypes import FLOATS, ITEMSIZE
 from tvmconv.base.errors import SpecError
 from tvmconv.base.messages import unknown
 from tvmconv.specs import checks
@@ -18,7 +18,7 @@ from tvmconv.specs.names import ALGORITHMS, DTYPES, OUT_DTYPES, PADDING_MODES
 from tvmconv.specs.operand import Operand, Signature
 from tvmconv.specs.quantised import SUMS, check_integer, quantisation
 from tvmconv.specs.spec import Spec
-from tvmconv.specs.tokens import LAYOUT, PADDING, Activations, Count, Flag, Name, Sizes, Types
+from tvmconv.specs.tokens import LAYOUT, PADDING, WEIGHTS, Activations, Count, Flag, Name, Sizes, Types
 from tvmconv.specs.window import Ints, Padding, WindowSpec
 
 
@@ -60,8 +60,7 @@ class ConvSpec(WindowSpec):
             Count("out_channels", "o"), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
             Name("padding_mode", PADDING_MODES, "a padding mode", silent="zeros"), Sizes("dilation", "d", 1),
             Count("groups", "g", 1), Sizes("output_padding", "op", 0), LAYOUT, Types("dtype", out=True),
-            Name("weight_dtype", BYTES, "a type of weights", prefix="w", silent="int8"),
-            Flag("bias", "bias"), Flag("residual", "residual"), Activations("activation"),
+            WEIGHTS, Flag("bias", "bias"), Flag("residual", "residual"), Activations("activation"),
             Count("shuffle", "sh", 1), Name("algorithm", ALGORITHMS, "an algorithm"),
         ),
         needed=("out_channels", "kernel"),

@@ -148,6 +148,10 @@ class Spec(Work):
         arrays."""
         return math.sqrt(self.terms) * rms["x"] * rms["w"]
 
+    def part_of(self, name: str) -> Spec:
+        """The layer, of those that it is made of, that takes the array of that name: itself."""
+        return self
+
     def twins(self) -> tuple[Spec, ...]:
         """Specs whose schedules are mostly good for this one, the nearest first: the same sums with less of
         an epilogue.

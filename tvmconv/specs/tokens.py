@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tvmconv.base.dtypes import BYTES
 from tvmconv.specs.activations import ACTIVATIONS, canonical_activation
 from tvmconv.specs.names import LAYOUT_NAMES, NAMED_PADDINGS, OUT_DTYPES
 
@@ -199,6 +200,7 @@ class Activations(Token):
 
 LAYOUT = Name("layout", LAYOUT_NAMES, "a layout")
 PADDING = Pads("padding")
+WEIGHTS = Name("weight_dtype", BYTES, "a type of weights", prefix="w", silent="int8")
 
 
 def integers(text: str) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ the core's caches, and no row is expanded twice but those that two tasks both re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
+from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
+from tvmconv.compiler.codegen.band_words import row_of_words
 from tvmconv.compiler.codegen.in_place import filter_in_place
 from tvmconv.compiler.codegen.nest import (
     Array,
@@ -20,6 +22,7 @@ from tvmconv.compiler.codegen.nest import (
     counted,
     held,
     in_tiles,
+    itemsize,
     loop,
     named,
     parameter,
@@ -28,7 +31,7 @@ from tvmconv.compiler.codegen.nest import (
 from tvmconv.compiler.lower.kept import BEFORE, KEPT, NONE
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.ops.block_packing import ACC, MOST_TAPS, BlockPacking, reads_in_place
-from tvmconv.compiler.ops.epilogue import finished
+from tvmconv.formats.kernel import Param
 from tvmconv.schedules.cpu.tiles import PARALLEL_MACS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.block import BlockSpec
@@ -39,20 +42,24 @@ _PAGE = 4096
 Stmts = list[tirx.Stmt]
 
 
-def kernel_func(spec: BlockSpec, packing: BlockPacking, machine: Machine, **point: int) -> tirx.PrimFunc:
+def kernel_func(
+    spec: BlockSpec, packing: BlockPacking, packed: Sequence[Param], machine: Machine, **point: int
+) -> tirx.PrimFunc:
     """``(inputs..., packed..., y)``, not yet lowered, for a point of ``schedules.cpu.block``."""
-    bands = _Bands(spec, packing, machine.lanes(), point)
+    bands = _Bands(spec, packing, packed, machine.lanes(), point)
     return tirx.PrimFunc([array.buffer for array in bands.arrays.values()], bands.body())
 
 
 class _Bands:
-    def __init__(self, spec: BlockSpec, packing: BlockPacking, lanes: int, point: dict[str, int]) -> None:
+    def __init__(self, spec: BlockSpec, packing: BlockPacking, packed: Sequence[Param], lanes: int,
+                 point: dict[str, int]) -> None:  # fmt: skip
         self.spec, self.packing, self.lanes, self.point = spec, packing, lanes, point
         self.batch = max(spec.batch, 1)
         types = {o.name: Type((self.batch, *o.shape[1:]), o.dtype) for o in (*spec.inputs, spec.output)}
-        shapes = {f"packed_{name}": Type(shape, ACC) for name, shape in packing.shapes(spec).items()}
-        order = [*(o.name for o in spec.inputs), *shapes, "y"]
-        self.arrays = {name: parameter(name, {**types, **shapes}[name]) for name in order}
+        types |= {param.name: Type(param.shape, param.dtype) for param in packed}
+        order = [*(o.name for o in spec.inputs), *(param.name for param in packed), "y"]
+        self.arrays = {name: parameter(name, types[name]) for name in order}
+        self.does = (Integers if spec.is_integer else Floats)(spec, packing, self.arrays)
         self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes)
         self.chunks = -(-spec.channels // packing.chunk)
         self.ring = (self.rows - 1) * spec.stride[0] + spec.extent(0)
@@ -62,7 +69,13 @@ class _Bands:
         self.seen = min(spec.in_spatial[1], self.across - self.first)
         wide = self.chunks * packing.chunk
         # Else every pixel's sums would compete for the same lines of the cache.
-        self.wide = wide + lanes if wide * 4 % (_PAGE // 4) == 0 else wide
+        bytes_ = wide * itemsize(self.does.element)
+        self.wide = wide + lanes if bytes_ % (_PAGE // 4) == 0 else wide
+        # Channels of x, filled up to whole words.
+        self.inputs = self.does.words(spec.in_channels) * self.does.size
+        self.reads_words = isinstance(self.does, Integers) and spec.expand > 0  # rows of them, from x
+        self.pitch = spec.in_spatial[1] * self.inputs  # of such a row
+        self.lines = self.arrays["x"]
 
     def body(self) -> tirx.Stmt:
         """All tasks, over the threads if that is worth it. A thread's next task goes on from what the one
@@ -70,9 +83,12 @@ class _Bands:
         tasks, wide = self.point["tasks"], self.spec.out_spatial[1]
         rows = 0 if self.in_place else self.chunks * self.ring
         ring, made = held(max(rows * self.across * self.packing.chunk, 1), ACC, "ring")
-        filtered, also = held(self.rows * wide * self.wide, ACC, "filtered")
+        filtered, also = held(self.rows * wide * self.wide, self.does.element, "filtered")
         before, last = held(1, "int32", BEFORE)
         kept = [made, also, last]
+        if self.reads_words:
+            self.lines, more = held(self.ring * self.pitch, self.does.element, "lines")
+            kept.append(more)
 
         def task(t: Index) -> tirx.Stmt:
             return self._task(t, ring, filtered, before)
@@ -148,6 +164,8 @@ class _Bands:
             filters = counted(count, lambda o: filter_in_place(self, n, row + o, o, filtered))
         else:
             filters = loop(self.chunks, chunk)
+        if self.reads_words:
+            filters = sequence([counted(end - new, lambda r: row_of_words(self, n, new + r)), filters])
         return sequence([
             rows, counts, news, filters,
             *([loop(whole, lambda c: panel(c, self.packing.block))] if whole else []),
@@ -157,21 +175,21 @@ class _Bands:
     def _expand(self, n: Index, row: Index, c: Index, ring: Array) -> tirx.Stmt:
         """A row of the padded image into the ring, chunk ``c`` of it."""
         (high, wide), chunk, inputs = self.spec.in_spatial, self.packing.chunk, self.spec.in_channels
-        top, x = self.spec.padding[0][0], self.arrays["x"]
+        top, does = self.spec.padding[0][0], self.does
         slot = tirx.truncmod(row, self.ring)
         at, ats = named("at", ((c * self.ring + slot) * self.across + self.first) * chunk)
-        source, sources = named("source", (n * high + row - top) * (wide * inputs))
+        line = slot * self.pitch if self.reads_words else (n * high + row - top) * (wide * inputs)
+        source, sources = named("source", line)
 
         def tile_of(p: Index, count: int) -> tirx.Stmt:
             return self._product(
                 (count, self.packing.chunk), "expand_", c, inputs,
-                lambda r, k: x.at(source + (p + r) * inputs + k),
-                lambda r, i, v: ring.put(at + (p + r) * chunk + i, finished(
-                    v, activation=self.spec.expand_activation)))  # fmt: skip
+                lambda r, k: self.lines.at(source + (p + r) * self.inputs + k),
+                lambda r, i, v: ring.put(at + (p + r) * chunk + i, does.done("expand_", v, c * chunk + i)))
 
         def copied(width: int) -> Callable[[Index], tirx.Stmt]:
             return lambda p: tile(width, self.lanes, lambda i: ring.put(
-                at + p * chunk + i, x.at(source + p * inputs + c * chunk + i)))  # fmt: skip
+                at + p * chunk + i, does.given(source + p * inputs + c * chunk + i)))  # fmt: skip
 
         rest = inputs % chunk
         if self.spec.expand:
@@ -221,7 +239,7 @@ class _Bands:
                 taps = [loop(tall, lambda ky: loop(long, lambda kx: tap(line(ky), ky, kx)))]
             stored = [tile(lanes, lanes, lambda i, r=r: filtered.put(
                 to + (p + r) * self.wide + v + i,
-                finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
+                self.does.done("", sums.at(r * lanes + i), c * chunk + v + i)))
                 for r in range(count)]  # fmt: skip
             return sequence([made, *self.start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
 
@@ -240,7 +258,7 @@ class _Bands:
             def store(r: int, i: Index, v: tirx.Expr) -> tirx.Stmt:
                 to = at + (p + r) * out + i
                 added = None if residual is None else residual.at(to)
-                return y.put(to, finished(v, residual=added, activation=spec.activation))
+                return y.put(to, self.does.done("project_", v, c * self.packing.block + i, added))
 
             def left(r: int, k: Index) -> tirx.Expr:
                 return filtered.at(source + (p + r) * self.wide + k)
@@ -255,25 +273,25 @@ class _Bands:
     ) -> tirx.Stmt:  # fmt: skip
         """A register tile of (pixels, channels) of a pointwise part: block ``c`` of its weights times
         ``left(pixel, channel)``. Of the sums in the block, ``store`` takes those of ``channels``."""
-        (count, width), lanes = shape, self.lanes
-        w, block = self.arrays[f"packed_{prefix}w"], self.packing.shapes(self.spec)[f"{prefix}w"][-1]
+        (count, width), lanes, does = shape, self.lanes, self.does
+        w, block, words = self.arrays[f"packed_{prefix}w"], self.packing.width(prefix), does.words(inner)
         full = -(-width // lanes) * lanes
-        sums, made = held(count * full, ACC, "sums")
+        sums, made = held(count * full, does.sums, "sums")
 
         def term(k: Index, r: int) -> tirx.Stmt:
-            value = left(r, k)
-            return tile(full, lanes, lambda i: sums.put(
-                r * full + i, sums.at(r * full + i) + value * w.at((c * inner + k) * block + i)))  # fmt: skip
+            value = does.factor(left, r, k)
+            return tile(full, lanes, lambda i: sums.put(r * full + i, sums.at(r * full + i) + does.times(
+                value, w.at((c * words + k) * block + i))))  # fmt: skip
 
+        more, seen = does.windows(prefix, left, count, inner)
         return sequence([
             made, *self.start(sums, prefix, c * block, count, full),
-            loop(inner, lambda k: sequence([term(k, r) for r in range(count)])),
-            *(tile(width, lanes, lambda i, r=r: store(r, i, sums.at(r * full + i))) for r in range(count)),
+            loop(words, lambda k: sequence([term(k, r) for r in range(count)])), *more,
+            *(tile(width, lanes, lambda i, r=r: store(r, i, does.total(
+                prefix, sums.at(r * full + i), c * block + i, seen, r))) for r in range(count)),
         ])  # fmt: skip
 
     def start(self, sums: Array, prefix: str, at: Index, count: int, width: int) -> Stmts:
-        """Sums that begin with the biases from ``at`` on, or with zeros."""
-        bias = self.arrays.get(f"packed_{prefix}bias")
+        """Sums that begin with what they have from channel ``at`` on."""
         return [tile(width, self.lanes, lambda i, r=r: sums.put(
-            r * width + i, tirx.const(0, ACC) if bias is None else bias.at(at + i)))
-            for r in range(count)]  # fmt: skip
+            r * width + i, self.does.start(prefix, at + i))) for r in range(count)]  # fmt: skip

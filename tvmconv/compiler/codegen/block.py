@@ -11,7 +11,7 @@ from tvmconv.base.errors import TargetError
 from tvmconv.compiler.codegen import bands
 from tvmconv.compiler.codegen.family import Family, Scheduled
 from tvmconv.compiler.codegen.params import params
-from tvmconv.compiler.ops.block import definition, packed, prepack_func
+from tvmconv.compiler.ops import block, block_integers
 from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -30,11 +30,12 @@ class Blocks(Family):
 
     def definition(self, spec: BlockSpec, meta: bool = False) -> tirx.PrimFunc:
         """See ``Family``."""
-        return definition(spec)
+        return (block_integers if spec.is_integer else block).definition(spec)
 
     def prepack(self, spec: BlockSpec, facts: Mapping[str, Any]) -> tirx.PrimFunc:
         """See ``Family``."""
-        return prepack_func(spec, BlockPacking(**facts["packing"]))
+        ops = block_integers if spec.is_integer else block
+        return ops.prepack_func(spec, BlockPacking(**facts["packing"]))
 
     def scheduled(
         self, spec: BlockSpec, machine: Machine | GpuMachine, choice: Choice | None = None
@@ -42,11 +43,12 @@ class Blocks(Family):
         """See ``Family``. The kernel is a loop nest, written for the plan's point."""
         _, plan = self._planned(spec, machine, choice)
         assert isinstance(machine, Machine)
-        arrays = params(spec, {})
+        arrays, ops = params(spec, {}), block_integers if spec.is_integer else block
+        packed = ops.packed(spec, plan.packing)
         return Scheduled(
-            kernel=bands.kernel_func(spec, plan.packing, machine, **plan.point),
-            prepack=prepack_func(spec, plan.packing), inputs=arrays.inputs, weights=arrays.weights,
-            packed=packed(spec, plan.packing), output=arrays.output, schedule=plan.facts,
+            kernel=bands.kernel_func(spec, plan.packing, packed, machine, **plan.point),
+            prepack=ops.prepack_func(spec, plan.packing), inputs=arrays.inputs, weights=arrays.weights,
+            packed=packed, output=arrays.output, schedule=plan.facts,
         )  # fmt: skip
 
 

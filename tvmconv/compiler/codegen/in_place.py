@@ -9,7 +9,6 @@ from tvm import tirx
 from tvmconv.compiler.codegen.nest import Array, Index, held, in_tiles, loop, named, tile
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.ops.block_packing import ACC
-from tvmconv.compiler.ops.epilogue import finished
 
 
 def filter_in_place(bands: Any, n: Index, row: Index, o: Index, filtered: Array) -> tirx.Stmt:
@@ -48,7 +47,7 @@ def filter_in_place(bands: Any, n: Index, row: Index, o: Index, filtered: Array)
             stmts.append(part if every else tirx.IfThenElse(inside(ky), part, nothing))
         stmts += [tile(lanes, lanes, lambda i, r=r: filtered.put(
             to + (p + r) * bands.wide + v * lanes + i,
-            finished(sums.at(r * lanes + i), activation=spec.depthwise_activation)))
+            bands.does.done("", sums.at(r * lanes + i), v * lanes + i)))
             for r in range(count)]  # fmt: skip
         return sequence(stmts)
 

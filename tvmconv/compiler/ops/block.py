@@ -14,7 +14,7 @@ from tvmconv.compiler.ops.block_packing import ACC, BlockPacking
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.compiler.ops.epilogue import finished
 from tvmconv.formats.kernel import Param
-from tvmconv.specs.block import BlockSpec
+from tvmconv.specs.block import PREFIXES, BlockSpec
 
 
 def packed(spec: BlockSpec, packing: BlockPacking) -> tuple[Param, ...]:
@@ -47,25 +47,43 @@ def _packs(array: te.Tensor, width: int) -> Callable[..., tirx.Expr]:
 
 def definition(spec: BlockSpec) -> tirx.PrimFunc:
     """``(arrays of the signature..., y)``, unscheduled: expanded, the depthwise sums, the result."""
-    n, arrays = max(spec.batch, 1), {}
-    for o in spec.signature()[:-1]:
-        shape = (n, *o.shape[1:]) if o.role == "input" else o.shape
-        arrays[o.name] = te.placeholder(shape, o.dtype, name=o.name)
+    arrays = placeholders(spec)
 
     def at(name: str, *where: Any) -> tirx.Expr | None:
         return widened(arrays[name](*where), ACC) if name in arrays else None
 
+    def done(part: str, value: tirx.Expr, place: tuple[Any, ...]) -> tirx.Expr:
+        last, bias = part == "project", at(f"{PREFIXES[part]}bias", place[-1])
+        added = at("residual", *place) if last else None
+        found = finished(value, bias=bias, residual=added, activation=spec.parts()[part].activation)
+        return narrowed(found, spec.dtype) if last else found
+
+    return chained(spec, arrays, at, done, ACC)
+
+
+def placeholders(spec: BlockSpec) -> dict[str, te.Tensor]:
+    """The arrays of a call, by name; at least one image."""
+    n = max(spec.batch, 1)
+    shapes = {o.name: (n, *o.shape[1:]) if o.role == "input" else o.shape for o in spec.signature()[:-1]}
+    return {o.name: te.placeholder(shapes[o.name], o.dtype, name=o.name) for o in spec.signature()[:-1]}
+
+
+def chained(
+    spec: BlockSpec, arrays: dict[str, te.Tensor], at: Callable[..., Any],
+    done: Callable[[str, tirx.Expr, tuple[Any, ...]], tirx.Expr], acc: str,
+) -> tirx.PrimFunc:  # fmt: skip
+    """``(arrays..., y)`` of the parts: sums of type ``acc`` of what ``at(name, *where)`` says of x and
+    weights, ``done(part, sum, place)`` of each."""
     (high, wide), inputs, middle = spec.in_spatial, spec.in_channels, spec.channels
+    n = max(spec.batch, 1)
 
     def pointwise(x: Callable[..., Any], count: int, shape: tuple[int, ...], name: str) -> te.Tensor:
         k = te.reduce_axis((0, count), name=f"{name}_k")
         return te.compute(shape, lambda b, i, j, c: te.sum(
             x(b, i, j, k) * at(f"{name}_w", 0, 0, k, c), axis=k), name=name)  # fmt: skip
 
-    def expanded(b: Any, i: Any, j: Any, c: Any) -> tirx.Expr:
-        if not spec.expand:
-            return at("x", b, i, j, c)
-        return finished(sums(b, i, j, c), bias=at("expand_bias", c), activation=spec.expand_activation)
+    def expanded(*place: Any) -> tirx.Expr:
+        return done("expand", sums(*place), place) if spec.expand else at("x", *place)
 
     if spec.expand:
         sums = pointwise(lambda *p: at("x", *p), inputs, (n, high, wide, middle), "expand")
@@ -77,15 +95,13 @@ def definition(spec: BlockSpec) -> tirx.PrimFunc:
         y = i * spec.stride[0] + ky * spec.dilation[0] - top
         x = j * spec.stride[1] + kx * spec.dilation[1] - left
         inside = te.all(y >= 0, y < high, x >= 0, x < wide)
-        value = te.if_then_else(inside, inner(b, y, x, c), tirx.const(0, ACC))
+        value = te.if_then_else(inside, inner(b, y, x, c), tirx.const(0, acc))
         return te.sum(value * at("w", ky, kx, 0, c), axis=[ky, kx])
 
     shape = (n, *spec.output_shape[1:])
     depthwise = te.compute((*shape[:-1], middle), tap, name="depthwise")
-    filtered = te.compute(depthwise.shape, lambda *p: finished(
-        depthwise(*p), bias=at("bias", p[-1]), activation=spec.depthwise_activation), name="filtered")
+    filtered = te.compute(
+        depthwise.shape, lambda *p: done("depthwise", depthwise(*p), p), name="filtered")
     project = pointwise(filtered, middle, shape, "project")
-    y = te.compute(shape, lambda *p: narrowed(finished(
-        project(*p), bias=at("project_bias", p[-1]), residual=at("residual", *p), activation=spec.activation,
-    ), spec.dtype), name="y")  # fmt: skip
+    y = te.compute(shape, lambda *p: done("project", project(*p), p), name="y")
     return te.create_prim_func([*arrays.values(), y])

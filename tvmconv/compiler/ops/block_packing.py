@@ -34,10 +34,16 @@ class BlockProblem:
 @dataclass(frozen=True)
 class BlockPacking:
     """How wide blocks of channels are: of the depthwise part ``chunk``, of the result ``block``. Each array
-    is ``[blocks, rows, width]``, the last block padded with zeros; a bias is one row."""
+    is ``[blocks, rows, width]``, the last block padded with zeros; a bias is one row. ``dot``: for 8-bit
+    integers, the dot product that the pointwise parts use."""
 
     chunk: int
     block: int
+    dot: str | None = None
+
+    def width(self, prefix: str) -> int:
+        """Of the blocks of a part, whose arrays have names with that ``prefix``."""
+        return self.block if prefix == "project_" else self.chunk
 
     def shapes(self, spec: BlockSpec) -> dict[str, tuple[int, int, int]]:
         """Of the packed arrays, by the names of those that they are made of."""
@@ -45,7 +51,7 @@ class BlockPacking:
         found = {}
         for operand in spec.weights:
             name = operand.name
-            width = self.block if name.startswith("project_") else self.chunk
+            width = self.width("project_" if name.startswith("project_") else "")
             blocks = -(-operand.shape[-1] // width)
             found[name] = (blocks, rows.get(name, 1), width)  # a bias is one row
         return found

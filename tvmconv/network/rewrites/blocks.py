@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
+from tvmconv.base.dtypes import numpy_dtype
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Editor, Graph, Node
-from tvmconv.specs.block import BlockSpec
+from tvmconv.specs.block import PREFIXES, BlockSpec
 from tvmconv.specs.operators import Layer
 from tvmconv.specs.operators.base import Type
 
 Chain = Mapping[str, Node]  # by the names of a block's parts
-_PREFIX = {"expand": "expand_", "depthwise": "", "project": "project_"}
 
 
 def with_blocks(graph: Graph, pays: Callable[[BlockSpec], bool]) -> Graph:
@@ -37,7 +38,7 @@ def with_blocks(graph: Graph, pays: Callable[[BlockSpec], bool]) -> Graph:
         expand = before(depthwise)
         for chain in ([{"expand": expand, **short}] if expand is not None else []) + [short]:
             spec = _block(chain)
-            if spec is None or not pays(spec) or not _has_constants(editor, chain):
+            if spec is None or not _joins(editor, chain) or not pays(spec):
                 continue
             for name, node in chain.items():
                 if name != "project":
@@ -65,24 +66,29 @@ def _given(node: Node) -> dict[str, str]:
     return dict(zip(node.op.arguments, node.inputs, strict=True))
 
 
-def _has_constants(editor: Editor, chain: Chain) -> bool:
-    values = (_given(node).get(name) for node in chain.values() for name in ("w", "bias"))
-    return all(editor.actual(value) in editor.constants for value in values if value is not None)
+def _joins(editor: Editor, chain: Chain) -> bool:
+    """Whether all weights are constants, and each part reads the integers that the one before makes as the
+    numbers that these stand for."""
+    given = [{name: editor.constants.get(editor.actual(value)) for name, value in _given(node).items()}
+             for node in chain.values()]  # fmt: skip
+    known = all(
+        array is not None for own in given for name, array in own.items() if name not in ("x", "residual"))
+    return known and all(
+        bool(np.all(made.get(f"y_{part}") == read.get(f"x_{part}")))
+        for made, read in pairwise(given) for part in ("scale", "zero_point")
+    )  # fmt: skip
 
 
 def _as_block(editor: Editor, spec: BlockSpec, chain: Chain) -> Node:
-    given = {"x": editor.actual(next(iter(chain.values())).inputs[0])}
+    given, called = {"x": editor.actual(next(iter(chain.values())).inputs[0])}, spec.arguments()
+    types_of = {operand.name: operand.dtype for operand in spec.signature()}
     for name, node in chain.items():
-        own, prefix = _given(node), _PREFIX[name]
-        given[f"{prefix}w"] = editor.actual(own["w"])
-        if "bias" in own:
-            given[f"{prefix}bias"] = editor.actual(own["bias"])
-        elif spec.bias:
-            zeros = np.zeros(node.op.spec.out_channels, editor.constants[given[f"{prefix}w"]].dtype)  # type: ignore[attr-defined]
-            given[f"{prefix}bias"] = editor.constant(zeros, f"{given[f'{prefix}w']}.bias")
-        if "residual" in own:
-            given["residual"] = editor.actual(own["residual"])
-    names = [operand.name for operand in spec.signature()[:-1]]
+        own, bias = _given(node), f"{PREFIXES[name]}bias"
+        given |= {called[name][mine]: editor.actual(value) for mine, value in own.items() if mine != "x"}
+        if spec.bias and "bias" not in own:
+            zeros = np.zeros(node.op.spec.out_channels, numpy_dtype(types_of[bias]))  # type: ignore[attr-defined]
+            given[bias] = editor.constant(zeros, f"{given[f'{PREFIXES[name]}w']}.bias")
+    names = [name for name in list(types_of)[:-1] if name in given]
     types = [Type(spec.input_shape, spec.dtype), *(editor.types[given[name]] for name in names[1:])]
     source = tuple(dict.fromkeys(text for node in chain.values() for text in node.source))
     op = Layer(tuple(types), spec, tuple(names))

@@ -6,13 +6,13 @@ from typing import Any
 
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.block import BlockSpec
-from tvmconv.specs.reference.floats import Float64, conv_reference
-
-_PREFIX = {"expand": "expand_", "depthwise": "", "project": "project_"}
+from tvmconv.specs.reference import conv
+from tvmconv.specs.reference.floats import Float64
 
 
 def reference(spec: BlockSpec, **arrays: Any) -> Float64:
-    """The block that ``spec`` describes, for its signature's arrays: nothing is rounded in between.
+    """The block that ``spec`` describes, for its signature's arrays: in between, floats are not rounded, and
+    8-bit integers are quantised.
 
     Raises SpecError for arrays of other names or shapes.
     """
@@ -21,8 +21,7 @@ def reference(spec: BlockSpec, **arrays: Any) -> Float64:
         given = "given" if name in arrays else "missing"
         raise SpecError(f"{name}: {given}, expected as {spec} says")
     y = arrays["x"]
+    names = spec.arguments()
     for name, part in spec.parts().items():
-        prefix = _PREFIX[name]
-        y = conv_reference(part, y, arrays[f"{prefix}w"], arrays.get(f"{prefix}bias"),
-                           arrays["residual"] if part.residual else None)  # fmt: skip
+        y = conv.reference(part, x=y, **{own: arrays[given] for own, given in names[name].items()})
     return y
