@@ -11,7 +11,7 @@ import typer
 
 from tvmconv.base.errors import Error
 from tvmconv.base.processes import without_torch
-from tvmconv.cli import console, models, networks, outputs
+from tvmconv.cli import console, given, models, networks, outputs
 from tvmconv.cli.options import AsJson, Descriptors, Files, NoUserLogs, ReadLogs, Target, logs_of
 from tvmconv.cli.specs import Named, collect
 
@@ -27,12 +27,14 @@ Examples:
   tvmconv compile -f layers.txt -o model.so --prefix model -j 2 -v
   tvmconv compile -f layers.txt -o model.so --json > report.json
   tvmconv compile --onnx model.onnx --shape x=1x3x48x192 --bake-weights -o model.so
+  tvmconv compile model.onnx
   tvmconv compile --onnx model.onnx --whole -o model.so
   tvmconv compile --onnx model.onnx --whole --weights file --shape batch=1 --shape batch=4 -o model.so
 
 layers.txt holds one DESCRIPTOR or NAME=DESCRIPTOR per line; "#" starts a comment. Without a NAME a function
 is called by its kind and a hash of the descriptor. 'tvmconv --help' explains descriptors, 'tvmconv targets'
-lists the targets. With --whole the library has one function, which holds the weights: main or --name, in C
+lists the targets. A model alone, without --onnx, is compiled with --whole, to MODEL.so here if no -o says
+otherwise. With --whole the library has one function, which holds the weights: main or --name, in C
 after --prefix, the model's name if it is not given; with several shapes one for each, main_1x3x224x224, over
 the same weights.
 """
@@ -100,9 +102,8 @@ def compile_verb(
             help="Kernels to compile at a time (default: the number of CPUs).",
         ),
     ] = None,
-    *,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--output",
             "-o",
@@ -110,7 +111,7 @@ def compile_verb(
             help="The library to write: .so, or .a or .o to link into a program.",
             show_default=False,
         ),
-    ],
+    ] = None,
     header: Annotated[
         Path | None,
         typer.Option("--header", metavar="FILE", show_default=False,
@@ -126,6 +127,11 @@ def compile_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
+    bare, (descriptors, onnx, whole) = onnx is None, given.whole_if_bare(descriptors, onnx, whole)
+    if output is None:
+        if onnx is None or not bare:
+            raise Error("-o FILE: missing; expected a library to write, .so, .a or .o")
+        output = Path(f"{onnx.stem}.so")
     if not whole and weights != "baked":
         raise Error(f"--weights {weights}: needs --whole")
     if whole:

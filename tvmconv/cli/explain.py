@@ -9,6 +9,7 @@ import typer
 
 from tvmconv.base.errors import Error, SpecError
 from tvmconv.cli import console, explain_network, models
+from tvmconv.cli.given import whole_if_bare
 from tvmconv.cli.options import AsJson, Descriptors, Files
 from tvmconv.specs import arithmetic, tokens
 from tvmconv.specs.kinds import Spec
@@ -72,6 +73,7 @@ def explain_verb(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """See HELP."""
+    descriptors, onnx, whole = whole_if_bare(descriptors, onnx, whole)
     if whole:
         others = (descriptors, files, stack, layout != "auto")
         explain_network.run(onnx, shapes or [], fixed or [], start, end, None, as_json, others)

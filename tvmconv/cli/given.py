@@ -27,11 +27,20 @@ def kind_of_file(text: str) -> str | None:
     return None if b"\0" in start else "list"
 
 
+def whole_if_bare(
+    descriptors: Sequence[str] | None, onnx: Path | None, whole: bool
+) -> tuple[Sequence[str] | None, Path | None, bool]:
+    """The three as given; or, for a model alone in place of descriptors, what --onnx MODEL --whole says."""
+    if onnx is None and descriptors and len(descriptors) == 1 and kind_of_file(descriptors[0]) == "model":
+        return None, Path(descriptors[0]), True
+    return descriptors, onnx, whole
+
+
 def expect_library(path: Path) -> Path:
     """``path``; raises Error for what a library is made from, with the command that makes one."""
     what, made = kind_of_file(str(path)), path.with_suffix(".so")
     if what == "model":
-        how = f"--onnx {path} --whole -o {made}"
+        how = f"{path} -o {made}"
     elif what == "list":
         how = f"-f {path} -o {made}"
     elif what is None and ":" in str(path) and not path.exists():

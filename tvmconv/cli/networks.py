@@ -27,6 +27,13 @@ def check_whole(model: Path | None, others: Sequence[str] = ()) -> None:
         raise Error(f"--onnx {model}: expected no descriptors beside a whole model")
 
 
+def is_whole(library: Path) -> bool:
+    """Whether a library says that it is of a whole network. Raises ArtifactError for one that is damaged."""
+    from tvmconv.formats import manifest
+
+    return bool((manifest.read(library).get("onnx") or {}).get("whole"))
+
+
 def read(model: Path, shapes: Sequence[str], layout: str, fixed: Sequence[str]) -> Network:
     """A model, ready to be compiled."""
     from tvmconv.network.compiling import read

@@ -12,7 +12,7 @@ import typer
 
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_torch
-from tvmconv.cli import completion, console, models, network_tuning, networks
+from tvmconv.cli import completion, console, given, models, network_tuning, networks
 from tvmconv.cli import tuning_report as report
 from tvmconv.cli.options import (
     AsJson,
@@ -125,6 +125,7 @@ def tune_verb(
     as_json: AsJson = False,
 ) -> None:
     """See HELP."""
+    descriptors, onnx, whole = given.whole_if_bare(descriptors, onnx, whole)
     check_one(target)
     folder = log_of(log)
     if no_user_logs and folder is None:

@@ -29,16 +29,16 @@ Examples:
   tvmconv verify conv.so dw --seed 7
   tvmconv verify conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:bias:relu --target native
   tvmconv verify --onnx model.onnx model.so --input x.npy --time
-  tvmconv verify --onnx model.onnx model.so --whole --steps
+  tvmconv verify model.so --onnx model.onnx --steps
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
 result has to be equal (the activations relu, relu6, clip and none; others may round). The relative
 error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
 status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
 on the activations that arrive at its layer; errors are relative to the range of the layer's output. --time
-adds the median time of each layer, and onnxruntime's by its own profiler. With --whole, the results of a
-library of a whole network are compared with onnxruntime's; --steps names the first step that deviates from a
-float64 reference, if one does.
+adds the median time of each layer, and onnxruntime's by its own profiler. The results of a library of a whole
+network are compared with onnxruntime's (--whole: refuse another); --steps names the first step that deviates
+from a float64 reference, if one does.
 """
 
 
@@ -56,7 +56,7 @@ def verify_verb(
     onnx: models.Onnx = None,
     whole: models.Whole = False,
     steps: Annotated[
-        bool, typer.Option("--steps", help="With --whole: look for the first step that deviates.")
+        bool, typer.Option("--steps", help="Of a whole network: look for the first step that deviates.")
     ] = False,
     inputs: models.Inputs = None,
     timed: models.Time = False,
@@ -83,6 +83,7 @@ def verify_verb(
     if not all(map(looks_like_descriptor, what)):
         given.expect_library(Path(what[0]))
         refuse_with_library(target, logs)
+        whole = whole or (onnx is not None and networks.is_whole(Path(what[0])))
     if whole or steps:
         networks.check_verified(onnx, what, timed, whole)
         assert onnx is not None
