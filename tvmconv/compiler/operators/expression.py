@@ -76,6 +76,12 @@ def _sqrt(v: Expr) -> Expr:
     return tirx.sqrt(v)
 
 
+def _leaky_relu(v: Expr, a: Expr) -> Expr:
+    if kind_of(v).startswith("u"):  # none is below 0
+        return v
+    return once(v, lambda v: tirx.Select(v < number(0, v), v_.mul(a, v), v))
+
+
 def _elu(v: Expr, a: Expr) -> Expr:
     def of(v: Expr) -> Expr:
         below = v_.least(v, number(0, v))
@@ -120,7 +126,7 @@ _FUNCTIONS: dict[str, Callable[..., Expr]] = {
     "hard_swish": lambda v: once(v, lambda v: v * _clip(v + number(3, v), number(0, v), number(6, v))
                                  * number(1 / 6, v)),
     "gelu": activation("gelu"), "gelu_tanh": activation("gelu_tanh"),
-    "leaky_relu": lambda v, a: once(v, lambda v: tirx.Select(v < number(0, v), v_.mul(a, v), v)),
+    "leaky_relu": _leaky_relu,
     "elu": _elu, "softplus": _softplus,
     "softsign": lambda v: once(v, lambda v: v / (number(1, v) + tirx.abs(v))),
     "thresholded_relu": lambda v, a: once(v, lambda v: tirx.Select(v > a, v, number(0, v))),

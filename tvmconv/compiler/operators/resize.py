@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from tvm import tirx
@@ -144,8 +145,10 @@ def _sum(taps: tuple[Array, Array, int], i: Index, element: Callable[[tirx.Expr]
 
 def _outside(op: Resize, y: Array, lanes: int) -> list[tirx.Stmt]:
     """What lies outside of x is stored last."""
-    stmts = []
+    stmts: list[tirx.Stmt] = []
     value = tirx.const(op.extrapolation, y.kind)
+    # TVM does not turn a bfloat16 that all lanes have into bits, as it does any other.
+    each = loop if y.dtype == "bfloat16" else partial(vectors, lanes=lanes)
     for axis in op.axes:
         beyond = np.flatnonzero(~op.taps(axis)[2])
         if not len(beyond):
@@ -155,7 +158,7 @@ def _outside(op: Resize, y: Array, lanes: int) -> list[tirx.Stmt]:
         where, made = table(beyond * inner, "int32")
 
         def rows(at: tuple[Index, ...], width: int, where: Array = where, step: int = inner * op.shape[axis]):
-            return vectors(width, lanes, lambda i: y.put(at[0] * step + where.at(at[1]) + at[2] + i, value))
+            return each(width, body=lambda i: y.put(at[0] * step + where.at(at[1]) + at[2] + i, value))
 
         loops = [Loop(outer, (1, 0, 0)), Loop(len(beyond), (0, 1, 0)), Loop(inner, (0, 0, 1))]
         stmts += [*made, along(loops, lanes, rows, outer * len(beyond) * inner, 3)]

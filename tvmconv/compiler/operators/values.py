@@ -145,11 +145,8 @@ def _guarded(a: Expr, b: Expr, divide: Callable[[Expr, Expr], Expr], by_minus_on
 
 
 def power(a: Expr, b: Expr) -> Expr:
-    """a to the b-th, of a's type; of integers with an exponent below 0 as with 0.
-
-    Integers of 32 and 64 bits go by way of float64, exact below 2^53: of repeated squares TVM's simplifier
-    makes one product of as many factors as there are, and runs out of stack.
-    """
+    """a to the b-th, of a's type. Integers to a float's power go by way of float64, exact below 2^53; those
+    to an integer's have been taken apart before (`power.py`), but for exponents from 1 to 3."""
     exponent = float(b.value) if isinstance(b, tirx.IntImm | tirx.FloatImm) else None
     if exponent in (1.0, 2.0, 3.0):
         return once(a, lambda a: a if exponent == 1 else mul(a, a) if exponent == 2 else mul(mul(a, a), a))
@@ -157,25 +154,7 @@ def power(a: Expr, b: Expr) -> Expr:
         if exponent == -1.0:
             return number(1, a) / a
         return libm("pow", a, b)
-    if is_float(b) or kind_of(a).endswith(("32", "64")):
-        b = b if is_float(b) else tirx.max(b, number(0, b)).astype("float64")
-        return cast(libm("pow", a.astype("float64"), b), kind_of(a))
-    return once(b, lambda b: _squared(a, b, number(1, a)))
-
-
-def _squared(a: Expr, b: Expr, result: Expr) -> Expr:
-    """result * a**b by repeated squaring, of all the exponent's bits but its sign."""
-    bits = int("".join(filter(str.isdigit, kind_of(b)))) - (not kind_of(b).startswith("u"))
-
-    def step(bit: int, a: Expr, result: Expr) -> Expr:
-        has = tirx.NE(tirx.bitwise_and(tirx.shift_right(b, number(bit, b)), number(1, b)), number(0, b))
-        has = tirx.And(has, b > number(0, b))
-        now = tirx.Select(has, mul(result, a), result)
-        if bit == bits - 1:
-            return now
-        return once(now, lambda now: once(mul(a, a), lambda square: step(bit + 1, square, now)))
-
-    return step(0, a, result)
+    return cast(libm("pow", a.astype("float64"), b), kind_of(a))
 
 
 _FIRST_BEYOND = {"float32": 2147483520.0, "float64": 2147483647.0}  # the largest that an int32 holds
