@@ -68,6 +68,7 @@ _MODULES = {
     "arithmetic": "tvmconv.specs.arithmetic",
     "network": "tvmconv.network",
     "onnx": "tvmconv.onnx",
+    "show": "tvmconv.show",
     "torch": "tvmconv.torch",
     "verify": "tvmconv.frontends.verify",
 }

@@ -1,5 +1,5 @@
-"""The first hours of the book are done, and the other commands of the guides to speed, tuning, GPUs and
-networks run as written, with shorter searches.
+"""The first hours of the book are done, and the other commands of the guides to speed, tuning, GPUs,
+networks and pictures run as written, with shorter searches.
 
 README, builds.md, onnx.md and edge.md have tests of their own.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import first_hour
 import pytest
+from PIL import Image
 from places import DOCS, SCRIPTS
 from test_readme import _write_model
 
@@ -64,6 +65,7 @@ def shell(tmp_path: Path):
     """Runs a line as a reader would, in a folder that has what the guides speak of."""
     _write_model(tmp_path)
     (tmp_path / "layers.txt").write_text("pw=conv2d:1x14x14x16:o32:k1x1:NHWC:float32:bias:relu6\n")
+    Image.new("RGB", (300, 200), "orange").save(tmp_path / "cat.jpg")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "XDG_DATA_HOME": str(tmp_path / "data")}
 
@@ -77,10 +79,10 @@ def shell(tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks"])
+@pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks", "show"])
 def test_commands_run(guide: str, shell) -> None:
     blocks = later(guide)
-    written = [line for block in blocks if block.language == "sh" for line in block.text.splitlines()]
+    written = [line for block in blocks if block.language == "sh" for line in block.text.replace("\\\n", "").splitlines()]
     assert written, f"{guide} has no commands"
     if guide == "tuning":  # a folder of logs of somebody else's, to merge
         made = shell("tvmconv tune conv2d:1x9x9x8:o8:k1x1:NHWC:float32 --trials 1 --log other")

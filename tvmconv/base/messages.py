@@ -1,4 +1,4 @@
-"""Pieces of error messages: bad values, and names that were probably meant."""
+"""Pieces of messages: bad values, names that were probably meant, counts."""
 
 from __future__ import annotations
 
@@ -36,3 +36,11 @@ def unknown(argument: str, value: Any, names: Iterable[str]) -> SpecError:
     names = tuple(names)
     found = near(value, names) if isinstance(value, str) else ()
     return SpecError(f"{argument}: {shown(value)}, expected one of {', '.join(names)}{hint(found)}")
+
+
+def readable(count: int) -> str:
+    """A readable count: 288, 9.41 k, 118 M."""
+    for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
+        if count < 999.5 * scale or unit == "T":
+            return str(count) if count < 1000 else f"{count / scale:.3g} {unit}"
+    raise AssertionError

@@ -122,14 +122,6 @@ def size(count: int) -> str:
     raise AssertionError
 
 
-def number(count: int) -> str:
-    """A readable count: 288, 9.41 k, 118 M."""
-    for unit, scale in (("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12)):
-        if count < 999.5 * scale or unit == "T":
-            return str(count) if count < 1000 else f"{count / scale:.3g} {unit}"
-    raise AssertionError
-
-
 def shape(dims: Sequence[int]) -> str:
     """A shape as in descriptors: "1x112x112x32"."""
     return "x".join(str(dim) for dim in dims)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tvmconv.base.errors import Error, SpecError
+from tvmconv.base.messages import readable
 from tvmconv.cli import console, explain_network, models
 from tvmconv.cli.given import whole_if_bare
 from tvmconv.cli.options import AsJson, Descriptors, Files
@@ -24,6 +26,7 @@ Examples:
   tvmconv explain -f layers.txt --json
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole
+  tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole --picture net.svg
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole --start c --end y
 
 \b
@@ -66,6 +69,11 @@ def explain_verb(
         typer.Option("--end", metavar="NAME", show_default=False,
                      help="Of --whole: only what this value or node depends on."),
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", show_default=False,
+                     help="Of --whole: also draw the graph, as .svg, .png or .pdf."),
+    ] = None,
     stack: Annotated[bool, typer.Option("--stack", help="The layers follow each other.")] = False,
     ridge: Annotated[
         float, typer.Option("--ridge", metavar="N", help="flop/B at which a machine is balanced.")
@@ -76,9 +84,9 @@ def explain_verb(
     descriptors, onnx, whole = whole_if_bare(descriptors, onnx, whole)
     if whole:
         others = (descriptors, files, stack, layout != "auto")
-        explain_network.run(onnx, shapes or [], fixed or [], start, end, None, as_json, others)
+        explain_network.run(onnx, shapes or [], fixed or [], start, end, picture, as_json, others)
         return
-    for option, given in (("--start", start), ("--end", end)):
+    for option, given in (("--start", start), ("--end", end), ("--picture", picture)):
         if given:
             raise Error(f"{option}: needs --whole")
     found = models.requested(
@@ -159,7 +167,7 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
             fact["name"], fact["kind"],
             console.shape(fact["input_shape"]), console.shape(fact["output_shape"]),
             tokens.pads(tuple(map(tuple, fact["padding"]))),
-            console.number(fact["parameters"]), console.number(fact["macs"]),
+            readable(fact["parameters"]), readable(fact["macs"]),
             console.size(fact["bytes"]), f"{fact['intensity']:.2f}", fact["bound"],
             "-" if saving is None else f"{saving['ratio']:.3f}",
         ])  # fmt: skip
@@ -168,7 +176,7 @@ def _print_table(facts: Sequence[dict[str, Any]], total: dict[str, Any], stack: 
     ends = (facts[0]["input_shape"], facts[-1]["output_shape"]) if stack else None
     rows.append([
         "total", "", *(map(console.shape, ends) if ends else ("", "")), "",
-        console.number(total["parameters"]), console.number(total["macs"]),
+        readable(total["parameters"]), readable(total["macs"]),
         console.size(total["bytes"]), f"{total['intensity']:.2f}", "", "", *(rows[-1][-3:] if stack else ()),
     ])  # fmt: skip
     columns += ["field", "jump", "start"] if stack else []

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.base.errors import Error
+from tvmconv.base.messages import readable
 from tvmconv.cli import console
 
 if TYPE_CHECKING:
@@ -30,7 +31,16 @@ def run(
         raise Error("--whole: needs --onnx MODEL")
     if any(others):
         raise Error("--whole: expected no DESCRIPTOR, -f, --stack or --layout beside it")
+    if picture is not None:
+        from tvmconv.show.picture import checked_file
+
+        checked_file(picture)
     told = explain(model, parse_shapes(shapes), fixed=parse_fixed(fixed), start=start, end=end)
+    if picture is not None:
+        from tvmconv.show.node_graph import drawn
+
+        drawn(told).save(picture)
+        console.log(f"{picture}: the graph")
     if as_json:
         console.print_json(_json(model, told))
     else:
@@ -75,9 +85,9 @@ def _print(told: Explained) -> None:
         reads = dict.fromkeys(numbers.get(made.get(name, name), name) for name in facts.reads)
         rows.append([
             numbers[facts.value], ", ".join(reads), facts.kind, console.shape(facts.output.shape),
-            console.number(facts.parameters), console.number(facts.macs), *columns(facts.field), facts.value,
+            readable(facts.parameters), readable(facts.macs), *columns(facts.field), facts.value,
         ])  # fmt: skip
-    rows.append(["", "", "total", "", console.number(told.parameters), console.number(told.macs), *[""] * 4])
+    rows.append(["", "", "total", "", readable(told.parameters), readable(told.macs), *[""] * 4])
     names = ("#", "from", "kind", "out", "params", "MACs", "field", "jump", "start", "value")
     console.print_table(names, rows, right=("#", "params", "MACs"))
 
