@@ -19,7 +19,7 @@ from tvmconv.network.graph import Value
 from tvmconv.onnx.reading.model import load
 from tvmconv.onnx.reading.session import part_of
 from tvmconv.show.feature_maps import drawn, value_for
-from tvmconv.show.images import image_input, prepared
+from tvmconv.show.images import fed, prepared
 from tvmconv.show.layer_filters import weights_of
 from tvmconv.show.layered import layout
 
@@ -80,8 +80,15 @@ def test_pictures_as_inputs_take_them(photo: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", grey)
     array, seen = prepared(tmp_path / "x.npy", Value("x", (1, 1, 6, 8), "float32"), show.Preparation())
     assert (array == grey).all() and seen.min() == 0 and seen.max() == 1
-    several = [Value("n", (2,), "int64"), Value("x", (1, 8, 8, 1), "float32")]
-    assert image_input(several).name == "x"
+    several = [
+        Value("n", (2,), "int64"), Value("x", (1, 8, 8, 1), "float32"), Value("z", (1, 1, 4, 4), "int8"),
+    ]  # fmt: skip
+    numbers = np.array([1, 2])
+    first = fed(several, photo, {"n": numbers}, None)
+    assert first.image == "x" and list(first.feeds) == ["n", "x"] and first.feeds["n"] is numbers
+    assert fed(several, photo, {"x": photo}, None).image == "z"
+    assert fed(several, None, {"z": photo}, None).image == "z"
+    assert fed(several, None, {}, None).background is None
 
 
 def test_tiles_show_the_numbers() -> None:
@@ -174,42 +181,47 @@ def test_command(net, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         assert not (said.out and said.err)
         return status, said.out + said.err
 
-    onnx, image, to = ("--onnx", file), ("--image", photo), ("-o", out)
+    image, to = ("--input", photo), ("-o", out)
     for words, told in [
-        (("filters", "plain", *onnx, *to), "p.png: plain: 4x3x3x3"),
-        (("maps", "sum", *onnx, *image, *to, "--referee", "--mean", "0.1,0.2,0.3"), "p.png: sum: 1x4x8x6"),
-        (("maps", "y", "--onnx", tmp_path / "two.onnx", *image, *to, "--referee", "--input",
+        (("filters", file, "plain", *to), "p.png: plain: 4x3x3x3"),
+        (("maps", file, "sum", *image, *to, "--referee", "--mean", "0.1,0.2,0.3"), "p.png: sum: 1x4x8x6"),
+        (("maps", tmp_path / "two.onnx", "y", *image, *to, "--referee", "--input",
           f"b={tmp_path / 'b.npy'}"), "p.png: y: 1x3x4x4, from 1."),
-        (("field", "deep", *onnx, *image, *to, "--at", "0,0"), "rows 0 to 3, columns 0 to 3"),
+        (("field", file, "deep", *image, *to, "--at", "0,0"), "rows 0 to 3, columns 0 to 3"),
     ]:  # fmt: skip
         out.unlink(missing_ok=True)
         status, said = run(*words)
         assert status == 0 and told in said and Image.open(out).size > (300, 100)
     out.unlink()
-    maps = ("maps", "sum", *onnx)
+    maps = ("maps", file, "sum")
     for words, told in [
-        (("filters", "nothing", *onnx, *to), "value or a node"),
-        (("filters", "act", *onnx, *to), "layer: 'act' is Relu, expected one of Conv"),
-        (("filters", "x", *onnx, *to), "layer: 'x' is an input"),
-        (("filters", "plain", *onnx, *to, "--most", 0), "most: 0, expected a positive integer"),
-        (("filters", "plain", *onnx, "-o", tmp_path / "p.jpg"), "a file name that ends in one of .png"),
-        (("filters", "plain", *onnx, "-o", tmp_path / "no" / "p.png"), "there is no folder"),
-        ((*maps, *to, "--image", tmp_path / "bad.png"), "bad.png: not a picture, or a damaged one"),
-        ((*maps, *to, "--image", tmp_path / "no.png"), "no.png: there is no such file"),
-        ((*maps, *to, "--image", file), "m.onnx: not a picture"),
-        ((*maps, *to, "--image", tmp_path / "b.npy"), "image: 4 float32, expected 1x3x16x12 float32"),
+        (("filters", file, "nothing", *to), "value or a node"),
+        (("filters", file, "act", *to), "layer: 'act' is Relu, expected one of Conv"),
+        (("filters", file, "x", *to), "layer: 'x' is an input"),
+        (("filters", file, "plain", *to, "--most", 0), "most: 0, expected a positive integer"),
+        (("filters", file, "plain", "-o", tmp_path / "p.jpg"), "a file name that ends in one of .png"),
+        (("filters", file, "plain", "-o", tmp_path / "no" / "p.png"), "there is no folder"),
+        ((*maps, *to, *image, "--set", "z=1"), "'z'"),
+        (("field", file, "sum", *to, "--set", "z=1"), "'z'"),
+        ((*maps, *to, "--input", tmp_path / "bad.png"), "bad.png: not a picture, or a damaged one"),
+        ((*maps, *to, "--input", tmp_path / "no.png"), "no.png: there is no such file"),
+        ((*maps, *to, "--input", file), "m.onnx: not a picture"),
+        ((*maps, *to, "--input", tmp_path / "b.npy"), "input 'x': 4 float32, expected 1x3x16x12 float32"),
         ((*maps, *to, *image, "--mean", "1,2"), "mean: 2 numbers, expected 1 or 3"),
         ((*maps, *to, *image, "--std", "0"), "std: (0.0,), expected finite numbers, none of them 0"),
         ((*maps, *to, *image, "--mean", "nan"), "mean: (nan,), expected finite numbers"),
         ((*maps, *to, *image, "--std", "a"), "--std: 'a', expected numbers joined by commas"),
         ((*maps, *to, *image, "--scale", "inf"), "scale: inf, expected a finite number"),
         ((*maps, *to, *image, "--order", "rbg"), "order: 'rbg', expected one of rgb, bgr"),
-        ((*maps, *to, *image, "--input", "b"), "--input b: expected NAME=FILE"),
-        (("maps", "y", "--onnx", tmp_path / "two.onnx", *image, *to, "--referee"), "input 'b': missing"),
-        (("maps", "y", "--onnx", tmp_path / "two.onnx", *image, *to, "-t", HERE), "input 'b': missing"),
-        (("field", "sum", *onnx, *to, "--at", "9,9"), "at: (9, 9), expected a place in 8x6"),
-        (("field", "sum", *onnx, *to, "--at", "1"), "at: [1], expected 2 numbers"),
-        (("field", "sum", *onnx, *to, "--at", "1.5,2"), "--at: '1.5,2', expected whole numbers"),
+        ((*maps, *to, *image, "--input", "b"), "--input b: expected NAME=FILE, for there are several"),
+        ((*maps, *to, "--input", "b=b", "--input", "b=c"), "--input b=c: 'b' is given twice"),
+        ((*maps, *to, "--input", "b=b"), "input: 'b', expected one of x"),
+        (maps + to, "input 'x': missing"),
+        (("maps", tmp_path / "two.onnx", "y", *image, *to, "--referee"), "input 'b': missing"),
+        (("maps", tmp_path / "two.onnx", "y", *image, *to, "-t", HERE), "input 'b': missing"),
+        (("field", file, "sum", *to, "--at", "9,9"), "at: (9, 9), expected a place in 8x6"),
+        (("field", file, "sum", *to, "--at", "1"), "at: (1,), expected 2 numbers"),
+        (("field", file, "sum", *to, "--at", "1.5,2"), "--at: '1.5,2', expected whole numbers"),
     ]:  # fmt: skip
         status, said = run(*words)
         assert (status, said.count("\n")) == (2, 1) and told in said, (words, said)

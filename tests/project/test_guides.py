@@ -82,7 +82,8 @@ def shell(tmp_path: Path):
 @pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks", "show"])
 def test_commands_run(guide: str, shell) -> None:
     blocks = later(guide)
-    written = [line for block in blocks if block.language == "sh" for line in block.text.replace("\\\n", "").splitlines()]
+    texts = [block.text.replace("\\\n", "") for block in blocks if block.language == "sh"]
+    written = [line for text in texts for line in text.splitlines()]
     assert written, f"{guide} has no commands"
     if guide == "tuning":  # a folder of logs of somebody else's, to merge
         made = shell("tvmconv tune conv2d:1x9x9x8:o8:k1x1:NHWC:float32 --trials 1 --log other")

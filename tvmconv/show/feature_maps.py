@@ -9,14 +9,14 @@ import numpy as np
 
 from tvmconv.base.dtypes import widened
 from tvmconv.base.errors import SpecError
+from tvmconv.formats.logs.lookup import Folders
 from tvmconv.network.explaining.fields import image_axes
 from tvmconv.network.explaining.parts import part, value_of
-from tvmconv.network.graph import Value
 from tvmconv.network.importing import import_model
 from tvmconv.onnx.reading.branches import Fixed
 from tvmconv.onnx.reading.model import Shapes, Source, load
 from tvmconv.schedules.machines import Target
-from tvmconv.show.images import Preparation, image_input, prepared
+from tvmconv.show.images import Preparation, fed
 from tvmconv.show.picture import Picture
 from tvmconv.show.tiles import bars, matrix, scaled, tiled
 from tvmconv.show.values import computed
@@ -29,7 +29,7 @@ Array = np.ndarray[Any, Any]
 def maps(
     source: Source,
     value: str,
-    image: Any,
+    image: Any = None,
     *,
     preparation: Preparation | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -38,43 +38,35 @@ def maps(
     most: int = 64,
     together: bool = False,
     target: Target = "native",
+    tuning_logs: Folders | None = None,
     referee: bool = False,
 ) -> Picture:
     """A picture of a value of a model for an image: a tile a channel where it is an image, each from its own
     least number (dark) to its largest (bright), or all on one scale (``together``); the middle slice of a
     volume; rows of sequences as a matrix; bars where it is a vector. Of a batch the first.
 
-    ``value``: its name, or that of a node. ``image``, ``preparation``: see `Preparation`; for the model's
-    first input that takes images. ``inputs``: arrays for its other inputs. ``most``: channels that are shown.
-    ``shapes``, ``fixed``, ``target``: as for `tvmconv.network.compile`; ``referee``: not compiled but
+    ``value``: its name, or that of a node. ``image``: for the model's first input that takes images: a file
+    that Pillow reads, resized and then treated as `Preparation` says; a .npy file, or an array, of the
+    input's shape and type. ``inputs``: the same by name. ``most``: channels that are shown. ``shapes``,
+    ``fixed``, ``target``, ``tuning_logs``: as for `tvmconv.network.compile`; ``referee``: not compiled but
     computed in NumPy, in float64. Raises SpecError for arguments that do not fit, errors as `compile`.
     """
     array = value_for(source, value, image, preparation=preparation, inputs=inputs, shapes=shapes,
-                      fixed=fixed, target=target, referee=referee)  # fmt: skip
+                      fixed=fixed, target=target, tuning_logs=tuning_logs, referee=referee)  # fmt: skip
     return drawn(array, value, read_integer("most", most, 1), together)
 
 
 def value_for(
-    source: Source, value: str, image: Any, *, preparation: Preparation | None = None,
+    source: Source, value: str, image: Any = None, *, preparation: Preparation | None = None,
     inputs: Mapping[str, Any] | None = None, shapes: Shapes | None = None, fixed: Fixed | None = None,
-    target: Target = "native", referee: bool = False,
+    target: Target = "native", tuning_logs: Folders | None = None, referee: bool = False,
 ) -> Array:  # fmt: skip
     """The numbers behind `maps`, as the model has them; arguments and errors as there."""
     model = load(source)
     name = value_of(model, value, "value")
     graph = import_model(part(model, name), shapes, fixed=fixed)
-    feeds = feeds_for([graph.values[one] for one in graph.inputs], image, preparation, inputs)
-    return computed(model, name, feeds, shapes, fixed, target, referee)
-
-
-def feeds_for(
-    values: list[Value], image: Any, preparation: Preparation | None, inputs: Mapping[str, Any] | None
-) -> dict[str, Array]:
-    """The model's inputs: the image, and the others. Raises SpecError."""
-    given = dict(inputs or {})
-    free = [value for value in values if value.name not in given]
-    taker = image_input(free)
-    return {**given, taker.name: prepared(image, taker, preparation or Preparation())[0]}
+    feeds = fed([graph.values[one] for one in graph.inputs], image, inputs, preparation).feeds
+    return computed(model, name, feeds, shapes, fixed, target, tuning_logs, referee)
 
 
 def drawn(array: Array, name: str, most: int, together: bool) -> Picture:

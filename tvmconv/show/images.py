@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import FLOATS, numpy_dtype
 from tvmconv.base.errors import Error, SpecError
+from tvmconv.base.messages import unknown
 from tvmconv.network.explaining.fields import image_axes
 from tvmconv.network.graph import Value
 from tvmconv.specs.operators.base import dims_text
@@ -61,17 +62,43 @@ class Preparation:
         return found.astype(numpy_dtype(dtype))
 
 
-def image_input(values: Sequence[Value]) -> Value:
-    """The first of a model's inputs that can take an image. Raises SpecError where there is none."""
-    for value in values:
-        if len(value.shape) == 4 and _channels(value.shape) in _MODES:
-            return value
-    named = ", ".join(f"{value.name} {value.type}" for value in values)
-    raise SpecError(f"image: the model takes {named}, expected an input of 4 dims with 1, 3 or 4 channels")
+@dataclass(frozen=True)
+class Fed:
+    """feeds: the model's inputs. image: the one that takes the picture. background: it, (H, W, 3), 0 to 1;
+    None if no picture is given."""
+
+    feeds: dict[str, Array]
+    image: str
+    background: Array | None
 
 
-def prepared(image: Any, wanted: Value, preparation: Preparation) -> tuple[Array, Array]:
-    """(what the model takes, an RGB picture of it: (H, W, 3) of 0 to 1).
+def fed(
+    values: Sequence[Value], image: Any, inputs: Mapping[str, Any] | None, preparation: Preparation | None
+) -> Fed:
+    """A model's inputs: ``image`` for the first that can take one, others by name, each as `prepared` takes
+    it. Raises SpecError for names that the model does not have, and where it takes no image."""
+    given, ready = dict(inputs or {}), preparation or Preparation()
+    by_name = {value.name: value for value in values}
+    for name in given:
+        if name not in by_name:
+            raise unknown("input", name, by_name)
+    able = [value for value in values if len(value.shape) == 4 and _channels(value.shape) in _MODES]
+    free = [value for value in able if value.name not in given] if image is not None else (
+        [value for value in able if value.name in given] or able
+    )  # fmt: skip
+    if not free:
+        named = ", ".join(f"{value.name} {value.type}" for value in values)
+        raise SpecError(f"image: the model takes {named}, expected an input of 4 dims and 1, 3 or 4 channels")
+    taker = free[0].name
+    if image is not None:
+        given[taker] = image
+    ready_feeds = {name: prepared(one, by_name[name], ready) for name, one in given.items()}
+    feeds = {name: array for name, (array, _) in ready_feeds.items()}
+    return Fed(feeds, taker, ready_feeds[taker][1] if taker in ready_feeds else None)
+
+
+def prepared(image: Any, wanted: Value, preparation: Preparation) -> tuple[Array, Array | None]:
+    """(what the model takes, an RGB picture of it: (H, W, 3) of 0 to 1; None for what is no image).
 
     image: a file that Pillow reads, resized to the input's size; a .npy file, or an array, of the input's own
     shape and type, taken as it is. Raises SpecError for what cannot be read or does not fit.
@@ -79,11 +106,13 @@ def prepared(image: Any, wanted: Value, preparation: Preparation) -> tuple[Array
     if isinstance(image, str | Path) and Path(image).suffix.lower() == ".npy":
         image = _array(Path(image))
     if not isinstance(image, str | Path):
-        array = np.asarray(image)
+        array, name = np.asarray(image), f"input {wanted.name!r}"
         if array.shape != wanted.shape or array.dtype != numpy_dtype(wanted.dtype):
             found = f"{dims_text(array.shape)} {array.dtype}"
-            raise SpecError(f"image: {found}, expected {wanted.type} as {wanted.name!r} has it")
-        return array, _seen(array)
+            raise SpecError(f"{name}: {found}, expected {wanted.type}")
+        return array, _seen(array) if array.ndim == 4 and array.size else None
+    if len(wanted.shape) != 4 or _channels(wanted.shape) not in _MODES:
+        raise SpecError(f"input {wanted.name!r}: takes {wanted.type}, expected a .npy file, not a picture")
     axes = image_axes(wanted.shape)
     height, width = (wanted.shape[axis] for axis in axes)
     pixels = _pixels(Path(image), height, width, _MODES[_channels(wanted.shape)])

@@ -14,7 +14,7 @@ from tvmconv.network.explaining.sight import Span
 from tvmconv.network.importing import import_model
 from tvmconv.onnx.reading.branches import Fixed
 from tvmconv.onnx.reading.model import Shapes, Source, load
-from tvmconv.show.images import Preparation, image_input, prepared
+from tvmconv.show.images import Preparation, fed
 from tvmconv.show.picture import Picture
 from tvmconv.specs.checks import read_integer, read_items
 from tvmconv.specs.operators.base import dims_text
@@ -46,13 +46,10 @@ def field(
     model = load(source)
     name = value_of(model, value, "value")
     graph = import_model(part(model, name), shapes, fixed=fixed)
-    free = [graph.values[one] for one in graph.inputs if one not in (inputs or {})]
-    taker = image_input(free)
-    if image is None:
-        height, width = (taker.shape[axis] for axis in image_axes(taker.shape))
-        background = np.full((height, width, 3), 0.85)
-    else:
-        _, background = prepared(image, taker, preparation or Preparation())
+    given = fed([graph.values[one] for one in graph.inputs], image, inputs, preparation)
+    taker, background = graph.values[given.image], given.background
+    if background is None:
+        background = np.full((*(taker.shape[axis] for axis in image_axes(taker.shape)), 3), 0.85)
     fields, made = Fields(graph, taker.name), graph.outputs[name]
     if made not in fields.seen:
         raise SpecError(f"value: {value!r} does not depend on {taker.name!r}, expected one that does")
