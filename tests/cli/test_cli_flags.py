@@ -54,11 +54,11 @@ RUNS = {
     "explain --onnx m.onnx --shape n=1 --layout NHWC -f pw.txt": "Conv_0",
     "explain --onnx m.onnx --shape n=1 --whole --start x --end v0_0 --json": '"v0_0"',
     "explain --onnx m.onnx --shape n=1 --whole --picture net.svg": "total",
-    "show filters m.onnx Conv_0 --most 4 --output f.png": "f.png",
+    "show filters m.onnx Conv_0 --most 4 --output x.png -o f.png": "f.png",
     "show maps m.onnx v0_0 --shape n=1 --input m.npy --scale 1 --mean 0 --std 1 --order rgb --most 4 "
     "--together --referee --target native -t native --log shipped -o f.svg": "f.svg",
-    "show maps m.onnx x --shape n=1 --input x=m.npy --no-user-logs -o f.pdf": "f.pdf",
-    "show field m.onnx v0_0 --shape n=1 --at 0,0 --output f.png": "sees rows",
+    "show maps m.onnx x --shape n=1 --input x=m.npy --no-user-logs --output f.pdf": "f.pdf",
+    "show field m.onnx v0_0 --shape n=1 --input m.npy --at 0,0 --output x.png -o f.png": "sees rows",
     "targets --json": '"native"',
     "bench a.so pw --threads 1 --rounds 1 --sample-ms 1 --cold --csv c.csv --plot p.png --json":
         '"cold": true',
