@@ -1,4 +1,6 @@
 /* The pool's dealings with its process, in C: launches SCENARIO. Ends with 0 and "right", or says what is not. */
+#include "call.h"
+#include "cpu.h"
 #include "errors.c"
 #include "support.c"
 #include "threads.c"

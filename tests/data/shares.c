@@ -1,5 +1,7 @@
 /* How the pool cuts a loop into tasks and those into shares, for loops and threads of many sizes: the largest share
  * is an equal part or hardly more, every thread has one, and tasks are no more than there have to be. */
+#include "call.h"
+#include "cpu.h"
 #include "errors.c"
 #include "support.c"
 #include "threads.c"

@@ -158,19 +158,15 @@ def _load(spec: Spec, target: str) -> Any:
 
 
 def _linker(machine: Any) -> list[Any]:
-    """What identifies a C compiler: its command, and the size and age of its file."""
-    import shutil
-    from pathlib import Path
-
+    """What identifies the C compiler."""
     from tvmconv.base.errors import ArtifactError
-    from tvmconv.compiler.artifact.compilers import find_cc
+    from tvmconv.compiler.artifact.compilers import find_cc, identity
 
     try:
         command = find_cc(machine)
     except ArtifactError:
         return []  # a library in the cache runs without one
-    facts = Path(shutil.which(command[0]) or command[0]).stat()
-    return [command, facts.st_size, facts.st_mtime_ns]
+    return [command, *identity(command)]
 
 
 def _integer_types(x: Any, w: Any) -> dict[str, str]:

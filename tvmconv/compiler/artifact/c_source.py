@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ class Source(ABC):
     """
 
     LIBRARY_FUNCTIONS: ClassVar[tuple[str, ...]]  # after the prefix
+    headers: ClassVar[tuple[str, ...]] = ("call.h",)  # what all functions are made of
     texts: ClassVar[tuple[str, ...]]  # of the machine's part, after the common ones
     own_workspace: ClassVar[bool]  # whether threads have a workspace for callers that pass none
     after: ClassVar[str] = ""  # pointers after the others of a C function
@@ -63,10 +65,26 @@ class Source(ABC):
                 for constant in program.constants:
                     self.constants.setdefault(constant, f"tcv_baked_{prefix}_{len(self.constants)}")
 
+    @property
+    def apart(self) -> bool:
+        """Whether what does not depend on the functions may be compiled apart from them."""
+        return False
+
     def text(self, manifest: Mapping[str, Any]) -> str:
-        """The whole source. Raises TargetError for an unknown CPU feature."""
-        here = Path(__file__).parent
-        texts = [(here / name).read_text(encoding="ascii") for name in ("errors.c", "call.c", *self.texts)]
+        """The whole source, in one file. Raises TargetError for an unknown CPU feature."""
+        return "\n".join(self._parts(manifest))
+
+    def files(self, manifest: Mapping[str, Any]) -> list[str]:
+        """The source in files to compile: the library's own last, before it what does not depend on its
+        functions. Errors as for `text`."""
+        if not self.apart:
+            return [self.text(manifest)]
+        return [f"#define TCV_OWN {HIDDEN}\n{part}" for part in self._parts(manifest)]
+
+    def _parts(self, manifest: Mapping[str, Any]) -> list[str]:
+        headers = [_read(name) for name in self.headers]
+        *texts, last = [_read(name) for name in ("errors.c", "call.c", *self.texts)]
+        common = [*self.before(), *headers, *texts, *self.tables(), last]
         self._shapes: dict[tuple[int, ...], None] = {}
         functions = self.before_functions()
         functions += [line for entry in self.entries for line in self._function(entry)]
@@ -75,8 +93,8 @@ class Source(ABC):
             f"static const int64_t {_shape_name(shape)}[] = {{{', '.join(map(str, shape)) or '1'}}};"
             for shape in self._shapes
         )
-        return "\n".join([*self.before(), *texts[:-1], *self.tables(), texts[-1], *self._library(manifest),
-                          *constants, *shapes, "", *functions])  # fmt: skip
+        own = [*headers, *self._library(manifest), *constants, *shapes, "", *functions]
+        return ["\n".join(common), "\n".join(own)]
 
     def shape(self, shape: Sequence[int]) -> str:
         """The symbol of a table of extents."""
@@ -156,7 +174,7 @@ class Source(ABC):
             f'  __asm__ volatile("" : : {kept}); /* so that no linker drops it */',
             f"  return {manifest['abi']};",
             "}",
-            f"TCV_EXPORT const char *{self.prefix}_last_error(void) {{ return tcv_error; }}",
+            f"TCV_EXPORT const char *{self.prefix}_last_error(void) {{ return tcv_last_error(); }}",
             *self.library_functions(),
             "",
         ]
@@ -242,6 +260,11 @@ def c_dtype(dtype: str) -> str:
     """DLPack's type code and bits."""
     kind = dtype.rstrip("0123456789")
     return f"{_CODES[kind]}, {dtype[len(kind):] or 8}"
+
+
+@lru_cache
+def _read(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="ascii")
 
 
 def _shape_name(shape: Sequence[int]) -> str:

@@ -10,10 +10,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tvmconv.base import cache_folder
 from tvmconv.base.errors import ArtifactError
@@ -69,6 +71,20 @@ def find_cc(machine: AnyMachine, cc: str | None = None) -> list[str]:
     raise ArtifactError(
         f"C compiler for {machine.arch}: none, expected {wanted}, or pip install 'tvmconv[cross]'"
     )
+
+
+def identity(command: Sequence[str]) -> list[Any]:
+    """What tells a compiler from another, or another version, of the same command: the programs among its
+    words, with the sizes and times of their files."""
+    found: list[Any] = []
+    for word in command:
+        path = shutil.which(word) if word and not word.startswith("-") else None
+        if path is not None:
+            facts = Path(path).stat()
+            found += [path, facts.st_size, facts.st_mtime_ns]
+    with suppress(PackageNotFoundError):
+        found += [version("ziglang")] if "ziglang" in command else []
+    return found
 
 
 def _command(source: str, text: str) -> list[str]:

@@ -67,6 +67,11 @@ static int tcv_variant_here(void) {
 
 static int tcv_program_here(void) { return tcv_variant_here(); }
 
+TCV_OWN const char *tcv_variant_name(void) {
+  int i = tcv_variant_here();
+  return i < 0 ? NULL : tcv_variants[i].name;
+}
+
 /* ---- running the steps of a function ---- */
 
 static int tcv_run_step(const tcv_step *step, const uintptr_t *at) {
@@ -162,7 +167,7 @@ static int tcv_unpack(const tcv_function *f, const tcv_argument *a, const tcv_an
   return 0;
 }
 
-static int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n) {
+TCV_OWN int tcv_call_packed(const tcv_function *f, const tcv_any *args, int32_t n) {
   const void *pointer[TCV_MAX_ARGS];
   int code = 0, tensors = f->n_arguments - (f->workspace >= 0);
   if (n != tensors) code = tcv_fail(-1, "%s: %d arguments, expected %d", f->name, n, tensors);

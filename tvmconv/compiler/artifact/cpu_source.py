@@ -26,6 +26,7 @@ class CpuSource(Source):
     """Of a library for the CPUs of one architecture."""
 
     LIBRARY_FUNCTIONS = ("abi_version", "last_error", "set_num_threads", "variant")
+    headers = ("call.h", "cpu.h")
     texts = ("support.c", "arm.c", "threads.c", "pool.c", "trace.c", "weights.c", "cpu.c")
     own_workspace = True
 
@@ -76,6 +77,12 @@ class CpuSource(Source):
             for name in _TVM_NAMES
         }
 
+    @property
+    def apart(self) -> bool:
+        """Not where a program would have it of several static libraries, nor where it holds the library's
+        weights."""
+        return self.kind == "shared" and not self.before()
+
     def before(self) -> list[str]:
         """Other names for a static library; what is to be packed, or in a file."""
         lines = []
@@ -109,10 +116,7 @@ class CpuSource(Source):
         """The functions that set the number of threads, and return which variant runs."""
         return [
             f"TCV_EXPORT void {self.prefix}_set_num_threads(int n) {{ tcv_set_num_threads(n); }}",
-            f"TCV_EXPORT const char *{self.prefix}_variant(void) {{",
-            "  int i = tcv_variant_here();",
-            "  return i < 0 ? 0 : tcv_variants[i].name;",
-            "}",
+            f"TCV_EXPORT const char *{self.prefix}_variant(void) {{ return tcv_variant_name(); }}",
             *([f"TCV_EXPORT int {self.prefix}_weights(const char *path) {{ return tcv_map_weights(path); }}"]
               if self.weights else []),
         ]  # fmt: skip

@@ -1,18 +1,14 @@
-/* Part of every exported library, first: error text and codes.
+/* Part of every exported library, after the headers: error text and codes.
  *
- * A library's C source is one file: this text, call.c, what its machine takes (a CPU: support.c, arm.c, threads.c,
- * pool.c, trace.c, weights.c, cpu.c; a GPU: cuda.c), the tables of its variants, and generated entry points. So
- * everything here is static except what TVM finds by name. C99 with the GNU atomics and __thread, for Linux. */
-#define _GNU_SOURCE
+ * After it come call.c, what the machine takes (a CPU: support.c, arm.c, threads.c, pool.c, trace.c, weights.c, cpu.c;
+ * a GPU: cuda.c) and the tables of its variants. Everything is static except what TVM finds by name, and what the
+ * generated entry points need, TCV_OWN. */
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-#define TCV_EXPORT __attribute__((visibility("default")))
 #define TCV_TEXT 384                       /* of an error, one per thread */
 
 enum { TCV_OK, TCV_ERR_NULL, TCV_ERR_ALIGN, TCV_ERR_OVERLAP, TCV_ERR_CPU, TCV_ERR_KERNEL };
@@ -27,3 +23,5 @@ __attribute__((format(printf, 2, 3))) static int tcv_fail(int code, const char *
   va_end(args);
   return code;
 }
+
+TCV_OWN const char *tcv_last_error(void) { return tcv_error; }

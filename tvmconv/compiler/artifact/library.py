@@ -137,7 +137,7 @@ class Library:
         known = {key: value for key, value in self._manifest.items() if key != "weights"}  # of another export
         about = {**known, "kind": source.kind, **source.weights_facts()}
         linked, needs = linker.link(
-            source.text(about), source.objects(), source.exported(), self.machine, kind=source.kind,
+            source.files(about), source.objects(), source.exported(), self.machine, kind=source.kind,
             soname=re.sub(r"[^\w.+-]", "_", soname), data=source.data(), cc=self._cc, level=level,
         )  # fmt: skip
         sealed, digest = manifest.seal(linked, needs)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tvmconv.base import scratch
+from tvmconv.base import cache_folder, scratch
 from tvmconv.base.errors import ArtifactError
 from tvmconv.compiler.artifact import libc
 from tvmconv.compiler.artifact.archive import archive
-from tvmconv.compiler.artifact.compilers import find_cc, is_zig, machine_options, say_if_slow
+from tvmconv.compiler.artifact.compilers import find_cc, identity, is_zig, machine_options, say_if_slow
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ _LINK = ("-shared", "-Wl,-Bsymbolic", "-Wl,--gc-sections", "-Wl,--as-needed", "-
          "-Wl,-z,relro", "-Wl,-z,noexecstack", "-Wl,--build-id=none",
          "-Wl,-s")  # fmt: skip
 
+
+# What compilers heed besides their words.
+_ENVIRONMENT = ("CPATH", "C_INCLUDE_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX", "CCC_OVERRIDE_OPTIONS")
 
 _FULL = ("No space left on device", "Disk quota exceeded", "NoSpaceLeft")  # of a compiler's output
 
@@ -45,15 +50,17 @@ def kind_of(path: Path, machine: AnyMachine) -> str:
 
 
 def link(
-    source: str, objects: Sequence[bytes], exports: Sequence[str], machine: AnyMachine, *, soname: str,
-    kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None, level: str = "-O2",
+    sources: Sequence[str], objects: Sequence[bytes], exports: Sequence[str], machine: AnyMachine, *,
+    soname: str, kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None,
+    level: str = "-O2",
 ) -> tuple[bytes, str | None]:  # fmt: skip
-    """Compile C ``source`` for the baseline of ``machine``'s architecture, and link it with ``objects``.
+    """Compile C ``sources`` for the baseline of ``machine``'s architecture, and link them with ``objects``.
 
+    The last of the sources is the library's own; compiled code of others stays in the cache.
     ``kind``: "shared" for a library that is loaded, "object" for one relocatable object and "archive" for a
     static library of that. ``exports``: the symbols that a shared library exports, all others are local; in
-    an object all are visible. ``data``: symbols for ``source`` of read-only bytes, aligned to 64. ``level``:
-    the optimisation level for ``source``. Returns the library's bytes, and the C library that it needs
+    an object all are visible. ``data``: symbols for ``sources`` of read-only bytes, aligned to 64. ``level``:
+    the optimisation level for them. Returns the library's bytes, and the C library that it needs
     (``libc.needed``). Raises ArtifactError: no compiler, one for another target, a failing command (shown in
     full with its output), or a full disk.
     """
@@ -62,7 +69,7 @@ def link(
     try:
         with scratch.folder() as folder:
             make = _link if kind == "shared" else _join
-            library = make(command, folder, source, objects, exports, machine, soname, data or {})
+            library = make(command, folder, sources, objects, exports, machine, soname, data or {})
     except OSError as error:
         raise ArtifactError(f"linking: {error.strerror or error} ({error.filename or command[0]})") from None
     needs = libc.needed(library, command, machine, kind)
@@ -70,25 +77,33 @@ def link(
 
 
 def _link(
-    command: list[str], folder: Path, source: str, objects: Sequence[bytes], exports: Sequence[str],
-    machine: AnyMachine, soname: str, data: Mapping[str, bytes],
+    command: list[str], folder: Path, sources: Sequence[str], objects: Sequence[bytes],
+    exports: Sequence[str], machine: AnyMachine, soname: str, data: Mapping[str, bytes],
 ) -> bytes:  # fmt: skip
     script = "".join(f"    {name};\n" for name in exports)
     (folder / "exports.map").write_text(f"{{\n  global:\n{script}  local: *;\n}};\n", encoding="ascii")
-    old, options = ("", []) if is_zig(command) else libc.older_symbols(command, machine.arch, source)
+    *common, source = sources
+    old, options = ("", []) if is_zig(command) else libc.older_symbols(command, machine.arch, sources[0])
+    compiler = [*command, *machine_options(command, machine), *_COMPILE]
+    if common:
+        code = [kept_code(compiler, old + text, folder) for text in common]
+        objects = [*objects, *code]
+    else:
+        source = old + source
     stays = ["-Wl,-z,nodelete"] if isinstance(machine, GpuMachine) else []
     return _run([
-        *command, *machine_options(command, machine), *_COMPILE, *_LINK, *stays, f"-Wl,-soname,{soname}",
-        "-Wl,--version-script=exports.map", *_sources(folder, old + source, objects, data), *options,
+        *compiler, *_LINK, *stays, f"-Wl,-soname,{soname}",
+        "-Wl,--version-script=exports.map", *_sources(folder, source, objects, data), *options,
         "-lm", "-ldl",
     ], folder)  # fmt: skip
 
 
 def _join(
-    command: list[str], folder: Path, source: str, objects: Sequence[bytes], exports: Sequence[str],
-    machine: AnyMachine, soname: str, data: Mapping[str, bytes],
+    command: list[str], folder: Path, sources: Sequence[str], objects: Sequence[bytes],
+    exports: Sequence[str], machine: AnyMachine, soname: str, data: Mapping[str, bytes],
 ) -> bytes:  # fmt: skip
     options = (*command, *machine_options(command, machine))
+    (source,) = sources
     *own, kernels = _sources(folder, source, objects, data)
     made = [f"own{i}.o" for i in range(len(own))]
     for name, output in zip(own, made, strict=True):  # separately, since with -nostdlib zig finds no headers
@@ -107,7 +122,22 @@ def _sources(folder: Path, source: str, objects: Sequence[bytes], data: Mapping[
     return ["library.c", *_data_source(folder, data), "@inputs.txt"]
 
 
-def _run(line: list[str], folder: Path, name: str = "library") -> bytes:
+def kept_code(compiler: Sequence[str], source: str, folder: Path) -> bytes:
+    """What the compiler makes of a C source, from the cache if it has been compiled before: by this compiler,
+    as far as its files' sizes and times tell, with the same words and environment."""
+    known = json.dumps([*compiler, source, *identity(compiler), *map(os.environ.get, _ENVIRONMENT)])
+    entry = cache_folder.folder() / f"{hashlib.sha256(known.encode()).hexdigest()[:40]}.support"
+    with suppress(OSError):
+        digest, _, code = entry.read_bytes().partition(b"\n")
+        if digest == hashlib.sha256(code).hexdigest().encode():
+            return code
+    (folder / "support.c").write_text(source, encoding="ascii")
+    code = _run([*compiler, "-c", "support.c"], folder, "support.o")
+    cache_folder.write(entry, hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
+    return code
+
+
+def _run(line: Sequence[str], folder: Path, name: str = "library") -> bytes:
     """The result of a compiler's command. Raises ArtifactError with full details if it fails."""
     line = [*line, "-o", name]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C"}

@@ -269,7 +269,7 @@ static int tcv_launch_here(tcv_task task, void *data, int num_task) {
   return failed ? -1 : 0;
 }
 
-static void tcv_set_num_threads(int n) {
+TCV_OWN void tcv_set_num_threads(int n) {
   int idle = 0;
   if (n < 1) n = tcv_default_threads();
   if (n > TCV_MAX_THREADS) n = TCV_MAX_THREADS;
