@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import pty
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import DW, PW, build_library, tool
+from cli_tools import DW, PW, TOOL, build_library, tool
+from terminals import on_terminal
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_missing_typer_names_the_extra() -> None:
         "import sys; sys.modules['typer'] = None\nfrom tvmconv.cli import main\nsys.exit(main(['targets']))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert_one_line_error(result, "tvmconv[compile]")
+    assert_one_line_error(result, "tvmconv[cli]")
 
 
 def test_missing_compiler_names_the_extra(tmp_path: Path) -> None:
@@ -130,30 +129,9 @@ def test_interrupt_is_quiet(library: Path) -> None:
     assert (process.returncode, output, errors) == (130, "", "")
 
 
-def on_terminal(arguments: Sequence[object], **env: str) -> str:
-    """What the command writes to a terminal, both streams."""
-    try:
-        parent, child = pty.openpty()
-    except OSError as error:
-        pytest.skip(f"no pseudo-terminals here: {error}")
-    command = [sys.executable, "-m", "tvmconv", *map(str, arguments)]
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "60", **env}
-    with subprocess.Popen(command, stdout=child, stderr=child, stdin=child, env=environment) as process:
-        os.close(child)
-        chunks = []
-        try:
-            while chunk := os.read(parent, 65536):
-                chunks.append(chunk)
-        except OSError:  # the terminal is closed
-            pass
-        process.wait(timeout=300)
-    os.close(parent)
-    return b"".join(chunks).decode()
-
-
 def test_colour_only_where_wanted(library: Path) -> None:
     environment = {key: "" for key in ("NO_COLOR", "FORCE_COLOR") if key in os.environ}
-    assert "\x1b[1m" in on_terminal(["inspect", library], **environment)
-    plain = on_terminal(["verify", library], NO_COLOR="1")
+    assert "\x1b[1m" in on_terminal([*TOOL, "inspect", library], **environment)
+    plain = on_terminal([*TOOL, "verify", library], NO_COLOR="1")
     assert "\x1b[3" not in plain and "0 failed" in plain
     assert "\x1b" not in tool("inspect", library).stdout

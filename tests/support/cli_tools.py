@@ -10,9 +10,12 @@ DW = "conv2d:1x9x9x8:o8:k3x3:p1:g8:NHWC:float32:bias:relu6"
 PW = "conv2d:1x9x9x8:o16:k1x1:NHWC:float32"
 
 
+TOOL = (sys.executable, "-m", "tvmconv")
+
+
 def tool(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
     """Run the command; no terminal anywhere."""
-    command = [sys.executable, "-m", "tvmconv", *map(str, arguments)]
+    command = [*TOOL, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=900, **options)
 
 

@@ -13,6 +13,11 @@ from collections.abc import Sequence
 __all__ = ["main"]
 
 _SHELL_PACKAGES = {"typer", "rich", "click"}
+# Of pip, where a verb finds that a package is missing which it cannot do without.
+_EXTRAS = {
+    "tvm": "compile", "tvm_ffi": "compile", "elftools": "compile", "onnx": "onnx", "onnxruntime": "onnx",
+    "torch": "torch", "xgboost": "tune", "tornado": "rpc", "cloudpickle": "rpc", "matplotlib": "bench",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _SHELL_PACKAGES:
                 raise
-            return _fail("the command line needs typer and rich: pip install 'tvmconv[compile]'")
+            return _fail("the command line needs typer and rich: pip install 'tvmconv[cli]'")
         return _run(run_app, list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return 130
@@ -43,6 +48,11 @@ def _run(run_app, argv: list[str]) -> int:
         return status
     except Error as error:
         return _fail(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _EXTRAS:
+            raise
+        return _fail(f"this needs {package}: pip install 'tvmconv[{_EXTRAS[package]}]'")
     except BrokenPipeError:  # the reader (`| head`) is gone
         _settle_stdout()
         return 1

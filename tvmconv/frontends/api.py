@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from tvmconv.base.dtypes import BYTES, name_of
 from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.base.messages import shown
+from tvmconv.frontends.progress import compiling
 from tvmconv.specs.checks import read_integer, read_layout
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.kinds import Spec
@@ -131,7 +133,6 @@ def _load(spec: Spec, target: str) -> Any:
     from tvmconv.base import cache_folder
     from tvmconv.base.errors import ArtifactError
     from tvmconv.compiler import cache
-    from tvmconv.compiler.compile import compile
     from tvmconv.formats.logs.lookup import Logs
     from tvmconv.schedules.machines import resolve
 
@@ -147,14 +148,25 @@ def _load(spec: Spec, target: str) -> Any:
         except ArtifactError:
             pass
         # Damaged, or not what the name says: rebuilt.
-    library = compile({"conv": spec}, machine)
+    with compiling(str(spec)):
+        function, trouble = _compiled(spec, machine, path)
+    if trouble is not None:
+        warnings.warn(f"not cached: {trouble}", RuntimeWarning, stacklevel=4)
+    return function
+
+
+def _compiled(spec: Spec, machine: Any, path: Path) -> tuple[Any, Exception | None]:
+    """The function, from its library at ``path``; what prevented that, if something did."""
+    from tvmconv import runtime
+    from tvmconv.base.errors import ArtifactError
+    from tvmconv.compiler.compile import compile
+
+    library, trouble = compile({"conv": spec}, machine), None
     try:
-        library.export(path, header=False)
-        return next(iter(runtime.load(path).functions.values()))
+        module = runtime.load(library.export(path, header=False))
     except ArtifactError as error:  # a full disk, for example: go on without the cache
-        module = library.load()
-        warnings.warn(f"not cached: {error}", RuntimeWarning, stacklevel=4)
-        return next(iter(module.functions.values()))
+        module, trouble = library.load(), error
+    return next(iter(module.functions.values())), trouble
 
 
 def _linker(machine: Any) -> list[Any]:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tvmconv.base.errors import SpecError
-from tvmconv.specs.kinds import parse_spec
-from tvmconv.specs.operators import KINDS, parse_operator
+from tvmconv.specs.kinds import KINDS, parse_spec
 from tvmconv.specs.work import Work
 
 
@@ -70,7 +69,7 @@ class Pitched(Work):
 def parse_work(text: str) -> Work:
     """The layer or operator of a one-line form, and the pitches of its arrays. Raises SpecError."""
     dense, _, apart = text.partition("@")
-    work = parse_operator(dense) if dense.partition(":")[0] in KINDS else parse_spec(dense)
+    work = parse_spec(dense) if dense.partition(":")[0] in KINDS else _operator(dense)
     pitches = {}
     for part in apart.split(",") if apart else ():
         name, _, number = part.partition("=")
@@ -78,3 +77,9 @@ def parse_work(text: str) -> Work:
             raise SpecError(f"descriptor: {part!r}, expected the pitch of an array such as x=48")
         pitches[name] = int(number)
     return Pitched.of(work, pitches)
+
+
+def _operator(text: str) -> Work:
+    from tvmconv.specs import operators  # only networks have them, and importing them takes a while
+
+    return operators.parse_operator(text) if text.partition(":")[0] in operators.KINDS else parse_spec(text)
