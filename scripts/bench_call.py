@@ -27,7 +27,7 @@ DESCRIPTORS = (
 
 
 def seconds(call: Callable[[], object], calls: int) -> float:
-    """Seconds a call, over so many."""
+    """Seconds per call, over this many calls."""
     start = perf_counter()
     for _ in range(calls):
         call()

@@ -100,7 +100,7 @@ NOTHING = "conv2d:1x1x1x16:o16:k1x1:NHWC:float32"  # its time is what a call cos
 
 
 class Usage(Exception):
-    """A mistake of the caller's; one line."""
+    """A user's mistake; one line."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@
 Calls each kernel, on one thread, with the stack pointer at every multiple of 16 in a page (x86-64 only), and
 prints of the least time at each place: the median in us, the worst over it, and at how many places it was
 above 1.1. A line for kernels whose spills LLVM may lay across cache lines, and one for those that tvmconv
-makes. With --processes the places are where the system puts the stacks of so many fresh processes.
+makes. With --processes the places are where the system puts the stacks of that many fresh processes.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ print(best)
 
 
 def fresh(paths: list[Path], name: str, processes: int) -> list[list[int]]:
-    """The least ns in each of so many processes, of each library; they take turns."""
+    """The least ns of each library in each of this many processes; they take turns."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TVMCONV_NUM_THREADS": "1"}
     taken: list[list[int]] = [[] for _ in paths]
     for _ in range(processes):

@@ -56,7 +56,7 @@ def _size(spec: ConvSpec, rng: random.Random) -> ConvSpec:
 
 
 def _narrow(spec: ConvSpec, rng: random.Random) -> ConvSpec:
-    """Images that are no squares, and short rows."""
+    """Images that are not square, and short rows."""
     *outer, last = spec.in_spatial
     times = rng.choice([2, 4, 8])
     if outer and rng.random() < 0.5:

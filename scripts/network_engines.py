@@ -144,14 +144,14 @@ ENGINES: dict[str, Callable[[Mapping[str, str], str, Feeds, int], Loaded]] = {
 class Worker:
     """What the process does: ``load`` a network once, then ``sample`` it in turns."""
 
-    WARM: ClassVar[int] = 2  # calls before those that are timed: others have used the caches meanwhile
+    WARM: ClassVar[int] = 2  # calls before those that are timed: other engines have used the caches meanwhile
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.feeds: Feeds = {}  # which engines read where they are
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a request; an error's text, where the engine raises one."""
+        """The answer to a request; an error's text if the engine raises one."""
         try:
             return getattr(self, request["do"])(**request.get("with", {}))
         except Exception as problem:

@@ -1,4 +1,4 @@
-"""What becomes of networks: whether they agree with onnxruntime, their steps, memory, copies that are left.
+"""Networks as they come out: whether they agree with onnxruntime, their steps, memory, remaining copies.
 
     python scripts/network_report.py [--no-run] MODEL.onnx ...
 

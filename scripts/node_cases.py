@@ -1,4 +1,4 @@
-"""What becomes of the ONNX package's own node cases as networks: the tables in tvmconv/docs/node_cases.md.
+"""How the ONNX package's own node cases fare as networks: the tables in tvmconv/docs/node_cases.md.
 
     python scripts/node_cases.py [--every N] [-o FILE]
 

@@ -84,7 +84,7 @@ def model_of(case: Case, folder: Path) -> bytes:
 
 
 def feed(shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    """Something like what a network is for, by its input's shape and type."""
+    """A plausible input for a network, by its shape and type."""
     if dtype == "int32":  # a file's bytes
         text = np.frombuffer(Path(__file__).read_bytes(), np.uint8)[: shape[-1]]
         return np.broadcast_to(text, shape).astype(np.int32)

@@ -24,7 +24,7 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 
-# Files that take longest, by what was measured: they come first, so that processes which share the files out
+# Files that were measured to take longest: they come first, so that the processes that share the files
 # end together.
 LONGEST = ("test_boards", "test_fuzz", "test_edge", "test_tuning", "test_cuda_kernels", "test_conv_cases")
 
@@ -80,7 +80,7 @@ def bound(dw: tvmconv.Function) -> tvmconv.Bound:
     return dw.bind(*libraries.case("dw")[1:3])
 
 
-# What no installation could change: this CPU, what a compiler is, what a case means.
+# Reasons that no installation could remove: this CPU, what a compiler is, what a case means.
 _INHERENT = re.compile(
     r"the CPU is not|this CPU|this is |x86|links for its own glibc|no pseudo-terminals"
     r"|got empty parameter set|has no DeformConv"
@@ -89,7 +89,7 @@ _INHERENT = re.compile(
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport() -> Iterator[Any]:
-    """Where all tools are promised (scripts/test.sh), a test that one is missing for fails."""
+    """Where all tools are promised (scripts/test.sh), a test that lacks one fails."""
     report = (yield).get_result()
     if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("TVMCONV_ALL_TOOLS"):
         reason = str(report.longrepr[2])

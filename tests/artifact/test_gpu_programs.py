@@ -1,4 +1,4 @@
-"""Functions of several steps on a GPU, by a driver that is none."""
+"""Functions of several steps on a GPU, by a fake driver."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def forged(path: Path, to: Path, change: Any) -> Path:
 
 
 def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
-    """Where there is something in a manifest: keys and indices, from its top."""
+    """The path of every value in a manifest: keys and indices, from its top."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         yield (*above, key)
         if isinstance(inner, (dict, list)) and "schedule" not in (*above, key):
@@ -217,7 +217,7 @@ int __tvm_ffi_{0}_prepack(void *self, const void *args, int n, void *ret) {{ ret
      ("riscv64", "riscv64-linux-gnu.2.27", "d")],
 )  # fmt: skip
 def test_library_for_another_architecture(arch: str, zig: str, feature: str, tmp_path: Path) -> None:
-    """It is linked, and its manifest read, here; loading it says what it is for."""
+    """It can be linked and inspected here; loading it says which machine it is for."""
     if cpu.host_arch() == arch:
         pytest.skip(f"this is {arch}")
     kernel = libraries.library().functions["dw"]

@@ -66,7 +66,7 @@ def test_shared_library(musl_gcc: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".a", ".o"])
 def test_in_a_static_program(suffix: str, musl_gcc: str, tmp_path: Path) -> None:
-    """Made by the system's compiler, with glibc's headers."""
+    """Built by the system's compiler, with glibc's headers."""
     library = libraries.variant(names=NAMES)
     path = library.export(tmp_path / f"fixed{suffix}")
     assert manifests.read(path)["libc"] is None

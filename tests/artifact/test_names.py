@@ -73,7 +73,7 @@ def test_headers_compile_beside_all_others(language: str, prefix: str, tmp_path:
 
 
 def test_a_function_beside_the_one_that_it_calls() -> None:
-    """`exp` of a library with a prefix is no function that its own sigmoid would call."""
+    """`exp` of a library with a prefix is not the function that its own sigmoid calls."""
     spec = tvmconv.ConvSpec.parse("conv2d:1x3x3x2:o2:k1x1:NHWC:float64:sigmoid")
     x, w = np.ones((1, 3, 3, 2)), np.ones((1, 1, 2, 2))
     y = tvmconv.compile({"exp": spec}, prefix="mine").load()["exp"](x, w)

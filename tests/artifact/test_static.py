@@ -54,7 +54,7 @@ def test_two_libraries_of_the_same_kernel(cc: str | None, suffix: str, tmp_path:
     assert built.returncode == 0, built.stderr
     done = run(tmp_path / "main")
     assert done.returncode == 0 and done.stdout.startswith(libraries.machine().name), done
-    # It says what it is, as a file, and is not mistaken for one to load.
+    # The file says what it is, and is not mistaken for one that can be loaded.
     assert tvmconv.formats.manifest.read(tmp_path / f"one{suffix}")["functions"][0]["name"] == "a"
     with pytest.raises(tvmconv.ArtifactError, match="to link into a program"):
         tvmconv.load(tmp_path / f"one{suffix}")

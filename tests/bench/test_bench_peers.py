@@ -285,7 +285,7 @@ def test_copies_of_cold_weights():
 
 
 def test_rounds_on_shared_cores_do_not_count():
-    """Where multiply-adds fall far below their peak, the rounds beside that are left out for everybody."""
+    """Where multiply-adds fall far below their peak, the rounds around that are left out for everybody."""
     halved = iter([False, False, True, True, False, False, False, False])
     state = {"slow": False}
 

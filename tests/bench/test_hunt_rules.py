@@ -30,7 +30,7 @@ def test_layers_are_the_same_by_number_and_varied(hunt):
 
 
 def test_a_bad_default_is_listed_once(hunt, tmp_path, monkeypatch, capsys):
-    """One pixel by one vector of channels, of a layer that has room for many."""
+    """One pixel by one vector of channels, in a layer that has room for many."""
     log = tmp_path / "hunt.jsonl"
 
     plan_of = direct_last.plan_of

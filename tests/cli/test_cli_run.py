@@ -123,7 +123,7 @@ def test_files_that_do_not_fit(
 
 
 def test_bfloat16_has_files(library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As its bits, which is what NumPy keeps of ml_dtypes' arrays."""
+    """As its bits, which is how NumPy saves arrays of ml_dtypes."""
     x = rounded(np.ones((1, 5, 5, 4), np.float32), "bfloat16")
     np.save(tmp_path / "x.npy", x.view(np.uint16))
     given, out = tmp_path / "x.npy", tmp_path / "y.npy"

@@ -42,7 +42,7 @@ def test_text_of_kernels(library, capsys):
 
 
 def test_other_code_is_told(library, tmp_path, capsys):
-    """A library whose kernels are others than what compiling again gives."""
+    """A library whose kernels differ from what compiling again gives."""
     from tvmconv.cli import kernels
     from tvmconv.formats import manifest
 

@@ -1,4 +1,4 @@
-"""Default points that were measured against others: what was slower, some three times, is not taken again."""
+"""Default points that were measured against others: what was slower, some of it by three times, stays out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from tvmconv.schedules.machines import presets, resolve
 from tvmconv.specs.conv import ConvSpec
 
 POINTS = {
-    # Images far larger than the cache: strips of few rows, gone down at once.
+    # Images far larger than the cache: strips of few rows, each worked from top to bottom at once.
     ("x86-64-v3", "conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC:float32"): {"rows": 4, "walk": "down"},
     ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 16, "walk": "down"},
     ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32"): {"width": 4, "walk": "across"},
-    # Kernels along one dim: channels side by side, for there is nothing to share with the next pixel.
+    # Kernels along one dim: channels side by side, since there is nothing to share with the next pixel.
     ("x86-64-v4", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"width": 1, "block": 128},
-    # Large kernels: wide tiles, that load each cache line seldom.
+    # Large kernels: wide tiles, which load each cache line rarely.
     ("x86-64-v4", "conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC:float32"): {"width": 7, "block": 32},
     ("x86-64-v4", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 8, "walk": "down"},
     # Rows of taps far apart: tiles that follow each other share nothing below, and lines beside.

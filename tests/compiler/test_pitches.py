@@ -14,7 +14,7 @@ from tvmconv.specs.pitched import Pitched, parse_work
 
 HERE = "x86-64-v3"
 
-# By strategies that random layers seldom draw.
+# By strategies that random layers rarely draw.
 STATED = [
     ("conv2d:1x13x11x24:o24:k3x3:p1:NHWC:float32:bias:residual@residual=30,x=67,y=100", "winograd_tiles"),
     ("conv2d:2x9x10x5:o33:k3x3:p1:NHWC:float32@x=8,y=37", "winograd_tiles"),

@@ -69,7 +69,7 @@ def test_errors_over_all_floats(name, apart):
         allowed = TAIL_ULPS[name](x) if name in TAIL_ULPS else np.full_like(x, ULPS[name])
         if name in ("silu", "mish"):  # x times a denormal
             normal &= np.abs(expected) >= 128 * SMALLEST
-        if "clip" not in name:  # its bounds are no floats
+        if "clip" not in name:  # its bounds are not floats
             ulps = error / np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
             worst = np.argmax(np.where(normal, ulps / np.maximum(allowed, 1e-9), -1))
             assert ulps[worst] <= allowed[worst] + 0.5, f"{ulps[worst]} ulp at {x[worst]}: {y[worst]}"

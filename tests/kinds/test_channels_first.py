@@ -106,7 +106,7 @@ def test_weights_baked_are_those_packed(strategy: str) -> None:
     np.testing.assert_array_equal(baked.bind()(*inputs), expected)
 
 
-# Kinds of layers by what decides: each was slower, some three times, by the strategies that it does not name.
+# Kinds of layers by what decides: each was slower, some by three times, with strategies not named here.
 BY_RULE = {
     "conv2d:1x64x56x56:o256:k1x1:NCHW:float32": "planes",  # planes that a core's cache holds
     "conv2d:1x24x56x56:o144:k1x1:NCHW:float32": "planes",

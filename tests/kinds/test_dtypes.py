@@ -1,4 +1,4 @@
-"""float64, float16 and bfloat16 convolutions: right on every x86 preset, whatever holds the arrays."""
+"""float64, float16 and bfloat16 convolutions: right on every x86 preset, whichever library's arrays."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.reference.floats import conv_reference
 
-# What random drawing would meet too seldom.
+# What random drawing would meet too rarely.
 CORNERS = (
     "tconv2d:1x1x1x1:o1:k1x1:NHWC:float32",
     "tconv2d:1x1x1x7:o5:k4x4:NHWC:float32:bias",  # from one pixel, as generators begin

@@ -185,7 +185,7 @@ def test_nodes_of_the_same_name_and_of_none():
 
 
 def test_damaged_models_give_one_line(capfd):
-    """Random bytes changed: a model that still works, or an Error; nothing is printed by anybody."""
+    """Random bytes changed: a model that still works, or an Error; nothing is printed by any library."""
     data = small_network(("n", 3, 17, 12)).SerializeToString()
     rng = np.random.default_rng(1)
     failed = 0

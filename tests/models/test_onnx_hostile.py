@@ -76,7 +76,7 @@ def test_weights_behind_a_long_chain():
 
 
 def test_folding_has_a_budget():
-    """Constants that double are folded to a size, and then no more; what they are for is what it was."""
+    """Constants that double are folded up to a size and no further; the layers they feed stay."""
     net = Net()
     values = [net.const(np.ones(1024))]
     for _ in range(40):

@@ -1,4 +1,4 @@
-"""Pad before a Conv becomes its padding, in every mode and spelling; what is no padding stays a node."""
+"""Pad before a Conv becomes its padding, in every mode and spelling; what is not padding stays a node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where values lie: few copies, little memory, and the same results when it is done as planned."""
+"""Where values lie: few copies, little memory, and the same results in the memory as planned."""
 
 import itertools
 

@@ -1,4 +1,5 @@
-"""Tuning whole networks: what is accepted and what is not, interrupted and resumed, for real and for show."""
+"""Tuning whole networks: what is accepted and what is not, on real kernels and with
+pretended times, interrupted and resumed."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_channels_last_at_the_door(folder: Path) -> None:
 
 
 def test_names_and_results_of_any_kind() -> None:
-    """Names that are no C identifiers; a result that is an input, one that is a constant, one given twice."""
+    """Names that are not C identifiers; a result that is an input, a constant, or given twice."""
     net = Net((1, 4, 5, 6))
     y = net.op("Relu", net.conv("x", 4, 4, (1, 1)))
     net.nodes += [helper.make_node("Identity", [name], [to]) for name, to in (
@@ -183,7 +183,7 @@ def test_computed_weights() -> None:
 
 
 def test_other_types_and_steps_of_several_results() -> None:
-    """Flags and int64 at the door; an LSTM, which gives three."""
+    """Booleans and int64 as inputs and results; an LSTM, which has three results."""
     net = Net((1, 4, 5, 6))
     net.inputs.append(helper.make_tensor_value_info("flags", TensorProto.BOOL, (1, 4, 5, 6)))
     some = net.op("Where", "flags", "x", net.const(0.5))
@@ -200,7 +200,7 @@ def test_other_types_and_steps_of_several_results() -> None:
 
 
 def test_a_sigmoid_near_0_may_err_as_sigmoids_do() -> None:
-    """Their range says nothing about their rounding."""
+    """The range of such results says nothing about their rounding."""
     net = Net((1, 4, 8, 8))
     far = net.op("Sub", net.op("Mul", net.conv("x", 4, 6, (3, 3)), net.const(0.1)), net.const(12.0))
     found = networks.read(net.model(net.op("Sigmoid", far)))

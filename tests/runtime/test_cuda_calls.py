@@ -1,4 +1,4 @@
-"""Calls of CUDA libraries: how kernels are launched, and every error on the way, with a driver that is none
+"""Calls of CUDA libraries: how kernels are launched, and every error on the way, with a fake driver
 (cuda/fake_driver.c)."""
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def check_errors(library: str) -> None:
     whole, memory.value = memory.value, 1000
     refused(tvmconv.Error, "9504 bytes on device 0: CUDA error 2, out of memory", bound, x)
     memory.value = whole
-    # From C: pointers that are none of the GPU's, or askew.
+    # From C: pointers that are not the GPU's, or misaligned.
     raw = ctypes.CDLL(library)
     raw.tvmconv_last_error.restype = ctypes.c_char_p
     entry = raw.dw

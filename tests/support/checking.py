@@ -1,4 +1,4 @@
-"""Data for a spec, and what a right kernel may differ from the float64 reference by."""
+"""Data for a spec, and how far a right kernel may be from the float64 reference."""
 
 import math
 import zlib
@@ -75,7 +75,7 @@ def allowed_error(spec, x, w, bias, residual=None, slopes=None):
 
 @cache
 def steepest(activation):
-    """The largest slope of an activation, or a bit more: by so much it may stretch an error of the sum."""
+    """The largest slope of an activation, or a bit more: how far it may stretch an error of the sum."""
     v = np.linspace(-12, 12, 1 << 14)
     return 1.01 * np.abs(np.diff(activate(activation, v)) / np.diff(v)).max()
 

@@ -1,5 +1,5 @@
 """CUDA kernels on the CPU: the source that a library carries, compiled as C++ (cuda/emulate.h), run by a
-driver that is none (cuda/fake_driver.c). So the whole way of a call is taken but for the GPU itself."""
+fake driver (cuda/fake_driver.c). So all of a call is tested but the GPU itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every kernel must stand, to be run in a child process because a bad kernel may end it.
+"""What every kernel must withstand, to be run in a child process because a bad kernel may end it.
 
 Uses a library as its users do: numpy, ``tvmconv.load`` and the C interface, no compiler.
 """

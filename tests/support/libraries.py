@@ -108,7 +108,7 @@ def strided(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def at_offset(array: np.ndarray[Any, Any], offset: int) -> np.ndarray[Any, Any]:
-    """The same values at so many bytes after a multiple of 64."""
+    """The same values, this many bytes after a multiple of 64."""
     memory = np.zeros(array.nbytes + 128, np.uint8)
     start = -memory.ctypes.data % 64 + offset
     copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)

@@ -1,11 +1,11 @@
-"""How slow this machine is just now, for tests that watch seconds of CPU: a core that others share, or one
+"""How slow this machine is just now, for tests that count seconds of CPU: a core that others share, or one
 that is throttled, takes several times as many for the same work."""
 
 from __future__ import annotations
 
 import time
 
-_USUAL = 0.08  # seconds for the loop below, of a server's core of these years
+_USUAL = 0.08  # seconds for the loop below, of a server core of recent years
 
 
 def slowness() -> float:

@@ -28,7 +28,7 @@ _STATED = {
 
 
 def cases_of(*operators):
-    """Cases in memory that are one node of these operators."""
+    """Cases in memory that consist of one node of these operators."""
     alone = [(case, nodes[0]) for case in every_case() if len(nodes := nodes_of(case)) == 1]
     return [case for case, node in alone if node.op_type in operators]
 

@@ -25,7 +25,7 @@ def every_case():
 
 
 def in_memory(*operators):
-    """Cases in memory that are one node of these operators, by name."""
+    """Cases in memory that consist of one node of these operators, by name."""
     found = {}
     for case in every_case():
         nodes = [node for node in case.model.graph.node if node.op_type != "Constant"]

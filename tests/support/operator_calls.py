@@ -264,7 +264,7 @@ STRATEGIES = {"map": maps(), "copy": copies(), "reduce": reductions(), "normalis
 
 
 def check_random(kind, count, number):
-    """So many operators of a kind."""
+    """This many operators of a kind."""
 
     @seed(number)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -285,7 +285,7 @@ def found_and_expected(expression, values):
 
 
 def check_ulps(errors):
-    """No error of a function above as many units in the last place, over floats of all sizes and near 0."""
+    """No error of a function above this many units in the last place, over floats of all sizes and near 0."""
     rng = np.random.default_rng(1)
     anything = rng.integers(0, 1 << 32, 1 << 15, dtype=np.uint32).view(np.float32)
     near = rng.uniform(-4, 4, 1 << 15).astype(np.float32)

@@ -52,7 +52,7 @@ class Rows:
         return tvm_ffi.from_dlpack(flat.view(np.uint16) if flat.dtype.fields else flat)
 
     def untouched(self):
-        """Whether nothing but rows was written."""
+        """Whether only the rows were written."""
         marks = np.zeros(self.flat.size, bool)
         for row in range(len(self.rows)):
             marks[row * self.pitch : row * self.pitch + self.width] = True
@@ -99,7 +99,7 @@ def check_layer(work, target, choice):
 
 @st.composite
 def pitched(draw, works):
-    """Work with pitches where it takes some."""
+    """The work with pitches, where it takes any."""
     work = draw(works)
     able = sorted(work.takes_pitch())
     widths = widths_of(work)
@@ -148,7 +148,7 @@ def check_layers(stated, target, counts, number):
 
 
 def check_operators(target, counts, number):
-    """Random operators of each kind; of copies also such as leave what they do not write."""
+    """Random operators of each kind; copies include those that leave some elements unwritten."""
 
     def one(work, rng: random.Random):
         op, machine = work.dense, resolve(target)

@@ -158,7 +158,7 @@ STEPS = ("conv", "conv", "concat", "concat", "split", "shuffle", "activation", "
 
 @st.composite
 def models(draw, steps=STEPS, most=12):
-    """A model of a convolution and at most so many of these steps."""
+    """A model of a convolution and at most this many of these steps."""
     building = Building(draw)
     building.conv()
     for step in draw(st.lists(st.sampled_from(steps), min_size=2, max_size=most)):

@@ -38,7 +38,7 @@ def error_inputs(prefix):
 
 
 def apply(function, op, sample):
-    """``function``, which is tvmconv.conv or conv_transpose, of a sample's arguments."""
+    """``function``, tvmconv.conv or conv_transpose, called with a sample's arguments."""
     rank = int(op.name[-2])
     x, (w, bias) = sample.input.detach(), sample.args
     x = x[None] if x.ndim == rank + 1 else x
@@ -46,7 +46,7 @@ def apply(function, op, sample):
 
 
 def check(function, op, sample):
-    """That ``function`` makes of a sample what torch does."""
+    """Asserts that ``function`` gives for a sample what torch gives."""
     expected = op.op(sample.input, *sample.args, **sample.kwargs).detach()
     y = apply(function, op, sample)
     assert type(y) is torch.Tensor and y.dtype == expected.dtype

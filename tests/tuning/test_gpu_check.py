@@ -1,5 +1,5 @@
 """scripts/gpu_check.sh is one command where there is a GPU; here its parts run on the CPU: the folder is
-packed, and its check runs with a driver that is none, so that its times mean nothing."""
+packed, and its check runs with a fake driver, so that its times mean nothing."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ PW = "conv2d:1x4x8x32:o32:k1x1:NHWC:bfloat16"
 
 
 class OnACpuStandIn(GpuRunner):
-    """Runs candidates by a driver that is none, on the CPU."""
+    """Runs candidates by a fake driver, on the CPU."""
 
     def environment(self, path: Path) -> dict[str, str]:
         driver, kernels = emulation.build_driver(), emulation.build_kernels([path])

@@ -31,7 +31,7 @@ def next_round(folder: Path, logs: Path, target: str = TARGET) -> dict:
 
 
 def run_on_a_cpu_stand_in(folder: Path) -> None:
-    """What run.sh does on a machine with a GPU, with a driver that is none."""
+    """What run.sh does on a machine with a GPU, with a fake driver."""
     driver, kernels = emulation.build_driver(), emulation.build_kernels(sorted(folder.glob("*.so")))
     env = {**os.environ, "LD_PRELOAD": f"{driver}:{kernels}", "PYTHON": sys.executable}
     env.pop("PYTHONPATH", None)

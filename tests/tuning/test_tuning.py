@@ -143,7 +143,7 @@ def test_cold_weights_are_a_setting_of_their_own(tmp_path: Path) -> None:
 
 
 def test_cold_weights_take_turns() -> None:
-    """So many copies that the bytes asked for are read between two calls with the same one; all are right."""
+    """Enough copies that the bytes asked for are read between two calls with the same one; all are right."""
     module = tvmconv.compile({"f": PW}).load()
     case = prepare(module.manifest["functions"][0], "normal")
     seen = []
