@@ -1,5 +1,5 @@
-"""Tuning whole networks: what is accepted and what is not, on real kernels and with
-pretended times, interrupted and resumed."""
+"""Tuning whole networks: what is accepted and what is not, with real kernels and
+with pretended times, interrupted and resumed."""
 
 from __future__ import annotations
 

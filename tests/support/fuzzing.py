@@ -60,8 +60,8 @@ def judge(target: str, case: Any, run: Callable[[Any], None] | None = None) -> s
 
 
 def fuzz(targets: list[str], seed: int, first: int, seconds: float, notes: str) -> None:
-    """Run cases of the targets in turns, from number ``first`` on, for this long. ``notes``, a file, tells what
-    is at work; failures are printed, one a line of JSON, and at last how many cases there were."""
+    """Run cases of the targets in turns, from number ``first`` on, for ``seconds``. ``notes``, a file, says
+    what is at work; failures are printed, one a line of JSON, and at last how many cases there were."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     spent = dict.fromkeys(targets, 0.0)
     number = dict.fromkeys(targets, first)

@@ -242,7 +242,7 @@ class BlockSpec(WindowSpec):
 
     @property
     def kind(self) -> str:
-        """block."""
+        """The kind, "block"."""
         return "block"
 
     @property
@@ -252,11 +252,11 @@ class BlockSpec(WindowSpec):
 
     @property
     def fill(self) -> float | None:
-        """Expanded zeros are biases."""
+        """0; None with an expanding part, which makes its bias of zeros."""
         return None if self.expand else 0.0
 
     def takes_pitch(self) -> frozenset[str]:
-        """None."""
+        """No arrays: kernels take dense ones."""
         return frozenset()
 
     @property
@@ -272,7 +272,7 @@ class BlockSpec(WindowSpec):
         return whole and Spec.is_exact.fget(self)  # type: ignore[attr-defined]
 
     def size_of_sums(self, rms: Mapping[str, float]) -> float:
-        """That of the last part, as if no activation before it made them smaller."""
+        """The rms value of the last part's sums, as if no activation before it made them smaller."""
         size, bias = rms["x"], 1.0 if self.bias else 0.0
         for prefix, terms in (("expand_", self.in_channels), ("", self.taps), ("project_", self.channels)):
             if f"{prefix}w" in rms:

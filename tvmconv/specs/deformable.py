@@ -169,7 +169,7 @@ class DeformSpec(WindowSpec):
 
     @property
     def kind(self) -> str:
-        """deform."""
+        """The kind, "deform"."""
         return "deform"
 
 

@@ -145,22 +145,22 @@ class PoolSpec(WindowSpec):
 
     @property
     def fill(self) -> float | None:
-        """What no maximum picks; a mean counts the elements of x."""
+        """What x may be padded with: the least value for max; None for avg, which counts elements of x."""
         if self.operation == "avg":
             return None
         return -math.inf if self.dtype in FLOATS else float(np.iinfo(self.dtype).min)
 
     @property
     def is_exact(self) -> bool:
-        """A mean divides."""
+        """Whether results equal the reference's exactly: for max, since a mean divides."""
         return self.operation == "max"
 
     def allowed_error(self) -> float:
-        """None of a maximum."""
+        """0 for max; else as a sum's."""
         return 0.0 if self.operation == "max" else Spec.allowed_error(self)
 
     def size_of_sums(self, rms: Mapping[str, float]) -> float:
-        """That of a mean."""
+        """The rms value of a mean."""
         return rms["x"] / math.sqrt(self.taps)
 
     @property
