@@ -35,6 +35,7 @@ SHAPES = [
     "block2d:1x11x12x33:k3x3:s2x3:p0+2x3+0:o50:NHWC:{}",
     "block2d:3x9x9x32:k7x7:s5:p3:o16:NHWC:{}:bias:depthwise=relu:relu",
     "block2d:1x28x28x29:e61:k3x3:p1:o31:NHWC:{}:bias",
+    "block2d:3x18x1x32:e17:k7x1:s3x6:p1+2x1+0:d3x1:o33:NHWC:{}:residual:relu",  # columns of padding alone
 ]
 
 

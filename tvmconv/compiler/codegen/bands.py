@@ -152,7 +152,7 @@ class _Bands:
 
         def chunk(c: Index) -> tirx.Stmt:
             return sequence([
-                counted(end - new, lambda r: self._expand(n, new + r, c, ring)),
+                *([counted(end - new, lambda r: self._expand(n, new + r, c, ring))] if self.seen else []),
                 counted(count, lambda o: self._filter(row + o, o, c, ring, filtered)),
             ])  # fmt: skip
 
@@ -164,7 +164,7 @@ class _Bands:
             filters = counted(count, lambda o: filter_in_place(self, n, row + o, o, filtered))
         else:
             filters = loop(self.chunks, chunk)
-        if self.reads_words:
+        if self.reads_words and self.seen:
             filters = sequence([counted(end - new, lambda r: row_of_words(self, n, new + r)), filters])
         return sequence([
             rows, counts, news, filters,
