@@ -18,13 +18,10 @@ import onnx
 import pytest
 import torch
 from cli_tools import tool
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from libraries import run
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import Net
 from places import DATA
-from random_networks import models
 from small_networks import assert_near, model, node, session_results
 
 import tvmconv
@@ -37,8 +34,6 @@ from tvmconv.network.planning import doors
 from tvmconv.network.planning import weights as planned_weights
 
 HERE = "x86-64-v3"
-EXAMPLES = int(os.environ.get("TVMCONV_RANDOM_LIBRARIES", "12"))
-"""How many random networks are compiled; hundreds when asked for."""
 
 
 def network() -> onnx.ModelProto:
@@ -208,18 +203,6 @@ def test_a_sigmoid_near_0_may_err_as_sigmoids_do() -> None:
     (one,) = checking.compare(found, module, case)
     assert one.ok and one.range < 1e-3 and one.tolerance > 1e-5, one
     assert checking.first_deviation(found, module, "main", case) is None
-
-
-@settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES < 100
-)
-@given(models(most=6), st.sampled_from(["nchw", "nhwc"]))
-def test_random_networks(proto: onnx.ModelProto, door: str) -> None:
-    found = networks.read(proto, layout=door)
-    case = checking.feeds_of(found)
-    module = networks.compile(found, HERE, jobs=1).load()
-    for one in checking.compare(found, module, case):
-        assert one.ok, one
 
 
 # ---- what is not right ----
@@ -425,16 +408,31 @@ def test_c_program(folder: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("ziglang") is None, reason="no ziglang")
-def test_c_program_on_arm(folder: Path, tmp_path: Path) -> None:
-    """Of two variants, by the CPU."""
-    c_case(tmp_path)
-    networks.compile(folder / "net.onnx", ["cortex-a76", "cortex-a53"], jobs=1).export(tmp_path / "net.a")
-    compiler = [*shlex.split(libraries.ZIG), "-target", "aarch64-linux-gnu.2.17"]
-    built = run(compiler, C_OPTIONS, ["net.a", "-o", "main", "-pthread", "-lm"], cwd=tmp_path)
+def on_arm(folder: Path, library: str, target: str, arch: str, cpus: dict[str, str]) -> None:
+    """Link the program with the library, and run it on each CPU; it says which variant it was."""
+    compiler = [*shlex.split(libraries.ZIG), "-target", target]
+    options = ["./" + library, "-o", "main", "-pthread", "-lm", "-Wl,-rpath,$ORIGIN"]
+    built = run(compiler, C_OPTIONS, options, cwd=folder)
     assert built.returncode == 0, built.stderr
-    for cpu in ("cortex-a76", "cortex-a53"):
-        done = run(edge.emulator("aarch64", cpu), tmp_path / "main", cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (0, f"{cpu}: right\n"), done
+    for cpu, variant in cpus.items():
+        done = run(edge.emulator(arch, cpu), folder / "main", cwd=folder)
+        assert (done.returncode, done.stdout) == (0, f"{variant}: right\n"), done
+
+
+def test_c_program_on_arm(folder: Path, tmp_path: Path) -> None:
+    """Of two variants, by the CPU; linked in, and loaded."""
+    c_case(tmp_path)
+    library = networks.compile(folder / "net.onnx", ["cortex-a76", "cortex-a53"], jobs=1)
+    for name in ("net.a", "net.so"):
+        library.export(tmp_path / name)
+        cpus = {cpu: cpu for cpu in ("cortex-a76", "cortex-a53")}
+        on_arm(tmp_path, name, "aarch64-linux-gnu.2.17", "aarch64", cpus)
+
+
+def test_c_program_on_32_bit_arm(folder: Path, tmp_path: Path) -> None:
+    c_case(tmp_path)
+    networks.compile(folder / "net.onnx", "armv7-neon", jobs=1).export(tmp_path / "net.so")
+    on_arm(tmp_path, "net.so", "arm-linux-gnueabihf.2.17", "armv7", {"cortex-a7": "armv7-neon"})
 
 
 def test_identifiers() -> None:
