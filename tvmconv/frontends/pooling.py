@@ -55,12 +55,14 @@ def avg_pool(
 
 
 def global_avg_pool(x: Any, layout: str = "NCHW", *, target: str = "native") -> Any:
-    """The mean of each channel of each image: every spatial dim of the result is 1. As `avg_pool`."""
+    """The mean of each channel of each image: every spatial dim of the result is 1. Arrays and errors as
+    for `avg_pool`."""
     return _pool(x, None, target, operation="avg", layout=layout)
 
 
 def global_max_pool(x: Any, layout: str = "NCHW", *, target: str = "native") -> Any:
-    """The largest element of each channel of each image: every spatial dim is 1. As `max_pool`."""
+    """The largest element of each channel of each image: every spatial dim is 1. Arrays and errors as for
+    `max_pool`."""
     return _pool(x, None, target, operation="max", layout=layout)
 
 

@@ -196,6 +196,7 @@ def aligned(array: Any) -> np.ndarray[Any, Any]:
 
     Kernels take any array, but load vectors from an aligned one faster: on others a depthwise convolution
     takes up to 1.6 times as long. NumPy's own arrays begin at any multiple of 16 bytes. Shape and dtype stay.
+    Raises SpecError for a masked array.
     """
     check_unmasked("array", array)
     values = np.asarray(array)

@@ -274,7 +274,7 @@ class Bound:
 
     def run(self, inputs: Sequence[Any], out: Any, *, copy: bool) -> Any:
         """As a call, with all inputs in a sequence; ``copy``: copy inputs that are not contiguous rather than
-        refuse them."""
+        refuse them. Raises SpecError."""
         read, result = self._operands(inputs, out, copy=copy)
         if result.size:
             self._function._check(self._function._entry(*self._pointers(read, result)))

@@ -21,7 +21,8 @@ def replace_convolutions(module: torch.nn.Module, target: str = "native") -> tor
     Those of PyTorch's own six classes are replaced; subclasses, parametrised ones and those with hooks stay.
     Each compiles on its first call with a shape (cached on disk, as by ``tvmconv.conv``) and then holds
     packed copies of its weights: later changes to these are not seen. Parameters keep their names. A module
-    that is a convolution itself cannot be replaced in place: what is returned then is another one.
+    that is a convolution itself cannot be replaced in place: what is returned then is another one. Raises
+    SpecError for what is not a module; TargetError at the first call where nothing can be compiled.
     """
     if not isinstance(module, torch.nn.Module):
         raise SpecError(f"module: {type(module).__name__}, expected a torch.nn.Module")

@@ -121,7 +121,7 @@ class Library:
         return c_header.generate(self.source(), self._manifest, title)
 
     def load(self) -> Module:
-        """Link the library and load it, leaving no file behind."""
+        """Link the library and load it, leaving no file behind. Raises ArtifactError."""
         from tvmconv.runtime.library import load_bytes
 
         name = f"{self.prefix}.so"

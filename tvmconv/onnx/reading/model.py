@@ -162,7 +162,8 @@ def _check_opset(proto: ModelProto) -> int:
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, int | tuple[int, ...]]:
-    """Shapes as the command line states them: "x=1x3x48x192", or "batch=4" for a named dimension."""
+    """Shapes as the command line states them: "x=1x3x48x192", or "batch=4" for a named dimension.
+    Raises SpecError."""
     shapes: dict[str, int | tuple[int, ...]] = {}
     for text in texts:
         name, equals, dims = text.rpartition("=")

@@ -49,7 +49,8 @@ def compile_model(
     In the manifest, "onnx" says of which model (its SHA-256), for which input shapes, fixed inputs and
     layout, and lists the layers in the graph's order: node, function, and the values that it takes, by
     argument, and makes; each function's "onnx_nodes" are the layers that it computes, by the names of their
-    nodes, which do as names in ``module[name]`` too.
+    nodes, which do as names in ``module[name]`` too. Raises Error and SpecError as ``extract``, and for
+    ``names`` that do not fit; TargetError, TuningError and ArtifactError as ``tvmconv.compile``.
     """
     from tvmconv.compiler.artifact.library import Library, check_can_bake
     from tvmconv.compiler.baking import packed_weights

@@ -44,7 +44,7 @@ class GpuArray:
         return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """A copy as a NumPy array; waits for pending work."""
+        """A copy as a NumPy array; waits for pending work. Raises Error for what went wrong on the GPU."""
         array = np.empty(self.shape, numpy_dtype(self.dtype))
         if self.nbytes:
             cuda = driver()
