@@ -46,6 +46,7 @@ def test_first_hour(guide: str, tmp_path: Path) -> None:
         classes = [text for text in said if text.startswith("class ")]
         assert len(classes) == 4 and len(set(classes)) == 1, "C, C++, Rust and Python agree"
     if guide == "learn":
+        assert "sees rows 17 to 23" in "".join(said) and (tmp_path / "stem.png").exists()
         for name in ("filters.png", "windows.png"):
             assert (tmp_path / name).stat().st_size > 5000 and (DOCS / "pictures" / name).exists()
 
