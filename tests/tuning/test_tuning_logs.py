@@ -15,6 +15,7 @@ from cli_tools import tool
 
 import tvmconv
 from tvmconv.base.errors import TuningError
+from tvmconv.cli.outputs import schedule_text
 from tvmconv.compiler import codegen
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.logs import folder as folders
@@ -85,16 +86,19 @@ def test_compile_uses_the_record_of_the_exact_spec(home: Path, tmp_path: Path) -
 
 
 def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_path: Path) -> None:
-    """The nearest one's, unless it has its own; a twin whose default was best says no more than that."""
+    """The nearest one's, unless it has its own; a twin whose default was best says that."""
     full = f"{DW}:bias:residual:relu"
 
     def schedule() -> dict:
         return tvmconv.compile(full, tuning_logs=tmp_path).manifest["functions"][0]["schedule"]
 
     log_of(tmp_path, DW, gain=1.0)
-    assert schedule()["source"] == "default" and "unused_record" not in schedule()
+    assert (schedule()["source"], schedule()["twin"]) == ("default", DW)
+    assert "unused_record" not in schedule()
+    assert schedule_text(schedule()).startswith("tuned: the default won, groups_last, ")
     folder = log_of(tmp_path, DW)
     assert (schedule()["source"], schedule()["twin"], schedule()["point"]["width"]) == ("tuned", DW, 2)
+    assert schedule_text(schedule()).startswith("tuned, groups_last, ")
     library = tvmconv.compile({"f": full}, tuning_logs=tmp_path)
     assert all(check.ok for check in verify(library.load()))
     with_bias = Choice("groups_last", {**choice_of(DW).point, "width": 3})
@@ -107,6 +111,7 @@ def test_a_layer_with_an_epilogue_uses_the_record_of_its_twin(home: Path, tmp_pa
     )  # fmt: skip
     log_of(tmp_path, full, gain=1.0)
     assert schedule()["source"] == "tuned" and "twin" not in schedule()
+    assert schedule_text(schedule()).startswith("tuned: the default won, ")
     log_of(home, DW)
     said = tool("compile", full, "-v", "-o", tmp_path / "f.so").stdout
     assert f"tuned, groups_last, {read_index(folder)[DW].record}, the record of {DW}\n" in said

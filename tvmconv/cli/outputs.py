@@ -139,8 +139,10 @@ def print_report(report: dict[str, Any], verbose: bool) -> None:
 
 def schedule_text(schedule: dict[str, Any]) -> str:
     """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD", perhaps of a
-    twin; and why a record was not used."""
+    twin; whether it was tuned and the default won; and why a record was not used."""
     words = [str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule]
+    if "us" in schedule and schedule["us"] >= schedule["default_us"]:
+        words[0] = "tuned: the default won"
     if "unused_record" in schedule:
         words.append(f"not {schedule['unused_record']}")
     if "twin" in schedule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -107,6 +108,8 @@ def compile_kernels(
     done: dict[WorkT, Kernel] = {}
 
     def finish(spec: Any, kernel: Kernel) -> None:
+        if kernel.schedule["source"] == "default" and (why := logs.default_won(spec)):
+            kernel = replace(kernel, schedule={**kernel.schedule, **why})
         done[spec] = kernel
         if progress is not None:
             progress(len(done), len(works), str(spec))

@@ -81,6 +81,15 @@ class Logs:
             return None
         return None
 
+    def default_won(self, spec: Work) -> dict[str, Any] | None:
+        """What a manifest says of a twin from which ``spec`` has its default schedule, since that won there.
+        None where `find` has a schedule, or nothing is known."""
+        for relative, whose, entry in self.known(spec):
+            if relative == spec or entry.seconds < entry.default_seconds:
+                return None
+            return {**_origin(entry, whose, relative), "source": "default"}
+        return None
+
     def known(self, spec: Work) -> Iterator[tuple[Work, str, Entry]]:
         """(the spec or a twin of it, whose log, the verdict there) for all that exist, in order of
         precedence."""
