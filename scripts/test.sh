@@ -17,6 +17,8 @@ command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" q
 [ -d /usr/riscv64-linux-gnu/lib ] || apt_install "RISC-V's C library" libc6-riscv64-cross
 # Libraries for musl run in programs that its compiler links.
 command -v musl-gcc >/dev/null || apt_install "musl" musl-tools
+# Each shell completes the command line.
+command -v zsh >/dev/null && command -v fish >/dev/null || apt_install "zsh and fish" zsh fish
 # LLVM's models of CPUs say how good the kernels for ARM are.
 command -v llvm-mca-19 >/dev/null || apt_install "llvm-mca" llvm-19
 

@@ -48,7 +48,8 @@ A first session:
   tvmconv run conv.so first
 
 Results go to stdout, progress and logs to stderr; errors are one line and exit status 2.
-'tvmconv VERB --help' has examples for each verb.
+'tvmconv VERB --help' has examples for each verb; after 'tvmconv --install-completion' the shell (bash, zsh,
+fish) completes verbs, options, targets, and the functions of a library.
 """
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
