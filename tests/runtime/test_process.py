@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from places import DATA, SUPPORT
 
 import tvmconv
+from tvmconv.base import cpus
 
 
 def build(folder: Path, *options: str) -> Path:
@@ -104,10 +106,12 @@ GROUPS = [  # /proc/self/cgroup, files of quotas, the CPUs that they are worth
 ]  # fmt: skip
 
 
-def test_quotas_of_control_groups(tmp_path: Path) -> None:
+def test_quotas_of_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least of the group's and its parents', of both versions, rounded up; not more than the affinity."""
     own = tmp_path / "self"
     groups = tmp_path / "groups"
+    monkeypatch.setattr(cpus, "_OWN_GROUPS", own)
+    monkeypatch.setattr(cpus, "_GROUPS", groups)
     program = build(tmp_path, f'-DTCV_CGROUPS="{groups}"', f'-DTCV_CGROUP_OF_SELF="{own}"')
     everything, _ = threads(program)
     for number, (text, files, worth) in enumerate(GROUPS):
@@ -118,6 +122,8 @@ def test_quotas_of_control_groups(tmp_path: Path) -> None:
             (groups / name).parent.mkdir(parents=True, exist_ok=True)
             (groups / name).write_text(line + "\n")
         assert threads(program) == (min(worth or everything, everything), ""), text
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(everything))
+        assert cpus.available() == min(worth or everything, everything), text
     assert threads(program, TVM_NUM_THREADS="9") == (9, "")
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.base.cpus import available
 from tvmconv.base.errors import Error
 from tvmconv.cli import console, given, models
 from tvmconv.cli.options import refuse_with_library
@@ -122,7 +123,7 @@ def _counts(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def threads_of(threads: int | None) -> tuple[int, list[int]]:
     """How many threads, and on which CPUs; None for all that this process may use. Raises Error."""
     cpus = sorted(os.sched_getaffinity(0))
-    threads = len(cpus) if threads is None else threads
+    threads = available() if threads is None else threads
     if threads > len(cpus):
         raise Error(f"--threads {threads}: expected at most {len(cpus)}, the CPUs that this process may use")
     return threads, cpus[:threads]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.base.cpus import available
 from tvmconv.base.errors import TargetError
 from tvmconv.cli import console
 
@@ -54,7 +54,7 @@ def _roof(module: Module, threads: int | None) -> Roofline | None:
 
     machine = resolve(module.variant)
     assert isinstance(machine, Machine)  # networks are for CPUs
-    count = threads or threads_asked() or len(os.sched_getaffinity(0))
+    count = threads or threads_asked() or available()
     try:
         return roofline.measure(machine, ["float32"], count)
     except TargetError as error:

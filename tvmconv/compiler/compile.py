@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
+from tvmconv.base.cpus import available
 from tvmconv.base.errors import SpecError, TargetError
 from tvmconv.compiler import cache
 from tvmconv.compiler.artifact.compilers import find_cc
@@ -126,7 +126,7 @@ def compile_kernels(
         raise TargetError(
             f"{missing[0].spec}: not in the cache, and compiling it needs TVM: pip install 'tvmconv[compile]'"
         )
-    jobs = min(jobs or len(os.sched_getaffinity(0)), len(missing) // _FEWEST_A_WORKER)
+    jobs = min(jobs or available(), len(missing) // _FEWEST_A_WORKER)
     if jobs > 1:
         build_all(missing, jobs, finish)
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvmconv.base.clock import timed
+from tvmconv.base.cpus import available
 from tvmconv.onnx.reading.session import open_session, require_runtime
 from tvmconv.onnx.recognising.layers import Extraction, Layer
 from tvmconv.onnx.using.agreement import arriving, bind, feeds_of
@@ -73,7 +73,7 @@ def runtime_times(
     """
     feeds = feeds_of(found, inputs)
     options = require_runtime().SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or available()
     with tempfile.TemporaryDirectory(prefix="tvmconv-") as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder, "profile"))

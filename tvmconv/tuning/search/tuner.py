@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tvmconv.base.cpus import available
 from tvmconv.base.errors import TuningError
 from tvmconv.base.processes import without_collecting
 from tvmconv.formats.choice import META
@@ -109,7 +110,7 @@ def workplace(
         if root is None and runner.emulated:
             raise TuningError(f"tuning_logs: None, expected a folder for records of {runner.cpu} alone")
         folders.prepare(folder, machine, runner.emulated)
-        builder = builder or Builder(machine, len(os.sched_getaffinity(0)))
+        builder = builder or Builder(machine, available())
         with without_collecting():
             from tvmconv.tuning.search.task import Place  # imports TVM, as the builder does meanwhile
 
