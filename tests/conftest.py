@@ -80,6 +80,14 @@ def bound(dw: tvmconv.Function) -> tvmconv.Bound:
     return dw.bind(*libraries.case("dw")[1:3])
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how long the first hours of the book took: their tests record it."""
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name == "first hour":
+                terminalreporter.write_line(f"the first hour of {value}")
+
+
 # Reasons that no installation could remove: this CPU, what a compiler is, what a case means.
 _INHERENT = re.compile(
     r"the CPU is not|this CPU|this is |x86|links for its own glibc|no pseudo-terminals"

@@ -23,7 +23,7 @@ from tvmconv.onnx.recognising.extraction import extract
 from tvmconv.onnx.using.agreement import arriving
 
 GUIDE = Path(tvmconv.__file__).parent / "docs" / "onnx.md"
-SCRIPT = SCRIPTS / "build_kernels.py"
+SCRIPT = SCRIPTS / "examples" / "build_kernels.py"
 
 
 def test_code_of_the_guide(tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import first_hour
@@ -37,9 +39,17 @@ def test_every_reader_has_a_first_hour() -> None:
     assert first_hour.guides() == ["builds", "cuda", "deploy", "edge", "learn", "tuning"]
 
 
+def test_other_guides_have_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["first_hour.py", "speed"])
+    assert first_hour.main() == 2
+    assert capsys.readouterr().err.startswith("first_hour: error: speed: expected one of builds, cuda")
+
+
 @pytest.mark.parametrize("guide", ["builds", "cuda", "deploy", "learn", "tuning"])  # edge: test_edge_docs.py
-def test_first_hour(guide: str, tmp_path: Path) -> None:
+def test_first_hour(guide: str, tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
+    start = time.perf_counter()
     said = list(first_hour.run(guide, tmp_path, short=True))
+    record_property("first hour", f"{guide}.md: {time.perf_counter() - start:.0f} s")
     if guide == "builds":
         assert "y[0] = 0.08" in said[1] and said[2].count("1 function for") == 1
     if guide == "deploy":
