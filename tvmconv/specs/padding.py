@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tvmconv.base.errors import SpecError
@@ -15,41 +16,56 @@ Pairs = tuple[tuple[int, int], ...]
 
 def window_padding(spec: WindowSpec, value: Any) -> Pairs:
     """``((lo, hi), ...)`` of any spec whose windows slide over ``in_spatial``."""
-    name = _padding_name(value)
-    if name is None:
-        return _padding_pairs(value, spec.rank)
-    pairs = []
-    for dim, (size, stride) in enumerate(zip(spec.in_spatial, spec.stride, strict=True)):
-        reach = spec.extent(dim) - 1
-        if name == "VALID":
-            pairs.append((0, 0))
-        elif name == "FULL":
-            pairs.append((reach, reach))
-        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
-            total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
-            pairs.append((total // 2, total - total // 2))
-    return tuple(pairs)
+    return pads_of(value, spec.in_spatial, spec.stride, _extents(spec))
 
 
 def transposed_padding(
     spec: WindowSpec, output_padding: tuple[int, ...], value: Any
 ) -> tuple[Pairs, tuple[int, ...]]:
     """``((lo, hi), ...)`` of a transposed convolution, and its output padding, which SAME may raise."""
+    return transposed_pads_of(value, output_padding, spec.stride, _extents(spec))
+
+
+def pads_of(value: Any, sizes: Sequence[int], strides: Sequence[int], extents: Sequence[int]) -> Pairs:
+    """The same, of windows of these extents; all by spatial dim."""
     name = _padding_name(value)
     if name is None:
-        return _padding_pairs(value, spec.rank), output_padding
+        return _padding_pairs(value, len(sizes))
+    pairs = []
+    for size, stride, extent in zip(sizes, strides, extents, strict=True):
+        if name == "VALID":
+            pairs.append((0, 0))
+        elif name == "FULL":
+            pairs.append((extent - 1, extent - 1))
+        else:  # TensorFlow: ceil(size / stride) results, the odd element on the high side
+            total = max((-(-size // stride) - 1) * stride + extent - size, 0)
+            pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def transposed_pads_of(
+    value: Any, output_padding: Sequence[int], strides: Sequence[int], extents: Sequence[int]
+) -> tuple[Pairs, tuple[int, ...]]:
+    """The same, by spatial dim."""
+    name, extras = _padding_name(value), tuple(output_padding)
+    if name is None:
+        return _padding_pairs(value, len(strides)), extras
     if name == "FULL":
         raise SpecError("padding: 'FULL', expected SAME, VALID or numbers for a transposed convolution")
     if name == "VALID":
-        return ((0, 0),) * spec.rank, output_padding
+        return ((0, 0),) * len(strides), extras
     pairs, grown = [], []
-    for dim, (stride, extra) in enumerate(zip(spec.stride, output_padding, strict=True)):
+    for stride, extra, extent in zip(strides, extras, extents, strict=True):
         # in*stride results: any excess is cropped, any shortfall becomes output padding.
-        over = spec.extent(dim) + extra - stride
+        over = extent + extra - stride
         crop = max(over, 0)
         pairs.append((crop // 2, crop - crop // 2))
         grown.append(extra + max(-over, 0))
     return tuple(pairs), tuple(grown)
+
+
+def _extents(spec: WindowSpec) -> list[int]:
+    return [spec.extent(dim) for dim in range(spec.rank)]
 
 
 def check_padding_mode(spec: WindowSpec, mode: str) -> None:

@@ -67,6 +67,7 @@ class Convolution(torch.nn.Module):
         self._bound: dict[tuple[Any, ...], Any] = {}
         self._lock = threading.Lock()
 
+    @torch.compiler.disable  # packed once and called by address: nothing that a graph can hold
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The convolution of (N, C, ...) or (C, ...). Raises SpecError for a tensor that does not fit."""
         x = checked("input", x)

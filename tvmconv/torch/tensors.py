@@ -12,12 +12,17 @@ except ModuleNotFoundError:
     raise Error("tvmconv.torch needs PyTorch: pip install 'tvmconv[torch]'") from None
 
 
-def checked(name: str, x: Any) -> torch.Tensor:
-    """A tensor that can be read; raises SpecError for others."""
+def on_cpu(name: str, x: Any) -> None:
+    """Raise SpecError for what is no tensor in CPU memory."""
     if not isinstance(x, torch.Tensor):
         raise SpecError(f"{name}: {type(x).__name__}, expected a torch.Tensor")
     if x.device.type != "cpu":
         raise SpecError(f"{name}: on {x.device}, expected a tensor in CPU memory")
+
+
+def checked(name: str, x: Any) -> torch.Tensor:
+    """A tensor that can be read; raises SpecError for others."""
+    on_cpu(name, x)
     if x.requires_grad and torch.is_grad_enabled():
         raise SpecError(
             f"{name}: requires a gradient, which compiled code does not have; expected a call under "
