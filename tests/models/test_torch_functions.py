@@ -39,12 +39,12 @@ def arrays(shape: tuple[int, ...], weights: tuple[int, ...], out: int) -> list[t
     return [torch.randn(one, requires_grad=True) for one in (shape, weights, (out,))]
 
 
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    ("case", "last"),
+    [(case, last) for case in CASES for last in ((False, True) if len(case[1]) == 4 else (False,))], ids=str,
+)
 def test_values_and_gradients(case: tuple[Any, ...], last: bool) -> None:
     transposed, shape, weights, options, sides = case
-    if last and len(shape) != 4:
-        pytest.skip("only images of 2 and 3 dims lie channels-last")
     out = weights[1] * options.get("groups", 1) if transposed else weights[0]
     x, w, bias = arrays(shape, weights, out)
     given = x.detach().to(memory_format=torch.channels_last).requires_grad_() if last else x
@@ -95,16 +95,12 @@ def test_torch_compile() -> None:
 
 
 @torch.no_grad()
-def test_torch_compile_beside_others() -> None:
-    """Functions and layers that are no operators of PyTorch's run between its graphs."""
+def test_replaced_layers_run_between_graphs() -> None:
     torch.manual_seed(0)
     x, layer = torch.randn(1, 3, 8, 8), torch.nn.Conv2d(3, 4, 3, padding=1)
     wanted = layer(x).relu()
-    replaced = torch.compile(ours.replace_convolutions(torch.nn.Sequential(layer, torch.nn.ReLU()), HERE))
-    assert torch.allclose(replaced(x), wanted, atol=1e-5)
-    w, bias = layer.weight.detach(), layer.bias.detach()
-    other = torch.compile(lambda x: tvmconv.conv(x, w, bias, padding=1, target=HERE).relu())
-    assert torch.allclose(other(x), wanted, atol=1e-5)
+    replaced = ours.replace_convolutions(torch.nn.Sequential(layer, torch.nn.ReLU()), HERE)
+    assert torch.allclose(torch.compile(replaced, backend="aot_eager")(x), wanted, atol=1e-5)
 
 
 X, W = torch.randn(1, 4, 6, 6), torch.randn(2, 4, 3, 3)
