@@ -33,7 +33,8 @@ def agrees(check: Callable[[], object], cases: list[tuple[Any, str]], keep: Path
             number = len(list(keep.glob("*.onnx"))) + 1
             paths.append(keep / f"random_{number}_{door.lower()}.onnx")
             onnx.save(proto, paths[-1])
-        text = " ".join(str(error).split())[:300]
+        text = " ".join(str(error).split())
+        text = text if len(text) < 400 else f"{text[:200]} ... {text[-200:]}"
         print(f"{what}: {type(error).__name__}: {text}; {', '.join(map(str, paths))}", flush=True)
         return False
     return True
