@@ -35,6 +35,7 @@ _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
+_APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -43,7 +44,10 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """If rows of planes make poor vectors: strides, short rows, a single pixel."""
+    """If rows of planes make poor vectors: strides, short rows, a single pixel; or dilated kernels see much
+    padding, which only this strategy skips."""
+    if _skips(p, machine):
+        return True
     if planes.suits(p, machine):
         return False
     pixels = prod(p.out_spatial)
@@ -52,6 +56,18 @@ def pays(p: Problem, machine: Machine) -> bool:
     if p.taps == 1:
         return p.groups == 1 or not planes.fills(pixels, p, machine.lanes(p.acc_bytes))
     return 2 * p.out_group >= machine.lanes(p.acc_bytes)
+
+
+def _skips(p: Problem, machine: Machine) -> bool:
+    """Whether, with dilation, it has fewer vector multiply-adds than planes, allowing for their loads."""
+    lanes = machine.lanes(p.acc_bytes)
+    own = _seen(p) / planes.filled(p.out_group, lanes)
+    return max(p.dilation) > 1 == max(p.stride) and own <= _APART / planes.filled(p.out_spatial[-1], lanes)
+
+
+def _seen(p: Problem) -> float:
+    """The part of the taps that do not see padding."""
+    return prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
 
 
 def reads_near(p: Problem, machine: Machine) -> bool:
@@ -67,7 +83,7 @@ def cost(p: Problem, machine: Machine) -> float:
     """Average cost of a vector multiply-add: less if some taps, which see padding, are skipped, more if
     vectors are partly empty, or the lines of all planes that a tile reads don't fit the L1 cache, or not with
     planes a power of two apart."""
-    seen = prod(p.seen(d) / (p.out_spatial[d] * p.kernel[d]) for d in range(len(p.kernel)))
+    seen = _seen(p)
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
     if _collide(p, machine):
         return seen / filled * _COLLIDING
