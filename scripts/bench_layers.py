@@ -37,7 +37,7 @@ def main() -> int:
     )
     parser.add_argument(
         "--padding", choices=PADDINGS, default="network",
-        help="of layers that are SAME in TensorFlow: so, or symmetric as in PyTorch's versions",
+        help="of layers that have SAME in TensorFlow: that, or symmetric as PyTorch has it",
     )  # fmt: skip
     args = parser.parse_args()
     for name in args.sets:

@@ -48,7 +48,7 @@ GROUPS = {
 }  # fmt: skip
 """Networks whose ratios have a mean of their own."""
 _TOLERANCE = 1e-4  # of a result's range
-_ABSOLUTE = 1e-6  # beside that: a sigmoid near 0 has a tiny range
+_ABSOLUTE = 1e-6  # besides: a sigmoid near 0 has a tiny range
 _HEADS = {OURS: "ours", "onnxruntime": "ORT", "openvino": "OpenVINO", "litert": "LiteRT", "torch": "torch"}
 
 

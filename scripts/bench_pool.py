@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each pool")
     parser.add_argument("--rounds", type=int, default=30, help="times that the pools take turns")
-    parser.add_argument("--calls", type=int, default=40, help="calls in a round")
+    parser.add_argument("--calls", type=int, default=40, help="calls per round")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = str(tvmconv.compile(KERNELS).export(Path(folder, "pool.so")))

@@ -130,7 +130,7 @@ def main() -> int:
     """Run the three steps, each in its own process, and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("descriptor", nargs="?", default=LAYER, help=f"default: {LAYER}")
-    parser.add_argument("--trials", type=int, default=64, help="for each of the two")
+    parser.add_argument("--trials", type=int, default=64, help="trials of each of the two tuners")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

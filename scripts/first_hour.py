@@ -96,8 +96,8 @@ def run(guide: str, folder: Path, short: bool = False) -> Iterator[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("guide", nargs="*", help="which (default: list them)")
-    parser.add_argument("--folder", type=Path, help="a new folder to work in, and keep (a temporary one)")
+    parser.add_argument("guide", nargs="*", help="guides whose first hour to do (default: list them)")
+    parser.add_argument("--folder", type=Path, help="a new folder to work in, and keep")
     parser.add_argument("--short", action="store_true", help="searches of seconds, in place of minutes")
     arguments = parser.parse_args()
     if not arguments.guide:

@@ -28,7 +28,7 @@ def layer(seed: int, number: int, sets: Sequence[str] = tuple(SETS), dtypes: Seq
         for change in rng.sample(_ALL, rng.choice(_CHANGES)):
             try:
                 spec = change(spec, rng)
-            except SpecError:  # what is asked for fits no such layer
+            except SpecError:  # this change does not fit such a layer
                 continue
         fits = _LEAST <= spec.macs <= _MOST and (not dtypes or spec.dtype in dtypes)
         if fits and all(lo < size for (lo, _), size in zip(spec.padding, spec.in_spatial, strict=True)):

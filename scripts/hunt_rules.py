@@ -51,7 +51,7 @@ _KEPT = 2  # points whose neighbours the next round tries
 
 @dataclass(frozen=True)
 class Found:
-    """What came of a layer: its default's seconds and its winner's, by as many candidates."""
+    """The outcome for a layer: seconds of its default and of its winner, and the candidates' number."""
 
     descriptor: str
     default: Choice
@@ -189,19 +189,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     add = parser.add_argument
     add("descriptors", nargs="*", metavar="DESCRIPTOR", help="layers, instead of random ones")
-    add("--log", type=Path, metavar="FILE", help="what was found, a line a layer, none of which is redone")
+    add("--log", type=Path, metavar="FILE", help="findings, a line per layer; none in it is measured again")
     add("--report", action="store_true", help="show what the log has, and measure nothing")
-    add("--again", type=Path, metavar="FILE", help="the log's findings, and others of it, anew, to this log")
+    add("--again", type=Path, metavar="FILE", help="measure the layers of --log again, into this file")
     add("--layers", type=int, default=200, metavar="N", help="random layers (default 200)")
-    add("--first", type=int, default=0, metavar="K", help="number of the first (default 0)")
-    add("--seed", type=int, default=0, help="of the random layers (default 0)")
+    add("--first", type=int, default=0, metavar="K", help="number of the first layer (default 0)")
+    add("--seed", type=int, default=0, help="seed of the random layers (default 0)")
     add("--sets", type=names, default=list(SETS), metavar="SET,…", help=f"of {', '.join(SETS)} (default all)")
-    add("--dtypes", type=names, default=[], metavar="TYPE,…", help="no other types than these")
+    add("--dtypes", type=names, default=[], metavar="TYPE,…", help="only these element types")
     add("--above", type=float, default=ABOVE, metavar="R", help=f"list ratios above (default {ABOVE})")
-    add("--candidates", type=int, default=16, metavar="N", help="a layer (default 16), and one a strategy")
-    add("--threads", type=int, default=1, metavar="N", help="that kernels run on (default 1)")
+    add("--candidates", type=int, default=16, metavar="N", help="per layer (16), besides one per strategy")
+    add("--threads", type=int, default=1, metavar="N", help="threads that kernels run on (default 1)")
     add("--target", default="native", help="target to compile for (default native)")
-    add("--minutes", type=float, metavar="M", help="stop after so long")
+    add("--minutes", type=float, metavar="M", help="stop after this many minutes")
     args = parser.parse_args(argv)
     if (args.report or args.again) and args.log is None:
         parser.error("--report and --again need --log")

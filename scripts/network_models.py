@@ -177,7 +177,7 @@ def _separable(i: int, o: int, stride: int = 1) -> list[nn.Module]:
 
 
 class Segmenter(nn.Module):
-    """The result that is wanted of torchvision's segmentation models."""
+    """The one result to keep of torchvision's segmentation models."""
 
     def __init__(self) -> None:
         super().__init__()

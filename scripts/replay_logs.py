@@ -63,8 +63,8 @@ def main() -> int:
     """Replay the folders; 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("root", nargs="?", type=Path, default=ROOT / "tuning_logs", help="a folder of logs")
-    parser.add_argument("--sample", type=int, help="so many records of each target, drawn at random")
-    parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument("--sample", type=int, help="this many records of each target, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
     args = parser.parse_args()
     found = sorted(path.parent for path in args.root.glob(f"**/{folders.METADATA}"))
     if not found:

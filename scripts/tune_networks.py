@@ -62,15 +62,15 @@ def ship(folder: Path, into: Path, machine: Machine) -> str:
 
 
 def main() -> int:
-    """Tune what is lacking, step by step."""
+    """Tune the layers that lack records, step by step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--target", default="native", help="default: the one for this CPU, or its base")
-    parser.add_argument("--trials", type=int, default=96, help="schedules to measure a layer, on the average")
-    parser.add_argument("--threads", type=int, help="that kernels run with (default: the CPU affinity)")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--trials", type=int, default=96, help="schedules to measure per layer, on average")
+    parser.add_argument("--threads", type=int, help="threads that kernels run on (default: the CPU affinity)")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this many minutes")
     parser.add_argument("--steps", help="numbers of steps, as 1,2,5 (default: all)")
-    parser.add_argument("--log", type=Path, default=ROOT / "build" / "tuning_logs", help="every record")
-    parser.add_argument("--ship", type=Path, default=ROOT / "tuning_logs", help="the best ones")
+    parser.add_argument("--log", type=Path, default=ROOT / "build" / "tuning_logs", help="for every record")
+    parser.add_argument("--ship", type=Path, default=ROOT / "tuning_logs", help="for the best ones")
     parser.add_argument("--list", action="store_true", help="list the steps, and tune nothing")
     parser.add_argument("--replay", action="store_true", help="measure the best few of each layer again")
     args = parser.parse_args()

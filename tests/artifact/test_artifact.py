@@ -43,7 +43,7 @@ def newest_glibc(library: Path) -> str:
 def test_needs_an_old_glibc_and_says_which(exported: Exported) -> None:
     assert newest_glibc(exported[0]) == "2.17"
     assert manifests.read(exported[0])["libc"] == "glibc 2.17"
-    if exported[1] is None:  # glibc had this in a library apart then
+    if exported[1] is None:  # glibc had this in a separate library then
         assert "libpthread.so.0" in run("readelf", "-d", exported[0]).stdout
 
 

@@ -128,7 +128,7 @@ def test_the_target_that_zig_was_told_is_kept() -> None:
     ],
 )
 def test_what_a_compiler_made_is_looked_at(made: str | None, why: str, tmp_path: Path) -> None:
-    """For one that says nothing of itself."""
+    """For a compiler that says nothing of itself."""
     cc = tmp_path / "mycc"
     if made is None:  # as Mach-O begins
         make = r"printf '\xcf\xfa\xed\xfe' >library"

@@ -22,7 +22,7 @@ NAMES = [name for name, spec in libraries.SPECS.items() if 0 not in spec.input_s
 @pytest.fixture
 def musl_gcc() -> str:
     if host_arch() != "x86_64":
-        pytest.skip("this is no x86-64 machine")
+        pytest.skip("this is not an x86-64 machine")
     if shutil.which(MUSL_CC) is None:
         pytest.skip("no musl-gcc")
     return MUSL_CC

@@ -55,13 +55,13 @@ def test_the_cpu_chooses_by_its_family(tmp_path: Path) -> None:
 def test_packed_weights_have_room_for_every_variant(tmp_path: Path) -> None:
     library = tvmconv.compile(SPECS, X86[::-1])
     sizes = {v.machine.name: v.functions["pw"].packed_bytes for v in library.variants}
-    assert len(set(sizes.values())) > 1, "a spec whose variants differ, or this shows nothing"
+    assert len(set(sizes.values())) > 1, "the variants must differ, or this shows nothing"
     entry = next(f for f in library.manifest["functions"] if f["name"] == "pw")
     assert entry["packed_bytes"] == max(sizes.values()) and set(entry["schedules"]) == set(X86)
     assert f"#define PW_PACKED_BYTES {max(sizes.values())}" in library.header()
 
 
-@pytest.mark.skipif(host_arch() != "x86_64", reason="this is no x86")
+@pytest.mark.skipif(host_arch() != "x86_64", reason="this is not x86")
 def test_runtime_uses_the_best_that_this_cpu_runs() -> None:
     module = tvmconv.compile(SPECS, X86).load()
     able = [name for name in X86 if host_features().issuperset(resolve(name).requires)]

@@ -1,5 +1,5 @@
-"""What compiling a kernel takes of a CPU's time, in seconds that it was busy: no spec takes much more than
-others. Those named here once took up to five minutes."""
+"""CPU seconds that compiling a kernel takes: no spec takes much more than others. Those named here once took
+up to five minutes."""
 
 import os
 import resource

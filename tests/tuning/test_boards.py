@@ -87,7 +87,7 @@ def _on_board(folder: Path, *arguments: object, **options: object) -> subprocess
     """The command line as a board runs it, with the packages that scripts/board_packages.sh chose for it."""
     packages = edge.root("aarch64").parent / "board"
     if not packages.is_dir():
-        pytest.skip("no packages of a board: scripts/board_packages.sh, $TVMCONV_ROOTS")
+        pytest.skip("no packages for a board: scripts/board_packages.sh, $TVMCONV_ROOTS")
     environment = {**os.environ, "PYTHONPATH": str(packages), "TVMCONV_QEMU_CPU": CPU}
     command = [edge.root("aarch64") / "python3", "-m", "tvmconv", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, cwd=folder, start_new_session=True, **options)

@@ -103,7 +103,7 @@ def test_a_log_cannot_bring_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert f"{folder / folders.INDEX}: {DW!r}" in said
     assert "instruction 3, Annotate: 'pragma_import_llvm'" in said
     run("off")
-    assert marker.exists(), "the attack is none, and this test shows nothing"
+    assert marker.exists(), "the attack does nothing, so this test shows nothing"
     # The other ways to a replay: a point at hand, and a record of the log that a tuner goes on from.
     with pytest.raises(TuningError, match="instruction 3, Annotate: 'pragma_import_llvm'"):
         codegen.build_kernel(parse_spec(DW), NATIVE, Choice(META, {TRACE: json.dumps(trace)}))
