@@ -161,7 +161,7 @@ class Site:
         def add(command: Any, path: str) -> None:
             context = command.make_context(path, [], resilient_parsing=True)
             context.max_content_width = context.terminal_width = 100
-            said = re.sub(r"\x1b\[[0-9;]*m", "", command.get_help(context))
+            said = re.sub(r"\x1b\[[0-9;]*m|\x08", "", command.get_help(context))
             told.append((path.replace(" ", "-"), path, said))
             for name, inner in getattr(command, "commands", {}).items():
                 add(inner, f"{path} {name}")
