@@ -64,7 +64,8 @@ def test_wheel_holds_every_source_file(source: Path, wheel: Path) -> None:
         f"{installed}/{path.relative_to(source / folder)}"
         for folder, installed in SOURCES.items()
         for path in (source / folder).rglob("*")  # which follows no links: each file counts once
-        if path.suffix in {".py", ".c", ".h", ".json", ".typed"} and not path.name.startswith("database_")
+        if path.suffix in {".py", ".c", ".h", ".json", ".typed", ".md", ".png"}
+        and not path.name.startswith("database_")
     }
     assert expected >= {"tvmconv/py.typed", "tvmconv/compiler/artifact/support.c",
                         "tvmconv/schedules/machines.py", "tvmconv/tuning_logs/__init__.py"}  # fmt: skip
@@ -115,7 +116,7 @@ def test_base_command_names_the_extra(bare: Path, tmp_path: Path) -> None:
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == (
-        "tvmconv: error: the command line needs typer and rich: pip install 'tvmconv[compile]'\n"
+        "tvmconv: error: the command line needs typer and rich: pip install 'tvmconv[cli]'\n"
     )
 
 
