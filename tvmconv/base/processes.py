@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,14 @@ def without_torch() -> Iterator[None]:
         yield
     finally:
         del sys.modules["torch"]
+
+
+@contextlib.contextmanager
+def importing_tvm() -> Iterator[None]:
+    """For importing TVM in somebody else's process: without torch, which takes longer than all else and which
+    TVM imports where it is installed; but not while another thread could import it too."""
+    with contextlib.nullcontext() if threading.active_count() > 1 else without_torch():
+        yield
 
 
 @contextlib.contextmanager

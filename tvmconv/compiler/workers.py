@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tvmconv.base import cache_folder, errors
-from tvmconv.base.processes import Process, ProcessError, answer_lines
+from tvmconv.base.processes import Process, ProcessError, answer_lines, importing_tvm
 from tvmconv.compiler import cache
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
@@ -50,7 +50,8 @@ def build(job: Job) -> Kernel:
 
 
 def _built(job: Job) -> Kernel:
-    build_kernel = importlib.import_module(f"tvmconv.compiler.{job.spec.builder}").build_kernel
+    with importing_tvm():
+        build_kernel = importlib.import_module(f"tvmconv.compiler.{job.spec.builder}").build_kernel
     if job.tuned is None:
         return build_kernel(job.spec, job.machine)
     try:
