@@ -66,6 +66,8 @@ def test_light_verbs_do_not_import_tvm(library: Path) -> None:
     code = (
         "import sys\n"
         "from tvmconv.cli import main\n"
+        "assert main(['cmake-dir']) == 0\n"
+        "assert 'tvmconv.cli.targets' not in sys.modules and 'numpy' not in sys.modules\n"
         f"for words in (['--help'], ['targets'], ['inspect', {str(library)!r}], ['run', {str(library)!r}]):\n"
         "    assert main(words) == 0\n"
         "assert not {'tvm', 'tvm_ffi', 'torch'} & set(sys.modules)\n"

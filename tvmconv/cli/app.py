@@ -55,8 +55,8 @@ fish) completes verbs, options, targets, and the functions of a library.
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-def build() -> typer.Typer:
-    """The application with every verb registered."""
+def build(verb: str | None = None) -> typer.Typer:
+    """The application with every verb registered, or one alone, which imports less."""
     app = typer.Typer(
         name="tvmconv",
         rich_markup_mode=None,  # plain help keeps the examples' line breaks, and pipes well
@@ -64,14 +64,15 @@ def build() -> typer.Typer:
         context_settings=_CONTEXT,
     )
     app.callback(invoke_without_command=True, help=HELP)(_root)
-    for verb in VERBS:
-        import_module(f"tvmconv.cli.{verb}").register(app)
+    for module in VERBS:
+        if verb in (None, module.replace("_", "-")):
+            import_module(f"tvmconv.cli.{module}").register(app)
     return app
 
 
-def whole_command() -> Any:
-    """The command with every verb, as the parser has it."""
-    made = typer.main.get_command(build())
+def whole_command(verb: str | None = None) -> Any:
+    """The command with every verb, or one alone, as the parser has it."""
+    made = typer.main.get_command(build(verb))
     commands = [made]
     for command in commands:
         commands += getattr(command, "commands", {}).values()
@@ -97,7 +98,8 @@ def _root(
 def run_app(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; usage errors and tvmconv's own errors propagate."""
     console.show_log()
-    command = whole_command()
+    verbs = [module.replace("_", "-") for module in VERBS]
+    command = whole_command(argv[0] if argv and argv[0] in verbs else None)
     try:
         with console.warnings_in_a_line():
             words = old_spellings.renewed(argv)
