@@ -91,7 +91,7 @@ ELSEWHERE = {
     ("explain", "--set"): "test_grammar.py",
     ("tune", "--set"): "test_network_tuning.py",
     ("tune", "--strategy"): "test_tuning.py",
-    ("tune", "--rpc"): "test_boards.py",
+    ("tune", "--tracker"): "test_boards.py",
     ("tune", "--key"): "test_boards.py",
     ("", "--install-completion"): "test_cli.py",
     ("board tracker", "--host"): "test_boards.py",

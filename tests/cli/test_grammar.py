@@ -18,11 +18,13 @@ from tvmconv.cli.options import ORDER
 # What stands for a value: a kind of thing, or a number.
 METAVARS = {
     "FILE", "DIR", "NAME", "MODEL", "LIBRARY", "DESCRIPTOR", "TARGET", "N", "LAYOUT", "WAY", "COMMAND",
-    "ENGINES", "ADDRESS", "HOST:PORT", "NAME=SHAPE", "NAME=VALUE", "[NAME=]FILE", "LIBRARY [NAME]|DESCRIPTOR",
+    "ENGINES", "ADDRESS", "HOST:PORT", "NAME=SHAPE", "NAME=VALUE", "[NAME=]FILE",
+    "LIBRARY [NAME]|DESCRIPTOR", "DESCRIPTOR|MODEL",
 }  # fmt: skip
 # Options whose meaning, and so help, is each verb's own.
 OWN_HELP = {"--output", "--rounds", "--input", "--log", "--port", "--host", "--time", "--steps", "--cold",
-            "--verbose", "--target"}  # fmt: skip
+            "--verbose", "--target",
+            "--no-user-logs"}  # fmt: skip
 
 
 def commands() -> Iterator[tuple[str, typer.core.TyperCommand]]:
@@ -98,6 +100,7 @@ def test_who_reads_records_can_be_told_which() -> None:
     ("run no.so f --repeat=5 --out=y.npy", "run no.so f --rounds 5 --output y.npy"),
     ("run no.so --weights w.npy --bias=b.npy f", "run no.so --input w=w.npy --input bias=b.npy f"),
     ("verify no.so --name dw --name=pw --seed 7", "verify no.so --seed 7 dw pw"),
+    ("tune x --rpc h:1 --key k", "tune x --tracker h:1 --key k"),
     ("extract --onnx no.onnx --json", "extract --json no.onnx"),
     ("run no.so -- --repeat", "run no.so -- --repeat"),
     ("compile --name a x -o no.so", "compile --name a x -o no.so"),

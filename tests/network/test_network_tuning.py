@@ -260,7 +260,7 @@ def test_steps_in_place_are_the_networks(network: compiling.Network) -> None:
         (["--onnx", "{}", "--target", "cuda-sm_90"], "--target: cuda-sm_90, expected a CPU"),
         (["--onnx", "{}", "--offline-round", "r"], "--offline-round: expected without --whole"),
         (["--onnx", "{}", "--space", "meta"], "space: 'meta', expected none for the layers of a network"),
-        (["--onnx", "{}", "--rpc", "127.0.0.1:1"], "expected --rpc and --key together"),
+        (["--onnx", "{}", "--tracker", "127.0.0.1:1"], "expected --tracker and --key together"),
         (["--onnx", "{}", "--trials", "0"], "trials: 0, expected more than 0"),
         (["--onnx", "{}", "--set", "z=1"], "z"),
         (["--onnx", "missing.onnx"], "missing.onnx"),

@@ -115,7 +115,7 @@ def test_a_network_runs_on_the_board(tracker: str, tmp_path: Path) -> None:
         try:
             _wait(lambda: trackers.boards(place)["here"] == 1)
             done = tool("tune", "--onnx", "net.onnx", "--whole", "--trials", 1, "--target", "x86-64-v3",
-                        "--rpc", tracker, "--key", "here", "--log", "logs", cwd=tmp_path)  # fmt: skip
+                        "--tracker", tracker, "--key", "here", "--log", "logs", cwd=tmp_path)  # fmt: skip
         finally:
             _end(board)
     assert done.returncode == 0, done.stderr
@@ -129,7 +129,7 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
     logs = [tmp_path / "one", tmp_path / "two"]
     boards = [_board(tracker, tmp_path, log) for log in logs]
     place = trackers.address(tracker)
-    tune = [sys.executable, "-m", "tvmconv", "tune", "--rpc", tracker, "--key", KEY, "--target", CPU,
+    tune = [sys.executable, "-m", "tvmconv", "tune", "--tracker", tracker, "--key", KEY, "--target", CPU,
             "--log", str(tmp_path / "logs"), "--trials", "32", LAYER]  # fmt: skip
     try:
         _wait(lambda: trackers.boards(place)[KEY] == 2, 300)
@@ -225,18 +225,19 @@ def test_what_is_not_there_is_an_error_in_seconds(
 ) -> None:
     start = time.monotonic()
     monkeypatch.setattr(trackers, "_WAIT", 2.0)  # a minute, else
-    assert main(["tune", "--rpc", tracker, "--key", "rpi9", "-t", "cortex-a72", "--trials", "4", LAYER]) == 2
+    words = ["--tracker", tracker, "--key", "rpi9", "-t", "cortex-a72", "--trials", "4", LAYER]
+    assert main(["tune", *words]) == 2
     waiting, failed = capsys.readouterr().err.splitlines()
     assert "waiting for a board of key 'rpi9'" in waiting and "key 'rpi9': no board of it" in failed
     nobody = f"127.0.0.1:{_free_port()}"
-    done = tool("tune", "--rpc", nobody, "--key", KEY, "-t", "cortex-a72", "--trials", "4", LAYER)
+    done = tool("tune", "--tracker", nobody, "--key", KEY, "-t", "cortex-a72", "--trials", "4", LAYER)
     assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
     done = tool("board", "serve", "--tracker", nobody, "--key", KEY)
     assert (done.returncode, f"tracker {nobody}" in done.stderr) == (2, True)
-    done = tool("tune", "--rpc", tracker, "-t", "cortex-a72", "--trials", "4", LAYER)
+    done = tool("tune", "--tracker", tracker, "-t", "cortex-a72", "--trials", "4", LAYER)
     assert (done.returncode, "--key" in done.stderr) == (2, True)
     done = tool("tune", "-t", "cortex-a72", "--trials", "4", LAYER)
-    assert (done.returncode, "; on boards: --rpc and --key" in done.stderr) == (2, True)
+    assert (done.returncode, "; on boards: --tracker and --key" in done.stderr) == (2, True)
     assert time.monotonic() - start < 60
 
 

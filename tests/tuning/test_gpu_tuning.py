@@ -93,7 +93,7 @@ def refuse_others() -> None:
         (["--target", "cuda-sm_90"], "no NVIDIA driver on this .*GPU of cuda-sm_90, or --offline-round"),
         (["--target", "cuda-sm_80,cuda-sm_90"], "expected one target here, not several"),
         (["--target", "cuda-sm_90", "--threads", "2"], "threads: 2, expected none for a GPU"),
-        (["--target", "cuda-sm_90", "--rpc", "127.0.0.1:1", "--key", "k"], "expected the boards' target, a"),
+        (["--target", "cuda-sm_90", "--tracker", "127.0.0.1:1", "--key", "k"], "expected the boards' target"),
     ],
 )
 def test_what_cannot_be(options: list[str], expected: str) -> None:

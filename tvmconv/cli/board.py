@@ -11,9 +11,9 @@ import typer
 
 from tvmconv.cli import console
 
-HELP = "Serve as a board that 'tvmconv tune --rpc' measures on."
+HELP = "Serve as a board that 'tvmconv tune --tracker' measures on."
 
-SERVE_HELP = """Serve this machine to 'tvmconv tune --rpc', through TVM's RPC tracker.
+SERVE_HELP = """Serve this machine to 'tvmconv tune --tracker', through TVM's RPC tracker.
 
 \b
 On the machine that tunes, the tracker ('rpc' extra):
@@ -42,7 +42,7 @@ Examples:
   tvmconv board tracker
   tvmconv board tracker --port 9200
 
-'tvmconv board serve --tracker HOST:PORT' on a board and 'tvmconv tune --rpc HOST:PORT' find each other by
+'tvmconv board serve --tracker HOST:PORT' on a board and 'tvmconv tune --tracker HOST:PORT' find each other by
 it. It needs the 'rpc' extra, listens on loopback unless told otherwise, and knows no passwords: see 'tvmconv
 board serve --help'.
 """
@@ -53,11 +53,14 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(rich_markup_mode=None, help=HELP, no_args_is_help=True)
     group.command("serve", help=SERVE_HELP, short_help="Run the RPC server of a board.")(serve)
     group.command("tracker", help=TRACKER_HELP, short_help="Run what boards register with.")(tracker)
-    app.add_typer(group, name="board", help=HELP, short_help="Serve as a board for 'tune --rpc'.")
+    app.add_typer(group, name="board", help=HELP, short_help="Serve as a board for 'tune --tracker'.")
 
 
 def serve(
-    tracker: Annotated[str, typer.Option("--tracker", metavar="HOST:PORT", help="TVM's RPC tracker.")],
+    tracker: Annotated[
+        str,
+        typer.Option("--tracker", metavar="HOST:PORT", help="TVM's RPC tracker, with which boards register."),
+    ],
     key: Annotated[str, typer.Option("--key", metavar="NAME", help="What kind of boards.")],
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on; see above.")

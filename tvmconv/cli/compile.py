@@ -12,7 +12,7 @@ import typer
 from tvmconv.base.errors import Error
 from tvmconv.base.processes import without_torch
 from tvmconv.cli import console, given, models, networks, outputs
-from tvmconv.cli.options import AsJson, Descriptors, Files, NoUserLogs, ReadLogs, Target, logs_of
+from tvmconv.cli.options import AsJson, DescriptorsOrModel, Files, NoUserLogs, ReadLogs, Target, logs_of
 from tvmconv.cli.specs import Named, collect
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
 
 
 def compile_verb(
-    descriptors: Descriptors = None,
+    descriptors: DescriptorsOrModel = None,
     files: Files = None,
     names: Annotated[
         list[str] | None,
@@ -108,7 +108,7 @@ def compile_verb(
             "--output",
             "-o",
             metavar="FILE",
-            help="The library to write: .so, or .a or .o to link into a program.",
+            help="The library to write: .so, or .a or .o to link into a program (default: MODEL.so).",
             show_default=False,
         ),
     ] = None,

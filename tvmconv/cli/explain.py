@@ -12,7 +12,7 @@ from tvmconv.base.errors import Error, SpecError
 from tvmconv.base.messages import readable
 from tvmconv.cli import console, explain_network, models
 from tvmconv.cli.given import whole_if_bare
-from tvmconv.cli.options import AsJson, Descriptors, Files
+from tvmconv.cli.options import AsJson, DescriptorsOrModel, Files
 from tvmconv.specs import arithmetic, tokens
 from tvmconv.specs.kinds import Spec
 
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
 
 
 def explain_verb(
-    descriptors: Descriptors = None,
+    descriptors: DescriptorsOrModel = None,
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,

@@ -14,6 +14,7 @@ _NEW = {
         "--weights": ("--input", "w="),
         "--bias": ("--input", "bias="),
     },
+    "tune": {"--rpc": ("--tracker", "")},
     "verify": {"--name": ("", "")},
     "extract": {"--onnx": ("", "")},
 }

@@ -21,6 +21,11 @@ Descriptors = Annotated[
     list[str] | None,
     typer.Argument(metavar="DESCRIPTOR", help="DESCRIPTOR or NAME=DESCRIPTOR, several.", show_default=False),
 ]
+DescriptorsOrModel = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="DESCRIPTOR|MODEL", show_default=False,
+                   help="DESCRIPTOR or NAME=DESCRIPTOR, several; or one ONNX model, all of it."),
+]  # fmt: skip
 Library = Annotated[
     Path,
     typer.Argument(metavar="LIBRARY", help="A library that tvmconv compiled.", callback=given.expect_library),

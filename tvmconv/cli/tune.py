@@ -16,9 +16,8 @@ from tvmconv.cli import completion, console, given, models, network_tuning, netw
 from tvmconv.cli import tuning_report as report
 from tvmconv.cli.options import (
     AsJson,
-    Descriptors,
+    DescriptorsOrModel,
     Files,
-    NoUserLogs,
     OneTarget,
     Seed,
     Threads,
@@ -43,7 +42,7 @@ Examples:
   tvmconv tune -f layers.txt --replay
   tvmconv tune -f layers.txt --target cuda-sm_90 --trials 64
   tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
-  tvmconv tune -f layers.txt --trials 64 --target cortex-a72 --rpc 127.0.0.1:9190 --key rpi4
+  tvmconv tune -f layers.txt --trials 64 --target cortex-a72 --tracker 127.0.0.1:9190 --key rpi4
 
 --trials is the number of schedules to measure for each descriptor, on the average: each gets half of them,
 and the others go where the whole gains most. Those that the log has already count, so the same command, after
@@ -62,7 +61,7 @@ those that make the whole network faster than it was, the two in turns. 'compile
 
 A cuda target is tuned for on this machine's GPU, or with --offline-round on one elsewhere.
 
---rpc measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
+--tracker measures on boards instead of this machine, on all that TVM's tracker knows by the key, at once; see
 'tvmconv board serve --help'.
 """
 
@@ -75,7 +74,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tune_verb(
-    descriptors: Descriptors = None,
+    descriptors: DescriptorsOrModel = None,
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
@@ -84,7 +83,9 @@ def tune_verb(
     whole: models.Whole = False,
     target: OneTarget = "native",
     log: WriteLog = None,
-    no_user_logs: NoUserLogs = False,
+    no_user_logs: Annotated[
+        bool, typer.Option("--no-user-logs", help="With --log: take no schedules over from your own logs.")
+    ] = False,
     trials: Annotated[
         int | None,
         typer.Option("--trials", metavar="N", show_default=False,
@@ -113,9 +114,10 @@ def tune_verb(
         typer.Option("--offline-round", metavar="DIR", show_default=False,
                      help="For a GPU elsewhere: read the round in DIR, make the next (of --trials each)."),
     ] = None,
-    rpc: Annotated[
+    tracker: Annotated[
         str | None,
-        typer.Option("--rpc", metavar="HOST:PORT", help="TVM's RPC tracker of boards.", show_default=False),
+        typer.Option("--tracker", metavar="HOST:PORT", show_default=False,
+                     help="TVM's RPC tracker, with which boards register."),
     ] = None,
     key: Annotated[
         str | None, typer.Option("--key", metavar="NAME", help="What kind of boards.", show_default=False)
@@ -132,7 +134,7 @@ def tune_verb(
         raise TuningError("--no-user-logs: expected --log DIR beside it, where to write")
     if whole:
         network_tuning.check_flags(onnx, [*(descriptors or []), *(files or [])], offline is not None, target)
-    _check_boards(target, rpc, key)
+    _check_boards(target, tracker, key)
     from tvmconv.tuning.search.tuner import Options, check, run
 
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -143,7 +145,7 @@ def tune_verb(
     if whole and onnx is not None:
         network = networks.read(onnx, shapes or [], layout, fixed or [])
         layers = network_tuning.layers_of(network, options)
-        runner = _runner(target, rpc, key, threads)
+        runner = _runner(target, tracker, key, threads)
         roof = report.roofline_of(target, threads, layers, folder) if runner is None else None
         network_tuning.tune(network, target, folder, options, roof, runner, as_json)
         return
@@ -156,7 +158,7 @@ def tune_verb(
         _offline(specs, target, folder, offline, trials, seed, space, as_json)
         return
     check(options, specs)
-    runner = _runner(target, rpc, key, threads)
+    runner = _runner(target, tracker, key, threads)
     roof = report.roofline_of(target, threads, specs, folder) if runner is None else None
     with report.watching(roof) as watch, without_torch():
         try:
@@ -187,20 +189,21 @@ def _offline(
         print(f"{best['us']:.1f} us (default {best['default_us']:.1f})  {best['strategy']}  {descriptor}")
 
 
-def _check_boards(target: str, rpc: str | None, key: str | None) -> None:
-    """Check --rpc and --key at once, before anything slow."""
-    if (rpc is None) != (key is None):
-        raise TuningError(f"--{'key' if rpc is None else 'rpc'}: expected --rpc and --key together")
-    if rpc is None:
+def _check_boards(target: str, tracker: str | None, key: str | None) -> None:
+    """Check --tracker and --key at once, before anything slow."""
+    if (tracker is None) != (key is None):
+        one = "--key" if tracker is None else "--tracker"
+        raise TuningError(f"{one}: expected --tracker and --key together")
+    if tracker is None:
         return
-    from tvmconv.tuning.measuring import tracker
+    from tvmconv.tuning.measuring import tracker as trackers
 
     if target == "native" or target.startswith("cuda-"):
-        raise TuningError(f"--target: {target}, expected the boards' target, a CPU, beside --rpc")
-    tracker.boards(tracker.address(rpc))
+        raise TuningError(f"--target: {target}, expected the boards' target, a CPU, beside --tracker")
+    trackers.boards(trackers.address(tracker))
 
 
-def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) -> Any:
+def _runner(target: str, tracker: str | None, key: str | None, threads: int | None) -> Any:
     """The runner for boards, if requested, or for this machine's GPU; None for its CPUs."""
     from tvmconv.schedules.gpu_machines import GpuMachine
     from tvmconv.schedules.machines import resolve
@@ -210,14 +213,14 @@ def _runner(target: str, rpc: str | None, key: str | None, threads: int | None) 
         from tvmconv.tuning.search.tuner import runner_here
 
         return runner_here(machine, threads)
-    if rpc is None or key is None:
+    if tracker is None or key is None:
         from tvmconv.tuning.measuring.runner import check_here
 
         check_here(machine)
         return None
     from tvmconv.tuning.measuring.remote import RPCRunner
 
-    return RPCRunner(machine, rpc, key, threads)
+    return RPCRunner(machine, tracker, key, threads)
 
 
 def _specs(layers: Sequence[Named]) -> dict[Spec, int]:

@@ -207,7 +207,7 @@ def check_here(machine: Machine) -> None:
     if machine.arch != here or lacking:
         why = f"which lacks {', '.join(lacking)}" if machine.arch == here else here
         raise TuningError(
-            f"target: {machine.name}, expected one for this machine, {why}; on boards: --rpc and --key"
+            f"target: {machine.name}, expected one for this machine, {why}; on boards: --tracker and --key"
         )
 
 
