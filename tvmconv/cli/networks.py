@@ -24,7 +24,7 @@ def check_whole(model: Path | None, others: Sequence[str] = ()) -> None:
     if model is None:
         raise Error("--whole: needs --onnx MODEL")
     if others:
-        raise Error(f"--onnx {model}: expected no descriptors beside a whole model")
+        raise Error(f"--onnx {model}: expected no descriptors beside a model")
 
 
 def is_whole(library: Path) -> bool:
