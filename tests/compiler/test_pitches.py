@@ -30,7 +30,8 @@ def test_layers() -> None:
 
 
 def test_operators() -> None:
-    in_child(check_operators, HERE, {"map": 6, "copy": 16, "reduce": 6, "resize": 4}, 7)
+    counts = {"map": 6, "copy": 16, "reduce": 6, "resize": 8, "normalise": 6, "matmul": 5}
+    in_child(check_operators, HERE, counts, 7)
 
 
 WORK = "conv2d:1x4x5x8:o16:k1x1:NHWC:float32"

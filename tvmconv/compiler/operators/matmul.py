@@ -24,11 +24,12 @@ from tvmconv.compiler.codegen.nest import (
     vectors,
 )  # fmt: skip
 from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.operators.copy import transposed
+from tvmconv.compiler.operators.copy import transposed as turned
 from tvmconv.compiler.operators.values import number
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import MatMul
+from tvmconv.specs.operators.copy import strides
 
 _VECTORS = 2  # of a panel's width
 _MOST_ROWS = 8  # of a register tile
@@ -51,13 +52,17 @@ def body(op: MatMul, machine: Machine, inputs: list[Array], outputs: list[Array]
     (result,), (y,) = op.infer(), outputs
     *batch, rows, columns = result.shape
     inner = op.inputs[0].shape[-2 if op.transpose_a else -1]
-    a = Factor(inputs[0], *((1, rows) if op.transpose_a else (inner, 1)))
-    b = Factor(inputs[1], *((1, inner) if op.transpose_b else (columns, 1)))
-    types = [*op.inputs[:2], result, *op.inputs[2:]]
-    steps = [broadcast_steps(one.shape, result.shape) for one in types[2:]]
+    a, b = (
+        Factor(array, *array.steps(strides(one.shape))[-2:][:: -1 if transposed else 1])
+        for array, one, transposed in zip(inputs, op.inputs, (op.transpose_a, op.transpose_b), strict=False)
+    )
+    steps = [
+        array.steps(broadcast_steps(one.shape, result.shape))
+        for array, one in zip((y, *inputs[2:]), (result, *op.inputs[2:]), strict=True)
+    ]
     of_batch = [
-        [step * math.prod(one.shape[-2:]) for step in broadcast_steps(one.shape[:-2], batch)]
-        for one in types[:2]
+        array.steps([step * math.prod(one.shape[-2:]) for step in broadcast_steps(one.shape[:-2], batch)])
+        for array, one in zip(inputs[:2], op.inputs[:2], strict=True)
     ]
     loops = merged(batch, *of_batch, *(of[:-2] for of in steps))
 
@@ -95,7 +100,7 @@ def product(sizes: tuple[int, int, int], a: Factor, b: Factor, batch: Sequence[L
                 made.append(loop(inner, lambda k: vectors(width, lanes, lambda i: packed.put(
                     k * width + i, b.array.at(at[1] + k * b.row + i * b.column)))))  # fmt: skip
             else:
-                made.append(transposed(
+                made.append(turned(
                     b.array, packed, [], Loop(inner, (b.row, width)), Loop(width, (b.column, 1)), (at[1], 0),
                     lanes, _LINE // itemsize(kind), 0))  # fmt: skip
 

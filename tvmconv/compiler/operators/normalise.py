@@ -31,6 +31,7 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Normalise
 from tvmconv.specs.operators.copy import strides
 
+_X, _OVER, _Y, _AFFINE = range(4)  # places in
 _COST = 24  # multiply-adds that an element takes about as long as
 
 
@@ -42,9 +43,10 @@ def body(op: Normalise, machine: Machine, inputs: list[Array], outputs: list[Arr
         return _lrn(op, inputs[0], y, lanes, work)
     over = [int(axis in op.axes) * step for axis, step in enumerate(strides(shape))]
     others = [broadcast_steps(one.shape, shape) for one in op.inputs[1:]]
-    loops = merged(shape, strides(shape), over, *others)
+    x_steps, y_steps = (array.steps(strides(shape)) for array in (inputs[0], y))
+    loops = merged(shape, x_steps, over, y_steps, *others)
     make = _softmax if op.method == "softmax" else _log_softmax if op.method == "log_softmax" else _standard
-    return by_rows(loops, lambda one: one.steps[1] == 0, lanes, 2 + len(others),
+    return by_rows(loops, lambda one: one.steps[_OVER] == 0, lanes, 3 + len(others),
                    lambda rows: sequence(make(op, rows, inputs, y)), work)  # fmt: skip
 
 
@@ -58,33 +60,33 @@ def _zero(dtype: str) -> tirx.Expr:
 
 def _softmax(op: Normalise, rows: Rows, inputs: list[Array], y: Array) -> list[tirx.Stmt]:
     (x,), kind = inputs, y.kind
-    most, stmts = rows.folded(_least(kind), v_.largest, lambda at, _: x.at(at[0]))
+    most, stmts = rows.folded(_least(kind), v_.largest, lambda at, _: x.at(at[_X]))
 
     def power(at: tuple[Index, ...], row: Index) -> tirx.Expr:
-        return exp(x.at(at[0]) - most.at(row))
+        return exp(x.at(at[_X]) - most.at(row))
 
     held_in_y = y.dtype == kind
     if held_in_y:
-        stmts.append(rows.each(lambda at, row: y.put(at[0], power(at, row))))
+        stmts.append(rows.each(lambda at, row: y.put(at[_Y], power(at, row))))
     total, more = rows.folded(
-        _zero(kind), v_.add, (lambda at, _: y.at(at[0])) if held_in_y else power
+        _zero(kind), v_.add, (lambda at, _: y.at(at[_Y])) if held_in_y else power
     )  # fmt: skip
     share, made = rows.held(kind)
     stmts += [*more, made, rows.every(lambda row: share.put(row, number(1, total.at(row)) / total.at(row)))]
 
     def final(at: tuple[Index, ...], row: Index) -> tirx.Stmt:
-        return y.put(at[0], (y.at(at[0]) if held_in_y else power(at, row)) * share.at(row))
+        return y.put(at[_Y], (y.at(at[_Y]) if held_in_y else power(at, row)) * share.at(row))
 
     return [*stmts, rows.each(final)]
 
 
 def _log_softmax(op: Normalise, rows: Rows, inputs: list[Array], y: Array) -> list[tirx.Stmt]:
     (x,), kind = inputs, y.kind
-    most, stmts = rows.folded(_least(kind), v_.largest, lambda at, _: x.at(at[0]))
-    total, more = rows.folded(_zero(kind), v_.add, lambda at, row: exp(x.at(at[0]) - most.at(row)))
+    most, stmts = rows.folded(_least(kind), v_.largest, lambda at, _: x.at(at[_X]))
+    total, more = rows.folded(_zero(kind), v_.add, lambda at, row: exp(x.at(at[_X]) - most.at(row)))
     below, made = rows.held(kind)
     stmts += [*more, made, rows.every(lambda row: below.put(row, log(total.at(row))))]
-    return [*stmts, rows.each(lambda at, row: y.put(at[0], x.at(at[0]) - most.at(row) - below.at(row)))]
+    return [*stmts, rows.each(lambda at, row: y.put(at[_Y], x.at(at[_X]) - most.at(row) - below.at(row)))]
 
 
 def _standard(op: Normalise, rows: Rows, inputs: list[Array], y: Array) -> list[tirx.Stmt]:
@@ -93,13 +95,13 @@ def _standard(op: Normalise, rows: Rows, inputs: list[Array], y: Array) -> list[
     mean, made = rows.held(kind)
     stmts = [made]
     if op.method == "standard":
-        total, more = rows.folded(_zero(kind), v_.add, lambda at, _: x.at(at[0]))
+        total, more = rows.folded(_zero(kind), v_.add, lambda at, _: x.at(at[_X]))
         stmts += [*more, rows.every(lambda row: mean.put(row, total.at(row) * part))]
     else:
         stmts.append(rows.every(lambda row: mean.put(row, _zero(kind))))
 
     def square(at: tuple[Index, ...], row: Index) -> tirx.Expr:
-        return v_.once(x.at(at[0]) - mean.at(row), lambda apart: apart * apart)
+        return v_.once(x.at(at[_X]) - mean.at(row), lambda apart: apart * apart)
 
     squares, more = rows.folded(_zero(kind), v_.add, square)
     scale, made = rows.held(kind)
@@ -109,10 +111,10 @@ def _standard(op: Normalise, rows: Rows, inputs: list[Array], y: Array) -> list[
         lambda row: scale.put(row, one / tirx.sqrt(squares.at(row) * part + epsilon)))]  # fmt: skip
 
     def final(at: tuple[Index, ...], row: Index) -> tirx.Stmt:
-        value = (x.at(at[0]) - mean.at(row)) * scale.at(row)
-        for apply, array, place in zip((v_.mul, v_.add), affine, at[2:], strict=False):
+        value = (x.at(at[_X]) - mean.at(row)) * scale.at(row)
+        for apply, array, place in zip((v_.mul, v_.add), affine, at[_AFFINE:], strict=False):
             value = apply(value, array.at(place))
-        return y.put(at[0], value)
+        return y.put(at[_Y], value)
 
     return [*stmts, rows.each(final)]
 
@@ -122,7 +124,7 @@ def _lrn(op: Normalise, x: Array, y: Array, lanes: int, work: float) -> tirx.Stm
     (axis,), shape, kind = op.axes, op.inputs[0].shape, computed(op.inputs[0].dtype)
     size, before = shape[axis], (op.size - 1) // 2
     inner = math.prod(shape[axis + 1 :])
-    outer = merged(shape[:axis], strides(shape)[:axis])
+    outer = merged(shape[:axis], *(array.steps(strides(shape))[:axis] for array in (x, y)))
     zero = tirx.const(0.0, kind)
 
     def block(at: tuple[Index, ...], width: int) -> tirx.Stmt:
@@ -138,9 +140,9 @@ def _lrn(op: Normalise, x: Array, y: Array, lanes: int, work: float) -> tirx.Stm
             total = squares.at(c * width + i)
             for k in range(1, op.size):
                 total = total + squares.at((c + k) * width + i)
-            place = at[0] + c * inner + i
+            place = c * inner + i
             scale = tirx.const(op.alpha / op.size, kind) * total + tirx.const(op.bias, kind)
-            return y.put(place, x.at(place) * _to_minus(scale, op.beta))
+            return y.put(at[1] + place, x.at(at[0] + place) * _to_minus(scale, op.beta))
 
         stmts = [made]
         for start, stop in ((0, middle), (last, wide * width)):
@@ -154,7 +156,7 @@ def _lrn(op: Normalise, x: Array, y: Array, lanes: int, work: float) -> tirx.Stm
             stmts += [loop(size, square), loop(size, lambda c: vectors(width, lanes, lambda i: result(c, i)))]
         return sequence(stmts)
 
-    return in_blocks(outer, Loop(inner, (1,)), min(inner, 4 * lanes), block, work)
+    return in_blocks(outer, Loop(inner, (1, 1)), min(inner, 4 * lanes), block, work)
 
 
 def _to_minus(v: tirx.Expr, beta: float) -> tirx.Expr:

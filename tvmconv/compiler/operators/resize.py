@@ -94,17 +94,24 @@ def _weighted(op: Resize, x: Array, y: Array, lanes: int) -> list[tirx.Stmt]:
     between, inner = shape[upper + 1 : last], math.prod(shape[last + 1 :])
     before, narrow, wide = math.prod(between), shape[last], op.shape[last]
     width = before * narrow * inner
+    # Where rows of pixels lie apart, each goes on its own; `inner` is then one.
+    lines, line_ = (before * narrow, inner) if x.rows else (1, width)
+    x_line, y_line = x.rows[1] if x.rows else width, y.rows[1] if y.rows else inner
 
     def task(at: tuple[Index, ...]) -> tirx.Stmt:
         row, made = held(width, y.kind)
-        source = at[0] * (size * width)
-        steps = [made, vectors(width, lanes, lambda i: row.put(
-            i, _sum(taps[upper], at[1], lambda k: x.at(source + k * width + i))))]  # fmt: skip
-        target = (at[0] * wanted + at[1]) * (before * wide * inner)
+        target = (at[0] * wanted + at[1]) * (before * wide)
+
+        def above(r: Index, i: Index) -> tirx.Stmt:
+            value = _sum(taps[upper], at[1], lambda k: x.at(
+                (at[0] * size + k) * (lines * x_line) + r * x_line + i))  # fmt: skip
+            return row.put(r * line_ + i, value)
+
+        steps = [made, loop(lines, lambda r: vectors(line_, lanes, lambda i: above(r, i)))]
 
         def line(b: Index, i: Index, c: Index) -> tirx.Stmt:
             value = _sum(taps[last], i, lambda k: row.at((b * narrow + k) * inner + c))
-            return y.put(target + (b * wide + i) * inner + c, value)
+            return y.put((target + b * wide + i) * y_line + c, value)
 
         if inner == 1:
             return sequence([*steps, loop(before, lambda b: vectors(wide, lanes, lambda i: line(b, i, 0)))])
@@ -121,17 +128,21 @@ def _pass(op: Resize, x: Array, y: Array, shape: tuple[int, ...], axis: int, tap
     outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     size, wanted = op.inputs[0].shape[axis], shape[axis]
     work = 4 * math.prod(shape)
+    # Where rows of channels lie apart, each goes on its own.
+    line = shape[-1] if x.rows or y.rows else inner
+    lines = inner // line
+    x_line, y_line = (array.rows[1] if array.rows else line for array in (x, y))
 
-    def element(o: Index, i: Index, c: Index) -> tirx.Stmt:
-        value = _sum(taps, i, lambda k: x.at((o * size + k) * inner + c))
-        return y.put((o * wanted + i) * inner + c, value)
+    def element(o: Index, i: Index, r: Index, c: Index) -> tirx.Stmt:
+        value = _sum(taps, i, lambda k: x.at(((o * size + k) * lines + r) * x_line + c))
+        return y.put(((o * wanted + i) * lines + r) * y_line + c, value)
 
     if inner == 1:
         return along([Loop(outer, (1, 0)), Loop(wanted, (0, 1))], lanes,
-                     lambda at, n: vectors(n, lanes, lambda i: element(at[0], at[1] + i, 0)), work, 2)
-    loops = [Loop(outer, (1, 0, 0)), Loop(wanted, (0, 1, 0))]
-    return in_blocks(loops, Loop(inner, (0, 0, 1)), inner, lambda at, n: vectors(
-        n, lanes, lambda c: element(at[0], at[1], at[2] + c)), work)  # fmt: skip
+                     lambda at, n: vectors(n, lanes, lambda i: element(at[0], at[1] + i, 0, 0)), work, 2)
+    loops = [Loop(outer, (1, 0, 0, 0)), Loop(wanted, (0, 1, 0, 0)), Loop(lines, (0, 0, 1, 0))]
+    return in_blocks(loops, Loop(line, (0, 0, 0, 1)), line, lambda at, n: vectors(
+        n, lanes, lambda c: element(at[0], at[1], at[2], at[3] + c)), work)  # fmt: skip
 
 
 def _sum(taps: tuple[Array, Array, int], i: Index, element: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Expr:

@@ -70,6 +70,9 @@ class MatMul(Operator):
         (rows, _), (_, columns) = self._last()
         return (Type((*batch, rows, columns), a.dtype),)
 
+    def takes_pitch(self) -> frozenset[str]:
+        return frozenset({"x0", "x1", "y"})
+
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         a, b, *bias = arrays
         a = np.swapaxes(a, -1, -2) if self.transpose_a else a

@@ -71,6 +71,10 @@ class Normalise(Operator):
     def infer(self) -> tuple[Type, ...]:
         return (self.inputs[0],)
 
+    def takes_pitch(self) -> frozenset[str]:
+        across = self.method == "lrn" and self.axes != (len(self.inputs[0].shape) - 1,)
+        return frozenset(() if across else {"x0", "y"})
+
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         x, *affine = arrays
         if self.method == "lrn":

@@ -101,8 +101,7 @@ class Resize(Operator):
 
     def takes_pitch(self) -> frozenset[str]:
         kept = bool(self.axes) and max(self.axes) == len(self.shape) - 2  # rows are copied as they are
-        nearest = self.mode == "nearest" and self.coordinates != "tf_crop_and_resize"
-        return frozenset({"x0", "y"} if kept and nearest else ())
+        return frozenset({"x0", "y"} if kept and self.coordinates != "tf_crop_and_resize" else ())
 
     def compute(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         (x,) = arrays
