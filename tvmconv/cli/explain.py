@@ -25,7 +25,7 @@ Examples:
   tvmconv explain --stack conv2d:1x3x32x32:o8:k3x3:NCHW:float32 maxpool2d:1x8x30x30:k2x2:NCHW:float32
   tvmconv explain -f layers.txt --json
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224
-  tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole
+  tvmconv explain model.onnx --shape x=1x3x224x224
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole --picture net.svg
   tvmconv explain --onnx model.onnx --shape x=1x3x224x224 --whole --start c --end y
 
@@ -39,8 +39,9 @@ With --stack each layer takes what the one before gives, and there are columns f
 stack's input: field (its receptive field), jump (between neighbours' middles), start (middle of the first;
 the first element of the input is at 0). One layer alone is explained line by line. Nothing is compiled.
 
-With --whole every node of the model has a row, with branches: "from" names the rows that it reads. Where
-paths join, the field is what any of them sees; "all": the image's whole length, as behind a global pooling.
+With --whole, or a model alone without --onnx, every node of the model has a row, with branches: "from" names
+the rows that it reads. Where paths join, the field is what any of them sees; "all": the image's whole length,
+as behind a global pooling.
 """
 
 RIDGE = 10.0  # 2 FMAs of 8 floats per cycle against 3 bytes per cycle from main memory: a current CPU core

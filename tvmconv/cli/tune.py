@@ -38,7 +38,7 @@ Examples:
   tvmconv tune conv2d:1x56x56x64:o64:k3x3:p1:NHWC:float32 --trials 64
   tvmconv tune -f layers.txt --minutes 20 --threads 2 --log my_logs
   tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --trials 100
-  tvmconv tune --onnx model.onnx --shape x=1x3x224x224 --whole --minutes 20
+  tvmconv tune model.onnx --shape x=1x3x224x224 --minutes 20
   tvmconv tune -f layers.txt --replay
   tvmconv tune -f layers.txt --target cuda-sm_90 --trials 64
   tvmconv tune -f layers.txt --target cuda-sm_90 --offline-round round
@@ -56,8 +56,9 @@ of the two, the faster schedule is kept.
 --cold measures with weights that come from far caches or memory, as they do in a network. What is found so is
 kept apart: compiling a network prefers it, compiling layers alone what was found without --cold.
 
---whole times each layer where it runs in the network, tries schedules where most time is lost, and keeps
-those that make the whole network faster than it was, the two in turns. 'compile --whole' uses them.
+--whole, or a model alone without --onnx, times each layer where it runs in the network, tries schedules where
+most time is lost, and keeps those that make the whole network faster than it was, the two in turns. 'compile'
+uses them.
 
 A cuda target is tuned for on this machine's GPU, or with --offline-round on one elsewhere.
 
