@@ -10,6 +10,8 @@ from torch.nn import functional as F
 
 import tvmconv
 from tvmconv import torch as ours
+from tvmconv.frontends.api import function, spec_of
+from tvmconv.torch import functions, replacing
 
 HERE = "x86-64-v3"
 CASES = [  # transposed, shapes of x and w, options, what torch has to pad or crop by itself
@@ -65,8 +67,6 @@ def test_torchs_own_checks(case: tuple[Any, ...]) -> None:
     out = weights[1] * options.get("groups", 1) if transposed else weights[0]
     x, w, bias = arrays(shape, weights, out)
     seen: list[tuple[Any, ...]] = []
-    from tvmconv.torch import functions
-
     call = functions._convolution
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(functions, "_convolution", lambda *given: seen.append(given) or call(*given))
@@ -95,12 +95,30 @@ def test_torch_compile() -> None:
 
 
 @torch.no_grad()
-def test_replaced_layers_run_between_graphs() -> None:
+@pytest.mark.filterwarnings("ignore:Dynamo:UserWarning")
+def test_functions_of_any_array_break_graphs_but_run() -> None:
+    w, x = torch.randn(4, 3, 3, 3), torch.randn(1, 3, 8, 7)
+    bound = function(spec_of(x, w, None, layout="NCHW", groups=1, padding=1), HERE).bind(w)
+    compiled = torch.compile(lambda x: bound(x * 2).relu(), backend="aot_eager")
+    assert torch.allclose(compiled(x), F.conv2d(x * 2, w, padding=1).relu(), atol=1e-5)
+
+
+@torch.no_grad()
+def test_replaced_layers_stay_in_the_graph() -> None:
     torch.manual_seed(0)
-    x, layer = torch.randn(1, 3, 8, 8), torch.nn.Conv2d(3, 4, 3, padding=1)
-    wanted = layer(x).relu()
-    replaced = ours.replace_convolutions(torch.nn.Sequential(layer, torch.nn.ReLU()), HERE)
-    assert torch.allclose(torch.compile(replaced, backend="aot_eager")(x), wanted, atol=1e-5)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding="same", stride=1), torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 2, padding=1, padding_mode="reflect", groups=2),
+        torch.nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1, output_padding=1),
+    ).eval()  # fmt: skip
+    x = torch.randn(2, 3, 8, 8)
+    batches = [x, x[:, :, 1:], x.to(memory_format=torch.channels_last), x[0]]
+    wanted = [net(batch) for batch in batches]
+    compiled = torch.compile(ours.replace_convolutions(net, HERE), backend="aot_eager", fullgraph=True)
+    for batch, right in zip(batches, wanted, strict=True):
+        assert torch.allclose(compiled(batch), right, atol=1e-5)
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(replacing._layer, (x, net[0]._number), test_utils=checks)
 
 
 X, W = torch.randn(1, 4, 6, 6), torch.randn(2, 4, 3, 3)

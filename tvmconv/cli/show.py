@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvmconv.base.errors import SpecError
-from tvmconv.cli import completion, models
+from tvmconv.cli import completion, console, models
 from tvmconv.cli.options import Model, NoUserLogs, OneTarget, ReadLogs, logs_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ Examples:
       --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
   tvmconv show field model.onnx y --shape x=1x3x224x224 --input cat.jpg --at 20,30 -o field.png
 
-A layer or a value is named as in the model, or by its node: 'tvmconv explain --onnx MODEL --whole' lists
-them, and with --picture draws the graph. Pictures are .png, .svg or .pdf. Needs pip install 'tvmconv[show]'.
+A layer or a value is named as in the model, or by its node: 'tvmconv explain MODEL' lists them, and with
+--picture draws the graph. Pictures are .png, .svg or .pdf. Needs pip install 'tvmconv[show]'.
 """
 
 Layer = Annotated[str, typer.Argument(metavar="NAME", help="A layer: its node, or the value that it makes.")]
@@ -98,8 +98,13 @@ def maps_verb(
     ready = Preparation(scale, _numbers("--mean", mean), _numbers("--std", std), order.lower())
     logs = logs_of(log, no_user_logs)
     options = _options(shapes, fixed, inputs)
-    _save(lambda: maps(model, value, preparation=ready, most=most, together=together, target=target,
-                       tuning_logs=logs, referee=referee, **options), output)  # fmt: skip
+
+    def make() -> Picture:
+        with console.progress("compiling") as step:
+            return maps(model, value, preparation=ready, most=most, together=together, target=target,
+                        tuning_logs=logs, progress=step, referee=referee, **options)  # fmt: skip
+
+    _save(make, output)
 
 
 def field_verb(

@@ -54,6 +54,9 @@ def view(name: str, value: Any) -> np.ndarray[Any, Any]:
         what = type(value).__name__
         raise SpecError(f"{name}: {what}, expected a NumPy array, or a DLPack array in CPU memory")
     check_plain(name, value)
+    plain = torch_views([value])
+    if plain is not None:  # a device as DLPack states it is also something that torch.compile cannot trace
+        return plain[0]
     try:
         device = tuple(int(part) for part in value.__dlpack_device__())
         if device[0] not in _CPU_DEVICES:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tvmconv.base.dtypes import widened
 from tvmconv.base.errors import SpecError
+from tvmconv.compiler.compile import Progress
 from tvmconv.formats.logs.lookup import Folders
 from tvmconv.network.explaining.fields import image_axes
 from tvmconv.network.explaining.parts import part, value_of
@@ -39,6 +40,7 @@ def maps(
     together: bool = False,
     target: Target = "native",
     tuning_logs: Folders | None = None,
+    progress: Progress | None = None,
     referee: bool = False,
 ) -> Picture:
     """A picture of a value of a model for an image: a tile a channel where it is an image, each from its own
@@ -48,25 +50,28 @@ def maps(
     ``value``: its name, or that of a node. ``image``: for the model's first input that takes images: a file
     that Pillow reads, resized and then treated as `Preparation` says; a .npy file, or an array, of the
     input's shape and type. ``inputs``: the same by name. ``most``: channels that are shown. ``shapes``,
-    ``fixed``, ``target``, ``tuning_logs``: as for `tvmconv.network.compile`; ``referee``: not compiled but
-    computed in NumPy, in float64. Raises SpecError for arguments that do not fit, errors as `compile`.
+    ``fixed``, ``target``, ``tuning_logs``, ``progress``: as for `tvmconv.network.compile`; ``referee``:
+    not compiled but computed in NumPy, in float64. Raises SpecError for arguments that do not
+    fit, errors as `compile`.
     """
     array = value_for(source, value, image, preparation=preparation, inputs=inputs, shapes=shapes,
-                      fixed=fixed, target=target, tuning_logs=tuning_logs, referee=referee)  # fmt: skip
+                      fixed=fixed, target=target, tuning_logs=tuning_logs, progress=progress,
+                      referee=referee)  # fmt: skip
     return drawn(array, value, read_integer("most", most, 1), together)
 
 
 def value_for(
     source: Source, value: str, image: Any = None, *, preparation: Preparation | None = None,
     inputs: Mapping[str, Any] | None = None, shapes: Shapes | None = None, fixed: Fixed | None = None,
-    target: Target = "native", tuning_logs: Folders | None = None, referee: bool = False,
+    target: Target = "native", tuning_logs: Folders | None = None, progress: Progress | None = None,
+    referee: bool = False,
 ) -> Array:  # fmt: skip
     """The numbers behind `maps`, as the model has them; arguments and errors as there."""
     model = load(source)
     name = value_of(model, value, "value")
     graph = import_model(part(model, name), shapes, fixed=fixed)
     feeds = fed([graph.values[one] for one in graph.inputs], image, inputs, preparation).feeds
-    return computed(model, name, feeds, shapes, fixed, target, tuning_logs, referee)
+    return computed(model, name, feeds, shapes, fixed, target, tuning_logs, progress, referee)
 
 
 def drawn(array: Array, name: str, most: int, together: bool) -> Picture:

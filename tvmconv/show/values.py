@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tvmconv.compiler.compile import Progress
 from tvmconv.formats.logs.lookup import Folders
 from tvmconv.network.checking import arguments_of, feeds_of
 from tvmconv.network.compiling import compile, read
@@ -23,7 +24,7 @@ Array = np.ndarray[Any, Any]
 
 def computed(
     model: Model, value: str, feeds: Mapping[str, Array], shapes: Shapes | None, fixed: Fixed | None,
-    target: Target, tuning_logs: Folders | None, referee: bool,
+    target: Target, tuning_logs: Folders | None, progress: Progress | None, referee: bool,
 ) -> Array:  # fmt: skip
     """A value of the model, as the model has it. The part that makes it is compiled whole and called; with
     ``referee`` it is computed in float64 by NumPy, slowly. Errors as for `tvmconv.network.compile`."""
@@ -33,7 +34,7 @@ def computed(
     if referee:
         return interpret(import_model(cut, shapes, fixed=fixed), feeds)[value]
     network = read(cut, shapes, fixed=fixed)
-    (function,) = compile(network, target, tuning_logs).load().functions.values()
+    (function,) = compile(network, target, tuning_logs, progress=progress).load().functions.values()
     result = function(*arguments_of(network, feeds_of(network, feeds)))
     made = network.graph.outputs[value]
     return np.asarray(image_from(network.layouts.get(made, "NCHW"), result))

@@ -91,6 +91,14 @@ def _(
     sizes = [*x.shape, *w.shape, *stride, *padding, *dilation, *output_padding, groups]
     if all(type(size) is int for size in sizes):  # else they are symbols, of which no kernel is asked yet
         _spec(x, w, bias, stride, padding, dilation, output_padding, groups, transposed, False)
+    return empty_result(x, w, stride, padding, dilation, output_padding, groups, transposed)
+
+
+def empty_result(
+    x: Tensor, w: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    output_padding: Sequence[int], groups: int, transposed: bool,
+) -> Tensor:  # fmt: skip
+    """What a convolution gives, without its numbers; sizes may be symbols. padding: low and high by dim."""
     out = []
     for size, k, s, d, lo, hi, extra in zip(
         x.shape[2:], w.shape[2:], stride, dilation, padding[::2], padding[1::2], output_padding, strict=True
@@ -100,9 +108,7 @@ def _(
         else:
             out.append((size + lo + hi - d * (k - 1) - 1) // s + 1)
     y = x.new_empty((x.shape[0], w.shape[1] * groups if transposed else w.shape[0], *out))
-    if is_channels_last(x):
-        return to_first(to_last(y).contiguous())
-    return y
+    return to_first(to_last(y).contiguous()) if is_channels_last(x) else y
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

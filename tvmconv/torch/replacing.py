@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import weakref
 from typing import Any
 
 from tvmconv.base.errors import SpecError
 from tvmconv.frontends.api import function, spec_of
+from tvmconv.torch.functions import empty_result
 from tvmconv.torch.tensors import checked, is_channels_last, to_first, to_last, torch
 
 KINDS = (
@@ -66,8 +69,9 @@ class Convolution(torch.nn.Module):
             self._options["padding_mode"] = layer.padding_mode
         self._bound: dict[tuple[Any, ...], Any] = {}
         self._lock = threading.Lock()
+        self._number = next(_numbers)
+        _layers[self._number] = self
 
-    @torch.compiler.disable  # packed once and called by address: nothing that a graph can hold
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The convolution of (N, C, ...) or (C, ...). Raises SpecError for a tensor that does not fit."""
         x = checked("input", x)
@@ -76,6 +80,11 @@ class Convolution(torch.nn.Module):
         if x.dim() != self._rank + 2:
             dims = f"{self._rank + 2} dims, or {self._rank + 1} without a batch"
             raise SpecError(f"input: shape {tuple(x.shape)}, expected {dims}")
+        # A graph of torch.compile holds an operator; what that calls is packed and kept here.
+        return _layer(x, self._number) if torch.compiler.is_compiling() else self.run(x)
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        """The convolution of (N, C, ...), by the function compiled for its shape."""
         last = is_channels_last(x)
         x = to_last(x) if last else x
         key = (x.shape, x.dtype, last)
@@ -85,6 +94,15 @@ class Convolution(torch.nn.Module):
                     self._bound[key] = self._bind(x, last)
         y: torch.Tensor = self._bound[key](x if x.is_contiguous() else x.contiguous())
         return to_first(y) if last else y
+
+    def empty(self, x: torch.Tensor) -> torch.Tensor:
+        """What `run` gives, without its numbers."""
+        options, rank = self._options, self._rank
+        pads = options["padding"] or ((0, 0),) * rank
+        return empty_result(
+            x, self.weight, options["stride"], [side for pair in pads for side in pair], options["dilation"],
+            options.get("output_padding", (0,) * rank), options["groups"], self._transposed,
+        )  # fmt: skip
 
     def _bind(self, x: torch.Tensor, last: bool) -> Any:
         w = self.weight.detach()
@@ -106,6 +124,20 @@ class Convolution(torch.nn.Module):
     def extra_repr(self) -> str:
         """The layer that it replaced."""
         return self._text
+
+
+_numbers = itertools.count()
+_layers: weakref.WeakValueDictionary[int, Convolution] = weakref.WeakValueDictionary()
+
+
+@torch.library.custom_op("tvmconv::layer", mutates_args=(), schema="(Tensor x, int number) -> Tensor")
+def _layer(x: torch.Tensor, number: int) -> torch.Tensor:
+    return _layers[number].run(x.detach())
+
+
+@_layer.register_fake
+def _(x: torch.Tensor, number: int) -> torch.Tensor:
+    return _layers[number].empty(x)
 
 
 def _padding(layer: Any) -> Any:

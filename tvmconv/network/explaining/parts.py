@@ -22,7 +22,7 @@ def value_of(model: Model, name: str, argument: str) -> str:
     found = hint(near(name, {*values, *nodes}))
     raise SpecError(
         f"{argument}: {shown(name)}, expected a value or a node of {model.name}{found}; "
-        f"'tvmconv explain --onnx {model.name} --whole' lists them"
+        f"'tvmconv explain {model.name}' lists them"
     )
 
 
