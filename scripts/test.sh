@@ -8,9 +8,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The tests compile C and C++ programs against the libraries and their headers.
 have_cc || apt_install "a C compiler" gcc g++ libc6-dev
-# The example of a build step is one of CMake's.
+# The guide to builds uses it.
 command -v cmake >/dev/null || apt_install "CMake" cmake make
-# A program in Rust calls a library: 55 MB, where it is not there.
+# One of the programs of the tutorial for deployers is in Rust; a download of 55 MB where its compiler is missing.
 command -v rustc >/dev/null || apt_install "Rust" rustc
 # Libraries for ARM and RISC-V run under qemu-user, in small systems of those architectures.
 command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" qemu-user
@@ -53,7 +53,7 @@ checking=$!
 version=$("$TVMCONV_ROOTS/arm64/python3" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PYTHON=$python scripts/board_packages.sh "$TVMCONV_ROOTS/board" "$version"
 
-# Both are wanted to know. Files go to the processes in the order of tests/conftest.py: the longest first.
+# Run both even if one fails. Files go to the processes in the order of tests/conftest.py: the longest first.
 status=0
 "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@" || status=$?
 wait "$checking" || status=$?

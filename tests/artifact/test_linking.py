@@ -189,7 +189,7 @@ def test_unwritable_places(tmp_path: Path) -> None:
 
 
 def test_full_disk(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a disk that fills up: nothing half-written stays."""
+    """A limit on the size of files stands in for a full disk: nothing half-written stays."""
     library = libraries.variant(names=["pw"])
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     linked = library._link("a.so")

@@ -65,7 +65,7 @@ def test_roofline_lies_between_what_was_measured():
 
 
 def test_a_roof_below_layers_is_measured_again(tmp_path, monkeypatch, capsys):
-    """What other load did to it is told of, or gone the second time."""
+    """Disturbance by other load is reported, or gone on the second try."""
     library, _ = build_library(tmp_path)
     low = roofline.Roofline({"float32": 1.0}, ((1 << 14, 1e3), (1 << 15, 1e3)), 1)
     high = roofline.Roofline({"float32": 1e15}, ((1 << 14, 1e-12), (1 << 15, 1e-12)), 1)

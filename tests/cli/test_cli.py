@@ -79,7 +79,7 @@ def test_light_verbs_do_not_import_tvm(library: Path) -> None:
 
 
 def test_compiling_does_not_import_torch(tmp_path: Path) -> None:
-    """TVM would, where it is installed, and that takes as long as everything else."""
+    """TVM would import torch where it is installed, which takes as long as everything else."""
     spec = "conv2d:1x5x6x8:o8:k1x1:NHWC:float32"
     code = (
         "import sys\n"

@@ -146,7 +146,7 @@ assert len(library.functions) == 12
 
 @pytest.mark.parametrize("why", ["unwritable", "lost"])
 def test_workers_whose_kernels_find_no_place(why: str, tmp_path: Path) -> None:
-    """In a cache that cannot be written, or from which they are gone at once."""
+    """Kernels in a cache that cannot be written, or that loses them at once."""
     (tmp_path / "file").write_text("no folder")
     place = tmp_path / ("file" if why == "unwritable" else "cache")
     environment = {**os.environ, "TVMCONV_CACHE": str(place), "TMPDIR": str(tmp_path)}

@@ -50,7 +50,7 @@ def test_names_are_unique(backend) -> None:
 
 
 def test_an_algorithm_that_is_asked_for_is_taken_where_nothing_fits() -> None:
-    """As columns of a pointwise convolution are x itself: the tuner had no space for it."""
+    """The columns of a pointwise convolution are x itself: the tuner had no space for it."""
     spec, machine = parse_spec("conv2d:1x8x8x16:o8:k1x1:NHWC:float32:im2col"), resolve("x86-64-v3")
     assert codegen.scheduled(spec, machine).schedule["algorithm"] == "im2col"
     assert list(codegen.spaces(spec, machine)) == ["im2col"]

@@ -20,7 +20,7 @@ from tvmconv.base.errors import ArtifactError, SpecError
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.shorthand import depthwise, pointwise
 
-# What random drawing would meet too rarely; one spec each.
+# What random drawing would meet too rarely; one spec for each.
 CORNERS = [
     ConvSpec((1, 1, 1, 1), 1, 1, layout="NHWC"),
     ConvSpec((2, 3, 1, 1), 5, 3, padding=1, bias=True, activation="relu"),

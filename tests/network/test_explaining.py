@@ -1,4 +1,4 @@
-"""Networks told node by node: what values see, as torch shows by single pixels; costs, as torch counts."""
+"""Networks explained node by node: fields, as torch shows by single pixels; costs, as torch counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fuzzer, for a minute, and what it found before (``tests/reproducers``), cases that have to end well.
+"""The fuzzer, for a minute, and what it found before (``tests/reproducers``), all of which must end well.
 
 ``pytest tests/project/test_fuzz.py --fuzz-seconds 3600 --fuzz-seed 1`` looks longer, and elsewhere. A failure
 prints a JSON object: put it, shortened, into a file of ``tests/reproducers``.
@@ -22,7 +22,7 @@ from places import REPRODUCERS, SUPPORT
 import tvmconv
 
 CASES = sorted(REPRODUCERS.glob("*.json"))
-HANG = 120.0  # seconds that no case takes
+HANG = 120.0  # seconds, more than any case takes
 
 
 def test_random_cases(pytestconfig: pytest.Config, tmp_path: Path) -> None:

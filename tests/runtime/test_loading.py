@@ -22,7 +22,7 @@ import tvmconv
 from tvmconv.runtime import library as library_module
 from tvmconv.runtime import mapping
 
-# The result of -1: 0 or -1, by which it is told what ran.
+# The result for -1: 0 or -1, which tells what ran.
 PLAIN, RELU = "conv2d:1x1x4x4:o1:k1x1:NCHW:float32", "conv2d:1x1x4x4:o1:k1x1:NCHW:float32:relu"
 EXPECTED = {PLAIN: -1.0, RELU: 0.0}
 

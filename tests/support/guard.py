@@ -1,7 +1,7 @@
 """Arrays between guard pages, and child processes to use them in.
 
 A page next to such an array cannot be touched: one element read or written outside ends the process
-with a signal. So code that may do that runs in a child, and the test fails where it would have died.
+with a signal. So code that might do that runs in a child process, and the test fails instead of dying.
 """
 
 import ctypes

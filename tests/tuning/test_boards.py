@@ -168,7 +168,7 @@ def test_tuning_survives_a_killed_server(tracker: str, tmp_path: Path) -> None:
     assert records and all(is_emulated(facts[0]) for _, _, facts in records)
     (entry,) = read_index(folder).values()
     assert entry.emulated
-    # Even where somebody copies it among others: the entry itself says so, and the record.
+    # Even if somebody copies it among others: both the entry and the record say so.
     metadata = folders.read_metadata(folder)
     folders.write_json(folder / folders.METADATA, {k: v for k, v in metadata.items() if k != "emulated"})
     assert Logs(resolve(CPU), folder).find(parse_spec(LAYER)) is None

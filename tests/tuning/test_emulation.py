@@ -45,7 +45,7 @@ def test_this_cpu_is_none() -> None:
 
 @pytest.mark.parametrize("arch", ["aarch64", "armv7"])
 def test_an_emulated_cpu_tells(arch: str) -> None:
-    """By each of the signs, of which another emulator may hide some."""
+    """By each of the signs alone, since another emulator may hide some."""
     edge.emulator(arch)
     python = edge.root(arch) / "python3"
     command = [python, "-c", _PROGRAM, emulation.__file__]

@@ -273,7 +273,7 @@ def test_a_damaged_entry_costs_itself_alone(tmp_path: Path, facts: Any, says: st
         assert list(read_index(folder)) == [PW]
     (message,) = [str(warning.message) for warning in told]
     assert says in message and str(path) in message and DW in message and "\n" not in message
-    # Who writes an entry leaves the damaged one as it is.
+    # Writing an entry leaves a damaged one as it is.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         write_entry(folder, DW + ":bias", Entry(**ENTRY))
@@ -527,7 +527,7 @@ def test_killed_at_any_moment_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_knobs_of_a_log_are_checked(tmp_path: Path) -> None:
-    """A point that does not fit is told of; none costs the process or more time than another."""
+    """A point that does not fit is reported; none ends the process or takes longer than others."""
     default = codegen.scheduled(parse_spec(DW), NATIVE).schedule
     wrong = [("width", 1 << 40), ("width", "2"), ("rows", 0), ("block", 10**9), ("order", "x"), ("z", 1)]
     for knob, value in wrong:
