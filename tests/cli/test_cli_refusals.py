@@ -33,6 +33,20 @@ REFUSALS = {
     "a model among others": (f"compile m.onnx {PW} -o a.so", "a model is given as --onnx m.onnx"),
     "no output": (f"compile {PW}", "-o FILE: missing; expected a library to write"),
     "a list": ("compile list.txt -o a.so", "a file of them is given as -f list.txt"),
+    "a library": ("compile k.so -o a.so", "k.so: expected a DESCRIPTOR; 'tvmconv inspect k.so' shows"),
+    "a model as a list": ("compile -f m.onnx -o a.so", "a model is given as --onnx m.onnx"),
+    "a list as a model": ("compile --onnx list.txt -o a.so", "a file of descriptors is given as -f list.txt"),
+    "a library as a model": ("extract k.so", "k.so: expected an ONNX model, not a library made from one"),
+    "run: a model": ("run m.onnx", "expected a library; 'tvmconv compile m.onnx -o m.so' makes one"),
+    "run: a descriptor": (f"run {PW}", f"expected a library; 'tvmconv compile {PW} -o conv.so' makes one"),
+    "inspect: a list": ("inspect list.txt", "'tvmconv compile -f list.txt -o list.so' makes one"),
+    "verify: a target": ("verify k.so --log user", "expected descriptors to compile, not a library"),
+    "bench: logs": ("bench k.so --no-user-logs", "expected descriptors to compile, not a library"),
+    "bench: logs of code": (f"bench --static {PW} --log user", "it looks at the default schedules"),
+    "tune: two folders": (f"tune {PW} --log a --log b", "--log: a, b, expected one folder to write to"),
+    "tune: whose logs": (f"tune {PW} --no-user-logs", "expected --log DIR beside it, where to write"),
+    "explain: a library": ("explain k.so", "'tvmconv inspect k.so' shows"),
+    "logs: a folder": (f"logs missing {PW} --log none", "no logs of"),
     "verify: a model": ("verify m.onnx", "--onnx m.onnx"),
     "verify: a list": ("verify list.txt", "-f list.txt"),
     "verify: not here": (f"verify {PW} -t cortex-a72", "expected one that this machine runs"),
@@ -56,6 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     onnx.save(small_network(), path / "m.onnx")
     (path / "list.txt").write_text(f"{PW}\n")
     (path / "way.h").mkdir()
+    (path / "k.so").write_bytes(b"\x7fELF")
     return path
 
 

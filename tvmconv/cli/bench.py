@@ -13,7 +13,16 @@ import typer
 from tvmconv.base.errors import Error
 from tvmconv.cli import completion, console, models
 from tvmconv.cli.layer_times import library_of, measured, threads_of, warn_if_loaded
-from tvmconv.cli.options import AsJson, Files, NoUserLogs, OneTarget, ReadLogs, Threads, logs_of
+from tvmconv.cli.options import (
+    AsJson,
+    Files,
+    NoUserLogs,
+    OneTarget,
+    ReadLogs,
+    Threads,
+    logs_of,
+    refuse_with_library,
+)
 from tvmconv.cli.outputs import check_file
 from tvmconv.cli.specs import looks_like_descriptor
 from tvmconv.cli.static import report as static_report
@@ -115,7 +124,9 @@ def bench(
         static_report(layers, target, as_json)
         return
     is_library = bool(subjects) and not looks_like_descriptor(subjects[0])
-    if not is_library:
+    if is_library:
+        refuse_with_library(target, logs)
+    else:
         if "cuda-" in target:
             raise Error(f"--target {target}: expected a CPU; scripts/gpu_check.sh times on GPUs")
         check_here(target)
