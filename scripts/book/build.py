@@ -29,8 +29,8 @@ from pdoc.render_helpers import to_html
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "tvmconv" / "docs"
-API = ("tvmconv", "tvmconv.network", "tvmconv.onnx", "tvmconv.torch", "tvmconv.specs.arithmetic",
-       "tvmconv.frontends.verify")  # fmt: skip
+API = ("tvmconv", "tvmconv.network", "tvmconv.onnx", "tvmconv.torch", "tvmconv.show",
+       "tvmconv.specs.arithmetic", "tvmconv.frontends.verify")  # fmt: skip
 _FORMATTER = pygments.formatters.HtmlFormatter(cssclass="pdoc-code codehilite")
 _FENCE = re.compile(r"^```(\w+) (\S+)$", re.M)
 
