@@ -9,29 +9,19 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tvmconv.base.processes import answer_lines
+from tvmconv.bench.engines import whole
+from tvmconv.bench.engines.whole import Feeds, Loaded
 
 Array = np.ndarray[Any, Any]
-Feeds = Mapping[str, Array]
-
-
-class Loaded(NamedTuple):
-    """call: what is timed. results: of the last call, as the model has them. version: the engine's. facts:
-    more about it."""
-
-    call: Callable[[], object]
-    results: Callable[[], Sequence[Array]]
-    version: str
-    facts: Mapping[str, Any]
 
 
 def ours(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
@@ -49,45 +39,6 @@ def ours(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loa
     (facts,) = module.manifest["functions"]
     return Loaded(function.on(*given, out=results), lambda: results, own_version(),
                   {"workspace": facts["workspace_bytes"]})  # fmt: skip
-
-
-def onnxruntime(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
-    """ONNX Runtime's CPU provider, with bound inputs and results."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4
-    session = ort.InferenceSession(files["onnx"], options, providers=["CPUExecutionProvider"])
-    binding = session.io_binding()
-    for key, array in feeds.items():
-        binding.bind_ortvalue_input(key, ort.OrtValue.ortvalue_from_numpy(array))
-    for value in session.get_outputs():
-        binding.bind_output(value.name)
-    return Loaded(lambda: session.run_with_iobinding(binding), binding.copy_outputs_to_cpu,
-                  ort.__version__, {})  # fmt: skip
-
-
-def openvino(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
-    """OpenVINO's CPU plug-in, in float32, for latency."""
-    import openvino as ov
-
-    core, config = ov.Core(), {
-        "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": "1", "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32", "ENABLE_CPU_PINNING": False,
-    }  # fmt: skip
-    model = core.read_model(files["onnx"])
-    model.reshape({key: list(array.shape) for key, array in feeds.items()})
-    request = core.compile_model(model, "CPU", config).create_infer_request()
-    for key, array in feeds.items():
-        request.set_tensor(key, ov.Tensor(array, shared_memory=True))
-    count = len(request.model_outputs)
-
-    def results() -> list[Array]:
-        return [request.get_output_tensor(number).data for number in range(count)]
-
-    return Loaded(lambda: request.infer(share_inputs=True, share_outputs=True), results,
-                  ov.__version__.partition("-")[0], {})  # fmt: skip
 
 
 def litert(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
@@ -137,14 +88,12 @@ def torch(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Lo
 
 
 ENGINES: dict[str, Callable[[Mapping[str, str], str, Feeds, int], Loaded]] = {
-    "ours": ours, "onnxruntime": onnxruntime, "openvino": openvino, "litert": litert, "torch": torch,
-}  # fmt: skip
+    "ours": ours, **whole.ENGINES, "litert": litert, "torch": torch,
+}
 
 
 class Worker:
     """What the process does: ``load`` a network once, then ``sample`` it in turns."""
-
-    WARM: ClassVar[int] = 2  # calls before those that are timed: other engines have used the caches meanwhile
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
@@ -176,16 +125,8 @@ class Worker:
         """The median of the calls that fit into ``seconds``; ``realtime``: a priority for that long, which
         leaves the CPUs to nothing else; 0 for none."""
         assert self.loaded is not None
-        call, times = self.loaded.call, []
         with real_time(realtime) if realtime else contextlib.nullcontext():
-            for _ in range(self.WARM):
-                call()
-            end = time.perf_counter() + seconds
-            while len(times) < 3 or time.perf_counter() < end:
-                start = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - start)
-        return {"seconds": statistics.median(times), "calls": len(times)}
+            return whole.sample(self.loaded.call, seconds)
 
 
 def resident() -> int:

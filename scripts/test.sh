@@ -19,6 +19,8 @@ command -v qemu-aarch64 >/dev/null || apt_install "qemu's user-mode emulation" q
 command -v musl-gcc >/dev/null || apt_install "musl" musl-tools
 # Each shell completes the command line.
 command -v zsh >/dev/null && command -v fish >/dev/null || apt_install "zsh and fish" zsh fish
+# Pages are opened in a browser.
+{ command -v chromium && command -v chromedriver; } >/dev/null || apt_install "Chromium" chromium chromium-driver
 # LLVM's models of CPUs say how good the kernels for ARM are.
 command -v llvm-mca-19 >/dev/null || apt_install "llvm-mca" llvm-19
 

@@ -16,7 +16,7 @@ import tvmconv
 from tvmconv.cli import main
 from tvmconv.specs.reference.floats import conv_reference
 
-VERBS = ("compile", "run", "verify", "inspect", "extract", "explain", "targets")
+VERBS = ("compile", "run", "verify", "report", "inspect", "extract", "explain", "targets")
 
 
 @pytest.fixture(scope="module")

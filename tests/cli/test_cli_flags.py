@@ -45,6 +45,12 @@ RUNS = {
     "inspect a.so dw --json": '"runs_here": true',
     "inspect a.so pw --tir --asm --target native -t native --log shipped": "compiled again for",
     "inspect w.so forward --step 1 --asm --no-user-logs": "# forward, step 1",
+    "report w.so forward --onnx m.onnx --against onnxruntime --threads 1 --rounds 1 --sample-ms 1 --no-code "
+    "-o w.html --json": '"call_us"',
+    "report --onnx m.onnx --shape n=1 --whole --layout nhwc --rounds 1 --code --no-user-logs -o m.html":
+        "m-roofline.png",
+    "report --file pw.txt -f pw.txt -t native --target native --log shipped --rounds 1 --output pw.html":
+        "pw-roofline.png",
     "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
     "extract m.onnx --shape n=1 --json": '"layers"',
     "extract m.onnx --shape n=1 --verbose": "left over",
@@ -79,7 +85,7 @@ RUNS = {
     "logs prune --log log -t native --target native": "kept",
     "logs merge log --log other -t native --target native": "took",
 }
-SLOW = ("tune", "bench", "--show")  # in processes of their own: they set affinity, fork, or exit
+SLOW = ("tune", "bench", "report", "--show")  # in processes of their own: they set affinity, fork, or exit
 
 ELSEWHERE = {
     ("compile", "--set"): "test_onnx_branches.py",
@@ -90,6 +96,7 @@ ELSEWHERE = {
     ("show field", "--set"): "test_show.py",
     ("explain", "--set"): "test_grammar.py",
     ("tune", "--set"): "test_network_tuning.py",
+    ("report", "--set"): "test_report.py",
     ("tune", "--strategy"): "test_tuning.py",
     ("tune", "--tracker"): "test_boards.py",
     ("tune", "--key"): "test_boards.py",

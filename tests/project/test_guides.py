@@ -1,5 +1,5 @@
 """The first hours of the book are done, and the other commands of the guides to speed, tuning, GPUs,
-networks and pictures run as written, with shorter searches.
+networks, pictures and reports run as written, with shorter searches.
 
 README, builds.md, onnx.md and edge.md have tests of their own.
 """
@@ -106,7 +106,7 @@ def shell(tmp_path: Path):
     return run
 
 
-@pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks", "show"])
+@pytest.mark.parametrize("guide", ["speed", "tuning", "cuda", "networks", "show", "report"])
 def test_commands_run(guide: str, shell) -> None:
     blocks = later(guide)
     texts = [block.text.replace("\\\n", "") for block in blocks if block.language == "sh"]

@@ -16,7 +16,7 @@ from tvmconv.bench.roofline import Roofline
 from tvmconv.frontends.verify import operands
 from tvmconv.runtime import arrays
 
-_TOLERATED = 5  # percent above the roof
+TOLERATED = 5  # percent above the roof
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Line:
     @property
     def exceeds(self) -> bool:
         """Whether it is faster than the roof, by more than measurements vary: the roof's was disturbed."""
-        return self.percent > 100 + _TOLERATED
+        return self.percent > 100 + TOLERATED
 
     @property
     def all_us(self) -> float:

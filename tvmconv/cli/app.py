@@ -11,8 +11,8 @@ import typer
 from tvmconv.cli import console, old_spellings
 
 VERBS = (
-    "compile", "run", "verify", "bench", "tune", "logs", "inspect", "extract", "explain", "show", "targets",
-    "board", "cmake_dir",
+    "compile", "run", "verify", "bench", "report", "tune", "logs", "inspect", "extract", "explain", "show",
+    "targets", "board", "cmake_dir",
 )  # fmt: skip
 """Modules of this package; each has `register(app)`, which adds its verb."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,7 @@ def print_report(report: dict[str, Any], verbose: bool) -> None:
     console.print_table(columns, rows)
 
 
-def schedule_text(schedule: dict[str, Any]) -> str:
+def schedule_text(schedule: Mapping[str, Any]) -> str:
     """A function's schedule on one line: "default, depthwise", or "tuned, depthwise, RECORD", perhaps of a
     twin; whether it was tuned and the default won; and why a record was not used."""
     words = [str(schedule[key]) for key in ("source", "strategy", "record") if key in schedule]

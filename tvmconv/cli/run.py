@@ -101,7 +101,7 @@ def run(
         result, row, used = _run_one(module[entry["name"]], entry, texts, seed, rounds if timed else 0)
         rows.append(row)
         if steps:
-            row["steps"] = step_times.timed(module, entry["name"], used, rounds, threads)
+            row["steps"], _ = step_times.timed(module, entry["name"], used, rounds, threads)
         if output is not None:
             _save(output, result)
     if as_json:
@@ -207,6 +207,11 @@ def _arrays(
         made = random_arrays(spec, entry["arguments"], "normal", seed)
         given.update((name, made[name]) for name in invented)
     return given, invented
+
+
+def random_inputs(entry: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
+    """Random arrays for a network's function, by argument."""
+    return _random([a for a in entry["arguments"] if a["role"] != "output"], seed)
 
 
 def _random(arguments: Sequence[dict[str, Any]], seed: int) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,7 @@ import tvm
 from tvmconv.base.errors import TargetError
 from tvmconv.compiler.codegen.kernel import symbol_of, written
 from tvmconv.compiler.lower import generated, lowered
+from tvmconv.compiler.workers import by_record
 from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.llvm import llvm_target
@@ -35,11 +36,13 @@ _SLACK = 3  # bytes before an address that a linker may change with it: the inst
 
 @dataclass(frozen=True)
 class Source:
-    """A kernel for one machine. ``symbol``: its name in TVMScript and assembly."""
+    """A kernel for one machine. ``symbol``: its name in TVMScript and assembly. ``schedule``: as the manifest
+    has it."""
 
     symbol: str
     module: tvm.IRModule
     machine: AnyMachine
+    schedule: Mapping[str, Any]
 
     @property
     def tir(self) -> str:
@@ -68,13 +71,8 @@ class Source:
 def source_of(work: Work, machine: AnyMachine, tuned: Tuned | None = None) -> Source:
     """The kernel that `compile` makes of ``work`` with this record. Raises SpecError and TargetError."""
     module_for = importlib.import_module(f"tvmconv.compiler.{work.builder}").module_for
-    symbol = symbol_of(work)
-    if tuned is not None:
-        try:
-            return Source(symbol, module_for(work, machine, tuned.choice), machine)
-        except ValueError:  # the schedule has changed since: as when compiling
-            pass
-    return Source(symbol, module_for(work, machine), machine)
+    (module, schedule), told = by_record(tuned, lambda choice: module_for(work, machine, choice))
+    return Source(symbol_of(work), module, machine, {**schedule, **told})
 
 
 def _readable(text: str) -> str:

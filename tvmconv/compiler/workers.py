@@ -13,11 +13,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tvmconv.base import cache_folder, errors
 from tvmconv.base.processes import Process, ProcessError, answer_lines, importing_tvm
 from tvmconv.compiler import cache
+from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Tuned
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -25,6 +26,7 @@ from tvmconv.schedules.machines import AnyMachine, Machine
 from tvmconv.specs.pitched import parse_work
 from tvmconv.specs.work import Work
 
+Made = TypeVar("Made")
 Result = tuple[Work, "Kernel | Exception | None"]
 
 
@@ -52,16 +54,20 @@ def build(job: Job) -> Kernel:
 def _built(job: Job) -> Kernel:
     with importing_tvm():
         build_kernel = importlib.import_module(f"tvmconv.compiler.{job.spec.builder}").build_kernel
-    if job.tuned is None:
-        return build_kernel(job.spec, job.machine)
+    kernel, told = by_record(job.tuned, lambda choice: build_kernel(job.spec, job.machine, choice))
+    return dataclasses.replace(kernel, schedule={**kernel.schedule, **told})
+
+
+def by_record(tuned: Tuned | None, make: Callable[[Choice | None], Made]) -> tuple[Made, dict[str, Any]]:
+    """What ``make`` makes by a record's choice, or by the rules (None) without one and where it does not fit;
+    and what manifests say of that."""
+    if tuned is None:
+        return make(None), {}
     try:
-        kernel = build_kernel(job.spec, job.machine, job.tuned.choice)
-        schedule = {**kernel.schedule, **job.tuned.origin}
+        return make(tuned.choice), tuned.origin
     except ValueError as error:  # the schedule has changed since
-        kernel = build_kernel(job.spec, job.machine)
-        told = {key: value for key, value in job.tuned.origin.items() if key == "twin"}
-        schedule = {**kernel.schedule, "unused_record": job.tuned.origin["record"], **told, "why": str(error)}
-    return dataclasses.replace(kernel, schedule=schedule)
+        told = {key: value for key, value in tuned.origin.items() if key == "twin"}
+        return make(None), {"unused_record": tuned.origin["record"], **told, "why": str(error)}
 
 
 def build_all(jobs: list[Job], count: int, finish: Callable[[Work, Kernel], None]) -> None:

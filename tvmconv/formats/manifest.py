@@ -28,6 +28,9 @@ SHARED = ("tcv_shared_launch", "tcv_shared_alloc", "tcv_shared_free")
 MAGIC = b"\x7fTVMCONV-MANIFEST\n"
 STEPS = "steps"  # of the entry of a function of several steps: what they compute, and more, see `steps_of`
 PLANS = "plans"  # of such an entry: what other targets' steps are, by target
+# Of such an entry: by target, what lies in the workspace, as {"value": which the buffer is named after,
+# "offset", "bytes", "first", "last": the steps in which it is alive, from 0 on}.
+BUFFERS = "buffers"
 WORKSPACE = ("workspace_bytes", "thread_workspace_bytes")  # of a function's entry, as ``Kernel.workspace``
 _LENGTH_DIGITS = 8  # hexadecimal
 _HASH_DIGITS = 64

@@ -112,11 +112,14 @@ _RESULT = _table({
 _FACTS = _table({"flops": _number, "bytes": _number, "results": _list(_RESULT)})
 _STEPS = {"steps": _list(_TEXT, 1), "sources": _list(_list(_TEXT)), "step_facts": _list(_FACTS)}
 _PLAN = _table(_STEPS)
+_BUFFERS = _list(_table({
+    "value": _TEXT, "offset": _number, "bytes": _number, "first": _number, "last": _number,
+}))  # fmt: skip
 _FUNCTION = _table(
     {"name": _IDENTIFIER, "descriptor": _TEXT, "arguments": _list(_ARGUMENT, 2), "packed_bytes": _number,
      "flops": _number, "bytes": _number, "schedule": _a(dict, "an object")},
     {"symbol": _IDENTIFIER, "baked": _a(bool, "true or false"), "onnx_nodes": _list(_TEXT),
-     **_STEPS, "plans": _a(dict, "an object"), "group": _TEXT,
+     **_STEPS, "plans": _a(dict, "an object"), "buffers": _a(dict, "an object"), "group": _TEXT,
      "model_shapes": _a(dict, "an object")},
 )  # fmt: skip
 _ONNX = _table({
@@ -152,6 +155,8 @@ def _check_function(key: str, function: dict[str, Any]) -> None:
     roles = [argument["role"] for argument in arguments]
     for target, plan in function.get("plans", {}).items():
         _PLAN(f"{key}.plans.{target}", plan)
+    for target, buffers in function.get("buffers", {}).items():
+        _BUFFERS(f"{key}.buffers.{target}", buffers)
     if "steps" in function:
         if roles != sorted(roles) or set(roles) != {"input", "output"}:
             raise _wrong(f"{key}.arguments", roles, "inputs first, then outputs")

@@ -17,6 +17,7 @@ from tvmconv.compiler.artifact.library import Library, check_request
 from tvmconv.compiler.artifact.names import BESIDE_STEPS
 from tvmconv.compiler.compile import Progress, compile_kernels, part_of
 from tvmconv.formats.logs.lookup import Folders, Logs
+from tvmconv.formats.manifest import BUFFERS
 from tvmconv.formats.program import Variant
 from tvmconv.network.choosing import gains
 from tvmconv.network.graph import Graph, Node
@@ -134,6 +135,7 @@ def compile(
             functions[own] = planned.program
             group = {"group": name} if own != name else {}
             facts.setdefault(own, {**_facts(planned, network), **group})
+            facts[own][BUFFERS][machine.name] = _buffers(planned)
         variants.append(Variant(machine, functions))
     first, *others = variants
     return Library(
@@ -223,7 +225,18 @@ def _facts(planned: Planned, network: Network) -> dict[str, Any]:
         "onnx_names": {param.name: public for public, param in arrays.items()},
         "workspace_bound": planned.memory.bound,
         "model_shapes": {name: list(shape) for name, shape in network.shapes.items()},
+        BUFFERS: {},
     }
+
+
+def _buffers(planned: Planned) -> list[dict[str, Any]]:
+    """What a target's workspace holds when, see `manifest.BUFFERS`."""
+    offsets = planned.memory.offsets
+    return [
+        {"value": one.name, "offset": offsets[one.name], "bytes": one.bytes, "first": one.first,
+         "last": one.last}
+        for one in planned.buffers
+    ]  # fmt: skip
 
 
 def _about(network: Network) -> dict[str, Any]:

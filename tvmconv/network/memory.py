@@ -16,24 +16,26 @@ _LARGE, _APART = 1 << 14, 256  # bytes
 _PAGE = 4096
 
 
-@dataclass(frozen=True, eq=False)
-class MemoryPlan:
-    """offsets: byte of the workspace at which each buffer begins, by the value that it is named after. bytes:
-    of the workspace. bound: the largest sum of what is alive at once; no plan needs less."""
-
-    offsets: Mapping[str, int]
-    bytes: int
-    bound: int
-
-
 @dataclass
-class _Buffer:
+class Buffer:
     """bytes: its size, aligned. first, last: the steps in which it is alive."""
 
     name: str
     bytes: int
     first: int
     last: int
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryPlan:
+    """offsets: byte of the workspace at which each buffer begins, by the value that it is named after. bytes:
+    of the workspace. bound: the largest sum of what is alive at once; no plan needs less. buffers: those that
+    have places of their own; a map's result may share one."""
+
+    offsets: Mapping[str, int]
+    bytes: int
+    bound: int
+    buffers: Sequence[Buffer]
 
 
 def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
@@ -43,11 +45,11 @@ def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
     buffers = _lifetimes(graph, views)
     shared = _in_place(graph, views, buffers)
     roots = {name: shared.get(name, name) for name in buffers}
-    merged: dict[str, _Buffer] = {}
+    merged: dict[str, Buffer] = {}
     for name, buffer in buffers.items():
         root = roots[name]
         if root not in merged:
-            merged[root] = _Buffer(root, buffer.bytes, buffer.first, buffer.last)
+            merged[root] = Buffer(root, buffer.bytes, buffer.first, buffer.last)
         one = merged[root]
         one.first, one.last = min(one.first, buffer.first), max(one.last, buffer.last)
         one.bytes = max(one.bytes, buffer.bytes)
@@ -57,10 +59,10 @@ def plan_memory(graph: Graph, views: Views) -> MemoryPlan:
     most = _ROOM * min(totals, default=0)
     able = [(total, plan) for plan, total in zip(plans, totals, strict=True) if total <= most]
     total, places = min(able, key=lambda one: (_handed_over(every, one[1], one[0]), one[0]))
-    return MemoryPlan({name: places[roots[name]] for name in buffers}, total, _bound(every))
+    return MemoryPlan({name: places[roots[name]] for name in buffers}, total, _bound(every), every)
 
 
-_ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
+_ORDERS: tuple[Callable[[Buffer], tuple[int, ...]], ...] = (
     lambda one: (-one.bytes, one.first),
     lambda one: (-one.bytes, -one.last),
     lambda one: (one.first - one.last, -one.bytes),
@@ -72,18 +74,18 @@ _ORDERS: tuple[Callable[[_Buffer], tuple[int, ...]], ...] = (
 _ROOM = 1.1  # how many times the least workspace, for halves that fit
 
 
-def _lifetimes(graph: Graph, views: Views) -> dict[str, _Buffer]:
+def _lifetimes(graph: Graph, views: Views) -> dict[str, Buffer]:
     """Each buffer of the workspace, by its name: not those that a caller gives, or constants."""
     given = (*graph.inputs, *graph.constants, *graph.outputs.values())
     callers = {views.places[name].buffer for name in given}
-    found: dict[str, _Buffer] = {}
+    found: dict[str, Buffer] = {}
     for number, step in enumerate(views.steps):
         for name in (*step.outputs, *step.inputs):
             root = views.places[name].buffer
             if root in callers:
                 continue
             size = _staggered(-(-graph.type(root).bytes // ALIGNMENT) * ALIGNMENT)
-            buffer = found.setdefault(root, _Buffer(root, size, number, number))
+            buffer = found.setdefault(root, Buffer(root, size, number, number))
             buffer.last = number
     return found
 
@@ -97,7 +99,7 @@ def _staggered(size: int) -> int:
     return size
 
 
-def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dict[str, str]:
+def _in_place(graph: Graph, views: Views, buffers: Mapping[str, Buffer]) -> dict[str, str]:
     """The buffer that another one shares, by its name: of a map's result and an input that ends with it."""
     shared: dict[str, str] = {}
     ends = {name: buffer.last for name, buffer in buffers.items()}
@@ -117,12 +119,12 @@ def _in_place(graph: Graph, views: Views, buffers: Mapping[str, _Buffer]) -> dic
     return shared
 
 
-def _placed(buffers: Sequence[_Buffer], bound: int) -> dict[str, int]:
+def _placed(buffers: Sequence[Buffer], bound: int) -> dict[str, int]:
     """Each buffer's place: where a thread's part of it is the same thread's part of what lay there before;
     else, as long as there is room, where nothing has lain; else the lowest that is free. Kernels give each
     thread neighbouring rows of an image, so halves fit where the centre is one of another buffer. (What two
     cores write in turns goes from cache to cache each time.)"""
-    placed: list[tuple[int, _Buffer]] = []
+    placed: list[tuple[int, Buffer]] = []
     centres: list[int] = []
     top = 0
     for buffer in buffers:
@@ -157,7 +159,7 @@ def _near(at: int, size: int, busy: Sequence[tuple[int, int]]) -> list[int]:
         not _APART <= (near - start) % 1024 <= 1024 - _APART for start, _ in busy))  # fmt: skip
 
 
-def _handed_over(buffers: Sequence[_Buffer], places: Mapping[str, int], total: int) -> int:
+def _handed_over(buffers: Sequence[Buffer], places: Mapping[str, int], total: int) -> int:
     """How often two threads that halve each buffer write to memory that was the other's, in pages."""
     owner = np.full(total // _PAGE + 1, -1, np.int8)
     count = 0
@@ -170,7 +172,7 @@ def _handed_over(buffers: Sequence[_Buffer], places: Mapping[str, int], total: i
     return count
 
 
-def _bound(buffers: Sequence[_Buffer]) -> int:
+def _bound(buffers: Sequence[Buffer]) -> int:
     """The largest sum of bytes of buffers that are alive in one step."""
     steps = max((buffer.last for buffer in buffers), default=-1) + 1
     change = [0] * (steps + 1)

@@ -6,7 +6,7 @@ Text as LLVM prints it, for x86 (AT&T), AArch64, 32-bit ARM and RISC-V.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _LABEL = re.compile(r"([\w.$]+):")
@@ -78,6 +78,19 @@ class Loop:
     @property
     def fmas(self) -> int:
         return sum(i.fma for i in self.body)
+
+
+_ITERATIONS = 8  # that a loop whose count is not known makes, as compilers guess
+
+
+def weight(loop: Loop) -> float:
+    """How many multiply-adds it is taken to make, to find where the time goes."""
+    return loop.fmas * _ITERATIONS**loop.depth
+
+
+def heaviest(found: Sequence[Loop]) -> Loop | None:
+    """The loop where the time goes first; None where none multiplies and adds."""
+    return max((loop for loop in found if loop.fmas), key=weight, default=None)
 
 
 @dataclass

@@ -10,11 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from tvmconv.bench.static_cost import mca
-from tvmconv.bench.static_cost.assembly import Loop, loops
+from tvmconv.bench.static_cost.assembly import Loop, loops, weight
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.kinds import Spec
 
-_ITERATIONS = 8  # that a loop whose count is not known makes, as compilers guess
 _SHOWN = 0.1  # loops of at least so much of the heaviest one's weight
 
 
@@ -78,12 +77,8 @@ def cost(spec: Spec, machine: Machine) -> list[LoopCost]:
 def cost_of(assembly: str, machine: Machine) -> list[LoopCost]:
     """As ``cost``, of a function's assembly."""
     found = [loop for loop in loops(assembly, machine.arch) if loop.fmas]
-    found.sort(key=_weight, reverse=True)
-    return [_cost(loop, machine) for loop in found if _weight(loop) >= _SHOWN * _weight(found[0])]
-
-
-def _weight(loop: Loop) -> float:
-    return loop.fmas * _ITERATIONS**loop.depth
+    found.sort(key=weight, reverse=True)
+    return [_cost(loop, machine) for loop in found if weight(loop) >= _SHOWN * weight(found[0])]
 
 
 def _cost(loop: Loop, machine: Machine) -> LoopCost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import tvm
 import tvm_ffi
@@ -56,11 +56,14 @@ def module_of(symbol: str, made: Scheduled) -> tvm.IRModule:
     return named(functions)
 
 
-def module_for(work: Work, machine: Machine | GpuMachine, choice: Choice | None = None) -> tvm.IRModule:
-    """What ``build_kernel`` lowers: the kernel, called ``symbol_of(work)``, and its prepack function. Raises
-    as it does."""
-    made: Any = apart(scheduled(cast(Any, work.dense), machine, choice), work, machine)
-    return module_of(symbol_of(work), made)
+def module_for(
+    work: Work, machine: Machine | GpuMachine, choice: Choice | None = None
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """What ``build_kernel`` lowers: the kernel, called ``symbol_of(work)``, and its prepack function; and how
+    it is scheduled. Raises as it does."""
+    spec: Any = work.dense
+    made = apart(scheduled(spec, machine, choice), work, machine)
+    return module_of(symbol_of(work), made), made.schedule
 
 
 def named(functions: dict[str, tirx.PrimFunc]) -> tvm.IRModule:

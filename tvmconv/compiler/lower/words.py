@@ -40,6 +40,7 @@ def own_op(name: str, effect: int) -> tvm.ir.Op:
         _ffi_api.RegisterOp(name, "See tvmconv.compiler.lower.")
         tvm.ir.register_op_attr(name, "TCallEffectKind", effect)
         tvm.ir.register_op_attr(name, "TVectorizable", True)
+        tvm.ir.register_op_attr(name, "TScriptPrinterName", name)  # else TVM warns of each when it prints it
         return tvm.ir.Op.get(name)
 
 

@@ -69,14 +69,15 @@ def kernel_func(op: Operator, machine: Machine, pitches: Mapping[str, int] | Non
 
 def module_for(
     work: Work, machine: AnyMachine, choice: Choice | None = None, symbol: str | None = None
-) -> tvm.IRModule:
-    """What ``build_kernel`` lowers. Raises as it does."""
+) -> tuple[tvm.IRModule, dict[str, Any]]:
+    """What ``build_kernel`` lowers, and how it is scheduled. Raises as it does."""
     op: Any = work.dense
     if isinstance(machine, GpuMachine):
         raise TargetError(f"{work}: for {machine.name}, expected a CPU")
     if choice is not None:
         raise ValueError(f"{work}: a recorded schedule, expected none")
-    return named({symbol or symbol_of(work): kernel_func(op, machine, work.pitches)})
+    func = kernel_func(op, machine, work.pitches)
+    return named({symbol or symbol_of(work): func}), {"source": "default", "strategy": op.kind}
 
 
 def build_kernel(
@@ -91,7 +92,7 @@ def build_kernel(
     """
     op: Any = work.dense
     symbol = symbol or symbol_of(work)
-    scheduled = module_for(work, machine, choice, symbol)
+    scheduled, schedule = module_for(work, machine, choice, symbol)
     assert isinstance(machine, Machine)  # as that has checked
     target = llvm_target(machine)
     module = lowered(scheduled, target)
@@ -102,7 +103,7 @@ def build_kernel(
         symbol=symbol, descriptor=str(work), object=written(generated(module, target)), inputs=inputs,
         weights=(), packed=(), output=output, more_outputs=tuple(more), parallel=parallel_loops(code),
         workspace=workspace_of(code), order=tuple(one.name for one in (*inputs, output, *more)),
-        schedule={"source": "default", "strategy": op.kind},
+        schedule=schedule,
     )  # fmt: skip
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tvmconv.base.errors import Error
 from tvmconv.formats.kernel import Kernel, Param
 from tvmconv.formats.program import ALIGNMENT, Operand, Place, Program, Step, program, step
 from tvmconv.network.graph import Graph, Node
-from tvmconv.network.memory import MemoryPlan, plan_memory
+from tvmconv.network.memory import Buffer, MemoryPlan, plan_memory
 from tvmconv.network.planning.doors import arguments_of
 from tvmconv.network.planning.weights import Constants
 from tvmconv.network.views import Views, arrays_of, place_values, width, work_of
@@ -22,13 +22,15 @@ from tvmconv.specs.work import Work
 @dataclass(frozen=True, eq=False)
 class Planned:
     """program: what the network is. nodes: the graph's, that each step runs (or packs weights for). inputs,
-    outputs: the arrays of a call by the model's names. memory: the plan of the workspace."""
+    outputs: the arrays of a call by the model's names. memory: the plan of the workspace. buffers: of it,
+    alive in the program's steps, not the plan's."""
 
     program: Program
     nodes: tuple[Node, ...]
     inputs: Mapping[str, Param]
     outputs: Mapping[str, Param]
     memory: MemoryPlan
+    buffers: tuple[Buffer, ...]
 
 
 def pitched_work_of(graph: Graph, views: Views, node: Node) -> Work:
@@ -90,7 +92,20 @@ class _Planning:
             constants=self._constants.held, prepared=self._constants.prepared,
             workspace=self._memory.bytes + self._packing,
         )  # fmt: skip
-        return Planned(made, tuple(nodes), inputs, outputs, self._memory)
+        return Planned(made, tuple(nodes), inputs, outputs, self._memory, self._buffers(nodes))
+
+    def _buffers(self, nodes: Sequence[Node]) -> tuple[Buffer, ...]:
+        """The plan counts nodes, some of which have no step, and some two."""
+        steps: dict[int, list[int]] = {}
+        for number, node in enumerate(nodes):
+            steps.setdefault(id(node), []).append(number)
+        of = [steps.get(id(node), ()) for node in self._views.steps]
+        found = []
+        for one in self._memory.buffers:
+            alive = [number for numbers in of[one.first : one.last + 1] for number in numbers]
+            if alive:
+                found.append(replace(one, first=min(alive), last=max(alive)))
+        return tuple(found)
 
     def _place(self, name: str) -> Place:
         """Where a value begins."""
