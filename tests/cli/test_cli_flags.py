@@ -47,7 +47,7 @@ RUNS = {
     "inspect w.so forward --step 1 --asm --no-user-logs": "# forward, step 1",
     "report w.so forward --onnx m.onnx --against onnxruntime --threads 1 --rounds 1 --sample-ms 1 --no-code "
     "-o w.html --json": '"call_us"',
-    "report --onnx m.onnx --shape n=1 --whole --layout nhwc --rounds 1 --code --no-user-logs -o m.html":
+    "report --onnx m.onnx --shape n=1 --whole --layout nhwc -n 1 --code --no-user-logs -o m.html":
         "m-roofline.png",
     "report --file pw.txt -f pw.txt -t native --target native --log shipped --rounds 1 --output pw.html":
         "pw-roofline.png",

@@ -225,7 +225,7 @@ def test_refusals(folder, layers, gpu_library, tmp_path, monkeypatch, capsys):
         (["/no/such.so", *out], "/no/such.so"),
         ([str(gpu_library), *out], "for a GPU, expected a CPU's library"),
         ([net, "forward", *out], "'forward'"),
-        ([str(other), "--shape", "x", *out], "--shape"),
+        ([str(other), "--shape", "x", *out], "shape 'x': expected NAME="),
         ([net, "--against", "onnxruntime", *out], "--against onnxruntime: needs --onnx MODEL"),
         ([net, "--against", "litert", *out], "--against litert: expected some of onnxruntime, openvino"),
         ([net, "--against", "onnxruntime", "--onnx", str(other), *out], "was compiled from another model"),
