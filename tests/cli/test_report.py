@@ -157,6 +157,18 @@ def test_short_names(nodes, name):
     assert facts.short(nodes) == name
 
 
+def test_kinds():
+    for text, kind in (
+        ("conv2d:1x8x8x4:o4:k3x3:d2:g4:NHWC:int8", "dilated depthwise int8"),
+        ("tconv2d:1x8x8x4:o4:k2x2:NHWC:float32", "transposed dense"),
+        ("maxpool2d:1x8x8x4:k2x2:NHWC:float32@x=8", "maxpool"),
+        ("deform2d:1x4x8x8:o4:k3x3:p1:NCHW:float32", "deform"),
+        ("block2d:1x8x8x4:e8:k3x3:p1:o4:NHWC:float32:bias", "block"),
+        ("copy:1x3x8x8:float32:1x8x8x3:a[0;1,64][0;3,1][64x3]", "copy"),
+    ):
+        assert facts.kind_of(text) == kind
+
+
 def test_what_is_odd_is_shown_whole(tmp_path, shown):
     """Names with markup, tuning, no roofline, notes, nothing compiled again."""
     curve = facts.Curve("conv2d:...", "user", (None, 3e-5, 2e-5, None, 2.5e-5, 1e-5), 2e-5, 1.1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tvmconv.cli.kernels import Kernel
 
@@ -216,11 +216,9 @@ def short(nodes: Sequence[str]) -> str:
 
 def kind_of(descriptor: str) -> str:
     """What kind of layer or operator a step is, for people: "depthwise", "block", "copy"."""
-    from tvmconv.bench.ratios import kind_of as kind_of_conv
-    from tvmconv.specs.conv import ConvSpec
+    from tvmconv.bench.ratios import kind_of as kind_of_layer
+    from tvmconv.specs.operators import KINDS
     from tvmconv.specs.pitched import parse_work
 
-    work: Any = parse_work(descriptor).dense
-    if isinstance(work, ConvSpec):
-        return kind_of_conv(work)
-    return str(work.kind) if hasattr(work, "kind") else descriptor.partition(":")[0]
+    word, work = descriptor.partition(":")[0], parse_work(descriptor).dense
+    return word if word in KINDS else kind_of_layer(cast(Any, work))
