@@ -59,6 +59,8 @@ def test_a_shell_completes(tmp_path: Path) -> None:
     assert tool("--install-completion", "bash", env=home).returncode == 0
     (script,) = tmp_path.rglob("tvmconv.sh")
     asked = {**home, "_TVMCONV_COMPLETE": "complete_bash", "COMP_WORDS": "tvmconv ver", "COMP_CWORD": "1"}
+    for shell, words in (("fish", "complete --command tvmconv"), ("zsh", "compdef _tvmconv_completion")):
+        assert words in tool("--show-completion", shell, env=home).stdout
     assert "complete_bash" in script.read_text() and tool(env=asked).stdout.split() == ["verify"]
 
 

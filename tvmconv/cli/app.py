@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Annotated, Any
@@ -48,8 +49,8 @@ A first session:
   tvmconv run conv.so first
 
 Results go to stdout, progress and logs to stderr; errors are one line and exit status 2.
-'tvmconv VERB --help' has examples for each verb; after 'tvmconv --install-completion' the shell (bash, zsh,
-fish) completes verbs, options, targets, and the functions of a library.
+'tvmconv VERB --help' has examples for each verb; after 'tvmconv --install-completion', perhaps with bash, zsh
+or fish, the shell completes verbs, options, targets, and the functions of a library.
 """
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -98,6 +99,8 @@ def _root(
 def run_app(argv: Sequence[str]) -> int:
     """Run the verb that `argv` names; usage errors and tvmconv's own errors propagate."""
     console.show_log()
+    if len(argv) == 2 and argv[0] in ("--install-completion", "--show-completion"):
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"  # typer would ignore the name
     verbs = [module.replace("_", "-") for module in VERBS]
     command = whole_command(argv[0] if argv and argv[0] in verbs else None)
     try:
