@@ -348,7 +348,7 @@ def test_dynamic_shapes_are_asked_for() -> None:
     ("verify net.so --whole", "--whole: needs --onnx MODEL"),
     ("verify net.so --steps", "--steps: needs --whole"),
     ("verify --onnx net.onnx net.so --whole --time", "--time: expected without --whole"),
-    ("verify net.so", "a whole network is compared with its model: verify --onnx MODEL --whole"),
+    ("verify net.so", "a whole network is compared with its model: verify --onnx MODEL"),
     ("bench net.so", "main is a whole network, expected layers"),
     ("run net.so --input z=q.npy", "no argument 'z', expected one of x, r"),
     ("run net.so --no-time --steps", "--no-time: expected without --steps"),

@@ -136,7 +136,7 @@ def check_alone(entry: Mapping[str, Any]) -> None:
     if steps := entry.get("steps"):
         name = entry["name"]
         what = f"function {name}: {len(steps)} steps, expected one that a descriptor stands for"
-        raise SpecError(f"{what}; a whole network is compared with its model: verify --onnx MODEL --whole")
+        raise SpecError(f"{what}; a whole network is compared with its model: verify --onnx MODEL")
 
 
 def prepare(

@@ -89,7 +89,7 @@ def extraction_of(module: Module, source: Source | Model) -> Extraction:
         )
     if about.get("whole"):
         what = f"library: {module.path} is of a whole network"
-        raise ArtifactError(f"{what}, expected one of layers, or --whole")
+        raise ArtifactError(f"{what}, expected one of layers")
     model = load(source)
     if model.digest != about["digest"]:
         raise ArtifactError(
