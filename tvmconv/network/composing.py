@@ -73,8 +73,9 @@ def _composed(outer: Copy, number: int, inner: Copy, units: Sequence[int]) -> Co
         ]  # fmt: skip
         filled += piece.count - sum(one.count for one in met)
         pieces += met
-    pieces = joined_pieces(pieces) if len(pieces) <= 2 * MOST_PIECES else pieces
-    if len(pieces) > MOST_PIECES or (filled and not outer.is_full and outer.fill != inner.fill):
+    most = max(MOST_PIECES, len(outer.pieces))
+    pieces = joined_pieces(pieces) if len(pieces) <= 2 * most else pieces
+    if len(pieces) > most or (filled and not outer.is_full and outer.fill != inner.fill):
         return None
     return Copy(inputs, outer.shape, tuple(pieces), inner.fill if filled else outer.fill)
 
@@ -82,12 +83,21 @@ def _composed(outer: Copy, number: int, inner: Copy, units: Sequence[int]) -> Co
 def joined_pieces(pieces: Sequence[Piece]) -> list[Piece]:
     """Pieces of which none goes on where another ends, in what they read and write."""
     found: list[Piece] = []
+    ends: dict[tuple[int, int], list[int]] = {}  # by source and place: the pieces of which a loop ends there
+
+    def put(at: int, piece: Piece) -> None:
+        found[at:at + 1] = [piece]
+        for step, size in zip(piece.to_steps, piece.sizes, strict=True):
+            ends.setdefault((piece.source, piece.to + step * size), []).append(at)
+
     for piece in sorted(pieces, key=lambda one: one.to):
-        before = next((at for at, one in enumerate(found) if _both(one, piece) is not None), None)
-        if before is None:
-            found.append(piece)
+        for at in sorted(set(ends.get((piece.source, piece.to), ()))):
+            both = _both(found[at], piece)
+            if both is not None:
+                put(at, both)
+                break
         else:
-            found[before] = _both(found[before], piece)  # type: ignore[assignment]
+            put(len(found), piece)
     return found if len(found) == len(pieces) else joined_pieces(found)
 
 
