@@ -35,7 +35,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """On the small images deep in a network, where registers hold what a strip transforms; and not where all
-    pixels of a channel share a set of the near cache, for it takes more of them at once. Measured on Zen 5,
+    pixels of a channel share a set of the near cache, for it takes more of them at once. Measured on Zen 4,
     where it is 1.05 to 1.4 times as fast; above that size no faster."""
     if machine.lanes() < _WIDE or p.groups < _FEWEST_VECTORS * machine.lanes():
         return False
