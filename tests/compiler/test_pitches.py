@@ -22,11 +22,13 @@ STATED = [
     ("conv2d:1x7x9x16:o16:k3x3:p1:g16:NHWC:float32@x=19,y=32", "winograd_rows"),
     ("conv2d:1x14x14x58:o58:k1x1:NHWC:float32:bias:relu@x=116,y=116", "direct_last"),
     ("conv2d:1x9x8x8:o32:k3x3:p1:NHWC:float16@x=48,y=40", "direct_last"),
+    ("block2d:1x9x8x32:k3x3:p1:o24:NHWC:float32:bias:residual:relu@residual=30,x=40,y=25", "bands"),
+    ("block2d:2x9x8x5:e19:k3x3:s2:p1:o7:NHWC:float32:bias@x=8,y=9", "bands"),
 ]
 
 
 def test_layers() -> None:
-    in_child(check_layers, STATED, HERE, {"conv": 10, "pool": 4}, 7)
+    in_child(check_layers, STATED, HERE, {"conv": 10, "pool": 4, "block": 4}, 7)
 
 
 def test_operators() -> None:

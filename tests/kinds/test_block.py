@@ -36,6 +36,8 @@ CORNERS = [
     "block2d:3x9x9x32:k7x7:s5:p3:o16:NHWC:float32:bias:depthwise=relu:relu",
     "block2d:1x12x10x64:k2x2:s3:o65:NHWC:float32:bias:residual:gelu",
     "block2d:1x28x28x32:e192:k3x3:p1:o32:NHWC:float32:bias:residual:expand=relu6:depthwise=relu6",
+    "block2d:2x30x29x33:k1x1:o19:NHWC:float32:bias:residual:scale",
+    "block2d:2x11x9x32:k3x3:p1:o19:NHWC:float32:scale:depthwise=relu",
     "block2d:1x5x4x6:e10:k3x3:p4:o11:NHWC:float32:bias:expand=relu",  # rows and columns of padding alone
 ]
 
@@ -57,6 +59,8 @@ def theirs(spec, arrays):
     prefixes = {"expand": "expand_", "depthwise": "", "project": "project_"}
     for name, part in spec.parts().items():
         prefix = prefixes[name]
+        if name == "project" and spec.scale:
+            y = y * np.moveaxis(arrays["scale"], -1, 1)
         feeds = {"x": y, "w": np.moveaxis(arrays[f"{prefix}w"], (-1, -2), (0, 1))}
         if spec.bias:
             feeds["b"] = arrays[f"{prefix}bias"]
@@ -103,7 +107,7 @@ def test_corners_between_guard_pages(corners):
 def test_random_specs_between_guard_pages(specs):
     for spec in specs:
         assert parse_spec(str(spec)) == spec
-        assert BlockSpec.of(**spec.parts()) == spec
+        assert replace(BlockSpec.of(**spec.parts()), scale=spec.scale) == spec
     module = tvmconv.compile({f"f{i}": spec for i, spec in enumerate(specs)}).load()
     guard.in_child(verify_guarded, str(module.path))
 
@@ -172,6 +176,8 @@ WRONG = {
     "kernel": (lambda: BlockSpec((1, 2, 8, 8), 4, 3), "kernel: 3 in spatial dim 0, expected at most"),
     "slopes": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, depthwise_activation="prelu"),
                "depthwise_activation: 'prelu', expected one without slopes"),
+    "scale": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, dtype="uint8", scale=True),
+              "scale: True, expected False in a block of uint8"),
     "no expand": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, expand_activation="relu"),
                   "expand_activation: 'relu', expected None where expand is 0"),
     "negative": (lambda: BlockSpec((1, 8, 8, 8), 4, 3, expand=-1), "expand: -1, expected"),

@@ -169,11 +169,12 @@ def block_specs(draw):
     channels = st.sampled_from([1, 2, 3, 7, 8, 16, 17, 31, 32, 33, 48, 64])
     act = st.none() | st.sampled_from(ACTIVATIONS)
     expand = draw(st.just(0) | channels)
+    dtype = draw(st.sampled_from(["float32"] * 4 + ["float16", "bfloat16", "int8", "uint8"]))
     return BlockSpec(
         (draw(st.sampled_from([1, 1, 2, 3])), *spatial, draw(channels)), draw(channels), kernel,
         expand=expand, stride=dims(st.sampled_from([1, 1, 1, 2, 3, 6])), padding=padding, dilation=dilation,
         bias=draw(st.booleans()), residual=draw(st.booleans()),
-        dtype=draw(st.sampled_from(["float32"] * 4 + ["float16", "bfloat16", "int8", "uint8"])),
+        dtype=dtype, scale="int8" not in dtype and draw(st.booleans()),
         expand_activation=draw(act) if expand else None, depthwise_activation=draw(act), activation=draw(act),
     )  # fmt: skip
 

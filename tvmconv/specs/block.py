@@ -12,6 +12,7 @@ from tvmconv.base.dtypes import BYTES
 from tvmconv.base.errors import SpecError
 from tvmconv.specs import checks
 from tvmconv.specs.activations import canonical_activation, clamp_of, row_of
+from tvmconv.specs.block_parts import check_chain
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.grammar import Grammar
 from tvmconv.specs.operand import Operand, Signature
@@ -40,7 +41,8 @@ class BlockSpec(WindowSpec):
     Or int8 or uint8, of x and of every part's result, which is quantised exactly as a ConvSpec's; then
     ``weight_dtype``, of all weights, is int8 (None) or uint8. ``bias``: all parts have one. ``residual``: an
     array of the output's shape is added to the result, before ``activation``; ``expand_activation`` and
-    ``depthwise_activation`` are those of the other two parts; none of them takes slopes.
+    ``depthwise_activation`` are those of the other two parts; none of them takes slopes. ``scale``: an array
+    (N, 1, 1, channels) multiplies what the last part reads, as in squeeze-and-excite; of floats only.
 
     Arrays: x; w and bias, of the depthwise part, (kh, kw, 1, channels) and (channels,); residual; expand_w
     (1, 1, C, expand) and expand_bias; project_w (1, 1, channels, out) and project_bias. With 8 bits, biases
@@ -58,7 +60,7 @@ class BlockSpec(WindowSpec):
         tokens=(
             Count("expand", "e", 0), Sizes("kernel", "k", each=True), Sizes("stride", "s", 1), PADDING,
             Sizes("dilation", "d", 1), Count("out_channels", "o"), LAYOUT, Types("dtype"), WEIGHTS,
-            Flag("bias", "bias"), Flag("residual", "residual"),
+            Flag("bias", "bias"), Flag("residual", "residual"), Flag("scale", "scale"),
             Activations("expand_activation", prefix="expand="),
             Activations("depthwise_activation", prefix="depthwise="), Activations("activation"),
         ),
@@ -77,6 +79,7 @@ class BlockSpec(WindowSpec):
     weight_dtype: str
     bias: bool
     residual: bool
+    scale: bool
     expand_activation: str | None
     depthwise_activation: str | None
     activation: str | None
@@ -96,6 +99,7 @@ class BlockSpec(WindowSpec):
         weight_dtype: Any = None,
         bias: bool = False,
         residual: bool = False,
+        scale: bool = False,
         expand_activation: str | tuple[Any, ...] | None = None,
         depthwise_activation: str | tuple[Any, ...] | None = None,
         activation: str | tuple[Any, ...] | None = None,
@@ -113,6 +117,9 @@ class BlockSpec(WindowSpec):
         self._store("weight_dtype", checks.read_weight_dtype(self.dtype, weight_dtype))
         self._store("bias", checks.read_flag("bias", bias))
         self._store("residual", checks.read_flag("residual", residual))
+        self._store("scale", checks.read_flag("scale", scale))
+        if self.scale and self.is_integer:
+            raise SpecError(f"scale: True, expected False in a block of {self.dtype}")
         if self.layout not in self.layouts:
             raise SpecError(f"layout: {layout!r}, expected NHWC: blocks have no other")
         given = {"expand_activation": expand_activation, "depthwise_activation": depthwise_activation,
@@ -141,21 +148,9 @@ class BlockSpec(WindowSpec):
     def of(cls, depthwise: ConvSpec, project: ConvSpec, expand: ConvSpec | None = None) -> BlockSpec:
         """The block of these convolutions, each of which reads what the one before makes; all with a bias
         where one has it. Raises SpecError for parts that do not fit, naming the part."""
-        one_each = depthwise.groups == depthwise.in_channels == depthwise.out_channels
-        _check_part("depthwise", depthwise, one_each)
-        for name, part in (("expand", expand), ("project", project)):
-            if part is not None:
-                _check_part(name, part, part.kind == "pointwise" and set(part.stride) == {1})
-        chain = [("expand", expand), ("depthwise", depthwise), ("project", project)]
-        parts = [(name, part) for name, part in chain if part is not None]
-        for (name, part), (first, before) in zip(parts[1:], parts, strict=False):
-            if part.input_shape != before.output_shape or part.dtype != before.dtype:
-                made = f"{before.output_shape} {before.dtype}"
-                raise SpecError(f"{name}: an input {part.input_shape} {part.dtype}, expected {made}")
-            if part.weight_dtype != before.weight_dtype:
-                raise SpecError(f"{name}: weights of {part.weight_dtype}, expected {before.weight_dtype}")
-            if before.residual:
-                raise SpecError(f"{first}: a residual in {before}, expected one of project alone")
+        chain = {"expand": expand, "depthwise": depthwise, "project": project}
+        parts = [(name, part) for name, part in chain.items() if part is not None]
+        check_chain(parts, DTYPES)
         return cls(
             parts[0][1].input_shape, project.out_channels, depthwise.kernel,
             expand=0 if expand is None else expand.out_channels, stride=depthwise.stride,
@@ -212,7 +207,10 @@ class BlockSpec(WindowSpec):
             for name, part in parts.items() for o in part.signature() if o.name in names[name]
         }  # fmt: skip
         others = sorted(given, key=lambda name: given[name].is_quantisation)
-        order = dict.fromkeys(["w", "bias", "residual", *others])
+        order = dict.fromkeys(["w", "bias", "residual", "scale", *others])
+        if self.scale:
+            shape = (self.batch, 1, 1, self.channels)
+            given["scale"] = Operand("scale", shape, self.dtype, self.layout)
         return (
             Operand("x", self.input_shape, self.dtype, self.layout),
             *(given[name] for name in order if name in given),
@@ -255,10 +253,6 @@ class BlockSpec(WindowSpec):
         """0; None with an expanding part, which makes its bias of zeros."""
         return None if self.expand else 0.0
 
-    def takes_pitch(self) -> frozenset[str]:
-        """No arrays: kernels take dense ones."""
-        return frozenset()
-
     @property
     def is_exact(self) -> bool:
         """Where activations only clamp; those of floats in between, to integers."""
@@ -276,6 +270,7 @@ class BlockSpec(WindowSpec):
         size, bias = rms["x"], 1.0 if self.bias else 0.0
         for prefix, terms in (("expand_", self.in_channels), ("", self.taps), ("project_", self.channels)):
             if f"{prefix}w" in rms:
+                size *= rms.get("scale", 1.0) if prefix == "project_" else 1.0
                 size = math.hypot(math.sqrt(terms) * size * rms[f"{prefix}w"],
                                   bias * rms.get(f"{prefix}bias", 0.0))  # fmt: skip
         return size
@@ -286,15 +281,3 @@ class BlockSpec(WindowSpec):
                         activation=None)  # fmt: skip
         found = (plain, replace(plain, bias=False))
         return tuple(twin for twin in dict.fromkeys(found) if twin != self)
-
-
-def _check_part(name: str, part: ConvSpec, fits: bool) -> None:
-    """Raises SpecError unless ``part`` is of the kind that it should be, in two dimensions."""
-    kind = "depthwise, one channel each" if name == "depthwise" else "pointwise, stride 1"
-    padded = name != "depthwise" and any(map(any, part.padding))
-    if not fits or part.transposed or padded or part.rank != 2 or part.layout != "NHWC":
-        raise SpecError(f"{name}: {part}, expected a 2-D convolution of NHWC, {kind}")
-    if part.dtype not in DTYPES or part.out_dtype != part.dtype:
-        raise SpecError(f"{name}: {part}, expected one of {', '.join(DTYPES)} throughout")
-    if part.shuffle != 1 or part.padding_mode != "zeros" or part.algorithm is not None:
-        raise SpecError(f"{name}: {part}, expected no shuffle, no algorithm, and zeros as its padding")

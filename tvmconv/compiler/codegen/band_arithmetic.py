@@ -41,9 +41,9 @@ class Floats:
         """Factors in a sum over so many input channels."""
         return -(-channels // self.size)
 
-    def given(self, at: Index) -> tirx.Expr:
+    def given(self, pixel: Index, channel: Index) -> tirx.Expr:
         """An element of x for the depthwise part."""
-        return self.arrays["x"].at(at)
+        return self.arrays["x"].at(pixel, channel)
 
     def start(self, prefix: str, channel: Index) -> tirx.Expr:
         """What a sum begins with."""
@@ -90,9 +90,9 @@ class Integers(Floats):
     def _less_zero(self, at: Index) -> tirx.Expr:
         return self.arrays["x"].at(at).astype("int32") - self._packed("x_zero_point")
 
-    def given(self, at: Index) -> tirx.Expr:
+    def given(self, pixel: Index, channel: Index) -> tirx.Expr:
         """See ``Floats``."""
-        return self._less_zero(at).astype(ACC)
+        return self._less_zero(pixel * self.spec.in_channels + channel).astype(ACC)
 
     def read(self, at: Index) -> tirx.Expr:
         """An element of x as the first part multiplies it, if that is a pointwise one."""

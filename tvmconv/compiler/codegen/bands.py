@@ -13,24 +13,26 @@ from collections.abc import Callable, Sequence
 from tvm import tirx
 
 from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
+from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring
 from tvmconv.compiler.codegen.band_words import row_of_words
-from tvmconv.compiler.codegen.in_place import filter_in_place
 from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     as_expr,
     counted,
     held,
+    image,
     in_tiles,
     itemsize,
     loop,
     named,
     parameter,
     tile,
+    vectors,
 )  # fmt: skip
 from tvmconv.compiler.lower.kept import BEFORE, KEPT, NONE
 from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.ops.block_packing import ACC, MOST_TAPS, BlockPacking, reads_in_place
+from tvmconv.compiler.ops.block_packing import ACC, BlockPacking, reads_in_place
 from tvmconv.formats.kernel import Param
 from tvmconv.schedules.cpu.tiles import PARALLEL_MACS
 from tvmconv.schedules.machines import Machine
@@ -59,6 +61,9 @@ class _Bands:
         types |= {param.name: Type(param.shape, param.dtype) for param in packed}
         order = [*(o.name for o in spec.inputs), *(param.name for param in packed), "y"]
         self.arrays = {name: parameter(name, types[name]) for name in order}
+        for name in ("residual", "y") if spec.is_integer else ("x", "residual", "y"):
+            if name in types:
+                self.arrays[name] = image(name, types[name].shape, types[name].dtype)
         self.does = (Integers if spec.is_integer else Floats)(spec, packing, self.arrays)
         self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes)
         self.chunks = -(-spec.channels // packing.chunk)
@@ -75,7 +80,6 @@ class _Bands:
         self.inputs = self.does.words(spec.in_channels) * self.does.size
         self.reads_words = isinstance(self.does, Integers) and spec.expand > 0  # rows of them, from x
         self.pitch = spec.in_spatial[1] * self.inputs  # of such a row
-        self.lines = self.arrays["x"]
 
     def body(self) -> tirx.Stmt:
         """All tasks, over the threads if that is worth it. A thread's next task goes on from what the one
@@ -88,6 +92,9 @@ class _Bands:
         kept = [made, also, last]
         if self.reads_words:
             self.lines, more = held(self.ring * self.pitch, self.does.element, "lines")
+            kept.append(more)
+        if self.spec.scale:
+            self.scales, more = held(self.chunks * self.packing.chunk, ACC, "scales")
             kept.append(more)
 
         def task(t: Index) -> tirx.Stmt:
@@ -115,6 +122,7 @@ class _Bands:
         return sequence([
             firsts, goes, starts, stops,
             *([tirx.IfThenElse(tirx.EQ(first, NONE), sequence(borders), nothing)] if borders else []),
+            *([self._scales(n)] if self.spec.scale else []),
             loop(steps, lambda i: self._step(n, start, stop, i, goes_on, ring, filtered)),
             before.put(0, as_expr(t)),
         ])  # fmt: skip
@@ -131,6 +139,16 @@ class _Bands:
             last = (self.chunks - 1) * self.ring * self.across * chunk
             stmts.append(self._zeros(ring, last, self.ring * self.across))
         return stmts
+
+    def _scales(self, n: Index) -> tirx.Stmt:
+        """Those of an image, with room for whole chunks."""
+        scale, wide = self.arrays["scale"], self.spec.channels
+        return vectors(wide, self.lanes, lambda i: self.scales.put(i, scale.at(n * wide + i)))
+
+    def filtered(self, value: tirx.Expr, channel: Index) -> tirx.Expr:
+        """What the last part reads, from a depthwise sum."""
+        found = self.does.done("", value, channel)
+        return found * self.scales.at(channel) if self.spec.scale else found
 
     def _zeros(self, ring: Array, at: Index, count: int) -> tirx.Stmt:
         """So many pixels of a chunk."""
@@ -153,7 +171,7 @@ class _Bands:
         def chunk(c: Index) -> tirx.Stmt:
             return sequence([
                 *([counted(end - new, lambda r: self._expand(n, new + r, c, ring))] if self.seen else []),
-                counted(count, lambda o: self._filter(row + o, o, c, ring, filtered)),
+                counted(count, lambda o: filter_in_ring(self, row + o, o, c, ring, filtered)),
             ])  # fmt: skip
 
         def panel(c: Index, width: int) -> tirx.Stmt:
@@ -178,18 +196,22 @@ class _Bands:
         top, does = self.spec.padding[0][0], self.does
         slot = tirx.truncmod(row, self.ring)
         at, ats = named("at", ((c * self.ring + slot) * self.across + self.first) * chunk)
-        line = slot * self.pitch if self.reads_words else (n * high + row - top) * (wide * inputs)
+        line = slot * self.pitch if self.reads_words else (n * high + row - top) * wide
         source, sources = named("source", line)
 
         def tile_of(p: Index, count: int) -> tirx.Stmt:
+            def left(r: int, k: Index) -> tirx.Expr:
+                if self.reads_words:
+                    return self.lines.at(source + (p + r) * self.inputs + k)
+                return self.arrays["x"].at(source + p + r, k)
+
             return self._product(
-                (count, self.packing.chunk), "expand_", c, inputs,
-                lambda r, k: self.lines.at(source + (p + r) * self.inputs + k),
+                (count, self.packing.chunk), "expand_", c, inputs, left,
                 lambda r, i, v: ring.put(at + (p + r) * chunk + i, does.done("expand_", v, c * chunk + i)))
 
         def copied(width: int) -> Callable[[Index], tirx.Stmt]:
             return lambda p: tile(width, self.lanes, lambda i: ring.put(
-                at + p * chunk + i, does.given(source + p * inputs + c * chunk + i)))  # fmt: skip
+                at + p * chunk + i, does.given(source + p, c * chunk + i)))  # fmt: skip
 
         rest = inputs % chunk
         if self.spec.expand:
@@ -206,59 +228,18 @@ class _Bands:
         inside = tirx.And(tirx.GE(row, top), tirx.LT(row, top + high))
         return sequence([ats, sources, tirx.IfThenElse(inside, body, self._zeros(ring, at, self.seen))])
 
-    def _filter(self, row: Index, o: Index, c: Index, ring: Array, filtered: Array) -> tirx.Stmt:
-        """A depthwise row, chunk ``c`` of it: a vector of channels at a time."""
-        spec, chunk, lanes = self.spec, self.packing.chunk, self.lanes
-        (tall, long), wide = spec.kernel, spec.out_spatial[1]
-        w = self.arrays["packed_w"]
-
-        def line(ky: Index) -> tirx.Expr:
-            slot = tirx.truncmod(row * spec.stride[0] + ky * spec.dilation[0], self.ring)
-            return (c * self.ring + slot) * (self.across * chunk)
-
-        written = spec.taps <= MOST_TAPS
-        lines = [named(f"line{ky}", line(ky)) for ky in range(tall if written else 0)]
-        to, tos = named("to", o * (wide * self.wide) + c * chunk)
-
-        def one(v: Index, p: Index, count: int) -> tirx.Stmt:
-            sums, made = held(count * lanes, ACC, "sums")
-
-            def tap(at: tirx.Expr, ky: Index, kx: Index) -> tirx.Stmt:
-                weight = (c * spec.taps + ky * long + kx) * chunk + v
-                stmts = []
-                for r in range(count):
-                    column = (p + r) * spec.stride[1] + kx * spec.dilation[1]
-                    seen = at + column * chunk + v
-                    stmts.append(tile(lanes, lanes, lambda i, r=r, seen=seen: sums.put(
-                        r * lanes + i, sums.at(r * lanes + i) + ring.at(seen + i) * w.at(weight + i))))
-                return sequence(stmts)
-
-            if written:
-                taps = [tap(lines[ky][0], ky, kx) for ky in range(tall) for kx in range(long)]
-            else:
-                taps = [loop(tall, lambda ky: loop(long, lambda kx: tap(line(ky), ky, kx)))]
-            stored = [tile(lanes, lanes, lambda i, r=r: filtered.put(
-                to + (p + r) * self.wide + v + i,
-                self.does.done("", sums.at(r * lanes + i), c * chunk + v + i)))
-                for r in range(count)]  # fmt: skip
-            return sequence([made, *self.start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
-
-        vectors = loop(chunk // lanes, lambda v: in_tiles(
-            wide, self.point["filtered"], lambda p, count: one(v * lanes, p, count)))  # fmt: skip
-        return sequence([*(stmt for _, stmt in lines), tos, vectors])
-
     def _project(self, n: Index, row: Index, o: Index, c: Index, width: int, filtered: Array) -> tirx.Stmt:
         """A row of the result, panel ``c`` of it, ``width`` channels."""
-        spec, (high, wide), out = self.spec, self.spec.out_spatial, self.spec.out_channels
-        at, ats = named("at", as_expr((n * high + row) * (wide * out) + c * self.packing.block))
+        spec, (high, wide) = self.spec, self.spec.out_spatial
+        at, ats = named("at", as_expr((n * high + row) * wide))
         source, sources = named("source", as_expr(o * (wide * self.wide)))
         residual, y = self.arrays.get("residual"), self.arrays["y"]
 
         def tile_of(p: Index, count: int) -> tirx.Stmt:
             def store(r: int, i: Index, v: tirx.Expr) -> tirx.Stmt:
-                to = at + (p + r) * out + i
-                added = None if residual is None else residual.at(to)
-                return y.put(to, self.does.done("project_", v, c * self.packing.block + i, added))
+                to = at + p + r, c * self.packing.block + i
+                added = None if residual is None else residual.at(*to)
+                return y.put(to, self.does.done("project_", v, to[1], added))
 
             def left(r: int, k: Index) -> tirx.Expr:
                 return filtered.at(source + (p + r) * self.wide + k)

@@ -53,9 +53,9 @@ class Array:
         width, pitch = self.rows
         return [step if step < width else step // width * pitch for step in dense]
 
-    def at(self, index: Index) -> tirx.Expr:
+    def at(self, *index: Index) -> tirx.Expr:
         """An element as it is computed with."""
-        value = tirx.BufferLoad(self.buffer, [as_expr(index)])
+        value = tirx.BufferLoad(self.buffer, list(map(as_expr, index)))
         if self.dtype == "bool":
             return tirx.NE(value, tirx.const(0, "uint8"))
         return widened(value, self.kind) if self.kind != self.dtype else value
@@ -66,7 +66,16 @@ class Array:
             value = tirx.Select(value, tirx.const(1, "uint8"), tirx.const(0, "uint8"))
         elif value.ty.dtype != self.dtype:
             value = narrowed(value, self.dtype)
-        return tirx.BufferStore(self.buffer, value, [as_expr(index)])
+        return tirx.BufferStore(self.buffer, value, list(map(as_expr, _several(index))))
+
+
+def _several(index: Index) -> tuple[Index, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def image(name: str, shape: Sequence[int], dtype: str) -> Array:
+    """An argument of the kernel whose elements are found by pixel and channel: pixels may lie apart."""
+    return Array(tirx.decl_buffer((prod(shape[:-1]), shape[-1]), dtype, name), dtype)
 
 
 def computed(dtype: str) -> str:

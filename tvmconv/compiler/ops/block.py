@@ -98,10 +98,13 @@ def chained(
         value = te.if_then_else(inside, inner(b, y, x, c), tirx.const(0, acc))
         return te.sum(value * at("w", ky, kx, 0, c), axis=[ky, kx])
 
+    def scaled(value: tirx.Expr, place: tuple[Any, ...]) -> tirx.Expr:
+        return value * at("scale", place[0], 0, 0, place[-1]) if spec.scale else value
+
     shape = (n, *spec.output_shape[1:])
     depthwise = te.compute((*shape[:-1], middle), tap, name="depthwise")
     filtered = te.compute(
-        depthwise.shape, lambda *p: done("depthwise", depthwise(*p), p), name="filtered")
+        depthwise.shape, lambda *p: scaled(done("depthwise", depthwise(*p), p), p), name="filtered")
     project = pointwise(filtered, middle, shape, "project")
     y = te.compute(shape, lambda *p: done("project", project(*p), p), name="y")
     return te.create_prim_func([*arrays.values(), y])

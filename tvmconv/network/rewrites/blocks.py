@@ -8,13 +8,15 @@ from itertools import pairwise
 
 import numpy as np
 
-from tvmconv.base.dtypes import numpy_dtype
+from tvmconv.base.dtypes import numpy_dtype, rounded
 from tvmconv.base.errors import SpecError
 from tvmconv.network.graph import Editor, Graph, Node
 from tvmconv.specs.block import PREFIXES, BlockSpec
-from tvmconv.specs.operators import Layer
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.operators import Layer, Map
 from tvmconv.specs.operators.base import Type
 
+_PRODUCTS = [("mul", ("input", a), ("input", 1 - a)) for a in (0, 1)]
 Chain = Mapping[str, Node]  # by the names of a block's parts
 
 
@@ -48,6 +50,53 @@ def with_blocks(graph: Graph, pays: Callable[[BlockSpec], bool]) -> Graph:
     return editor.graph()
 
 
+def with_scales(graph: Graph, pays: Callable[[BlockSpec], bool]) -> Graph:
+    """The network with products of images and a number for each of their channels, as squeeze-and-excite
+    makes them, in the pointwise convolution that alone reads them: a block whose depthwise part only copies,
+    where that ``pays``."""
+    editor = Editor.of(graph)
+    readers = editor.consumers()
+    for project in graph.nodes:
+        if not _is_conv(project) or not _joins(editor, {"project": project}):
+            continue
+        product = editor.producer(project.inputs[0])
+        found = None if product is None else _factors(editor, product)
+        if product is None or found is None or editor.is_output(product.output):
+            continue
+        conv = project.op.spec  # type: ignore[attr-defined]
+        same = {"layout": conv.layout, "dtype": conv.dtype}
+        x = conv.input_shape
+        try:
+            copy = ConvSpec(x, x[-1], 1, groups=x[-1], **same)
+            spec = replace(BlockSpec.of(copy, conv), scale=True)
+        except SpecError:
+            continue
+        if len(readers[product.output]) > 1 or project.inputs.count(project.inputs[0]) > 1 or not pays(spec):
+            continue
+        ones = np.ones((1, 1, 1, x[-1]), np.float32)
+        w = editor.constant(rounded(ones, conv.dtype), f"{project.output}.ones")
+        given = dict(zip(("x", "scale"), found, strict=True)) | {"w": w}
+        types = tuple(editor.types[name] for name in (found[0], w))
+        op = Layer(types, copy, ("x", "w"))
+        copied = replace(project, op=op, inputs=(found[0], w), source=product.source)
+        editor.remove(product)
+        editor.put(_as_block(editor, spec, {"depthwise": copied, "project": project}, given))
+    return editor.graph()
+
+
+def _factors(editor: Editor, node: Node) -> tuple[str, str] | None:
+    """(images, numbers for their channels) of which a node is the product; None for another."""
+    if not isinstance(node.op, Map) or node.op.tree not in _PRODUCTS:
+        return None
+    shape = node.op.infer()[0].shape
+    names = [editor.actual(name) for name in node.inputs]
+    for x, scale in (names, names[::-1]):
+        wide = (shape[0], *(1,) * (len(shape) - 2), shape[-1])
+        if editor.types[x].shape == shape and editor.types[scale].shape == wide and len(shape) == 4:
+            return x, scale
+    return None
+
+
 def _is_conv(node: Node) -> bool:
     return isinstance(node.op, Layer) and node.op.spec.family == "conv"
 
@@ -79,8 +128,12 @@ def _joins(editor: Editor, chain: Chain) -> bool:
     )  # fmt: skip
 
 
-def _as_block(editor: Editor, spec: BlockSpec, chain: Chain) -> Node:
-    given, called = {"x": editor.actual(next(iter(chain.values())).inputs[0])}, spec.arguments()
+def _as_block(
+    editor: Editor, spec: BlockSpec, chain: Chain, others: Mapping[str, str] | None = None
+) -> Node:
+    """``others``: values that no part has, by argument."""
+    given = {"x": editor.actual(next(iter(chain.values())).inputs[0]), **(others or {})}
+    called = spec.arguments()
     types_of = {operand.name: operand.dtype for operand in spec.signature()}
     for name, node in chain.items():
         own, bias = _given(node), f"{PREFIXES[name]}bias"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tvmconv.base.dtypes import widened
 from tvmconv.base.errors import SpecError
 from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.reference import conv
@@ -23,5 +26,7 @@ def reference(spec: BlockSpec, **arrays: Any) -> Float64:
     y = arrays["x"]
     names = spec.arguments()
     for name, part in spec.parts().items():
+        if name == "project" and spec.scale:
+            y = y * widened(np.asarray(arrays["scale"])).astype(np.float64)
         y = conv.reference(part, x=y, **{own: arrays[given] for own, given in names[name].items()})
     return y

@@ -1,4 +1,4 @@
-"""Depthwise rows of a block that has nothing to expand, from x itself."""
+"""Depthwise rows of a block: from x itself, where nothing is to be expanded, or from the ring."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tvm import tirx
 
 from tvmconv.compiler.codegen.nest import Array, Index, held, in_tiles, loop, named, tile
 from tvmconv.compiler.lower.rewrite import sequence
-from tvmconv.compiler.ops.block_packing import ACC
+from tvmconv.compiler.ops.block_packing import ACC, MOST_TAPS
 
 
 def filter_in_place(bands: Any, n: Index, row: Index, o: Index, filtered: Array) -> tirx.Stmt:
@@ -35,19 +35,20 @@ def filter_in_place(bands: Any, n: Index, row: Index, o: Index, filtered: Array)
         sums, made = held(count * lanes, ACC, "sums")
         stmts = [made, *bands.start(sums, "", v * lanes, count, lanes)]
         for ky in range(tall):
-            line, lines = named("line", (n * high + upper + ky * spec.dilation[0]) * (wide * channels))
+            line, lines = named("line", (n * high + upper + ky * spec.dilation[0]) * wide)
             terms = [lines]
             for kx in taps:
                 weight = (v * spec.taps + ky * long + kx) * lanes
                 for r in range(count):
-                    seen = line + column(p + r, kx) * channels + v * lanes
+                    seen = line + column(p + r, kx)
                     terms.append(tile(lanes, lanes, lambda i, r=r, seen=seen, weight=weight: sums.put(
-                        r * lanes + i, sums.at(r * lanes + i) + x.at(seen + i) * w.at(weight + i))))
+                        r * lanes + i,
+                        sums.at(r * lanes + i) + x.at(seen, v * lanes + i) * w.at(weight + i))))
             part = sequence(terms)
             stmts.append(part if every else tirx.IfThenElse(inside(ky), part, nothing))
         stmts += [tile(lanes, lanes, lambda i, r=r: filtered.put(
             to + (p + r) * bands.wide + v * lanes + i,
-            bands.does.done("", sums.at(r * lanes + i), v * lanes + i)))
+            bands.filtered(sums.at(r * lanes + i), v * lanes + i)))
             for r in range(count)]  # fmt: skip
         return sequence(stmts)
 
@@ -70,3 +71,47 @@ def filter_in_place(bands: Any, n: Index, row: Index, o: Index, filtered: Array)
         uppers, tos,
         tirx.IfThenElse(tirx.And(inside(0), inside(tall - 1)), line(True), line(False)),
     ])  # fmt: skip
+
+
+def filter_in_ring(
+    bands: Any, row: Index, o: Index, c: Index, ring: Array, filtered: Array
+) -> tirx.Stmt:
+    """A depthwise row, chunk ``c`` of it: a vector of channels at a time."""
+    spec, chunk, lanes = bands.spec, bands.packing.chunk, bands.lanes
+    (tall, long), wide = spec.kernel, spec.out_spatial[1]
+    w = bands.arrays["packed_w"]
+
+    def line(ky: Index) -> tirx.Expr:
+        slot = tirx.truncmod(row * spec.stride[0] + ky * spec.dilation[0], bands.ring)
+        return (c * bands.ring + slot) * (bands.across * chunk)
+
+    written = spec.taps <= MOST_TAPS
+    lines = [named(f"line{ky}", line(ky)) for ky in range(tall if written else 0)]
+    to, tos = named("to", o * (wide * bands.wide) + c * chunk)
+
+    def one(v: Index, p: Index, count: int) -> tirx.Stmt:
+        sums, made = held(count * lanes, ACC, "sums")
+
+        def tap(at: tirx.Expr, ky: Index, kx: Index) -> tirx.Stmt:
+            weight = (c * spec.taps + ky * long + kx) * chunk + v
+            stmts = []
+            for r in range(count):
+                column = (p + r) * spec.stride[1] + kx * spec.dilation[1]
+                seen = at + column * chunk + v
+                stmts.append(tile(lanes, lanes, lambda i, r=r, seen=seen: sums.put(
+                    r * lanes + i, sums.at(r * lanes + i) + ring.at(seen + i) * w.at(weight + i))))
+            return sequence(stmts)
+
+        if written:
+            taps = [tap(lines[ky][0], ky, kx) for ky in range(tall) for kx in range(long)]
+        else:
+            taps = [loop(tall, lambda ky: loop(long, lambda kx: tap(line(ky), ky, kx)))]
+        stored = [tile(lanes, lanes, lambda i, r=r: filtered.put(
+            to + (p + r) * bands.wide + v + i,
+            bands.filtered(sums.at(r * lanes + i), c * chunk + v + i)))
+            for r in range(count)]  # fmt: skip
+        return sequence([made, *bands.start(sums, "", c * chunk + v, count, lanes), *taps, *stored])
+
+    vectors = loop(chunk // lanes, lambda v: in_tiles(
+        wide, bands.point["filtered"], lambda p, count: one(v * lanes, p, count)))  # fmt: skip
+    return sequence([*(stmt for _, stmt in lines), tos, vectors])
