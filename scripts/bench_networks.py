@@ -3,6 +3,7 @@
     python scripts/network_models.py --out models
     python scripts/bench_networks.py models/*.onnx [--threads 1 2] [--rounds 9] [--peers onnxruntime,litert]
     python scripts/bench_networks.py models/mobilenet_v2.onnx --compile-times
+    python scripts/bench_networks.py models/mobilenet_v2.onnx --peers onnxruntime,apart
 
 Each engine has a process of its own and takes turns with the others, in rounds; a turn begins when no thread
 of the engine before runs any more. A number is the median of a round's medians; a ratio is of medians: above
@@ -10,7 +11,9 @@ of the engine before runs any more. A number is the median of a round's medians;
 
 onnxruntime and OpenVINO read the ONNX model; LiteRT (XNNPACK) gets it as a .tflite, channels-last at its
 ends; torch.compile, with freezing, gets the module that scripts/network_models.py exported under that name,
-and is left out unless asked for by --peers: it takes a minute a network to get ready.
+and is left out unless asked for by --peers: it takes a minute a network to get ready. "apart" is ours
+without blocks (`--blocks never`), in turns with the others but for no ratio; with --blocks always, ours has
+all that there are.
 """
 
 from __future__ import annotations
@@ -36,9 +39,10 @@ from tvmconv.bench.engines.session import log
 from tvmconv.bench.ratios import geometric_mean
 from tvmconv.network import compiling
 from tvmconv.network.checking import feeds_of
+from tvmconv.network.choosing import BLOCKS
 from tvmconv.onnx.reading.model import parse_shapes
 
-OURS = "ours"
+OURS, APART = "ours", "apart"
 PEERS = ("onnxruntime", "openvino", "litert")
 GROUPS = {
     "mobile": ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2", "efficientnet_b0",
@@ -49,21 +53,26 @@ GROUPS = {
 """Networks whose ratios have a mean of their own."""
 _TOLERANCE = 1e-4  # of a result's range
 _ABSOLUTE = 1e-6  # besides: a sigmoid near 0 has a tiny range
-_HEADS = {OURS: "ours", "onnxruntime": "ORT", "openvino": "OpenVINO", "litert": "LiteRT", "torch": "torch"}
+_HEADS = {OURS: "ours", APART: "apart", "onnxruntime": "ORT", "openvino": "OpenVINO", "litert": "LiteRT",
+          "torch": "torch"}  # fmt: skip
 
 
 class Case:
     """A network: its files in a folder."""
 
-    def __init__(self, source: Path, shapes: Sequence[str], folder: Path, peers: Sequence[str]) -> None:
+    def __init__(self, source: Path, shapes: Sequence[str], folder: Path, peers: Sequence[str],
+                 blocks: str) -> None:  # fmt: skip
         self.name, self.folder = source.stem, folder
         log(f"{self.name}: compiling")
         network = compiling.read(source, parse_shapes(shapes))
-        library = compiling.compile(network, name="main").export(folder / "main.so")
+        library = compiling.compile(network, name="main", blocks=blocks).export(folder / "main.so")
         feeds = feeds_of(network)
         np.savez(folder / "feeds.npz", **feeds)
         self.files = {"onnx": str(source), "so": str(library), "feeds": str(folder / "feeds.npz")}
         self.weights = sum(array.nbytes for array in network.graph.constants.values())
+        if APART in peers:
+            other = compiling.compile(network, name="main", blocks="never").export(folder / "apart.so")
+            self.files[APART] = str(other)
         if "litert" in peers:
             self._write_tflite(source, network.shapes)
 
@@ -148,7 +157,7 @@ def timed(case: Case, engines: Sequence[str], threads: int, options: argparse.Na
 
 def ratio(row: dict[str, Any]) -> float | None:
     """The fastest peer's time over ours."""
-    others = [ms for engine, ms in row["ms"].items() if engine != OURS]
+    others = [ms for engine, ms in row["ms"].items() if engine not in (OURS, APART)]
     return min(others) / row["ms"][OURS] if others and OURS in row["ms"] else None
 
 
@@ -159,7 +168,7 @@ def line(name: str, threads: int | str, cells: Sequence[str], best: str, which: 
 def shown(row: dict[str, Any], engines: Sequence[str]) -> str:
     """A row's times."""
     found = ratio(row)
-    others = {engine: ms for engine, ms in row["ms"].items() if engine != OURS}
+    others = {engine: ms for engine, ms in row["ms"].items() if engine not in (OURS, APART)}
     cells = [f"{row['ms'][engine]:.3f}" if engine in row["ms"] else "-" for engine in engines]
     best = _HEADS[min(others, key=lambda engine: others[engine])] if others else ""
     return line(row["network"], row["threads"], cells, "-" if found is None else f"{found:.2f}", best)
@@ -206,6 +215,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--turn-ms", type=float, default=250, help="how long each turn's calls last")
     parser.add_argument("--peers", default=",".join(PEERS), help="some of " + ", ".join(ENGINES))
+    parser.add_argument("--blocks", default="auto", choices=BLOCKS, help="as of `tvmconv compile`")
     parser.add_argument("--shape", action="append", default=[], help="as of `tvmconv compile`")
     parser.add_argument(
         "--realtime", type=int, nargs="?", const=10, default=0, metavar="PRIORITY",
@@ -232,7 +242,7 @@ def main() -> None:
     for source in options.models:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                case = Case(source, options.shape, Path(folder), engines)
+                case = Case(source, options.shape, Path(folder), engines, options.blocks)
             except Error as problem:
                 log(f"{source.stem}: {str(problem)[:300]}")
                 continue

@@ -41,6 +41,11 @@ def ours(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loa
                   {"workspace": facts["workspace_bytes"]})  # fmt: skip
 
 
+def apart(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
+    """A library of the network without blocks."""
+    return ours({"so": files["apart"]}, name, feeds, threads)
+
+
 def litert(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Loaded:
     """LiteRT with XNNPACK, on the .tflite of the network, images channels-last at its ends."""
     from importlib.metadata import version
@@ -88,7 +93,7 @@ def torch(files: Mapping[str, str], name: str, feeds: Feeds, threads: int) -> Lo
 
 
 ENGINES: dict[str, Callable[[Mapping[str, str], str, Feeds, int], Loaded]] = {
-    "ours": ours, **whole.ENGINES, "litert": litert, "torch": torch,
+    "ours": ours, "apart": apart, **whole.ENGINES, "litert": litert, "torch": torch,
 }
 
 

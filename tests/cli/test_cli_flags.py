@@ -37,7 +37,8 @@ RUNS = {
     "verify a.so pw --seed 1 --tolerance 1e-3 --json": '"ok": true',
     f"verify {PW} --target native -t native --log shipped --no-user-logs": "0 failed",
     "verify --onnx m.onnx m.so --input x=m.npy --time": "1 layer against onnxruntime",
-    "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc --weights raw --soname w -o w.so":
+    "compile --onnx m.onnx --shape n=1 --whole --name forward --layout nhwc --weights raw --soname w -o w.so "
+    "--blocks never":
         "bytes of workspace",
     "run w.so forward --time --steps -n 1": "% of roof",
     "run w.so --no-time --seed 1 -o y.npy": "forward",

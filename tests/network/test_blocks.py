@@ -7,11 +7,12 @@ import pytest
 from onnx import TensorProto
 from small_networks import assert_near, feeds_of, model, node, session_results, weights
 
+from tvmconv.base.errors import SpecError
 from tvmconv.network import choosing, compiling
 from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
 from tvmconv.network.rewrites import simplified
-from tvmconv.network.rewrites.blocks import with_blocks
+from tvmconv.network.rewrites.blocks import with_blocks, with_scales
 from tvmconv.specs.kinds import parse_spec
 
 
@@ -65,10 +66,9 @@ def test_chains_become_blocks(name):
 
 
 @pytest.mark.parametrize("name", ["residual", "strided", "5x5, no bias", "the expanded one is"])
-def test_networks_with_blocks_compile(name, monkeypatch):
+def test_networks_with_blocks_compile(name):
     proto = CHAINS[name][0]
-    monkeypatch.setattr(compiling, "gains", lambda spec, logs: True)
-    module = compiling.compile(proto.SerializeToString()).load()
+    module = compiling.compile(proto.SerializeToString(), blocks="always").load()
     (entry,) = module.manifest["functions"]
     assert any(step.startswith("block2d:") for step in entry["steps"])
     feeds = feeds_of(import_model(proto))
@@ -101,7 +101,7 @@ def quantised(steps=0.05):
     return proto
 
 
-def test_quantised_chains_become_blocks(monkeypatch):
+def test_quantised_chains_become_blocks():
     proto = quantised()
     graph = simplified(import_model(proto))
     fused = with_blocks(graph, lambda spec: True)
@@ -110,8 +110,7 @@ def test_quantised_chains_become_blocks(monkeypatch):
     feeds = {"x": np.random.default_rng(0).integers(0, 256, (1, 8, 9, 11)).astype(np.uint8)}
     (apart,), (found,) = interpret(graph, feeds).values(), interpret(fused, feeds).values()
     np.testing.assert_array_equal(found, apart)
-    monkeypatch.setattr(compiling, "gains", lambda spec, logs: True)
-    module = compiling.compile(proto.SerializeToString()).load()
+    module = compiling.compile(proto.SerializeToString(), blocks="always").load()
     assert any(step.startswith("block2d:") for step in module.manifest["functions"][0]["steps"])
     np.testing.assert_array_equal(module["main"](*feeds.values()), apart)
     (theirs,) = session_results(proto, feeds).values()  # which adds the residual as a float
@@ -121,6 +120,39 @@ def test_quantised_chains_become_blocks(monkeypatch):
 def test_integers_that_stand_for_other_numbers_stay_apart():
     graph = simplified(import_model(quantised(steps=0.04)))
     assert blocks_of(with_blocks(graph, lambda spec: True)) == []
+
+
+def squeezed(reads_twice=False):
+    """x -> a (depthwise) -> its product with what its means give -> c (1x1), their sum with x."""
+    held = weights(5, wb=(8, 1, 3, 3), ws=(4, 8, 1, 1), wt=(8, 4, 1, 1), wc=(8, 8, 1, 1), bc=(8,))
+    nodes = [
+        node("Conv", "x wb", "b0", group=8, pads=[1] * 4), node("Relu", "b0", "b"),
+        node("GlobalAveragePool", "b", "m"), node("Conv", "m ws", "s0"), node("Relu", "s0", "s"),
+        node("Conv", "s wt", "t0"), node("HardSigmoid", "t0", "t", alpha=1 / 6, beta=0.5),
+        node("Mul", "t b", "scaled"), node("Conv", "scaled wc bc", "c"), node("Add", "c x", "y"),
+    ]  # fmt: skip
+    outputs = ("y", "z") if reads_twice else ("y",)
+    more = [node("Sigmoid", "scaled", "z")] if reads_twice else []
+    return model(*nodes, *more, shape=(2, 8, 9, 11), outputs=outputs, **held)
+
+
+def test_products_of_squeeze_and_excite_go_into_the_last_part():
+    proto = squeezed()
+    graph = simplified(import_model(proto))
+    fused = with_scales(graph, lambda spec: True)
+    assert [str(spec) for spec in blocks_of(fused)] == [
+        "block2d:2x9x11x8:k1x1:o8:NHWC:float32:bias:residual:scale"]
+    assert not any(one.op.kind == "map" for one in fused.nodes)
+    feeds = feeds_of(graph)
+    wanted = session_results(proto, feeds)
+    assert_near(interpret(fused, feeds), wanted)
+    assert with_scales(graph, lambda spec: False).nodes == graph.nodes
+    twice = simplified(import_model(squeezed(reads_twice=True)))
+    assert blocks_of(with_scales(twice, lambda spec: True)) == []
+    module = compiling.compile(proto.SerializeToString(), blocks="always").load()
+    assert_near({"y": module["main"](*feeds.values())}, wanted)
+    with pytest.raises(SpecError, match="blocks: 'some', expected one of auto, always, never"):
+        compiling.compile(proto.SerializeToString(), blocks="some")
 
 
 BIG = "block2d:1x56x56x24:e144:k3x3:p1:o24:NHWC:float32:bias:residual:expand=relu6:depthwise=relu6"

@@ -63,6 +63,7 @@ def compile_verb(
     layout: models.Layout = "auto",
     whole: models.Whole = False,
     weights: models.Weights = "baked",
+    blocks: models.Blocks = "auto",
     bake: models.Bake = False,
     called: models.Names = None,
     target: Target = "native",
@@ -134,6 +135,8 @@ def compile_verb(
         output = Path(f"{onnx.stem}.so")
     if not whole and weights != "baked":
         raise Error(f"--weights {weights}: needs --whole")
+    if not whole and blocks != "auto":
+        raise Error(f"--blocks {blocks}: needs --whole")
     if whole:
         networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake, called)
     found = collect(descriptors or [], files or [], [] if whole else names or [])
@@ -153,7 +156,8 @@ def compile_verb(
     }  # fmt: skip
     with without_torch():
         if onnx is not None and whole:
-            how |= {"prefix": prefix, "name": names[0] if names else "main", "weights": weights}
+            how |= {"prefix": prefix, "name": names[0] if names else "main", "weights": weights,
+                    "blocks": blocks}  # fmt: skip
             library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
         elif onnx is not None:
             how |= {"fixed": fixed or [], "names": called or "node"}

@@ -79,6 +79,16 @@ Weights = Annotated[
         "file or raw-file, the same in a file beside the library.",
     ),
 ]
+Blocks = Annotated[
+    str,
+    typer.Option(
+        "--blocks",
+        metavar="WHERE",
+        autocompletion=completion.words("auto", "always", "never"),
+        help="Of --whole: where pointwise and depthwise convolutions in a row are one kernel: auto, where "
+        "that is faster; always; never.",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.base.errors import SpecError
 from tvmconv.formats.logs.entries import Entry
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.specs.block import BlockSpec
@@ -14,12 +16,24 @@ _SPARED = 0.06  # bytes between the parts, for each multiply-add
 _PIXELS = 400  # of the result: with fewer, a block goes through all its weights for few of them
 
 
+BLOCKS = ("auto", "always", "never")
+
+
+def chooser(blocks: str, logs: Logs) -> Callable[[BlockSpec], bool]:
+    """Which blocks are made: "auto", those that are faster; "always" and "never", to compare with."""
+    if blocks not in BLOCKS:
+        raise SpecError(f"blocks: {blocks!r}, expected one of {', '.join(BLOCKS)}")
+    if blocks == "auto":
+        return lambda spec: gains(spec, logs)
+    return lambda spec: blocks == "always"
+
+
 def gains(spec: BlockSpec, logs: Logs) -> bool:
     """Whether a block is faster than its parts. Records of all of them decide, if all were measured with
-    cold weights, or all were not."""
+    cold weights, or all were not; not where a scale is part of it, which has none."""
     found = [_record(one, logs) for one in (spec, *spec.parts().values())]
     known = [entry for entry in found if entry is not None]
-    if len(known) == len(found) and len({entry.cold for entry in known}) == 1:
+    if not spec.scale and len(known) == len(found) and len({entry.cold for entry in known}) == 1:
         fused, *apart = (entry.seconds for entry in known)
         return fused < sum(apart)
     return _by_rule(spec)

@@ -19,14 +19,14 @@ from tvmconv.compiler.compile import Progress, compile_kernels, part_of
 from tvmconv.formats.logs.lookup import Folders, Logs
 from tvmconv.formats.manifest import BUFFERS
 from tvmconv.formats.program import Variant
-from tvmconv.network.choosing import gains
+from tvmconv.network.choosing import chooser
 from tvmconv.network.graph import Graph, Node
 from tvmconv.network.importing import import_model
 from tvmconv.network.layout import images
 from tvmconv.network.planning.doors import own_results
 from tvmconv.network.planning.program import Planned, program_of, works_of
 from tvmconv.network.rewrites import EVERY, simplified, until_stable
-from tvmconv.network.rewrites.blocks import with_blocks
+from tvmconv.network.rewrites.blocks import with_blocks, with_scales
 from tvmconv.onnx.reading.branches import Fixed, stated
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -95,6 +95,7 @@ def compile(
     fixed: Fixed | None = None,
     layout: str = "auto",
     weights: str = "baked",
+    blocks: str = "auto",
     jobs: int | None = None,
     progress: Progress | None = None,
     prefix: str | None = None,
@@ -107,8 +108,9 @@ def compile(
     input's name, or sizes by the dimension's name; of several such mappings each makes a function, see
     `names_of`, over the same weights. ``fixed``: values of inputs that will always be the same. ``layout``:
     of images that the function takes and gives, "nchw" ("auto", as the model has them) or "nhwc". ``name``:
-    the function's, in C after ``prefix``; None: the model's file's name. ``weights``: see WEIGHTS. The others
-    as for ``tvmconv.compile``.
+    the function's, in C after ``prefix``; None: the model's file's name. ``weights``: see WEIGHTS.
+    ``blocks``: where convolutions are joined to blocks: "auto", where that is faster; "always"; "never". The
+    others as for ``tvmconv.compile``.
 
     The function takes the model's inputs and gives its outputs, in the model's order:
     ``tvmconv.load("model.so")["main"](x)``. Raises Error for a model that cannot be read, or with a node that
@@ -120,6 +122,7 @@ def compile(
         raise TargetError(f"target: {machines[0].name}, expected CPUs: whole networks do not run on GPUs")
     if weights not in WEIGHTS:
         raise SpecError(f"weights: {weights!r}, expected one of {', '.join(WEIGHTS)}")
+    chooser(blocks, Logs(machines[0], tuning_logs))
     networks = _networks(source, shapes, fixed, layout)
     prefix, named = prefix or prefix_of(networks[0].model), names_of(name, networks)
     check_request(dict.fromkeys(named, BESIDE_STEPS), machines, prefix)
@@ -131,7 +134,7 @@ def compile(
         functions = {}
         for k, (own, network) in enumerate(named.items()):
             part = part_of(progress, i * len(named) + k, len(machines) * len(named))
-            planned = plan(network, machine, tuning_logs, jobs, part, raw=WEIGHTS[weights].raw)
+            planned = plan(network, machine, tuning_logs, jobs, part, raw=WEIGHTS[weights].raw, blocks=blocks)
             functions[own] = planned.program
             group = {"group": name} if own != name else {}
             facts.setdefault(own, {**_facts(planned, network), **group})
@@ -144,9 +147,10 @@ def compile(
     )  # fmt: skip
 
 
-def blocked(network: Network, logs: Logs) -> Network:
-    """The network with its convolutions in blocks where that is faster."""
-    return replace(network, graph=with_blocks(network.graph, lambda spec: gains(spec, logs)))
+def blocked(network: Network, logs: Logs, blocks: str = "auto") -> Network:
+    """The network with its convolutions in blocks where that is faster; ``blocks``: see `compile`."""
+    pays = chooser(blocks, logs)
+    return replace(network, graph=with_scales(with_blocks(network.graph, pays), pays))
 
 
 def names_of(name: str, networks: Sequence[Network]) -> dict[str, Network]:
@@ -181,10 +185,12 @@ def _networks(
 def plan(
     network: Network, machine: AnyMachine, tuning_logs: Folders | None = None,
     jobs: int | None = None, progress: Progress | None = None, *, raw: bool = False,
+    blocks: str = "auto",
 ) -> Planned:  # fmt: skip
-    """The program of a network for one target; ``raw``: see `program_of`. Errors as for `compile`."""
+    """The program of a network for one target; ``raw``: see `program_of`. Errors, and ``blocks``, as for
+    `compile`."""
     logs = Logs(machine, tuning_logs, cold=True)
-    network = blocked(network, logs)
+    network = blocked(network, logs, blocks)
     works = works_of(network.graph)
     for work, node in works.items():
         try:
