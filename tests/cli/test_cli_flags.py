@@ -52,7 +52,7 @@ RUNS = {
         "m-roofline.png",
     "report --file pw.txt -f pw.txt -t native --target native --log shipped --rounds 1 --output pw.html":
         "pw-roofline.png",
-    "extract m.onnx --shape n=1 --layout NHWC --descriptors": "NHWC",
+    "extract m.onnx --shape n=1 --layout NHWC --descriptors --blocks always": "NHWC",
     "extract m.onnx --shape n=1 --json": '"layers"',
     "extract m.onnx --shape n=1 --verbose": "left over",
     "extract m.onnx --shape n=1 -v": "left over",

@@ -44,6 +44,10 @@ SPECS = {
     "int_conv": "conv2d:1x9x8x16:o12:k3x3:p1:NCHW:uint8/int8:bias",
     "pool": "maxpool2d:1x9x9x20:k3x3:s2:p1:NHWC:float32",
     "deform": "deform2d:1x8x9x9:o8:k3x3:p1:og2:mask:bias",
+    "block": "block2d:1x9x11x6:e20:k3x3:s2:p1:o10:NHWC:float32:bias:expand=relu6:depthwise=relu6",
+    "block_in_place": "block2d:1x9x10x16:k5x5:p2:o12:NHWC:float32:bias:residual:depthwise=relu",
+    "block_scale": "block2d:2x6x7x20:k1x1:o9:NHWC:float32:bias:scale",
+    "int_block": "block2d:1x7x8x9:e24:k3x3:p1:o9:NHWC:int8:bias:residual:expand=relu",
 }
 
 ROOTS = {"aarch64": "arm64", "armv7": "armhf"}  # what scripts/debian_root.sh made, in $TVMCONV_ROOTS

@@ -135,8 +135,8 @@ def compile_verb(
         output = Path(f"{onnx.stem}.so")
     if not whole and weights != "baked":
         raise Error(f"--weights {weights}: needs --whole")
-    if not whole and blocks != "auto":
-        raise Error(f"--blocks {blocks}: needs --whole")
+    if onnx is None and blocks != "auto":
+        raise Error(f"--blocks {blocks}: needs --onnx")
     if whole:
         networks.check_flags(onnx, [*(descriptors or []), *(files or [])], names or [], bake, called)
     found = collect(descriptors or [], files or [], [] if whole else names or [])
@@ -160,7 +160,7 @@ def compile_verb(
                     "blocks": blocks}  # fmt: skip
             library = networks.compile_library(onnx, target, shapes or [], layout, fixed or [], **how)
         elif onnx is not None:
-            how |= {"fixed": fixed or [], "names": called or "node"}
+            how |= {"fixed": fixed or [], "names": called or "node", "blocks": blocks}
             library = models.compile_library(onnx, target, shapes or [], layout, bake, **how)
         else:
             library = build(found, target, **how)

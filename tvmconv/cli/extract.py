@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvmconv.cli import console
-from tvmconv.cli.models import Fixed, Layout, Shapes, rest_lines, warn_skipped
+from tvmconv.cli.models import Blocks, Fixed, Layout, Shapes, joins, rest_lines, warn_skipped
 from tvmconv.cli.options import AsJson, Model
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def extract_verb(
     shapes: Shapes = None,
     fixed: Fixed = None,
     layout: Layout = "auto",
+    blocks: Blocks = "auto",
     descriptors: Annotated[
         bool, typer.Option("--descriptors", help="Print only the distinct descriptors, one per line.")
     ] = False,
@@ -60,7 +61,8 @@ def extract_verb(
     from tvmconv.onnx.using.report import as_json as report_json
     from tvmconv.onnx.using.report import by_spec
 
-    found = extract(model, parse_shapes(shapes or []), fixed=parse_fixed(fixed or []), layout=layout)
+    found = extract(model, parse_shapes(shapes or []), fixed=parse_fixed(fixed or []), layout=layout,
+                    blocks=joins(blocks))  # fmt: skip
     if as_json:
         console.print_json(report_json(found))
     elif descriptors:

@@ -85,8 +85,8 @@ Blocks = Annotated[
         "--blocks",
         metavar="WHERE",
         autocompletion=completion.words("auto", "always", "never"),
-        help="Of --whole: where pointwise and depthwise convolutions in a row are one kernel: auto, where "
-        "that is faster; always; never.",
+        help="Where pointwise and depthwise convolutions in a row are one kernel: always; never; auto, of "
+        "a whole model where that is faster, else never. Without --whole, of --layout NHWC.",
     ),
 ]
 Inputs = Annotated[
@@ -103,7 +103,7 @@ Time = Annotated[bool, typer.Option("--time", help="Time the layers of --onnx as
 
 def compile_library(
     model: Path, target: str, shapes: Sequence[str], layout: str, bake: bool, verbose: bool,
-    fixed: Sequence[str] = (), **options: Any,
+    fixed: Sequence[str] = (), blocks: str = "auto", **options: Any,
 ) -> Library:  # fmt: skip
     """Compile a model's convolutions with a progress bar on stderr; `options` are compile's."""
     from tvmconv.onnx.reading.branches import parse_fixed
@@ -116,12 +116,20 @@ def compile_library(
         from tvmconv.schedules.machines import resolve_all
 
         check_can_bake(resolve_all(target)[0])
-    found = extract(model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout)
+    found = extract(
+        model, parse_shapes(shapes), fixed=parse_fixed(fixed), layout=layout, blocks=joins(blocks))
     warn_skipped(found)
     for line in rest_lines(found, verbose):
         console.log(line)
     with console.progress("compiling", verbose=verbose) as step:
         return compile_model(found, target, bake_weights=bake, progress=step, **options)
+
+
+def joins(blocks: str) -> bool:
+    """Whether --blocks joins layers that are taken alone. Raises Error."""
+    if blocks not in ("auto", "always", "never"):
+        raise Error(f"--blocks {blocks}: expected auto, always or never")
+    return blocks == "always"
 
 
 def requested(

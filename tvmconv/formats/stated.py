@@ -127,7 +127,7 @@ _ONNX = _table({
 }, {
     "layers": _list(_table({
         "node": _TEXT, "function": _IDENTIFIER, "inputs": _a(dict, "an object"), "output": _TEXT,
-    })),
+    })), "blocks": _a(bool, "true or false"),
 })  # fmt: skip
 _WEIGHTS = _table({
     "file": _match(r"[^/\0]+", "the name of a file"), "bytes": _number,

@@ -14,6 +14,7 @@ from tvm import tirx
 
 from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
 from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring
+from tvmconv.compiler.codegen.band_scales import hold, only_scales, scaled_weights
 from tvmconv.compiler.codegen.band_words import row_of_words
 from tvmconv.compiler.codegen.nest import (
     Array,
@@ -65,7 +66,8 @@ class _Bands:
             if name in types:
                 self.arrays[name] = image(name, types[name].shape, types[name].dtype)
         self.does = (Integers if spec.is_integer else Floats)(spec, packing, self.arrays)
-        self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes)
+        self.only_scales = only_scales(spec)
+        self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes) or self.only_scales
         self.chunks = -(-spec.channels // packing.chunk)
         self.ring = (self.rows - 1) * spec.stride[0] + spec.extent(0)
         # Columns of a row of the ring, and those of them that x has.
@@ -87,13 +89,16 @@ class _Bands:
         tasks, wide = self.point["tasks"], self.spec.out_spatial[1]
         rows = 0 if self.in_place else self.chunks * self.ring
         ring, made = held(max(rows * self.across * self.packing.chunk, 1), ACC, "ring")
-        filtered, also = held(self.rows * wide * self.wide, self.does.element, "filtered")
+        size = 1 if self.only_scales else self.rows * wide * self.wide
+        filtered, also = held(size, self.does.element, "filtered")
         before, last = held(1, "int32", BEFORE)
         kept = [made, also, last]
         if self.reads_words:
             self.lines, more = held(self.ring * self.pitch, self.does.element, "lines")
             kept.append(more)
-        if self.spec.scale:
+        if self.only_scales:
+            kept += hold(self)
+        elif self.spec.scale:
             self.scales, more = held(self.chunks * self.packing.chunk, ACC, "scales")
             kept.append(more)
 
@@ -122,7 +127,7 @@ class _Bands:
         return sequence([
             firsts, goes, starts, stops,
             *([tirx.IfThenElse(tirx.EQ(first, NONE), sequence(borders), nothing)] if borders else []),
-            *([self._scales(n)] if self.spec.scale else []),
+            *([self._scales(n, first)] if self.spec.scale else []),
             loop(steps, lambda i: self._step(n, start, stop, i, goes_on, ring, filtered)),
             before.put(0, as_expr(t)),
         ])  # fmt: skip
@@ -140,9 +145,13 @@ class _Bands:
             stmts.append(self._zeros(ring, last, self.ring * self.across))
         return stmts
 
-    def _scales(self, n: Index) -> tirx.Stmt:
-        """Those of an image, with room for whole chunks."""
+    def _scales(self, n: Index, first: Index) -> tirx.Stmt:
+        """Those of an image, with room for whole chunks, or the weights that have them, unless they are there
+        from the task before, ``first``."""
         scale, wide = self.arrays["scale"], self.spec.channels
+        if self.only_scales:
+            other = tirx.NE(tirx.floordiv(first, self.point["tasks"]), n)
+            return tirx.IfThenElse(other, scaled_weights(self, n), tirx.Evaluate(tirx.const(0, "int32")))
         return vectors(wide, self.lanes, lambda i: self.scales.put(i, scale.at(n * wide + i)))
 
     def filtered(self, value: tirx.Expr, channel: Index) -> tirx.Expr:
@@ -178,7 +187,9 @@ class _Bands:
             return counted(count, lambda o: self._project(n, row + o, o, c, width, filtered))
 
         whole, rest = divmod(self.spec.out_channels, self.packing.block)
-        if self.in_place:
+        if self.only_scales:
+            filters = tirx.Evaluate(tirx.const(0, "int32"))
+        elif self.in_place:
             filters = counted(count, lambda o: filter_in_place(self, n, row + o, o, filtered))
         else:
             filters = loop(self.chunks, chunk)
@@ -242,6 +253,8 @@ class _Bands:
                 return y.put(to, self.does.done("project_", v, to[1], added))
 
             def left(r: int, k: Index) -> tirx.Expr:
+                if self.only_scales:
+                    return self.arrays["x"].at(at + p + r, k)
                 return filtered.at(source + (p + r) * self.wide + k)
 
             return self._product((count, width), "project_", c, spec.channels, left, store)
@@ -255,8 +268,9 @@ class _Bands:
         """A register tile of (pixels, channels) of a pointwise part: block ``c`` of its weights times
         ``left(pixel, channel)``. Of the sums in the block, ``store`` takes those of ``channels``."""
         (count, width), lanes, does = shape, self.lanes, self.does
-        w, block, words = self.arrays[f"packed_{prefix}w"], self.packing.width(prefix), does.words(inner)
-        full = -(-width // lanes) * lanes
+        w, block, words = does.arrays[f"packed_{prefix}w"], self.packing.width(prefix), does.words(inner)
+        half = max(lanes // 2, 1)
+        full = -(-width // half) * half
         sums, made = held(count * full, does.sums, "sums")
 
         def term(k: Index, r: int) -> tirx.Stmt:

@@ -11,6 +11,7 @@ from tvmconv.onnx.reading.branches import Fixed, specialised, stated
 from tvmconv.onnx.reading.graph import Value, is_standard, node_name
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.onnx.reading.shapes import Dims, infer_values
+from tvmconv.onnx.recognising.blocks import joined
 from tvmconv.onnx.recognising.deformable import deform_layer
 from tvmconv.onnx.recognising.dequantised import dequantised_layer
 from tvmconv.onnx.recognising.float_layers import conv_layer
@@ -37,34 +38,41 @@ _RELATED = ("FusedConv", "NhwcFusedConv")
 _LAYOUTS = {"AUTO": "NCHW", "NCHW": "NCHW", "NHWC": "NHWC"}
 
 def extract(
-    source: Source | Model, shapes: Shapes | None = None, *, fixed: Fixed | None = None, layout: str = "auto"
-) -> Extraction:
+    source: Source | Model, shapes: Shapes | None = None, *, fixed: Fixed | None = None,
+    layout: str = "auto", blocks: bool = False,
+) -> Extraction:  # fmt: skip
     """Every convolution and pooling of a model (a path, a file's bytes, or a ModelProto) as a layer.
 
     shapes: of inputs with dynamic dimensions, by the input's name; or sizes by the dimension's name. fixed:
     values of inputs that will always be the same, by name: the branch that an If takes for them replaces it.
     layout: of what kernels take and give. "auto" is the model's own, "NCHW": kernels change it inside where
     that pays. "NHWC" is for kernels and weights that are channels-last (deformable ones have no such
-    kernels). Raises Error for a model that cannot be used or has no layer, SpecError for shapes and values
+    kernels). blocks: pointwise and depthwise convolutions of floats in a row are one layer, a block; of NHWC
+    only. Raises Error for a model that cannot be used or has no layer, SpecError for shapes and values
     that do not fit.
     """
     own = _LAYOUTS.get(str(layout).upper())
     if own is None:
         raise SpecError(f"layout: {layout!r}, expected 'auto', 'NCHW' or 'NHWC'")
+    if blocks and own != "NHWC":
+        raise SpecError(f"layout: {layout!r}, expected 'NHWC' with blocks, which have no other")
     model = load(source)
     with damage_told(model):
         fixed = stated(model, fixed, shapes)
         special, inputs = specialised(model, shapes, fixed)
-        return _extract(special, inputs, fixed, own)
+        return _extract(special, inputs, fixed, own, blocks)
 
 
-def _extract(model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str) -> Extraction:
+def _extract(
+    model: Model, inputs: dict[str, Dims], fixed: Fixed, layout: str, blocks: bool
+) -> Extraction:
     graph = model.graph
     layers, skipped = find_layers(model, inputs, layout)
     if not layers:
         raise Error(f"{model.name}: a model without convolutions{_why(skipped, model)}")
+    layers = joined(graph, layers) if blocks else layers
     rest = left_over(graph, layers, {*_ARGUMENTS, *_RELATED})
-    return Extraction(model, tuple(layers), tuple(skipped), inputs, layout, dict(fixed), tuple(rest))
+    return Extraction(model, tuple(layers), tuple(skipped), inputs, layout, dict(fixed), tuple(rest), blocks)
 
 
 def find_layers(

@@ -101,7 +101,7 @@ class Extraction:
     model: with fixed inputs substituted; the layers refer to its graph. layers: in the graph's order.
     skipped: nodes that might be layers and are not, with the reason. shapes: of all inputs that are left.
     layout: of the specs that can have either. fixed: values of inputs that were given. rest: the nodes that
-    are needed beside the layers, in the graph's order.
+    are needed beside the layers, in the graph's order. blocks: whether layers in a row were joined.
     """
 
     model: Model
@@ -111,6 +111,7 @@ class Extraction:
     layout: str
     fixed: Mapping[str, Any]
     rest: tuple[LeftOver, ...]
+    blocks: bool = False
 
 
 def weights_in(spec: Spec, w: np.ndarray) -> np.ndarray:

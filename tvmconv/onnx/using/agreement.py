@@ -96,7 +96,9 @@ def extraction_of(module: Module, source: Source | Model) -> Extraction:
             f"library: {module.path} was compiled from another model ({about['model']}, SHA-256 "
             f"{about['digest'][:16]}...), expected {model.name} ({model.digest[:16]}...)"
         )
-    return extract(model, about["shapes"], fixed=about.get("fixed"), layout=about["layout"])
+    blocks = bool(about.get("blocks"))
+    return extract(
+        model, about["shapes"], fixed=about.get("fixed"), layout=about["layout"], blocks=blocks)
 
 
 def feeds_of(found: Extraction, inputs: np.ndarray | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -31,6 +31,7 @@ def compile_model(
     shapes: Shapes | None = None,
     fixed: Fixed | None = None,
     layout: str = "auto",
+    blocks: bool = False,
     bake_weights: bool = False,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -41,7 +42,7 @@ def compile_model(
     """Every convolution and pooling of a model, compiled for a target into one library; equal kernels are in
     it once.
 
-    ``source``, ``shapes``, ``fixed`` and ``layout`` as for ``extract``, or what it returned.
+    ``source``, ``shapes``, ``fixed``, ``layout`` and ``blocks`` as for ``extract``, or what it returned.
     ``bake_weights``: the library holds the weights, prepacked, and its functions need none (those whose
     weights the graph computes still do). ``names``: of the functions, see ``naming.functions_of``. The others
     as for ``tvmconv.compile``.
@@ -59,7 +60,8 @@ def compile_model(
 
     if bake_weights:
         check_can_bake(resolve_all(target)[0])
-    found = source if isinstance(source, Extraction) else extract(source, shapes, fixed=fixed, layout=layout)
+    found = source if isinstance(source, Extraction) else extract(
+        source, shapes, fixed=fixed, layout=layout, blocks=blocks)
     for layer in found.layers:
         try:
             layer.spec.check_supported()
@@ -92,6 +94,7 @@ def _about(found: Extraction, named: Mapping[str, list[Layer]]) -> Mapping[str, 
             "digest": found.model.digest,
             "shapes": {name: list(shape) for name, shape in found.shapes.items()},
             "layout": found.layout,
+            **({"blocks": True} if found.blocks else {}),
             "layers": [
                 {"node": layer.name, "function": function_of[layer.name], "inputs": dict(layer.inputs),
                  "output": layer.y}
