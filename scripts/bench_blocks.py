@@ -25,7 +25,6 @@ from tvmconv.network.choosing import gains
 from tvmconv.onnx.reading.model import parse_shapes
 from tvmconv.runtime.steps import Steps
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.pitched import parse_work
 
 
@@ -58,7 +57,7 @@ class Run:
 def rows(fused: Run, apart: Run, logs: Logs) -> Iterator[tuple[float, float, bool, str]]:
     """(µs of the block, of the layers, whether it is the rule's choice, descriptor) of each block."""
     for work, sources, us in zip(fused.works, fused.sources, fused.best, strict=True):
-        if isinstance(work.dense, BlockSpec):
+        if getattr(work.dense, "family", "") == "block":
             yield us, apart.of(sources), gains(work.dense, logs), str(work)
 
 

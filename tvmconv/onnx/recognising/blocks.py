@@ -12,7 +12,6 @@ from tvmconv.base.errors import SpecError
 from tvmconv.onnx.reading.graph import Graph
 from tvmconv.onnx.recognising.layers import Layer
 from tvmconv.specs.block import BlockSpec
-from tvmconv.specs.conv import ConvSpec
 
 
 def joined(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:
@@ -41,7 +40,7 @@ def joined(graph: Graph, layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _is_float(layer: Layer) -> bool:
-    return isinstance(layer.spec, ConvSpec) and not layer.spec.is_integer and layer.constant
+    return layer.spec.family == "conv" and not layer.spec.is_integer and layer.constant
 
 
 def _block(chain: dict[str, Layer]) -> Layer | None:
