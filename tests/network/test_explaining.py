@@ -9,6 +9,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_networks import models
 from small_networks import model, node, weights
 from torch import nn
 from torch.nn import functional as F
@@ -17,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tvmconv.base.errors import SpecError
 from tvmconv.network.explaining.facts import explain
 from tvmconv.network.explaining.sight import SAME, Sight
+from tvmconv.network.interpret import interpret
 from tvmconv.specs.arithmetic import receptive_field
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.pooling import PoolSpec
@@ -173,6 +177,28 @@ def test_parts_of_a_model() -> None:
         with pytest.raises(SpecError, match=words) as caught:
             explain(made, **options)
         assert "\n" not in str(caught.value)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(models(), st.integers(0, 1000))
+def test_nothing_outside_a_region_is_seen(proto, seed) -> None:
+    """In random networks: every number of x but those in the region of an element is changed."""
+    told, rng = explain(proto), np.random.default_rng(seed)
+    graph, fields = told.graph, told.fields
+    x = rng.standard_normal(fields.shape).astype(np.float32)
+    for public, name in graph.outputs.items():
+        if name not in fields.seen:
+            continue
+        element = tuple(int(rng.integers(size)) for size in graph.values[name].shape)
+        region, mask = fields.region(name, element), np.zeros(x.shape, bool)
+        if region is not None:
+            mask[tuple(slice(first, last + 1) for first, last in region)] = True
+            for axis, (own, sight) in fields.seen[name].items():
+                span = sight.at(element[own])
+                assert span is not None and span[0] <= region[axis][0] and region[axis][1] <= span[1]
+        other = np.where(mask, x, rng.standard_normal(x.shape)).astype(np.float32)
+        before, after = (interpret(graph, {"x": given})[public][element] for given in (x, other))
+        assert before == after or (np.isnan(before) and np.isnan(after)), (name, element)
 
 
 def test_sights() -> None:

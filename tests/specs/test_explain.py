@@ -140,6 +140,8 @@ def test_whole_models(capsys, tmp_path: Path):
     for words, message in [
         (("--whole",), "--whole: needs --onnx MODEL"),
         (("--start", "x", STEM), "--start: needs --whole"),
+        (("--picture", "x.svg", STEM), "--picture: needs --whole"),
+        (("--onnx", file, "--whole", "--picture", tmp_path / "x.jpg"), "picture: "),
         (("--onnx", file, "--whole", STEM), "--whole: expected no DESCRIPTOR"),
         (("--onnx", file, "--whole", "--end", "sun"), "end: 'sun', expected a value or a node"),
         (("--onnx", file, "--whole", "--start", "way"), "start: 'way', expected a value that is left"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.network.explaining.sight import MOST_SPANS, SAME, Sight
+from tvmconv.network.explaining.sight import MOST_SPANS, SAME, Sight, Span
 from tvmconv.specs.operators import Copy, Layer, Map, MatMul, Normalise, Operator, Reduce, Resize, Type
 from tvmconv.specs.spec import Spec
 
@@ -24,7 +24,7 @@ def links(op: Operator, number: int, axes: Collection[int]) -> Links:
     if isinstance(op, Copy):
         return _copy(op, number, axes)
     if isinstance(op, Resize):
-        return {axis: (axis, _resize(op, axis)) for axis in axes if op.shape[axis] <= MOST_SPANS}
+        return {axis: (axis, _resize(op, axis)) for axis in axes if 0 < op.shape[axis] <= MOST_SPANS}
     if isinstance(op, Reduce):
         return _reduce(op)
     if isinstance(op, Map):
@@ -50,18 +50,39 @@ def _layer(spec: Spec, argument: str) -> Links:
     place = 1 if spec.channels_last else 2
     if argument != "x":
         return {0: (0, SAME), **{place + dim: (place + dim, SAME) for dim in range(spec.rank)}}
-    around = spec.padding_mode == "circular"  # sees the other side of x as well
-    return {0: (0, SAME), **{place + dim: (place + dim, _window(spec, dim)) for dim in range(spec.rank)
-                             if not around or not any(spec.padding[dim])}}  # fmt: skip
+    return {0: (0, SAME), **{place + dim: (place + dim, _window(spec, dim)) for dim in range(spec.rank)}}
 
 
 def _window(spec: Spec, dim: int) -> Sight:
     stride, (before, _) = spec.stride[dim], spec.padding[dim]
     reach = spec.dilation[dim] * (spec.kernel[dim] - 1)
     if not spec.transposed:
-        return Sight(stride, ((-before, reach - before),))
+        found = Sight(stride, ((-before, reach - before),))
+        return found if spec.padding_mode == "zeros" else _with_borders(spec, dim, found)
     spans = [(-((reach - before - i) // stride), (i + before) // stride) for i in range(stride)]
     return Sight(1, tuple(span if span[0] <= span[1] else None for span in spans))
+
+
+def _with_borders(spec: Spec, dim: int, inside: Sight) -> Sight:
+    """The link of windows whose padding holds elements of x."""
+    size, count, last = spec.out_spatial[dim], spec.kernel[dim], spec.in_spatial[dim] - 1
+    first = np.arange(size) * spec.stride[dim] - spec.padding[dim][0]
+    places = first[:, None] + spec.dilation[dim] * np.arange(count)
+    read = {
+        "replicate": np.clip(places, 0, last), "circular": places % (last + 1),
+        "reflect": last - np.abs(last - np.abs(places)),
+    }[spec.padding_mode]  # fmt: skip
+    rows = [(int(min(row)), int(max(row))) for row in read]
+    return _unless_missed(inside, rows, last, spec.stride[dim] * size)
+
+
+def _unless_missed(repeated: Sight, rows: list[Span], last: int, step: int) -> Sight:
+    """A link, unless its spans miss something of what the rows really see: then the rows themselves."""
+    for i, (first, end) in enumerate(rows):
+        span = repeated.at(i)
+        if span is None or max(span[0], 0) > first or min(span[1], last) < end:
+            return Sight(step, tuple(rows))
+    return repeated
 
 
 def _broadcast(given: Type, result: Type) -> Links:
@@ -97,20 +118,26 @@ def _matmul(op: MatMul, number: int) -> Links:
 
 
 def _resize(op: Resize, axis: int) -> Sight:
-    """Where the spans repeat, as they are in the middle, where no border cuts them."""
+    """The spans of the middle, which no border cuts, again and again; every row's own where these differ, as
+    with align_corners."""
     indices, weights, _ = op.taps(axis)
-    ratio = Fraction(op.shape[axis], op.inputs[0].shape[axis])
+    size, last = op.shape[axis], op.inputs[0].shape[axis] - 1
+    taps = [indices[i][weights[i] != 0] for i in range(size)]
+    rows = [(int(min(one)), int(max(one))) for one in taps]
+    ratio = Fraction(size, last + 1)
     count, step = ratio.numerator, ratio.denominator
-    middle = op.shape[axis] // count // 2
-    rows = range(middle * count, (middle + 1) * count)
-    taps = [indices[i][weights[i] != 0] - middle * step for i in rows]
-    return Sight(step, tuple((int(min(one)), int(max(one))) for one in taps))
+    middle = size // count // 2
+    block = rows[middle * count : (middle + 1) * count]
+    repeated = Sight(step, tuple((first - middle * step, end - middle * step) for first, end in block))
+    return _unless_missed(repeated, rows, last, last + 1)
 
 
 def _copy(op: Copy, number: int, axes: Collection[int]) -> Links:
     """Found by copying each element's place along an axis: that of a result has to depend on its place along
     one of its own axes, evenly."""
     found: dict[int, tuple[int, Sight]] = {}
+    if 0 in op.shape:
+        return found
     types = tuple(Type(one.shape, "int64") for one in op.inputs)
     places = Copy(types, op.shape, op.pieces, -1.0)
     given = [np.broadcast_to(np.int64(-1), one.shape) for one in types]
