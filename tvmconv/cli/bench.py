@@ -131,11 +131,13 @@ def bench(
             raise Error(f"--target {target}: expected a CPU; scripts/gpu_check.sh times on GPUs")
         check_here(target)
     from tvmconv.bench import against as others
-    from tvmconv.bench import plot
+    from tvmconv.cli.report import figures
 
     peers = [] if against is None else others.chosen(against)
     if plot_file is not None:
-        plot.check()
+        figures.check("--plot", "bench")
+        if plot_file.suffix.lower() != ".png":
+            raise Error(f"--plot {plot_file}: expected a name ending in .png")
     for option, file in (("--csv", csv_file), ("--plot", plot_file)):
         if file is not None:
             check_file(option, file)
@@ -152,7 +154,19 @@ def bench(
     if csv_file is not None:
         _write_csv(csv_file, lines, peers)
     if plot_file is not None:
-        plot.save(plot_file, lines, f"{console.count(threads, 'thread')}, {library.name}")
+        _draw(plot_file, lines, roofline)
+
+
+def _draw(path: Path, lines: list[Line], limits: Roofline) -> None:
+    """Write the roofline, a PNG."""
+    from tvmconv.cli.report import figures
+    from tvmconv.cli.report.gathering import row_of
+    from tvmconv.formats.logs.emulation import cpu_model
+
+    if not any(line.entry["flops"] for line in lines):
+        console.log(f"{path} is not drawn: no layer multiplies or adds")
+        return
+    path.write_bytes(figures.roofline([row_of(line) for line in lines], limits, cpu_model()))
 
 
 def report(lines: list[Line], roofline: Roofline, peers: list[str], as_json: bool) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tvmconv.cli.report.facts import Buffer, Curve, Report
+from tvmconv.cli.report.facts import Buffer, Curve, Report, Row
 from tvmconv.cli.report.labels import place
 from tvmconv.cli.report.theme import ACCENT, COLOURS, INK, PAPER, SOFT, colours, shades
 
@@ -84,7 +84,7 @@ def roofline(figure: Any, report: Report, narrow: bool) -> None:
                       ha="right", va="bottom")  # fmt: skip
     longest = max(row.all_us for _, row in rows)
     for number, row in sorted(rows, key=lambda each: -each[1].all_us):
-        area = 18 + 260 * row.all_us / longest
+        area = _area(row, longest)
         dot = axes.scatter([row.intensity], [row.gflops], s=area, color=shade(row), alpha=0.85,
                            edgecolor=PAPER, linewidth=0.8, zorder=3)  # fmt: skip
         dot.set_gid(f"at-{number}")
@@ -95,9 +95,14 @@ def roofline(figure: Any, report: Report, narrow: bool) -> None:
     _legend(axes, report, [kind for kind in report.kinds() if any(row.kind == kind for _, row in rows)],
             loc="lower right")  # fmt: skip
     axes.set_title(_where(report, narrow), loc="left", color=SOFT)
-    place(figure, axes, [(row.intensity, row.gflops) for _, row in rows],
+    place(figure, axes, [(row.intensity, row.gflops, math.sqrt(_area(row, longest))) for _, row in rows],
           [(f"{number}" if narrow else f"{number} {row.name[-34:]}", row.intensity, row.gflops)
            for number, row in named])  # fmt: skip
+
+
+def _area(row: Row, longest: float) -> float:
+    """Of a dot, in square points."""
+    return 18 + 260 * row.all_us / longest
 
 
 def _size(count: int) -> str:

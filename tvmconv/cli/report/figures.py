@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tvmconv.base.errors import Error
 from tvmconv.cli.report import drawings
-from tvmconv.cli.report.facts import Report
+from tvmconv.cli.report.facts import Report, Row
 from tvmconv.cli.report.theme import COLOURS, GRID, INK, PAPER, SOFT
+
+if TYPE_CHECKING:
+    from tvmconv.bench.roofline import Roofline
 
 _WIDE, _NARROW = (10.5, 5.2), (4.4, 4.6)  # inches
 
@@ -30,10 +33,10 @@ class Picture(NamedTuple):
     png: bytes
 
 
-def check() -> None:
+def check(what: str = "report", extra: str = "report") -> None:
     """Raises Error if the plotting library is missing."""
     if find_spec("matplotlib") is None:
-        raise Error("report: no module matplotlib; pip install 'tvmconv[report]'")
+        raise Error(f"{what}: no module matplotlib; pip install 'tvmconv[{extra}]'")
 
 
 def pictures(report: Report) -> dict[str, Picture]:
@@ -47,6 +50,12 @@ def pictures(report: Report) -> dict[str, Picture]:
     if curves := drawings.curves_of(report):
         found["tuning"] = lambda f, narrow: drawings.tuning(f, curves, narrow)
     return {name: _picture(name, draw, len(curves)) for name, draw in found.items()}
+
+
+def roofline(rows: Sequence[Row], limits: Roofline, cpu: str) -> bytes:
+    """The picture of a roofline alone, a PNG."""
+    report = Report("", None, "", cpu, limits.threads, rows, limits, {}, 0)
+    return _picture("roofline", lambda f, narrow: drawings.roofline(f, report, narrow), 0).png
 
 
 def _picture(name: str, draw: Callable[[Any, bool], None], curves: int) -> Picture:

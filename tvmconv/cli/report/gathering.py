@@ -129,11 +129,12 @@ def _layers(library: Path, title: str, functions: list[dict[str, Any]], how: How
     lines, roofline = measured(library, engines, how.threads, list(how.cpus), how.rounds, options, names)
     return _finished(
         library, load(library), functions, how, False, [], title=title, function=None,
-        rows=[_row(line) for line in lines], roofline=roofline, peers=dict.fromkeys(engines),
+        rows=[row_of(line) for line in lines], roofline=roofline, peers=dict.fromkeys(engines),
     )  # fmt: skip
 
 
-def _row(line: Line) -> Row:
+def row_of(line: Line) -> Row:
+    """A layer as it was timed."""
     entry, (roof, bound) = line.entry, line.roof
     nodes = entry.get("onnx_nodes", ())
     return Row(

@@ -8,23 +8,26 @@ from typing import Any
 
 from tvmconv.cli.report.theme import INK, SOFT
 
-_DOT = 5  # points around a dot's middle
 _FAR = 26  # points from which on a line leads to the dot
 
 
 def place(
-    figure: Any, axes: Any, dots: Sequence[tuple[float, float]], labels: Sequence[tuple[str, float, float]]
-) -> None:
+    figure: Any, axes: Any, dots: Sequence[tuple[float, float, float]],
+    labels: Sequence[tuple[str, float, float]],
+) -> None:  # fmt: skip
     """Write each label (text, x, y) beside its dot, the first ones nearest; one without a free place is left
-    out. Limits and scales of ``axes`` have to be final."""
+    out. ``dots``: (x, y, points from one side to the other). Limits and scales of ``axes`` have to be
+    final."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
     figure.draw_without_rendering()
     renderer = figure.canvas.get_renderer()
     scale, room = figure.dpi / 72, axes.get_window_extent()
-    taken = [Bbox.from_bounds(x - _DOT * scale, y - _DOT * scale, 2 * _DOT * scale, 2 * _DOT * scale)
-             for x, y in axes.transData.transform(list(dots))]  # fmt: skip
+    middles = axes.transData.transform([(x, y) for x, y, _ in dots])
+    wide = [size * scale for _, _, size in dots]
+    taken = [Bbox.from_bounds(x - size / 2, y - size / 2, size, size)
+             for (x, y), size in zip(middles, wide, strict=True)]  # fmt: skip
     legend = axes.get_legend()
     taken += [legend.get_window_extent()] if legend is not None else []
     taken += [text.get_window_extent() for text in axes.texts]
