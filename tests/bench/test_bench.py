@@ -117,7 +117,7 @@ def test_comparable():
         ([DW, "--threads", "4096"], "--threads 4096: expected at most"),
         ([DW, "--csv", "/no/such/folder/a.csv"], "no folder /no/such/folder"),
         (["/no/such.so"], "/no/such.so"),
-        (["/no/such.so", DW], "expected nothing beside a library"),
+        (["/no/such.so", DW], "/no/such.so cannot be read"),
         ([DW, "--bake-weights"], "--bake-weights"),
         ([DW, "--shape", "x=1"], "--shape: needs --onnx"),
     ],
