@@ -83,7 +83,7 @@ Blocks = Annotated[
     str,
     typer.Option(
         "--blocks",
-        metavar="WHERE",
+        metavar="WAY",
         autocompletion=completion.words("auto", "always", "never"),
         help="Where pointwise and depthwise convolutions in a row are one kernel: always; never; auto, of "
         "a whole model where that is faster, else never. Without --whole, of --layout NHWC.",
