@@ -177,6 +177,9 @@ def test_the_rule_and_what_records_say_instead():
     assert choosing.gains(parse_spec(BIG), nothing)
     assert not choosing.gains(parse_spec(SMALL), nothing)
     assert not choosing.gains(parse_spec(DENSE), nothing)
+    scaled = "block2d:1x56x56x144:k1x1:o{}:NHWC:float32:bias:scale"
+    assert choosing.gains(parse_spec(scaled.format(24)), nothing)
+    assert not choosing.gains(parse_spec(scaled.format(40)), nothing)
     assert choosing.gains(parse_spec(SMALL), Known(block=2.9, pointwise=1.0, depthwise=1.0))
     assert not choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0, depthwise=1.0))
     assert choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0))  # not all are known

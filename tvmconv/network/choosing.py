@@ -13,6 +13,7 @@ from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.spec import Spec
 
 _SPARED = 0.06  # bytes between the parts, for each multiply-add
+_SPARED_BY_SCALE = 0.15  # where it is the product with a scale
 _PIXELS = 400  # of the result: with fewer, a block goes through all its weights for few of them
 
 
@@ -48,4 +49,5 @@ def _by_rule(spec: BlockSpec) -> bool:
     networks (MobileNetV1, V2, V3, MNASNet, EfficientNet)."""
     *between, _ = spec.parts().values()
     spared = sum(prod(part.output_shape) * ITEMSIZE[part.dtype] for part in between)
-    return prod(spec.out_spatial) >= _PIXELS and spared >= _SPARED * spec.macs
+    least = _SPARED_BY_SCALE if spec.scale else _SPARED
+    return prod(spec.out_spatial) >= _PIXELS and spared >= least * spec.macs
