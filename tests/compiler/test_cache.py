@@ -61,7 +61,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_processes_at_the_same_time_leave_whole_entries(cache: Path) -> None:
-    assert sorted(path.suffix for path in cache.iterdir()) == [".kernel", ".so"]
+    assert sorted(path.suffix for path in cache.iterdir()) == [".kernel", ".so", ".support"]
 
 
 def test_what_is_cached_needs_no_tvm(cache: Path, tmp_path: Path) -> None:
