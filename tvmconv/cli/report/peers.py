@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -42,9 +43,9 @@ def timed(
     call: Callable[[], Any], names: Sequence[str], model: Path, feeds: Mapping[str, Any], threads: int,
     rounds: int, seconds: float,
 ) -> dict[str, float]:  # fmt: skip
-    """µs of a call by engine, ours first: the median of the best of ``rounds`` turns of ``seconds`` each, for
-    other load only ever costs time. An engine that cannot run the model is told of, and left out. ``feeds``:
-    the model's inputs."""
+    """µs of a call by engine, ours first: the median of ``rounds`` turns of ``seconds`` each, which they take
+    round by round. An engine that cannot run the model is told of, and left out. ``feeds``: the model's
+    inputs."""
     import numpy as np
 
     from tvmconv.bench.engines.whole import sample
@@ -74,7 +75,7 @@ def timed(
                 times[name].append(said["seconds"])
                 if process.process is not None:
                     settle(process.process.pid)  # its threads spin for a while
-        return {name: min(taken) * 1e6 for name, taken in times.items()}
+        return {name: statistics.median(taken) * 1e6 for name, taken in times.items()}
 
 
 def _asked(process: Process, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
