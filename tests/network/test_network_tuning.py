@@ -178,6 +178,51 @@ def test_what_does_not_is_not(network: compiling.Network, tmp_path: Path) -> Non
     assert known.changes and known.trials == len(layers_of(network)) * TRIALS, "by the records that it had"
 
 
+def inverted_residual() -> compiling.Network:
+    """A block by the rule: much of it lies between its parts."""
+    held = weights(e=(48, 8, 1, 1), d=(48, 1, 3, 3), p=(8, 48, 1, 1))
+    return compiling.read(model(
+        node("Conv", "x e", "1"), node("Relu", "1", "2"),
+        node("Conv", "2 d", "3", pads=[1] * 4, group=48), node("Relu", "3", "4"), node("Conv", "4 p", "y"),
+        shape=(1, 8, 24, 24), **held,
+    ))  # fmt: skip
+
+
+class Pretended(Stand):
+    """A block takes so many seconds, each of its three layers 2e-5 by any schedule."""
+
+    def __init__(self, block: float, whole: Callable[[Sequence[float]], float] = sum) -> None:
+        super().__init__(whole)
+        self.block = block
+
+    def seconds(self, kernel: Kernel) -> float:
+        return self.block if kernel.descriptor.startswith("block2d") else 2e-5
+
+
+def made(root: Path) -> list[str]:
+    """The kinds of a network's layers."""
+    planned = compiling.plan(inverted_residual(), NATIVE, root)
+    return [kernel.descriptor.partition(":")[0] for kernel in planned.program.kernels]
+
+
+def test_blocks_are_made_where_they_are_faster_in_place(tmp_path: Path) -> None:
+    """And not where the rule would; nothing is entered where the whole says otherwise."""
+    assert "block2d" in made(tmp_path), "by the rule"
+    slow = run(inverted_residual(), tmp_path / "slow", runner := Pretended(9e-5))
+    (change,) = slow.changes
+    assert change.strategy == "apart" and (change.before, change.after) == (9e-5, pytest.approx(6e-5))
+    assert slow.whole.before - slow.whole.after == pytest.approx(3e-5)
+    assert "block2d" not in made(tmp_path / "slow")
+    assert len(index(tmp_path / "slow")) == 5, "a smaller block as well"
+    duels = len(runner.duels)
+    assert not run(inverted_residual(), tmp_path / "slow", runner).changes, "it is known"
+    assert len(runner.duels) < 2 * duels
+    fast = run(inverted_residual(), tmp_path / "fast", Pretended(3e-5))
+    assert not fast.changes and "block2d" in made(tmp_path / "fast") and len(index(tmp_path / "fast")) == 4
+    whole = run(inverted_residual(), tmp_path / "whole", Pretended(9e-5, lambda steps: 1 / sum(steps)))
+    assert not whole.changes and "block2d" in made(tmp_path / "whole") and not index(tmp_path / "whole")
+
+
 def test_an_interruption_costs_nothing(network: compiling.Network, tmp_path: Path) -> None:
     """Ctrl-C at any step: what was accepted stays, and the next run begins there."""
     seen: list[NetworkStatus] = []

@@ -30,14 +30,20 @@ def chooser(blocks: str, logs: Logs) -> Callable[[BlockSpec], bool]:
 
 
 def gains(spec: BlockSpec, logs: Logs) -> bool:
-    """Whether a block is faster than its parts. Records of all of them decide, if all were measured with
-    cold weights, or all were not; not where a scale is part of it, which has none."""
+    """Whether a block is faster than its parts: by records, or by the rule."""
+    known = decided(spec, logs)
+    return _by_rule(spec) if known is None else known
+
+
+def decided(spec: BlockSpec, logs: Logs) -> bool | None:
+    """What records say of it: those of it and of all of its parts, if all were measured with cold weights, or
+    all were not. None if there are none, as where a scale is part of it."""
     found = [_record(one, logs) for one in (spec, *spec.parts().values())]
     known = [entry for entry in found if entry is not None]
     if not spec.scale and len(known) == len(found) and len({entry.cold for entry in known}) == 1:
         fused, *apart = (entry.seconds for entry in known)
         return fused < sum(apart)
-    return _by_rule(spec)
+    return None
 
 
 def _record(spec: Spec, logs: Logs) -> Entry | None:

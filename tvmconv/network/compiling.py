@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from tvmconv.onnx.reading.branches import Fixed, stated
 from tvmconv.onnx.reading.model import Model, Shapes, Source, damage_told, load
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import AnyMachine, Target, resolve_all
+from tvmconv.specs.block import BlockSpec
 
 
 class Storage(NamedTuple):
@@ -149,7 +150,11 @@ def compile(
 
 def blocked(network: Network, logs: Logs, blocks: str = "auto") -> Network:
     """The network with its convolutions in blocks where that is faster; ``blocks``: see `compile`."""
-    pays = chooser(blocks, logs)
+    return joined(network, chooser(blocks, logs))
+
+
+def joined(network: Network, pays: Callable[[BlockSpec], bool]) -> Network:
+    """The network with its convolutions in the blocks for which ``pays`` is true."""
     return replace(network, graph=with_scales(with_blocks(network.graph, pays), pays))
 
 

@@ -82,9 +82,11 @@ class Player:
             found.setdefault(work, []).append(medians)
         return {work: [list(column) for column in zip(*rows, strict=True)] for work, rows in found.items()}
 
-    def duel(self, before: Kernels, after: Kernels) -> Duel:
-        """The network by two sets of kernels, in turns. Raises TuningError."""
-        functions = {"before": self._program(before).program, "after": self._program(after).program}
+    def duel(self, before: Kernels, after: Kernels, than: Player | None = None) -> Duel:
+        """The network by two sets of kernels, in turns; the first may be of ``than``, of the same model with
+        other layers. Raises TuningError."""
+        first = (than or self)._program(before).program
+        functions = {"before": first, "after": self._program(after).program}
         seconds = min(_LONGEST, max(_DUEL_SECONDS, 2 * _FEWEST * self.whole))
         rounds = self._times(_DUEL_ROUNDS)
         played = self.runner.play(functions, [["before"], ["after"]], rounds, seconds, compare=True)

@@ -9,14 +9,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tvmconv.base.errors import TargetError, TuningError
-from tvmconv.compiler.compile import Progress, compile_kernels
+from tvmconv.compiler.compile import Progress
 from tvmconv.formats.choice import Choice
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.network.compiling import Network, blocked, plan
-from tvmconv.network.planning.program import works_of
+from tvmconv.network.tuning.fusing import State, decide
 from tvmconv.network.tuning.layers import best_of, check_options, choice_of, key_of, layers_of
-from tvmconv.network.tuning.playing import Player
 from tvmconv.network.tuning.report import Change, NetworkStatus, Report, Watch
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine, resolve
@@ -66,26 +65,38 @@ def tune(
         if place.emulated:
             raise TuningError(f"target: {machine.name} on {place.cpu}, expected a real CPU for a network")
         logs = Logs(machine, root, cold=True)
-        network = blocked(network, logs)
-        planned = plan(network, machine, root, progress=progress)
-        kernels = compile_kernels(list(works_of(network.graph)), machine, logs)
+        planned = plan(blocked(network, logs), machine, root, progress=progress)
         note(place, options)
-        weights = sum(map(len, planned.program.constants))
-        place, player = replace(place, cold=max(weights, 1)), Player(network, runner)
-        return _Run(player, place, root, kernels, options, roof, watch).run()
+        place = replace(place, cold=max(sum(map(len, planned.program.constants)), 1))
+        first, started = State.of(blocked(network, logs), machine, logs, runner), time.monotonic()
+        fused = [] if options.replay else decide(
+            network, machine, logs, place, runner, lambda text: watch(NetworkStatus(text, 0, None, None))
+        )  # fmt: skip
+        logs = Logs(machine, root, cold=True)
+        now = State.of(blocked(network, logs), machine, logs, runner) if fused else first
+        return _Run(first, now, fused, place, root, options, roof, watch, started).run()
+
+
+def saved_by(changes: Sequence[Change]) -> float:
+    """Seconds of the network."""
+    return sum(change.count * (change.before - change.after) for change in changes)
 
 
 class _Run:
+    """``first``: the network as it was; ``now``: with the blocks that were decided otherwise, ``fused``."""
+
     def __init__(
-        self, player: Player, place: Place, root: str | os.PathLike[str] | None,
-        kernels: Mapping[Work, Kernel], options: Options, roof: Roofline | None, watch: Watch,
+        self, first: State, now: State, fused: Sequence[Change], place: Place,
+        root: str | os.PathLike[str] | None, options: Options, roof: Roofline | None, watch: Watch,
+        started: float,
     ) -> None:  # fmt: skip
         from tvmconv.tuning.search.task import Task
 
-        self.player, self.place, self.options, self.roof, self.watch = player, place, options, roof, watch
+        self.first, self.player, kernels, self.fused = first, now.player, now.kernels, fused
+        self.place, self.options, self.roof, self.watch = place, options, roof, watch
         self.root, self.kernels = root, dict(kernels)
-        self.started = time.monotonic()
-        self.tasks = [Task(spec, place, seed=options.seed) for spec in layers_of(player.network)]
+        self.started = started
+        self.tasks = [Task(spec, place, seed=options.seed) for spec in layers_of(self.player.network)]
         # What runs of each layer: it itself, and on arrays whose rows lie apart.
         self.works = {task: [work for work in kernels if work.dense == task.spec] for task in self.tasks}
         self.had = sum(task.trials for task in self.tasks)
@@ -100,9 +111,8 @@ class _Run:
         self.factors: dict[Task, float] = {}  # of the time of those that were changed
 
     def run(self) -> Report:
-        first = dict(self.kernels)
         self.show("the network, step by step")
-        profile = {work: column for work, (column,) in self.player.steps(first, {}).items()}
+        profile = {work: column for work, (column,) in self.player.steps(self.kernels, {}).items()}
         self.times = dict(profile)
         self.player.whole = before = sum(map(sum, profile.values()))
         self.consider(self.tasks)  # what logs know
@@ -112,10 +122,10 @@ class _Run:
                 break
             self.consider(tried)
         self.show("the network before and after")
-        whole = self.player.duel(first, self.kernels)
+        whole = self.player.duel(self.first.kernels, self.kernels, than=self.first.player)
         changes = [self.change(task, self.of(task, profile)) for task in self.factors]
-        saved = sum(change.count * (change.before - change.after) for change in changes)
-        return Report((before, before - saved), whole, tuple(changes), self.had + self.done)
+        predicted = before + saved_by(self.fused), before - saved_by(changes)
+        return Report(predicted, whole, (*self.fused, *changes), self.had + self.done)
 
     def change(self, task: Task, times: Sequence[float]) -> Change:
         """What became of a layer that took these times at first."""
