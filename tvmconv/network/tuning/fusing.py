@@ -61,8 +61,8 @@ def decide(
         return State.of(way, machine, logs, runner)
 
     while True:  # where a block is not made, a smaller one may be
-        every = joined(network, pays)
-        specs = [spec for spec in _blocks(every) if _is_open(spec, logs) and spec not in weighed]
+        every, blocks = _blocks(network, pays)
+        specs = [spec for spec in blocks if _is_open(spec, logs) and spec not in weighed]
         if not specs:
             break
         show("blocks beside their layers, in place")
@@ -74,11 +74,11 @@ def decide(
             weighed[spec] = fused
             if change := _change(spec, fused, apart, gains(spec, logs)):
                 changes[spec] = change
-    now, then = blocked(network, logs), joined(network, pays)
-    changed = [changes[spec] for spec in dict.fromkeys([*_blocks(now), *_blocks(then)]) if spec in changes]
+    now, made = _blocks(network, lambda spec: gains(spec, logs))
+    changed = [changes[spec] for spec in dict.fromkeys([*made, *blocks]) if spec in changes]
     if changed:
         show(f"the network with {len(changed)} of its blocks decided otherwise")
-        before, after = state(now), state(then)
+        before, after = state(now), state(every)
         if not after.player.duel(before.kernels, after.kernels, than=before.player).is_faster:
             return []
     for spec, fused in weighed.items():
@@ -92,9 +92,17 @@ def _is_open(spec: BlockSpec, logs: Logs) -> bool:
     return not spec.scale and decided(spec, logs) is None
 
 
-def _blocks(network: Network) -> list[BlockSpec]:
-    found = dict.fromkeys(work.dense for work in works_of(network.graph))
-    return [spec for spec in found if isinstance(spec, BlockSpec)]
+def _blocks(network: Network, pays: Callable[[BlockSpec], bool]) -> tuple[Network, list[BlockSpec]]:
+    """The network with the blocks that pay, and these, each once."""
+    asked: dict[BlockSpec, None] = {}
+
+    def asking(spec: BlockSpec) -> bool:
+        asked[spec] = None
+        return pays(spec)
+
+    made = joined(network, asking)
+    works = {work.dense for work in works_of(made.graph)}
+    return made, [spec for spec in asked if spec in works]
 
 
 class _Timed:
