@@ -17,18 +17,21 @@ PEERS: dict[str, tuple[str, ...]] = {
 """By product name: its engines, the fastest of which counts for a layer."""
 
 
-def chosen(text: str) -> list[str]:
-    """The products of a list such as "torch,litert"; "all" for those that are installed. Raises Error."""
+def chosen(text: str, known: Mapping[str, str] | None = None, what: str = "") -> list[str]:
+    """The products of a list such as "torch,litert"; "all" for those that are installed. ``known``: of each
+    product the engine that shows whether it is installed, those for layers if None; ``what``: that they are
+    for, in errors. Raises Error."""
+    known = {name: engines[0] for name, engines in PEERS.items()} if known is None else known
     if text == "all":
-        names = [name for name, engines in PEERS.items() if missing(engines[0]) is None]
+        names = [name for name, engine in known.items() if missing(engine) is None]
         if not names:
             raise Error("--against all: none is installed; pip install 'tvmconv[bench]'")
         return names
     names = list(dict.fromkeys(text.split(",")))
     for name in names:
-        if name not in PEERS:
-            raise Error(f"--against {name}: expected some of {', '.join(PEERS)}, or all")
-        if (module := missing(PEERS[name][0])) is not None:
+        if name not in known:
+            raise Error(f"--against {name}: expected some of {', '.join(known)}{what}, or all")
+        if (module := missing(known[name])) is not None:
             raise Error(f"--against {name}: no module {module}; pip install 'tvmconv[bench]'")
     return names
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tvmconv.base.errors import Error
 from tvmconv.base.processes import Process, ProcessError, settle
 from tvmconv.cli import console
 
@@ -20,23 +19,12 @@ _LOAD, _SAMPLE = 600, 120  # seconds to wait for an answer
 def chosen(text: str) -> list[str]:
     """The engines for networks of a list such as "onnxruntime,openvino"; "all" for those that are installed.
     Raises Error."""
-    from tvmconv.bench.engines.names import missing
+    from tvmconv.bench import against
     from tvmconv.bench.engines.whole import ENGINES
 
     engines = {"onnxruntime": "ort", "openvino": "openvino"}
     assert engines.keys() == ENGINES.keys()
-    if text == "all":
-        names = [name for name, engine in engines.items() if missing(engine) is None]
-        if not names:
-            raise Error("--against all: none is installed; pip install 'tvmconv[onnx]' or 'tvmconv[bench]'")
-        return names
-    names = list(dict.fromkeys(text.split(",")))
-    for name in names:
-        if name not in engines:
-            raise Error(f"--against {name}: expected some of {', '.join(engines)} for a network, or all")
-        if (module := missing(engines[name])) is not None:
-            raise Error(f"--against {name}: no module {module}; pip install 'tvmconv[bench]'")
-    return names
+    return against.chosen(text, engines, " for a network")
 
 
 def timed(
