@@ -31,7 +31,7 @@ def assert_one_line_error(result: subprocess.CompletedProcess[str], *words: str)
 USER_ERRORS = {
     "unknown verb": (["compil"], "compil"),
     "unknown option": (["targets", "--jsn"], "--jsn"),
-    "no output": (["compile", PW], "--output"),
+    "no output": (["compile", PW], "-o FILE: missing"),
     "nothing to compile": (["compile", "-o", "a.so"], "DESCRIPTOR"),
     "bad descriptor": (["compile", "conv2d:1x9x9x8:o16", "-o", "a.so"], "conv2d:1x9x9x8:o16"),
     "bad groups": (["compile", "conv2d:1x9x9x8:o16:k3x3:g3:NHWC:float32", "-o", "a.so"], "groups"),
