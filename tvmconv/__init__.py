@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.base.lazy import lazily
+
 if TYPE_CHECKING:
     from tvmconv.base.errors import ArtifactError, Error, SpecError, TargetError, TuningError
     from tvmconv.compiler.artifact.library import Library
@@ -72,24 +74,13 @@ _MODULES = {
     "torch": "tvmconv.torch",
     "verify": "tvmconv.frontends.verify",
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
+_get, __dir__ = lazily(__name__, _NAMES, __all__, _MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    from importlib import import_module
+    if name != "__version__":
+        return _get(name)
+    from tvmconv.base.version import own_version
 
-    value: Any
-    if name == "__version__":
-        value = import_module("tvmconv.base.version").own_version()
-    elif name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
-    elif name in _MODULES:
-        value = import_module(_MODULES[name])
-    else:
-        raise AttributeError(f"module 'tvmconv' has no attribute {name!r}")
-    globals()[name] = value  # found directly from now on
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    globals()[name] = own_version()
+    return globals()[name]

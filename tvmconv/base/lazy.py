@@ -8,19 +8,24 @@ from typing import Any
 
 
 def lazily(
-    package: str, names: Mapping[str, Sequence[str]], public: Sequence[str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    package: str, names: Mapping[str, Sequence[str]], public: Sequence[str],
+    modules: Mapping[str, str] | None = None,
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:  # fmt: skip
     """``__getattr__`` and ``__dir__`` of ``package``. ``names``: what each module has; ``public``: its
-    ``__all__``."""
+    ``__all__``; ``modules``: names of modules themselves."""
     home = {name: module for module, found in names.items() for name in found}
+    whole = modules or {}
     space = vars(sys.modules[package])
 
     def get(name: str) -> Any:
-        if name not in home:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         from importlib import import_module
 
-        value = getattr(import_module(home[name]), name)
+        if name in whole:
+            value: Any = import_module(whole[name])
+        elif name in home:
+            value = getattr(import_module(home[name]), name)
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
         space[name] = value  # found directly from now on
         return value
 
