@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from tvmconv.base.processes import answer_lines
 from tvmconv.bench.engines import whole
 from tvmconv.bench.engines.whole import Feeds, Loaded
 
@@ -97,25 +96,13 @@ ENGINES: dict[str, Callable[[Mapping[str, str], str, Feeds, int], Loaded]] = {
 }
 
 
-class Worker:
-    """What the process does: ``load`` a network once, then ``sample`` it in turns."""
-
-    def __init__(self) -> None:
-        self.loaded: Loaded | None = None
-        self.feeds: Feeds = {}  # which engines read where they are
-
-    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The answer to a request; an error's text if the engine raises one."""
-        try:
-            return getattr(self, request["do"])(**request.get("with", {}))
-        except Exception as problem:
-            return {"error": " ".join(f"{type(problem).__name__}: {problem}".split())[:300]}
+class Worker(whole.Worker):
+    """With what a benchmark asks beside: results, memory, priority."""
 
     def load(self, engine: str, files: Mapping[str, str], name: str, threads: int) -> dict[str, Any]:
         """Set the network up and run it; its results go to a file. ``memory``: bytes that the process has
         more than before, once it has run."""
-        with np.load(files["feeds"]) as held:
-            self.feeds = {key: np.ascontiguousarray(held[key]) for key in held.files}
+        self.hold(files["feeds"])
         before, start = resident(), time.perf_counter()
         self.loaded = ENGINES[engine](files, name, self.feeds, threads)
         for _ in range(3):
@@ -157,5 +144,4 @@ def _schedule(policy: int, priority: int) -> None:
 
 def serve() -> None:
     """Answer requests until the input ends."""
-    answer_lines(Worker().answer)
-    os._exit(0)  # some engines' threads do not survive an orderly exit
+    whole.serve(Worker())

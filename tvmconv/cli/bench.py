@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tvmconv.base.errors import Error
-from tvmconv.cli import completion, console, models
+from tvmconv.cli import console, models
 from tvmconv.cli.layer_times import library_of, measured, threads_of, warn_if_loaded
 from tvmconv.cli.options import (
+    Against,
     AsJson,
     Files,
     NoUserLogs,
     OneTarget,
     ReadLogs,
+    SampleMs,
     Threads,
+    Timed,
     logs_of,
     refuse_with_library,
 )
@@ -72,12 +75,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench(
-    subjects: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="LIBRARY [NAME]|DESCRIPTOR", autocompletion=completion.functions,
-                       show_default=False,
-                       help="Layers; or one library, and functions of it (default: all)."),
-    ] = None,
+    subjects: Timed = None,
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
@@ -90,19 +88,12 @@ def bench(
         bool, typer.Option("--static", help="A model of the CPU, without running anything.")
     ] = False,
     cold: Annotated[bool, typer.Option("--cold", help="Flush the caches before each call.")] = False,
-    against: Annotated[
-        str | None,
-        typer.Option("--against", metavar="ENGINES", show_default=False,
-                     autocompletion=completion.parts("torch", "onnxruntime", "openvino", "litert", "all"),
-                     help="Of torch, onnxruntime, openvino, litert; or all."),
-    ] = None,
+    against: Against = None,
     threads: Threads = None,
     rounds: Annotated[
         int, typer.Option("--rounds", "-n", metavar="N", min=1, help="Samples per layer.")
     ] = 15,
-    sample_ms: Annotated[
-        float, typer.Option("--sample-ms", metavar="N", min=0.01, help="How long a sample lasts.")
-    ] = 4.0,
+    sample_ms: SampleMs = 4.0,
     csv_file: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write a row per layer.", show_default=False),

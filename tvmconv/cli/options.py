@@ -76,6 +76,20 @@ Threads = Annotated[
     typer.Option("--threads", metavar="N", min=1, show_default=False,
                  help="Threads that kernels run on (default: the CPUs that this process may use)."),
 ]  # fmt: skip
+Timed = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="LIBRARY [NAME]|DESCRIPTOR", autocompletion=completion.functions,
+                   show_default=False, help="Layers; or one library, and functions of it (default: all)."),
+]  # fmt: skip
+Against = Annotated[
+    str | None,
+    typer.Option("--against", metavar="ENGINES", show_default=False,
+                 autocompletion=completion.parts("torch", "onnxruntime", "openvino", "litert", "all"),
+                 help="Of torch, onnxruntime, openvino, litert; or all."),
+]  # fmt: skip
+SampleMs = Annotated[
+    float, typer.Option("--sample-ms", metavar="N", min=0.01, help="How long a sample lasts.")
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Of random numbers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -86,7 +86,9 @@ def sample(call: Callable[[], object], seconds: float) -> dict[str, Any]:
     return {"seconds": statistics.median(times), "calls": len(times)}
 
 
-class _Worker:
+class Worker:
+    """What the process does: ``load`` a network once, then ``sample`` it in turns."""
+
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.feeds: Feeds = {}  # which engines read where they are
@@ -98,19 +100,25 @@ class _Worker:
         except Exception as problem:
             return {"error": " ".join(f"{type(problem).__name__}: {problem}".split())[:300]}
 
-    def load(self, engine: str, model: str, feeds: str, threads: int) -> dict[str, Any]:
-        with np.load(feeds) as held:
+    def hold(self, file: str) -> None:
+        """Read the inputs."""
+        with np.load(file) as held:
             self.feeds = {key: np.ascontiguousarray(held[key]) for key in held.files}
-        self.loaded = ENGINES[engine]({"onnx": model}, "", self.feeds, threads)
+
+    def load(self, engine: str, files: Mapping[str, str], name: str, threads: int) -> dict[str, Any]:
+        """Set the network up and run it. ``files``: "onnx", and "feeds", an .npz of its inputs."""
+        self.hold(files["feeds"])
+        self.loaded = ENGINES[engine](files, name, self.feeds, threads)
         self.loaded.call()
         return {"version": self.loaded.version}
 
     def sample(self, seconds: float) -> dict[str, Any]:
+        """See the function of this name."""
         assert self.loaded is not None
         return sample(self.loaded.call, seconds)
 
 
-def serve() -> None:
+def serve(worker: Worker | None = None) -> None:
     """Answer requests until the input ends."""
-    answer_lines(_Worker().answer)
+    answer_lines((worker or Worker()).answer)
     os._exit(0)  # some engines' threads do not survive an orderly exit

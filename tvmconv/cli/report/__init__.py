@@ -11,9 +11,20 @@ import typer
 
 from tvmconv.base import whole_files
 from tvmconv.base.errors import Error
-from tvmconv.cli import completion, console, given, models, networks
+from tvmconv.cli import console, given, models, networks
 from tvmconv.cli.layer_times import library_of, threads_of, warn_if_loaded
-from tvmconv.cli.options import AsJson, Files, NoUserLogs, OneTarget, ReadLogs, Threads, logs_of
+from tvmconv.cli.options import (
+    Against,
+    AsJson,
+    Files,
+    NoUserLogs,
+    OneTarget,
+    ReadLogs,
+    SampleMs,
+    Threads,
+    Timed,
+    logs_of,
+)
 from tvmconv.cli.outputs import check_file
 from tvmconv.cli.specs import looks_like_descriptor
 from tvmconv.cli.targets import check_here
@@ -48,12 +59,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    subjects: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="LIBRARY [NAME]|DESCRIPTOR", autocompletion=completion.functions,
-                       show_default=False,
-                       help="Layers; or one library, and functions of it (default: all)."),
-    ] = None,
+    subjects: Timed = None,
     files: Files = None,
     onnx: models.Onnx = None,
     shapes: models.Shapes = None,
@@ -63,18 +69,11 @@ def report(
     target: OneTarget = "native",
     log: ReadLogs = None,
     no_user_logs: NoUserLogs = False,
-    against: Annotated[
-        str | None,
-        typer.Option("--against", metavar="ENGINES", show_default=False,
-                     autocompletion=completion.parts("torch", "onnxruntime", "openvino", "litert", "all"),
-                     help="Of torch, onnxruntime, openvino, litert; or all."),
-    ] = None,
+    against: Against = None,
     code: Annotated[bool, typer.Option("--code/--no-code", help="Show the kernels' code.")] = True,
     threads: Threads = None,
     rounds: Annotated[int, typer.Option("--rounds", "-n", metavar="N", min=1, help="Samples of each.")] = 9,
-    sample_ms: Annotated[
-        float, typer.Option("--sample-ms", metavar="N", min=0.01, help="How long a sample lasts.")
-    ] = 20.0,
+    sample_ms: SampleMs = 20.0,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", show_default=False,

@@ -45,7 +45,8 @@ def timed(
         for name in names:
             process = Process("tvmconv.bench.engines.whole", {"OMP_NUM_THREADS": str(threads)})
             stack.callback(process.stop)
-            request = {"engine": name, "model": str(model.absolute()), "feeds": str(file), "threads": threads}
+            files = {"onnx": str(model.absolute()), "feeds": str(file)}
+            request = {"engine": name, "files": files, "name": model.stem, "threads": threads}
             said = _asked(process, {"do": "load", "with": request}, _LOAD)
             if "error" in said:
                 console.log(f"{name} does not run {model}: {said['error']}")
