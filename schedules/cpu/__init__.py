@@ -17,6 +17,7 @@ from tvmconv.schedules.cpu import (
     pool_planes,
     pool_whole_last,
     pool_whole_plane,
+    strassen,
     transposed,
     transposed_planes,
     winograd_rows,
@@ -60,6 +61,7 @@ _FLOATS = {
     None: (
         Row(winograd_tiles, winograd_tiles.pays, _transforms),
         Row(winograd_rows, winograd_rows.pays, across_groups),
+        Row(strassen, strassen.pays, strassen.worth_trying),
         _GROUPS_LAST,
         Row(panels, panels.pays),
         *_DIRECT,
@@ -68,6 +70,7 @@ _FLOATS = {
     "direct": (_GROUPS_LAST, *_DIRECT),
     "im2col": (Row(panels), Row(im2col)),
     "winograd": (Row(winograd_tiles),),
+    "strassen": (Row(strassen),),
 }
 _INTEGERS = (
     Row(InWords(groups_last)),

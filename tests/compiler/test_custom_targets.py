@@ -52,7 +52,9 @@ def test_32_bit_arm_of_version_8_needs_what_came_with_it() -> None:
     assert "crc32" not in resolve("triple=armv7a-linux-gnueabihf,cpu=cortex-a15").requires
 
 
-RISCV = ("dw", "dw_first", "pw", "half_dw", "half_pw", "brain", "int_pw", "int_dw", "pool", "winograd")
+RISCV = (
+    "dw", "dw_first", "pw", "half_dw", "half_pw", "brain", "int_pw", "int_dw", "pool", "winograd", "strassen",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ STATED = [
     ("conv2d:2x9x10x5:o33:k3x3:p1:NHWC:float32@x=8,y=37", "winograd_tiles"),
     ("conv2d:1x12x13x16:o32:k5x5:s2:p2:NHWC:float32@x=29,y=35", "winograd_tiles"),
     ("conv2d:1x7x9x16:o16:k3x3:p1:g16:NHWC:float32@x=19,y=32", "winograd_rows"),
+    ("conv2d:1x11x9x136:o68:k1x1:NHWC:float32:bias:residual:strassen@residual=70,x=140,y=99", "strassen"),
     ("conv2d:1x14x14x58:o58:k1x1:NHWC:float32:bias:relu@x=116,y=116", "direct_last"),
     ("conv2d:1x9x8x8:o32:k3x3:p1:NHWC:float16@x=48,y=40", "direct_last"),
     ("block2d:1x9x8x32:k3x3:p1:o24:NHWC:float32:bias:residual:relu@residual=30,x=40,y=25", "bands"),

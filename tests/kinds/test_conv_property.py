@@ -45,6 +45,8 @@ CORNERS = [
              activation="relu", algorithm="winograd"),
     ConvSpec((2, 38, 11, 12), 34, 3, padding=((0, 9), (3, 1)), dilation=(5, 2), groups=2, bias=True,
              algorithm="winograd"),
+    pointwise((2, 7, 5, 44), 36, layout="NHWC", bias=True, residual=True, activation="relu",
+              algorithm="strassen"),
     ConvSpec((1, 37, 5), 19, 4, padding=((3, 0),), layout="NWC", bias=True),
     ConvSpec((1, 5, 300), 3, 65, stride=3, dilation=2),
     ConvSpec((1, 3, 4, 5, 6), 8, (1, 2, 3), padding=((0, 0), (1, 0), (0, 2)), layout="NDHWC", groups=2),

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import random
-
 import guard
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 from kernel_checks import check_kernels
+from points import choices
 
 import tvmconv
 from tvmconv.base.errors import ArtifactError
 from tvmconv.compiler import codegen
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
-from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.compiler.ops.toom_cook import transform
 from tvmconv.compiler.ops.winograd import sides
 from tvmconv.formats.choice import Choice
@@ -59,21 +57,6 @@ OTHERS = (
     "conv2d:1x14x14x32:o32:k3x3:d1x2:g32:NHWC:float32", "conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float64",
     "conv2d:1x3x3x32:o32:k3x3:g32:NHWC:float32", "conv2d:1x14x14x32:o32:k3x3:p1:g32:NHWC:float32:direct",
 )  # fmt: skip
-
-
-def choices(descriptor: str, machine, strategy, count: int) -> list[Choice]:
-    """The default point and random ones."""
-    spec, rng = ConvSpec.parse(descriptor), random.Random(descriptor)
-    space = strategy.space(problem_of(spec), machine)
-    found = [Choice(strategy.STRATEGY, {})]
-    while len(found) < count:
-        point = {knob: rng.choice(values) for knob, values in space.items()}
-        try:
-            strategy.plan_of(problem_of(spec), machine, point)
-        except ValueError:  # too many registers, or more steps than there are
-            continue
-        found.append(Choice(strategy.STRATEGY, point))
-    return found
 
 
 @pytest.mark.parametrize("target", ["native", "x86-64-v3"])

@@ -31,6 +31,7 @@ SPECS = {
     "crossed_first": "conv2d:1x3x11x9:o19:k3x3:s2:p1:NCHW:float32:relu",  # tiles transposed in registers
     "dilated": "conv2d:1x10x13x13:o8:k3x3:p2:d2:NCHW:float32:silu",
     "winograd": "conv2d:1x12x12x32:o32:k3x3:p1:NHWC:float32:winograd",
+    "strassen": "conv2d:1x9x7x24:o32:k1x1:NHWC:float32:bias:relu:strassen",
     "transposed": "tconv2d:1x5x6x12:o10:k4x4:s2:p1:NHWC:float32:bias",
     "transposed_first": "tconv2d:1x6x5x5:o4:k3x3:s2:p1:op1:NCHW:float32",
     "phases": "tconv1d:1x18x23:o1:k32:s16:NCHW:float32",

@@ -77,7 +77,7 @@ def _candidate(rng: Rng) -> str:
     if kind in ("conv", "tconv"):
         words += [
             f"g{groups}",
-            *pick([[], [], [], [pick(["direct", "im2col", "winograd"])], ["op1"], ["sh2"]]),
+            *pick([[], [], [], [pick(["direct", "im2col", "winograd", "strassen"])], ["op1"], ["sh2"]]),
         ]
         words.append(
             pick(

@@ -49,7 +49,8 @@ Examples:
 µs        median of a bound call, weights prepacked and output allocated; ±: interquartile range
 GB/s      every array once
 roof      the least that the layer could take: its operations at the measured peak of multiply-adds, or its
-          bytes at the measured speed of copying so many, whichever is more; %: that over the time
+          bytes at the measured speed of copying so many, whichever is more; %: that over the time, above
+          100 where an algorithm saves multiplications
 !         other processes took a core during nearly every sample: do not trust the line
 ^         above the roof, which was then measured again: other load disturbs it
 

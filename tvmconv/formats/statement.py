@@ -102,6 +102,7 @@ def _steps(program: Program) -> dict[str, Any]:
         {
             "flops": step.flops,
             "bytes": step.traffic,
+            **{key: step.kernel.schedule[key] for key in ("algorithm",) if key in step.kernel.schedule},
             "results": [
                 {"value": value, "at": at(place), "offset": place.offset, "shape": list(param.shape),
                  "dtype": param.dtype, **({"pitch": param.pitch} if param.pitch else {})}

@@ -120,8 +120,19 @@ def suits_winograd(kernel: Sequence[int], stride: Sequence[int], dilation: Seque
     )
 
 
-def read_algorithm(spec: Spec, algorithm: Any) -> str | None:
-    """``algorithm``, None or one that can compute the finished ``spec``. Raises SpecError, listing those."""
+def suits_strassen(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[tuple[int, int]], *channels: int,
+    levels: int = 1,
+) -> bool:
+    """Whether Strassen's product can compute such a convolution: a pointwise one with numbers of ``channels``
+    of a group that can be halved, ``levels`` times."""
+    dims = zip(kernel, stride, padding, strict=True)
+    return all(k == s == 1 and p == (0, 0) for k, s, p in dims) and not any(c % 2**levels for c in channels)
+
+
+def read_algorithm(spec: Spec, algorithm: Any, groups: int) -> str | None:
+    """``algorithm``, None or one that can compute the finished ``spec``, which has so many ``groups``. Raises
+    SpecError, listing those."""
     if algorithm is None:
         return None
     able = ["direct"]
@@ -132,6 +143,10 @@ def read_algorithm(spec: Spec, algorithm: Any) -> str | None:
         stride = [1 if size == 1 else s for size, s in zip(spec.out_spatial, spec.stride, strict=True)]
         if suits_winograd(spec.kernel, stride, spec.dilation) and spec.dtype == "float32":
             able.append("winograd")
+        channels = spec.in_channels // groups, spec.out_channels // groups
+        if (spec.channels_last and spec.dtype == "float32"
+                and suits_strassen(spec.kernel, stride, spec.padding, *channels)):
+            able.append("strassen")
     if algorithm in able:
         return str(algorithm)
     if algorithm not in ALGORITHMS:

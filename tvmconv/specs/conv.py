@@ -141,7 +141,7 @@ class ConvSpec(WindowSpec):
         paddings.check_padding_mode(self, padding_mode)
         padded = any(lo or hi for lo, hi in resolved)
         self._store("padding_mode", padding_mode if padded else "zeros")  # one spec for equivalent arguments
-        self._store("algorithm", checks.read_algorithm(self, algorithm))
+        self._store("algorithm", checks.read_algorithm(self, algorithm, self.groups))
         _check_sizes(self)
 
     @classmethod

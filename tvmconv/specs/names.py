@@ -10,6 +10,6 @@ LAYOUT_NAMES = tuple(name for pair in LAYOUTS.values() for name in pair)
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int8", "uint8")
 OUT_DTYPES = (*DTYPES, "int32")
 
-ALGORITHMS = ("direct", "im2col", "winograd")
+ALGORITHMS = ("direct", "im2col", "winograd", "strassen")
 NAMED_PADDINGS = ("SAME", "VALID", "FULL")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")

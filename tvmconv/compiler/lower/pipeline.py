@@ -6,6 +6,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm.target import Target
 
+from tvmconv.compiler.lower.ahead import AskAhead
 from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
 from tvmconv.compiler.lower.dots import LowerDots
@@ -71,7 +72,7 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
+        AskAhead, WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
         t.UnrollLoop(), t.StmtSimplify(),  # a second pass has little left to do, and by then the code is long
