@@ -1,22 +1,35 @@
-"""Blocks inside whole networks: each against the layers that it stands for, in µs.
+"""Blocks inside whole networks: each against the layers that it stands for and those of other engines, in µs.
 
     python scripts/network_models.py --out models
-    python scripts/bench_blocks.py models/mobilenet_v2.onnx [--threads 1 2] [--runs 40] [--target native]
+    python scripts/bench_blocks.py models/mobilenet_v1.onnx models/mobilenet_v2.onnx \\
+        models/mobilenet_v3_large.onnx models/efficientnet_b0.onnx models/mnasnet.onnx models/mnasnet_se.onnx
 
 A network is compiled with all blocks that there can be and without any; runs of both take turns. A step's
-time is its shortest of all runs, between its neighbours, so that weights are as cold as there; what other
-programs do at the time matters little. "rule": whether a network has the block by default.
+time is its shortest of all runs, between its neighbours, so that weights are as cold and what it reads as
+warm as there; what other programs do at the time matters little. Other engines run the same model, each in
+its own process and in turns with ours, and their own profilers tell the time of each node: that of the
+nodes of a block is the shortest of each, summed, without what turns layouts between them, so weights are as
+cold for them. "rule": whether a network has the block by default. "chosen": the faster peer's time over that
+of what a network has, block or layers.
+
+The command above takes about 4 minutes on two idle CPUs (an EPYC, Zen 4), compiling included.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tvmconv
+from tvmconv.base.processes import Process, ProcessError
+from tvmconv.bench.engines.session import log
 from tvmconv.bench.ratios import geometric_mean
 from tvmconv.formats.logs.lookup import Logs
 from tvmconv.network import compiling
@@ -25,17 +38,22 @@ from tvmconv.network.choosing import gains
 from tvmconv.onnx.reading.model import parse_shapes
 from tvmconv.runtime.steps import Steps
 from tvmconv.schedules.machines import resolve
+from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.pitched import parse_work
+
+PEERS = ("onnxruntime", "openvino")
+LARGE = 28 * 28  # pixels of a result, from which on blocks have a mean of their own
+TURNS = 3  # of each engine
 
 
 class Run:
     """A library of a network: ``best``, the shortest time of each step, in µs."""
 
-    def __init__(self, network: Any, blocks: str, target: str, path: Path) -> None:
+    def __init__(self, network: Any, blocks: str, target: str, path: Path, feeds: Mapping[str, Any]) -> None:
         library = compiling.compile(network, target, blocks=blocks)
         self.module = tvmconv.load(library.export(path))
         (entry,) = self.module.manifest["functions"]
-        self.steps = Steps(self.module, "main", *feeds_of(network).values())
+        self.steps = Steps(self.module, "main", *feeds.values())
         self.works = [parse_work(text) for text in entry["steps"]]
         self.sources = [frozenset(names) for names in entry["sources"]]
         self.reset()
@@ -54,48 +72,141 @@ class Run:
         return sum(us for names, us in found if names and names <= sources)
 
 
-def rows(fused: Run, apart: Run, logs: Logs) -> Iterator[tuple[float, float, bool, str]]:
-    """(µs of the block, of the layers, whether it is the rule's choice, descriptor) of each block."""
+class Peer:
+    """Another engine on the model: ``nodes``, (µs, convolutions) of each, the shortest time of all turns."""
+
+    def __init__(self, engine: str, files: Mapping[str, str]) -> None:
+        self.engine, self.files = engine, files
+        self.nodes: dict[str, tuple[float, int]] = {}
+
+    def sample(self, threads: int, runs: int) -> None:
+        """A turn, in a process of its own."""
+        process = Process("node_times", {"OMP_NUM_THREADS": str(threads)})
+        try:
+            said = process.ask({"engine": self.engine, **self.files, "threads": threads, "runs": runs}, 300)
+        except ProcessError as problem:
+            said = {"error": str(problem)}
+        finally:
+            process.stop()
+        if "error" in said:
+            log(f"{self.engine}: {said['error']}")
+        for name, (us, count) in said.get("nodes", {}).items():
+            self.nodes[name] = min((us, count), self.nodes.get(name, (float("inf"), count)))
+
+    def of(self, sources: frozenset[str], convs: int) -> float | None:
+        """The time of these nodes; None if not all of their convolutions are known by their names."""
+        found = [self.nodes[name] for name in sources if name in self.nodes]
+        return sum(us for us, _ in found) if sum(count for _, count in found) >= convs else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A block: µs of it, of our layers apart, of peers' by name; whether it is what a network has."""
+
+    spec: BlockSpec
+    text: str
+    fused: float
+    apart: float
+    peers: Mapping[str, float]
+    rule: bool
+
+    @property
+    def gain(self) -> float:
+        """Of the block over its layers."""
+        return self.apart / self.fused
+
+    @property
+    def chosen(self) -> float | None:
+        """The faster peer's time over that of what a network has."""
+        return min(self.peers.values()) / (self.fused if self.rule else self.apart) if self.peers else None
+
+    @property
+    def best(self) -> float | None:
+        """The faster peer's time over the block's."""
+        return min(self.peers.values()) / self.fused if self.peers else None
+
+    def __str__(self) -> str:
+        cells = [f"{self.peers[name]:.0f}" if name in self.peers else "-" for name in PEERS]
+        ratios = ["-" if ratio is None else f"{ratio:.2f}" for ratio in (self.gain, self.best, self.chosen)]
+        return line([f"{self.fused:.0f}", f"{self.apart:.0f}", *cells], ratios, self.rule, self.text)
+
+
+def line(times: Sequence[str], ratios: Sequence[str], rule: bool, text: str) -> str:
+    columns = "".join(f"{cell:>9}" for cell in times) + "".join(f"{cell:>8}" for cell in ratios)
+    return f"{columns}  {'rule' if rule else '-':<4}  {text}"
+
+
+def rows(fused: Run, apart: Run, peers: Sequence[Peer], logs: Logs) -> Iterator[Row]:
+    """Each block of the network."""
     for work, sources, us in zip(fused.works, fused.sources, fused.best, strict=True):
-        if getattr(work.dense, "family", "") == "block":
-            yield us, apart.of(sources), gains(work.dense, logs), str(work)
+        spec = work.dense
+        if isinstance(spec, BlockSpec):
+            convs = 1 if spec.scale else len(spec.parts())
+            others = {peer.engine: peer.of(sources, convs) for peer in peers}
+            known = {engine: time for engine, time in others.items() if time is not None}
+            yield Row(spec, str(work), us, apart.of(sources), known, gains(spec, logs))
 
 
-def measure(source: Path, shapes: Sequence[str], target: str, threads: Sequence[int], runs: int) -> None:
-    """Print a network's blocks."""
-    network = compiling.read(source, parse_shapes(shapes))
-    logs = Logs(resolve(target), None, cold=True)
+def measure(source: Path, options: argparse.Namespace) -> dict[int, list[Row]]:
+    """Print a network's blocks; they, by the number of threads."""
+    network = compiling.read(source, parse_shapes(options.shape))
+    logs, made = Logs(resolve(options.target), None, cold=True), {}
     with tempfile.TemporaryDirectory() as folder:
-        fused = Run(network, "always", target, Path(folder) / "fused.so")
-        apart = Run(network, "never", target, Path(folder) / "apart.so")
-        for count in threads:
-            tvmconv.set_num_threads(count)
-            for run in (fused, apart):
+        feeds, files = feeds_of(network), {"model": str(source), "feeds": f"{folder}/feeds.npz"}
+        np.savez(files["feeds"], **feeds)
+        ours = [Run(network, blocks, options.target, Path(folder) / f"{blocks}.so", feeds)
+                for blocks in ("always", "never")]  # fmt: skip
+        for threads in options.threads:
+            tvmconv.set_num_threads(threads)
+            peers = [Peer(engine, files) for engine in options.peers]
+            for run in ours:
                 run.reset()
-            for _ in range(runs):
-                fused.sample()
-                apart.sample()
-            totals = f"{sum(fused.best):.0f} with all blocks, {sum(apart.best):.0f} without, µs"
-            print(f"{source.stem}, {count} threads: {totals}")
-            found = list(rows(fused, apart, logs))
-            for us, others, rule, text in found:
-                print(f"{us:>9.0f} {others:>9.0f} {others / us:>6.2f}  {'rule' if rule else '-':<4}  {text}")
-            chosen = [others / us for us, others, rule, _ in found if rule]
-            if chosen:
-                print(f"geometric mean of the rule's {len(chosen)}: {geometric_mean(chosen):.2f}", flush=True)
+            for _ in range(TURNS):
+                for _ in range(-(-options.runs // TURNS)):
+                    for run in ours:
+                        run.sample()
+                for peer in peers:
+                    peer.sample(threads, -(-options.runs // TURNS))
+            with_all, without = (sum(run.best) for run in ours)
+            totals = f"{with_all:.0f} with all blocks, {without:.0f} without, µs"
+            print(f"{source.stem}, {threads} threads: {totals}")
+            made[threads] = list(rows(*ours, peers, logs))
+            print("\n".join(map(str, made[threads])), flush=True)
+    return made
+
+
+def means(found: Sequence[Row]) -> Iterator[str]:
+    """Geometric means of ratios."""
+    for what, taken in (
+        ("blocks of the rule", [row for row in found if row.rule]),
+        (f"of them, {LARGE} pixels or more",
+         [row for row in found if row.rule and prod(row.spec.out_spatial) >= LARGE]),
+        ("all", found),
+    ):  # fmt: skip
+        if taken:
+            chosen = [row.chosen for row in taken if row.chosen is not None]
+            low = [row for row in taken if row.rule and row.gain < 1]
+            peer = f", peer/chosen {geometric_mean(chosen):.2f}" if chosen else ""
+            yield (f"{what}: layers/block {geometric_mean([row.gain for row in taken]):.2f} of {len(taken)}, "
+                   f"{len(low)} of the rule's below 1{peer}")  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=60)
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument("--target", default="native")
     parser.add_argument("--shape", action="append", default=[], help="as of `tvmconv compile`")
     options = parser.parse_args()
-    print(f"{'block':>9} {'layers':>9} {'ratio':>6}")
+    print(line(["block", "layers", "ORT", "OpenVINO"], ["l/block", "p/block", "chosen"], True, "descriptor"))
+    every: dict[int, list[Row]] = {threads: [] for threads in options.threads}
     for source in options.models:
-        measure(source, options.shape, options.target, options.threads, options.runs)
+        for threads, found in measure(source, options).items():
+            every[threads] += found
+    for threads, found in every.items():
+        print(f"{threads} threads\n" + "\n".join(f"  {text}" for text in means(found)))
 
 
 if __name__ == "__main__":

@@ -194,6 +194,16 @@ def test_other_types_and_steps_of_several_results() -> None:
             assert one.ok, one
 
 
+def test_rounding_in_the_middle_of_an_expression() -> None:
+    """Floats quantised and dequantised by one step: every bit as onnxruntime has it, ties too."""
+    net = Net((1, 4, 5, 6))
+    given = (net.const(0.25), net.const(3, "uint8"))
+    y = net.op("DequantizeLinear", net.op("QuantizeLinear", "x", *given), *given)
+    proto, x = net.model(y), (np.arange(120, dtype=np.float32).reshape(1, 4, 5, 6) - 60) / 8
+    module = networks.compile(proto, HERE, jobs=1).load()
+    np.testing.assert_array_equal(module["main"](x), session_results(proto, {"x": x})[y])
+
+
 def test_a_sigmoid_near_0_may_err_as_sigmoids_do() -> None:
     """The range of such results says nothing about their rounding."""
     net = Net((1, 4, 8, 8))

@@ -2,7 +2,8 @@
 time.
 
 Rounding of float32 to integers on 32-bit ARM and RISC-V, and float16 on RISC-V, where, moreover, TVM's own
-conversions return their result in a different register than LLVM expects.
+conversions return their result in a different register than LLVM expects. Elsewhere rounding becomes LLVM's
+own intrinsic: of TVM's there are no vectors, and names in an expression with one are bound twice, an error.
 """
 
 from __future__ import annotations
@@ -89,9 +90,15 @@ def _to_half(v: tirx.Expr) -> tirx.Expr:
     return _let(_bits(v), of)
 
 
+def _in_vectors(call: tvm.ir.Call) -> tirx.Expr:
+    if getattr(call.op, "name", "") != "tirx.nearbyint":
+        return call
+    return tirx.call_llvm_pure_intrin(str(call.ty.dtype), "llvm.nearbyint", call.args[0])
+
+
 def _rounding(call: tvm.ir.Call) -> tirx.Expr:
     of = {"tirx.nearbyint": _nearbyint, "tirx.floor": _floor}.get(getattr(call.op, "name", ""))
-    return of(call.args[0]) if of and str(call.ty.dtype) == "float32" else call
+    return of(call.args[0]) if of and str(call.ty.dtype) == "float32" else _in_vectors(call)
 
 
 def _half(cast: tirx.Cast) -> tirx.Expr:
@@ -103,12 +110,12 @@ def _half(cast: tirx.Cast) -> tirx.Expr:
 
 def _written_out(body: tirx.Stmt) -> tirx.Stmt:
     triple = str(Target.current().attrs.get("mtriple", ""))
-    rules: list[tuple[type, Callable[[Any], tirx.Expr]]] = []
-    if triple.startswith(_NO_ROUNDING):
-        rules.append((tvm.ir.Call, _rounding))
+    rules: list[tuple[type, Callable[[Any], tirx.Expr]]] = [
+        (tvm.ir.Call, _rounding if triple.startswith(_NO_ROUNDING) else _in_vectors)
+    ]
     if triple.startswith(_NO_HALF):
         rules.append((tirx.Cast, _half))
-    return tvm_ffi.structural_map(body, rules) if rules else body
+    return tvm_ffi.structural_map(body, rules)
 
 
 WriteOut = func_pass("tvmconv.WriteOut", _written_out)
