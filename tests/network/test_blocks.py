@@ -13,6 +13,7 @@ from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
 from tvmconv.network.rewrites import simplified
 from tvmconv.network.rewrites.blocks import with_blocks, with_scales
+from tvmconv.schedules.machines import resolve
 from tvmconv.specs.kinds import parse_spec
 
 
@@ -163,8 +164,8 @@ DENSE = "block2d:1x56x56x128:k3x3:p1:o128:NHWC:float32:bias:depthwise=relu:relu"
 class Known:
     """Logs that know some specs."""
 
-    def __init__(self, cold="", **seconds):
-        self.cold, self.seconds = cold, seconds
+    def __init__(self, cold="", machine="x86-64-v4", **seconds):
+        self.cold, self.seconds, self.machine = cold, seconds, resolve(machine)
 
     def known(self, spec):
         found = self.seconds.get(spec.kind)
@@ -183,5 +184,20 @@ def test_the_rule_and_what_records_say_instead():
     assert choosing.gains(parse_spec(SMALL), Known(block=2.9, pointwise=1.0, depthwise=1.0))
     assert not choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0, depthwise=1.0))
     assert choosing.gains(parse_spec(BIG), Known(block=3.1, pointwise=1.0))  # not all are known
+    padded = parse_spec("block2d:1x56x56x24:e72:k3x3:p1:o24:NHWC:float32")
+    assert choosing.gains(padded, Known(machine="x86-64-v3")) and not choosing.gains(padded, nothing)
+    assert not choosing.gains(parse_spec("block2d:1x56x56x24:e96:k5x5:p2:o24:NHWC:float32"), nothing)
     apart = Known(cold="block", block=3.1, pointwise=1.0, depthwise=1.0)  # not measured alike
     assert choosing.gains(parse_spec(BIG), apart)
+
+
+def test_the_rule_of_integers():
+    """They gain where few pixels are, if a block's dot products are as good as those apart."""
+    fours, pairs = Known(machine="znver4"), Known(machine="x86-64-v3")
+    for text, wanted in {
+        "1x112x112x32:k3x3:p1:o16": (True, True), "1x56x56x24:e144:k3x3:p1:o24": (True, False),
+        "1x14x14x96:e576:k3x3:s2:p1:o160": (True, False), "1x7x7x160:e960:k3x3:p1:o160": (False, False),
+        "1x56x56x128:k3x3:p1:o128": (True, False), "1x112x112x64:k3x3:s2:p1:o128": (False, False),
+    }.items():  # fmt: skip
+        spec = parse_spec(f"block2d:{text}:NHWC:uint8:bias")
+        assert (choosing.gains(spec, fours), choosing.gains(spec, pairs)) == wanted, text

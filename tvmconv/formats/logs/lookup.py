@@ -47,11 +47,11 @@ class Logs:
     Raises TuningError for a given folder that is of another target or TVM, was measured under emulation, or
     does not exist; other unusable folders are skipped with a warning.
 
-    ``files``: those that were read, or would be if they existed.
+    ``machine``: as given. ``files``: those that were read, or would be if they existed.
     """
 
     def __init__(self, machine: AnyMachine, given: Folders | None = None, *, cold: bool = False) -> None:
-        self._settings = cold, not cold
+        self.machine, self._settings = machine, (cold, not cold)
         self._indexes: list[tuple[str, bool, dict[str, Entry]]] = []  # source, floats only, entries
         self.files: list[Path] = []
         standard = {"user": folders.user_root, "shipped": folders.shipped_root}
