@@ -12,6 +12,7 @@ from tvmconv.schedules.cpu import (
     groups_last,
     im2col,
     panels,
+    phases,
     planes,
     pool_last,
     pool_planes,
@@ -51,6 +52,7 @@ def _no_words(p: Problem, machine: Machine) -> bool:
 
 
 _GROUPS_LAST = Row(groups_last, groups_last.pays)
+_PHASES = Row(phases, phases.pays)
 _DIRECT = (
     Row(direct_last, tried=_within_groups),
     Row(crossed, crossed.pays),
@@ -63,11 +65,12 @@ _FLOATS = {
         Row(winograd_rows, winograd_rows.pays, across_groups),
         Row(strassen, strassen.pays, strassen.worth_trying),
         _GROUPS_LAST,
+        _PHASES,
         Row(panels, panels.pays),
         *_DIRECT,
         Row(im2col, never, _matrices),
     ),
-    "direct": (_GROUPS_LAST, *_DIRECT),
+    "direct": (_GROUPS_LAST, _PHASES, *_DIRECT),
     "im2col": (Row(panels), Row(im2col)),
     "winograd": (Row(winograd_tiles),),
     "strassen": (Row(strassen),),

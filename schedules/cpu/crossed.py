@@ -110,7 +110,10 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     looped = p.taps > 1 and not direct_last.taps_of(p, machine, width * vectors)
     if machine.vector_bits < 512 or (_lines_are_near(p, machine) and not looped):
         return width, vectors
-    wide = evenly(p.out_spatial[-1], (machine.vector_registers - 2 * few) // few)
+    most = (machine.vector_registers - 2 * few) // few
+    if looped and any(p.pad[-1]) and p.out_spatial[-1] > most:
+        most -= 1  # for what pixels that see padding do in that loop
+    wide = evenly(p.out_spatial[-1], most)
     return (wide, few) if wide > width else (width, vectors)
 
 

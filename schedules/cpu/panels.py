@@ -42,7 +42,6 @@ from tvmconv.schedules.plan import (
 STRATEGY = "panels"
 _ORDERS = ("pixels", "channels")  # which of them the tiles of a strip go through last
 _LONGEST = 32  # vectors of a strip's pixels
-_VECTORS = 3  # of a register tile, for which parts of a row are made
 _ENOUGH = 8  # vectors of pixels
 _FEW = 4  # planes
 _COPIED = 4  # multiply-adds that a piece of a row costs to copy
@@ -60,8 +59,7 @@ def pays(p: Problem, machine: Machine) -> bool:
         return False
     lanes = machine.lanes(p.acc_bytes)
     if p.taps == 1:
-        near = p.in_group * _VECTORS * lanes * p.acc_bytes <= machine.l2 // 8  # what a tile goes through
-        return near and planes.fills(prod(p.out_spatial), p, lanes)
+        return planes.tiles_are_near(p, machine) and planes.fills(prod(p.out_spatial), p, lanes)
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)
     if p.in_group <= _FEW or most_pixels(p, machine) < enough:
         return False
@@ -128,7 +126,7 @@ def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes, width, rows = machine.lanes(p.acc_bytes), p.out_spatial[-1], _rows(p)
     most = min(most_pixels(p, machine), _LONGEST * lanes)
     if width > most or rows == 1:
-        step = _VECTORS * lanes
+        step = planes.VECTORS * lanes
         tasks = max(1, FEWEST_TASKS // (p.batch * p.groups * rows))
         long = min(most, max(-(-width // tasks), step))
         return 1, min(width, long // step * step or long)

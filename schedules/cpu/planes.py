@@ -7,7 +7,7 @@ plane in cache for a depthwise convolution, of x otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -46,6 +46,9 @@ STRATEGY = "planes"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _MOST_TAPS = 441  # unrolled: more code takes long to compile, and does not fit the L1 cache
 _FEW, _SOME = 8, 64  # planes of x that are as good where the cache has no room for them, or just room
+VECTORS = 3  # of a register tile, for which parts of a row are made
+_LINE = 64  # bytes of a cache line
+_AROUND = 8  # times a core's cache: planes of x and y that the next cache holds
 # Of vectors along rows, with one tap and with more, if those of output channels are full.
 _LEAST_FILLED = {True: 0.9, False: 0.95}
 _ALONE = 0.8  # worth of a tile of one vector
@@ -57,14 +60,35 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def suits(p: Problem, machine: Machine) -> bool:
     """Whether rows of a plane make full vectors, with no stride between their elements, and a core's cache
-    has room for the planes that a tile goes through, which are far apart."""
+    has room for the planes that a tile goes through, which are far apart, or need not have."""
     lanes, width = machine.lanes(p.acc_bytes), p.out_spatial[-1]
     if p.stride[-1] > 1 or prod(p.out_spatial) == 1:
         return False
-    size = p.acc_bytes * p.in_group * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
-    some = p.taps == 1 and p.in_group <= _SOME
-    near = size <= machine.l2 // 2 or p.in_group <= _FEW or (some and size <= machine.l2)
-    return near and fills(width, p, lanes)
+    some = p.taps == 1 and p.in_group <= _SOME and _size(p) <= machine.l2
+    near = _size(p) <= machine.l2 // 2 or p.in_group <= _FEW or some
+    return (near or _take_turns(p, machine)) and fills(width, p, lanes)
+
+
+def _take_turns(p: Problem, machine: Machine) -> bool:
+    """Whether tiles of pixels best go through all output channels one by one: a core's cache has no room for
+    the planes, but the next one has, and a tile reads several lines of each."""
+    if len(p.spatial) > 1 or p.in_group <= _FEW or _size(p) <= machine.l2 // 2:
+        return False
+    result = p.acc_bytes * p.out_group * prod(p.out_spatial)
+    _, _, vectors = tile_of(p, machine)
+    lines = vectors * machine.lanes(p.acc_bytes) * p.acc_bytes // _LINE
+    return lines > 1 and tiles_are_near(p, machine) and _size(p) + result <= _AROUND * machine.l2
+
+
+def tiles_are_near(p: Problem, machine: Machine) -> bool:
+    """Whether what a tile goes through of all planes takes little of a core's cache."""
+    return p.in_group * VECTORS * machine.lanes(p.acc_bytes) * p.acc_bytes <= machine.l2 // 8
+
+
+def _size(p: Problem) -> int:
+    """Bytes of the planes of a group."""
+    padded = (s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+    return p.acc_bytes * p.in_group * prod(padded)
 
 
 def fills(pixels: int, p: Problem, lanes: int) -> bool:
@@ -80,8 +104,13 @@ def filled(extent: int, lanes: int) -> float:
 
 
 def space(p: Problem, machine: Machine) -> Space:
-    default, width = plan_of(p, machine).point, -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
-    rows, copied = len(p.spatial) > 1, p.is_depthwise and (p.padded or p.widened)
+    return space_of(p, machine, copied=p.padded or p.widened)
+
+
+def space_of(p: Problem, machine: Machine, copied: bool) -> Space:
+    """See ``Strategy``; ``copied``: whether x is."""
+    default, width = point_of(p, machine, None, copied), -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
+    rows, copied = len(p.spatial) > 1, p.is_depthwise and copied
     return {
         "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0] if copied else [1],
         "channels": sorted({*range(1, min(p.out_group, machine.vector_registers - 2) + 1)}),
@@ -98,14 +127,25 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: planes that are padded at a time; output channels, rows and vectors of the
     register tile; innermost dims of taps and input channels unrolled; tiles along the row that use one block
     of weights before the next (0: all); order of tasks. Raises ValueError if it does not fit."""
+    point, lanes = point_of(p, machine, point, p.padded or p.widened), machine.lanes(p.acc_bytes)
+    return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]),
+                lambda sch: schedule(sch, p, lanes, **point), point)
+
+
+def point_of(
+    p: Problem, machine: Machine, point: Mapping[str, Any] | None, copied: bool
+) -> dict[str, Any]:  # fmt: skip
+    """``point``, with defaults for what it leaves out. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, rows, vectors = tile_of(p, machine)
+    copied = p.is_depthwise and copied
     default = {
-        "planes": planes_of(p, machine), "channels": channels, "rows": rows, "vectors": vectors,
-        "taps": _written_out(p) if p.is_depthwise else 0, "deep": 1, "strip": 0, "order": _ORDERS[0],
+        "planes": planes_of(p, machine) if copied else 1,
+        "channels": channels, "rows": rows, "vectors": vectors,
+        "taps": _written_out(p) if p.is_depthwise else 0, "deep": 1,
+        "strip": int(not copied and _take_turns(p, machine)), "order": _ORDERS[0],
     }  # fmt: skip
     point = settled(point, default)
-    copied = p.is_depthwise and (p.padded or p.widened)
     require_divides(point, planes=p.groups if copied else 1, deep=p.in_group)
     require_within(point, channels=p.out_group, rows=p.out_spatial[-2] if len(p.spatial) > 1 else 1,
                    vectors=-(-p.out_spatial[-1] // lanes))
@@ -114,8 +154,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require_strip(point, len(p.spatial) == 1 and not copied, "where there are rows or copies")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    packing = Packing(point["channels"])
-    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, **point), point)
+    return point
 
 
 def _written_out(p: Problem) -> int:
@@ -125,10 +164,8 @@ def _written_out(p: Problem) -> int:
 
 
 def planes_of(p: Problem, machine: Machine) -> int:
-    """Planes of a depthwise convolution to pad at a time: what half the L1 cache holds, if that leaves enough
-    tasks; the largest such divisor of their number."""
-    if not (p.is_depthwise and (p.padded or p.widened)):
-        return 1
+    """Planes of a depthwise convolution to copy at a time: what half the L1 cache holds, if that leaves
+    enough tasks; the largest such divisor of their number."""
     size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
     most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
     return divisor(p.groups, most)
@@ -152,10 +189,11 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
 
 def schedule(
     sch: Schedule, p: Problem, lanes: int, *, planes: int, channels: int, rows: int, vectors: int, taps: int,
-    deep: int, strip: int, order: str,
+    deep: int, strip: int, order: str, in_rows: Callable[[Schedule, Problem, Any], None] | None = None,
 ) -> None:
+    """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x."""
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    copy = sch.get_sblock("pad") if p.padded or p.widened else None
+    copy = stage(sch, "pad")
     n, g, o, *outer, x = sch.get_loops(y)
     # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
     go, gi = sch.split(g, [None, planes], preserve_unit_iters=True)
@@ -191,7 +229,7 @@ def schedule(
     else:
         run_parallel(sch, p, [n, *tasks])
         if copy is not None:
-            copy_padded(sch, p, copy)
+            copy_padded(sch, p, copy, in_rows)
     rank = len(p.spatial)
     own = sch.get_loops(conv)[-(2 * rank + 4):]
     channel, row, pixel = own[2], own[3 : rank + 2], own[rank + 2]
@@ -202,7 +240,7 @@ def schedule(
         sch.unroll(loop)
     sch.decompose_reduction(conv, offsets[0])
     if copy is not None and p.is_depthwise:
-        _peel_zeros(sch, p, copy)
+        (in_rows or _peel_zeros)(sch, p, copy)
 
 
 def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int) -> None:
@@ -215,14 +253,21 @@ def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int
     sch.decompose_reduction(window, summed[0])
 
 
-def copy_padded(sch: Schedule, p: Problem, copy) -> None:
+def copy_padded(
+    sch: Schedule, p: Problem, copy, in_rows: Callable[[Schedule, Problem, Any], None] | None = None
+) -> None:  # fmt: skip
     """Copy x with its zeros, in the type of the sums, before anything else."""
     run_parallel(sch, p, sch.get_loops(copy)[:3])
-    _peel_zeros(sch, p, copy)
+    (in_rows or _peel_zeros)(sch, p, copy)
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:
     """Write the zeros around a plane separately from its rows, which are then plain copies."""
-    rank = len(p.spatial)
-    for loop, size, (lo, _) in zip(sch.get_loops(copy)[-rank:], p.spatial, p.pad, strict=True):
-        peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + size])
+    for d, loop in enumerate(sch.get_loops(copy)[-len(p.spatial):]):
+        peel_dim(sch, p, d, loop)
+
+
+def peel_dim(sch: Schedule, p: Problem, d: int, loop) -> None:
+    """Separate the zeros at both ends of dimension d, which ``loop`` goes along."""
+    lo, _ = p.pad[d]
+    peel_at(sch, loop, int(sch.get(loop).extent), [lo, lo + p.spatial[d]])

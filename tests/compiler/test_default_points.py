@@ -37,8 +37,12 @@ POINTS = {
     ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
     # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
     ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
-    ("x86-64-v4", "conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW:float32:direct"): {"width": 14, "block": 32},
-    ("x86-64-v4", "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
+    ("x86-64-v4", "conv2d:1x64x28x28:o64:k5x5:s3:p2:NCHW:float32:direct"): {"width": 10, "block": 32},
+    ("x86-64-v4", "conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW:float32"): {"width": 10, "taps": 0},
+    # Planes that do not fit the core's cache: all channels of a tile before the next.
+    ("x86-64-v4", "conv2d:1x96x56x56:o24:k1x1:NCHW:float32"): {"strip": 1},
+    ("x86-64-v4", "conv2d:1x96x28x28:o24:k1x1:NCHW:float32"): {"strip": 0},
+    ("x86-64-v4", "conv2d:1x4x112x112:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
     # One tap a row: nothing of the next is loaded ahead, so that more sums fit.
     ("x86-64-v4", "conv2d:1x28x7x168:o672:k5x1:p2x0:NHWC:float32"): {"width": 7, "block": 48},
     # Rows of taps that would be written out with all channels, and spill.

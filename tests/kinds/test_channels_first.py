@@ -1,4 +1,5 @@
-"""Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``)."""
+"""Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``),
+rows sorted by their place within a stride (``phases``)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
-from tvmconv.schedules.cpu import crossed, panels
+from tvmconv.schedules.cpu import crossed, panels, phases
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.conv import ConvSpec
 
@@ -37,13 +38,17 @@ SPECS = (
     "conv1d:2x6x100:o18:k2:d16:p16+0:NCHW:float32:gelu",
     "conv3d:1x6x3x8x9:o16:k3x1x1:p1x0x0:NCHW:float32:bias",
     "conv3d:1x3x5x8x9:o11:k3x3x2:s1x2x2:p1:NCHW:float32",
+    "conv2d:2x24x15x14:o24:k3x3:s2:p1:g24:NCHW:float32:bias:relu",
+    "conv2d:1x10x21x37:o20:k5x4:s1x3:p4x6+1:d2x3:g10:NCHW:float32:residual",
+    "conv2d:1x6x9x40:o6:k2x2:s3:p1:g6:NCHW:float32",  # elements that no tap reads
+    "conv1d:1x4x200:o4:k9:s4:p4:g4:NCHW:float32:bias:silu",
 )
 OTHER_TYPES = (
     "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float64:bias:residual:relu",
     "conv2d:1x20x13x13:o17:k1x1:NCHW:float64", "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float16:bias:relu",
-    "conv2d:1x20x13x13:o17:k3x3:NCHW:float16",
+    "conv2d:1x20x13x13:o17:k3x3:NCHW:float16", "conv2d:1x20x13x35:o20:k3x3:s2:p1:g20:NCHW:bfloat16",
 )  # fmt: skip
-STRATEGIES = {module.STRATEGY: module for module in (crossed, panels)}
+STRATEGIES = {module.STRATEGY: module for module in (crossed, panels, phases)}
 
 
 def choices(strategy: str, spec: ConvSpec, machine: Machine, count: int) -> Iterator[Choice]:
@@ -59,6 +64,8 @@ def built(strategy: str, descriptors: tuple[str, ...], target: str, count: int) 
     machine, kernels = resolve(target), {}
     for text in descriptors:
         spec = ConvSpec.parse(text)
+        if not STRATEGIES[strategy].fits(problem_of(spec), machine):
+            continue
         for choice in choices(strategy, spec, machine, count):
             name = f"f{len(kernels)}"
             try:
@@ -114,7 +121,14 @@ BY_RULE = {
     "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "crossed",  # 49 pixels would fill 3 vectors of 4
     "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",
     "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "panels",
-    "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "crossed",  # few planes with a stride
+    # Strides: sorted rows, if there are few sums for each transposed, or vectors of channels would be empty.
+    "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
+    "conv1d:1x1x16000:o64:k16:s8:NCHW:float32": "phases",
+    "conv1d:1x1x16000:o16:k16:s8:NCHW:float32": "crossed",  # as long to sort as to multiply
+    "conv2d:1x64x112x112:o64:k3x3:s2:p1:g16:NCHW:float32": "phases",
+    "conv2d:1x64x112x112:o64:k3x3:s2:p1:g8:NCHW:float32": "crossed",
+    "conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW:float32": "phases",
+    "conv2d:1x96x56x56:o96:k2x2:s2:g96:NCHW:float32": "planes",  # each element is read once
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
     "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
@@ -123,7 +137,10 @@ BY_RULE = {
     "conv2d:1x1024x14x14:o256:k1x1:NCHW:float32": "crossed",  # many planes
     "conv2d:1x512x56x56:o128:k1x1:s2:NCHW:float32": "panels",
     "conv2d:1x116x14x14:o116:k7x7:p3:NCHW:float32": "crossed",  # a single vector a row
-    "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "panels",  # planes that evict each other
+    # Planes larger than a core's cache, each tile of pixels by all channels.
+    "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "planes",
+    "conv2d:1x96x56x56:o24:k1x1:NCHW:float32": "planes",
+    "conv2d:1x64x1000x15:o128:k1x1:NCHW:float32": "panels",
     # Winograd's weights, larger, would be fetched anew for each of few tiles; or for several rows of them.
     "conv2d:1x14x14x512:o512:k3x3:d2:p2:NHWC:float32": "direct_last",
     "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "winograd_tiles",

@@ -1,0 +1,77 @@
+"""Channels-first convolution with a stride along rows: as ``planes``, over a copy of x (``ops.phases``) in
+which what the lanes of a vector read is contiguous."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.compiler.lower.loops import VECTORS
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.phases import ALGORITHM
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu import planes
+from tvmconv.schedules.cpu.tiles import peel_at
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan, Space
+
+STRATEGY = "phases"
+_COPIED = 2  # multiply-adds that an element costs to copy, per stride
+_NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
+_TRANSPOSED = 6  # that one of a tile costs to transpose
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return not p.channels_last and p.stride[-1] > 1
+
+
+def pays(p: Problem, machine: Machine) -> bool:
+    """If the copy is made anyway or read several times, and rows make better vectors than output channels."""
+    often = p.kernel[-1] > p.stride[-1]
+    if p.is_depthwise or p.out_group == 1:
+        return often or p.padded or p.widened
+    return often and cost(p, machine) < _crossed(p, machine)
+
+
+def cost(p: Problem, machine: Machine) -> float:
+    """Cost of a vector multiply-add, copying included, with vectors along rows."""
+    copied = _COPIED * p.stride[-1] * prod(p.stride) / (p.taps * p.out_group)
+    loads = _NARROW if machine.vector_bits < 512 else 1.0
+    return (1 + copied) * loads / planes.filled(p.out_spatial[-1], machine.lanes(p.acc_bytes))
+
+
+def _crossed(p: Problem, machine: Machine) -> float:
+    """Likewise with vectors of output channels, and tiles that are transposed. Half of a long vector takes
+    half the time."""
+    lanes = machine.lanes(p.acc_bytes)
+    if machine.vector_bits >= 512 and 2 * p.out_group <= lanes:
+        lanes //= 2
+    return (1 + _TRANSPOSED / (p.in_group * p.taps)) / planes.filled(p.out_group, lanes)
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    return planes.space_of(p, machine, copied=True)
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: see ``planes.plan_of``."""
+    point, lanes = planes.point_of(p, machine, point, copied=True), machine.lanes(p.acc_bytes)
+
+    def schedule(sch: Schedule) -> None:
+        planes.schedule(sch, p, lanes, **point, in_rows=lambda sch, p, copy: _sort(sch, p, copy, lanes))
+
+    return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), schedule, point)
+
+
+def _sort(sch: Schedule, p: Problem, copy, lanes: int) -> None:
+    """Copy rows phase by phase, in vectors where all phases are inside x."""
+    rank, stride, (lo, _) = len(p.spatial), p.stride[-1], p.pad[-1]
+    *rows, phase, at = sch.get_loops(copy)[-(rank + 1):]
+    for d, loop in enumerate(rows):
+        planes.peel_dim(sch, p, d, loop)
+    peel_at(sch, phase, stride, [*range(1, stride)])
+    peel_at(sch, at, int(sch.get(at).extent), [-(-lo // stride), (lo + p.spatial[-1]) // stride])
+    sch.annotate(at, VECTORS, lanes)
