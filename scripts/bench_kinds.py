@@ -204,8 +204,41 @@ def single_rules() -> Layers:
     """)
 
 
+def review() -> Layers:
+    """Where other engines were ahead, or a rule two or three times off, when all kinds were last looked
+    over."""
+    yield from _fixed("""
+        conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW
+        conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW
+        conv1d:1x1x16000:o64:k16:s8:NCHW
+        conv1d:1x1x32000:o80:k80:s4:NCHW
+        conv1d:1x512x3000:o512:k3:s2:p1:NCHW
+        conv2d:1x3x224x224:o96:k4x4:s4:NCHW
+        conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW
+        conv2d:1x2048x7x7:o512:k1x1:NCHW
+        conv2d:1x1152x7x7:o320:k1x1:NCHW
+        conv2d:1x1024x14x14:o512:k1x1:NCHW
+        conv2d:1x64x256x256:o32:k1x1:NCHW
+        conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW
+        conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW
+        conv2d:1x512x7x7:o512:k3x3:p1:NCHW
+        conv2d:1x1280x1x1:o1000:k1x1:NCHW
+        conv2d:1x512x14x3:o512:k3x3:d2:p2:g32:NCHW
+        conv2d:1x96x7x448:o24:k1x1:NCHW
+        conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW
+        conv2d:4x116x7x7:o116:k3x3:p1:NCHW
+        conv2d:1x28x28x128:o128:k3x3:p1:NHWC:uint8
+        conv2d:1x56x56x64:o128:k1x1:NHWC:uint8
+        conv2d:1x14x14x512:o512:k1x1:NHWC:uint8
+        conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8
+        conv2d:1x14x14x512:o512:k1x1:NHWC:int8
+    """)
+    yield from single_rules()
+
+
 KINDS: dict[str, Callable[[], Layers]] = {
     "te_workload": te_workload, "odd": odd, "depthwise": depthwise, "dense": dense, "grouped": grouped,
     "transposed": transposed, "deformable": deformable, "pooling": pooling, "int8": int8, "half": half,
     "channels_first": channels_first, "single_rules": single_rules,
+    "review": review,
 }  # fmt: skip

@@ -5,6 +5,7 @@
     python scripts/bench_peers.py --network all_kinds              # the sets for each kind
     python scripts/bench_peers.py --network resnet50 --epilogue full   # fused: bias, residual, activation
     python scripts/bench_peers.py --network pooling --layout NHWC,NCHW
+    python scripts/bench_peers.py --network review --by-layout     # where others were ahead
     python scripts/bench_peers.py --scaling                        # cost over batch and over channels
     python scripts/bench_peers.py conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32
     python scripts/bench_peers.py --against litert,ort --layers layers.txt
@@ -78,6 +79,7 @@ from pathlib import Path
 
 from bench_kinds import KINDS
 from bench_layers import EPILOGUES, PADDINGS, SETS, network
+from bench_review import show_by_layout
 from bench_scaling import curves, show_curves
 
 import tvmconv
@@ -124,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
             for threads in args.threads:
                 table = Table(engines, threads, cpus[:threads], options, args.rounds, args.cold)
                 report["tables"].append(table.run(specs, nothing, report["cpu"]))
+                if args.by_layout:
+                    show_by_layout(report["tables"][-1]["layers"])
                 if args.scaling:
                     show_curves(report["tables"][-1]["layers"])
         if args.json:
@@ -157,6 +161,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--threads", type=integers, default=[1, 2], metavar="N,…", help="a table for each (default 1,2)")
     add("--cpus", type=integers, metavar="N,…", help="CPUs to run on, the first N of them (default: all)")
     add("--against", type=names, metavar="ENGINE,…", help=f"peers, of {', '.join(PEERS)} (default: all here)")
+    add("--by-layout", action="store_true", help="then ratios to the best peers that take a layer's layout")
     add("--no-ours", action="store_true", help="time the peers only")
     add("--target", default="native", help="target that ours is compiled for (default native)")
     add("--tuning-logs", metavar="DIR", help="tuning logs for ours (default: the ones that compile finds)")
@@ -166,6 +171,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--json", type=Path, metavar="FILE", help="everything: medians, minima, spread, way, error, versions")
     add("--csv", type=Path, metavar="FILE", help="one line a layer and thread count")
     args = parser.parse_args(argv)
+    if args.by_layout and args.no_ours:
+        parser.error("--by-layout: expected ours too, not --no-ours")
     if min(args.threads) < 1 or args.rounds < 1 or args.sample_ms <= 0:
         parser.error("--threads, --rounds and --sample-ms must be positive")
     return args
