@@ -193,6 +193,8 @@ def single_rules() -> Layers:
         conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC
         conv3d:1x128x16x28x28:o128:k5x1x1:p2x0x0:g128:NCHW
         conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8
+        conv2d:1x56x56x128:o128:k3x3:p1:g16:NHWC:int8
+        conv2d:1x56x56x128:o128:k1x1:g32:NHWC:int8
         conv2d:1x128x56x56:o128:k3x3:p1:g32:NCHW:int8
         conv2d:1x56x56x112:o112:k7x7:p3:g112:NHWC
         conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC

@@ -9,6 +9,7 @@ from tvmconv.schedules.cpu import (
     crossed,
     deform,
     direct_last,
+    group_words_last,
     groups_last,
     im2col,
     panels,
@@ -76,6 +77,7 @@ _FLOATS = {
     "strassen": (Row(strassen),),
 }
 _INTEGERS = (
+    Row(Checked(group_words_last)),
     Row(InWords(groups_last)),
     Row(Checked(words_last), tried=never),
     Row(Checked(InWords(direct_last, words_last.dot_of)), tried=_no_words),

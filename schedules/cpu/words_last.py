@@ -109,7 +109,7 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
     assert dot is not None
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if copied(p, dot):
-        _copy(sch, p, dot, machine)
+        copy_words(sch, p, dot, machine)
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
@@ -155,7 +155,8 @@ def _windows(sch: Schedule, place, rank: int, lanes: int) -> None:
         sch.decompose_reduction(block, own[0])
 
 
-def _copy(sch: Schedule, p: Problem, dot: Dot, machine: Machine) -> None:
+def copy_words(sch: Schedule, p: Problem, dot: Dot, machine: Machine) -> None:
+    """Copy x with its padding, vector by vector."""
     copy = sch.get_sblock("pad")
     n, *pixels, g, i = sch.get_loops(copy)
     for loop, size, (lo, _) in zip(pixels, p.spatial, p.pad, strict=True):

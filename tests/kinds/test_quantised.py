@@ -40,6 +40,7 @@ SHAPES = [
     "conv2d:1x14x9x35:o35:k3x3:s2:p0+1x0+1:g35:NHWC:{}:bias",
     "conv2d:1x8x9x24:o12:k3x3:p1:g4:NHWC:{}",
     "conv2d:1x7x6x24:o48:k1x1:g2:NHWC:{}:bias:sh4",
+    "conv2d:1x6x11x40:o20:k3x3:s2:p1:g10:NHWC:{}:bias",
     "conv2d:1x9x14x21:o17:k3x3:p1:d2:NCHW:{}:bias",
     "conv2d:1x35x9x14:o35:k3x3:p1:g35:NCHW:{}",
     "conv2d:2x19x5x7:o23:k1x1:NCHW:{}:bias",

@@ -20,6 +20,7 @@ SPECS = {
     "odd": "conv2d:1x5x6x37:o20:k1x1:NHWC:int8/int32:bias",
     "planes": "conv2d:1x30x5x9:o24:k3x3:p1:NCHW:uint8/int32:wuint8",
     "groups": "conv2d:1x5x9x80:o40:k3x3:p1:g2:NHWC:uint8:bias",
+    "many": "conv2d:1x5x9x48:o24:k3x3:p1:g12:NHWC:uint8:bias",
 }
 TARGETS = [preset("x86-64-v2"), preset("x86-64-v3"), preset("x86-64-v4")]
 

@@ -1,7 +1,7 @@
 """Words: 32 bits that hold two 16-bit or four 8-bit numbers, put together from neighbours by one load.
 
-``word`` of elements vectorises like any operator; if its elements are contiguous in memory, those of all
-lanes are loaded at once. Otherwise they are shifted into place.
+``word`` of elements vectorises like any operator; if its elements are contiguous in memory and the words of
+the lanes near one another, all are loaded at once. Otherwise they are shifted into place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tvmconv.compiler.lower.rewrite import func_pass
 from tvmconv.compiler.lower.windows import lane_of
 
 WORD = "tvmconv.word"
+_FARTHEST = 8  # times as many words as lanes; more would load too much that is not needed
 
 
 def word(elements: Sequence[tirx.Expr]) -> tirx.Expr:
@@ -58,7 +59,7 @@ def _joined(call: tvm.ir.Call) -> tirx.Expr:
     elements, lanes = list(call.args), lanes_of(call)
     stretch = _stretch(elements, lanes)
     if stretch is not None:
-        return tirx.reinterpret(_of_type("int32", lanes), stretch)
+        return stretch
     bits = 32 // len(elements)
     wide = _of_type("int32", lanes)
     total = None
@@ -69,23 +70,41 @@ def _joined(call: tvm.ir.Call) -> tirx.Expr:
     return total
 
 
-def _stretch(elements: list[tirx.Expr], lanes: int) -> tvm.ir.TensorLoad | None:
-    """One load of all ``elements`` of all lanes, if they are contiguous in memory."""
-    first = elements[0]
+def _stretch(elements: list[tirx.Expr], lanes: int) -> tirx.Expr | None:
+    """The words of all lanes from one load, shuffled where they are not in order or repeat, if the elements
+    of each are contiguous in memory and the words not far apart."""
+    first, size = elements[0], len(elements)
     for element in elements:
         is_load = isinstance(element, tvm.ir.TensorLoad) and len(element.indices) == 1
         if not is_load or not element.source.same_as(first.source):
             return None
     start = lane_of(first.indices[0], 0) if lanes > 1 else first.indices[0]
     analyzer = tvm.sym.Analyzer()
-    for at, element in enumerate(elements):
-        for lane in range(lanes):
+    places = []
+    for lane in range(lanes):
+        for at, element in enumerate(elements):
             index = element.indices[0]
             index = lane_of(index, lane) if lanes > 1 else index
             offset = analyzer.simplify(index - start)
-            if not isinstance(offset, tirx.IntImm) or offset.value != lane * len(elements) + at:
+            if not isinstance(offset, tirx.IntImm):
                 return None
-    return tirx.BufferLoad(first.source, [tirx.Ramp(start, 1, lanes * len(elements))])
+            if at == 0:
+                places.append(offset.value)
+            elif offset.value != places[-1] + at:
+                return None
+    least, most = min(places), max(places)
+    words = (most - least) // size + 1
+    if words > _FARTHEST * lanes or any((place - least) % size for place in places):
+        return None
+    load = tirx.BufferLoad(first.source, [tirx.Ramp(start + least, 1, words * size)])
+    found = tirx.reinterpret(_of_type("int32", words), load)
+    places = [(place - least) // size for place in places]
+    if places == list(range(lanes)):
+        return found
+    if words == 1:
+        return tirx.Broadcast(found, lanes)
+    copies = -(-lanes // words)  # a shuffle may not have more results than operands
+    return tirx.Shuffle([found] * copies, [tirx.const(place, "int32") for place in places])
 
 
 LoadWords = func_pass(
