@@ -97,7 +97,9 @@ def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: i
 
 
 # LLVM's own models of Zen 4 and 5 make no difference.
-_VNNI = replace(_x86("x86-64-v4", 512, 32, (*_V4, "avx512_vnni"), 1024 * K), features=("avx512vnni",))
+# Without "fast-dpwssd" LLVM takes a multiplication and an addition in place of vpdpwssd.
+_VNNI = replace(_x86("x86-64-v4", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
+                features=("avx512vnni", "fast-dpwssd"))
 
 _PRESETS = {
     m.name: m

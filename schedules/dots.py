@@ -24,6 +24,11 @@ class Dot:
     vectors: dict[tuple[str, int], tuple[tuple[str, ...], str]] = field(hash=False)
 
     @property
+    def bits(self) -> int:
+        """Of an element as the instruction takes it."""
+        return 16 if self.x.endswith("16") else 8
+
+    @property
     def checked(self) -> bool:
         """Whether it saturates, and is exact only with weights that were found to be small (``WITHIN``)."""
         return self.name == "pmaddubsw"
@@ -47,6 +52,12 @@ DOTS = {
             ("x86_64", 16): (("avx512bw",), "llvm.x86.avx512.pmaddw.d.512"),
             ("x86_64", 8): (("avx2",), "llvm.x86.avx2.pmadd.wd"),
             ("x86_64", 4): (("sse2",), "llvm.x86.sse2.pmadd.wd"),
+        }),
+        # Of its two products the second is by 0.
+        Dot("vpdpwssd", 1, "int16", "int16", True, {
+            ("x86_64", 16): (("avx512vnni",), "llvm.x86.avx512.vpdpwssd.512"),
+            ("x86_64", 8): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpwssd.256"),
+            ("x86_64", 4): (("avx512vnni", "avxvnni"), "llvm.x86.avx512.vpdpwssd.128"),
         }),
         # Sums of two products in 16 bits, which saturate; they are then added as pmaddwd with ones.
         Dot("pmaddubsw", 4, "uint8", "int8", False, {

@@ -78,7 +78,7 @@ _FLOATS = {
 }
 _INTEGERS = (
     Row(Checked(group_words_last)),
-    Row(InWords(groups_last)),
+    Row(InWords(groups_last, words_last.product_of)),
     Row(Checked(words_last), tried=never),
     Row(Checked(InWords(direct_last, words_last.dot_of)), tried=_no_words),
     Row(Checked(InWords(planes, words_last.dot_of))),

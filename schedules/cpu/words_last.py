@@ -48,6 +48,11 @@ def dot_of(p: Problem, machine: Machine) -> Dot | None:
     return max((dot for dot in able if 2 * p.in_group > dot.size), key=lambda dot: dot.size, default=None)
 
 
+def product_of(p: Problem, machine: Machine) -> Dot | None:
+    """What multiplies single elements and adds up in one instruction; None where nothing does."""
+    return DOTS["vpdpwssd"] if "vpdpbusd" in machine.int8_dots else None
+
+
 def transposed_dot_of(p: TransposedProblem, machine: Machine) -> Dot | None:
     """One whose factors have their zero points subtracted: the taps of an output differ from phase to phase,
     and so would the zero points' contribution. None if a vector holds several groups, whose words are not

@@ -43,8 +43,9 @@ def _lowered(total: tirx.Expr | None, call: tvm.ir.Call) -> tirx.Expr:
     wide, name = able[0]
     word = f"int32x{wide}"
     a, b = (_filled(v, wide) for v in call.args)
-    a = tirx.reinterpret(f"{dot.x}x{wide * dot.size}", a)
-    b = tirx.reinterpret(f"{dot.w}x{wide * dot.size}", b)
+    elements = wide * 32 // dot.bits
+    a = tirx.reinterpret(f"{dot.x}x{elements}", a)
+    b = tirx.reinterpret(f"{dot.w}x{elements}", b)
     if dot.checked:  # sums of pairs, which are still to be added
         halves = f"int16x{2 * wide}"
         a, b = tirx.call_llvm_pure_intrin(halves, name, a, b), tirx.const(1, halves)
@@ -84,7 +85,7 @@ def _cut(v: tirx.Expr, lanes: int) -> tirx.Expr:
 
 
 def _written_out(dot: Dot, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
-    bits, dtype = 32 // dot.size, str(a.ty.dtype)
+    bits, dtype = dot.bits, str(a.ty.dtype)
 
     def element(v: tirx.Expr, at: int, kind: str) -> tirx.Expr:
         low = (v >> tirx.const(bits * at, dtype)) & tirx.const((1 << bits) - 1, dtype)

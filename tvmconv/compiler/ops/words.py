@@ -1,6 +1,7 @@
 """8-bit factors in words of 32 bits, as dot products of words want them (``lower.dots``).
 
-Words of one or two elements hold x and w less their zero points, so that padding is plain zeros. Four
+Words of one or two elements hold x and w less their zero points, so that padding is plain zeros; those of one
+are 32-bit integers, or with a dot product of 16-bit elements their lower halves count. Four
 elements have 8 bits each, too few for a difference: x and w are shifted by 128 where the instruction wants
 the other sign, padding is the zero point itself, and what zero points add to a sum is taken off afterwards:
 
@@ -57,7 +58,7 @@ def sources(
     ``reach``: how many positions of each dimension a copy has, if not those that outputs look at."""
     reach = reach or tuple(reach_of(p, d) for d in range(len(p.spatial)))
     size = 1 if dot is None else dot.size
-    kind = "int32" if dot is None else dot.x
+    kind = "int32" if dot is None or dot.size == 1 else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)
 
     def element(n, g, c, place):
@@ -72,7 +73,7 @@ def sources(
         return lambda n, g, i, at: word([x(*join(p, n, g, size * i + j, at)) for j in range(size)])
 
     # Elements, which words are loaded from; else words. A GPU's kernel makes those as it reads x, no copy.
-    whole = dot is None or (p.channels_last and not dot.on_gpu)
+    whole = size == 1 or (p.channels_last and not dot.on_gpu)
     done = replace(p, in_group=-(-p.in_group // size) * (size if whole else 1))
 
     def value(*at):
@@ -87,7 +88,7 @@ def sources(
         return te.if_then_else(te.all(*inside), found, otherwise) if inside else found
 
     pad = te.compute(done.x_shape(reach), value, name="pad")
-    if not whole or dot is None:
+    if not whole or size == 1:
         return lambda n, g, i, at: pad(*join(p, n, g, i, at))
     return lambda n, g, i, at: word([pad(*join(p, n, g, size * i + j, at)) for j in range(size)])
 
@@ -167,6 +168,8 @@ def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, 
                 return found
             return te.if_then_else(channel < p.in_group, found, tirx.const(0, found.ty.dtype))
 
+        if dot is not None and size == 1:
+            return element(i) & tirx.const(0xFFFF, "int32")  # the second element is 0, whatever x's is
         return element(i) if dot is None else word([element(size * i + j) for j in range(size)])
 
     return packing.packed(in_words(p, dot), value, "int32")
