@@ -35,6 +35,8 @@ POINTS = {
     # Words: no tile of a single vector, and less of one where a short loop is unrolled.
     ("x86-64-v4-vnni", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"block": 48},
     ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
+    # Many groups of few channels: words of several groups in a vector.
+    ("x86-64-v4-vnni", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8"): {"width": 14, "block": 16},
     # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
     ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     ("x86-64-v4", "conv2d:1x64x28x28:o64:k5x5:s3:p2:NCHW:float32:direct"): {"width": 10, "block": 32},
