@@ -13,6 +13,7 @@ from tvmconv.network.rewrites import (
     folded_constants,
     fused_maps,
     maps_before_reshapes,
+    means_before_convolutions,
     merged_copies,
     norms_read,
     norms_scaled,
@@ -203,6 +204,32 @@ def test_scales_alone_before_a_convolution():
     proto = model(node("Add", "x s", "a"), node("Conv", "a w", "y", pads=[1] * 4),
                   **weights(s=(3, 1, 1), w=(4, 3, 3, 3)))  # fmt: skip
     assert checked(proto, folded_before).counts() == {"layer": 1, "map": 1}
+
+
+@pytest.mark.parametrize(("conv", "pool", "moved"), [
+    ({}, {}, True),
+    ({"group": 2}, {"count_include_pad": 1}, True),
+    ({"bias": False}, {"pads": [1, 0, 0, 1], "count_include_pad": 1}, True),
+    ({}, {"pads": [1, 0, 0, 1], "count_include_pad": 1}, False),  # no bias is in the zeros
+    ({}, {"strides": [1, 1]}, False),  # as many pixels, and more channels
+    ({"relu": True}, {}, False),
+    ({"shared": True}, {}, False),
+])  # fmt: skip
+def test_means_of_windows_go_before_pointwise_convolutions(conv, pool, moved):
+    """As after each block of a DenseNet: a quarter of the pixels are left to convolve."""
+    group, relu = conv.get("group", 1), conv.get("relu", False)
+    given = weights(w=(32, 48 // group, 1, 1), **({"b": (32,)} if conv.get("bias", True) else {}))
+    means = {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1, **pool}
+    proto = model(
+        node("Conv", "x w b" if "b" in given else "x w", "c", group=group),
+        *([node("Relu", "c", "r")] if relu else []), node("AveragePool", "r" if relu else "c", "y", **means),
+        *([node("Exp", "c", "z")] if conv.get("shared") else []), shape=(2, 48, 9, 7),
+        outputs=("y", "z") if conv.get("shared") else ("y",), **given,
+    )  # fmt: skip
+    for rewrites in ((means_before_convolutions,), (channels_last, means_before_convolutions)):
+        after = checked(proto, *rewrites)
+        order = [node.op.spec.family for node in after.nodes if isinstance(node.op, Layer)]
+        assert order == (["pool", "conv"] if moved else ["conv", "pool"])
 
 
 @pytest.mark.parametrize("transposed", [False, True])

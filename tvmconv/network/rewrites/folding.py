@@ -41,7 +41,7 @@ def folded_after(graph: Graph) -> Graph:
     return editor.graph()
 
 
-def _floats(node: Node) -> ConvSpec | None:
+def floats_of(node: Node) -> ConvSpec | None:
     """The spec of a node that is a convolution of floats."""
     spec: Any = node.op.spec if isinstance(node.op, Layer) else None
     return spec if spec is not None and spec.family == "conv" and not spec.is_integer else None
@@ -49,13 +49,13 @@ def _floats(node: Node) -> ConvSpec | None:
 
 def _is_open(node: Node) -> bool:
     """Whether a node is a convolution of floats that has no activation yet."""
-    spec = _floats(node)
+    spec = floats_of(node)
     return spec is not None and spec.activation is None
 
 
 def _after(editor: Editor, layer: Node, node: Node, number: int) -> Node | None:
     """The layer with the map ``node`` in it; ``number`` says which of its inputs the layer makes."""
-    spec = _floats(layer)
+    spec = floats_of(layer)
     assert spec is not None and isinstance(node.op, Map)
     tree = node.op.tree
     if node.op.infer()[0] != layer.op.infer()[0]:
@@ -117,7 +117,7 @@ def _changed(
     residual: str | None = None, activation: str | None = None,
 ) -> Node | None:  # fmt: skip
     """A layer with more in it, making what ``node`` makes; None where its kind has no such."""
-    spec = _floats(layer)
+    spec = floats_of(layer)
     assert isinstance(layer.op, Layer) and spec is not None
     given = dict(zip(layer.op.arguments, layer.inputs, strict=True))
     try:
@@ -190,7 +190,7 @@ def folded_before(graph: Graph) -> Graph:
 
 def _before(editor: Editor, layer: Node, value: str, x: str, scale: Array, shift: Array) -> Node | None:
     """A layer that reads ``value``, scale * x + shift, reading x itself."""
-    spec = _floats(layer)
+    spec = floats_of(layer)
     if not isinstance(layer.op, Layer) or spec is None or spec.transposed:
         return None
     given = dict(zip(layer.op.arguments, map(editor.actual, layer.inputs), strict=True))
