@@ -1,4 +1,5 @@
-"""Pooling, channels last: vectors of channels, a register tile of pixels, no padded copy."""
+"""Pooling, channels last: vectors of channels, a register tile of pixels, no padded copy. Where windows
+overlap, the columns that they share are pooled once, in registers."""
 
 from __future__ import annotations
 
@@ -8,13 +9,14 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, windows_func
+from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, columns_func, has_columns, windows_func
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     height,
     peel_borders,
     peel_tail,
     run_parallel,
+    stage,
     unroll_taps,
     vector_tile,
 )
@@ -52,6 +54,9 @@ def plan_of(p: PoolProblem, machine: Machine, point: Mapping[str, Any] | None = 
     have = -(-p.channels // lanes)
     vectors = min(4 if p.out_spatial[-1] <= 14 else 2, have)
     width = max(1, min(machine.vector_registers // 2 // vectors, 4, p.out_spatial[-1]))
+    room = (machine.vector_registers - 2) // vectors  # for columns
+    fit = [w for w in range(2, width + 1) if _shares_columns(p, w) and _columns(p, w) <= room]
+    width = max(fit, default=width)
     block = min(vectors * lanes, p.channels)
     others = p.batch * prod(p.out_spatial[:-2]) * -(-p.channels // block)
     rows = -(-height(p) // min(height(p), -(-FEWEST_TASKS // others)))
@@ -60,13 +65,24 @@ def plan_of(p: PoolProblem, machine: Machine, point: Mapping[str, Any] | None = 
     require_block(point, lanes, p.channels)
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
-    algorithm = Pooling(windows_func)
+    fits_registers = _columns(p, point["width"]) * sums // point["width"] < machine.vector_registers
+    by_columns = _shares_columns(p, point["width"]) and fits_registers
+    algorithm = Pooling(columns_func if by_columns else windows_func)
     return Plan(STRATEGY, algorithm, None, lambda sch: schedule(sch, p, lanes, **point), point)
 
 
+def _columns(p: PoolProblem, width: int) -> int:
+    """Columns that the windows of ``width`` neighbouring results cover."""
+    return (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
+
+
+def _shares_columns(p: PoolProblem, width: int) -> bool:
+    return has_columns(p) and _columns(p, width) < p.kernel[-1] * width
+
+
 def schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: int, block: int) -> None:
-    y, sums = sch.get_sblock("y"), sch.get_sblock("pool")
-    if p.padded or p.widened:
+    y, column = sch.get_sblock("y"), stage(sch, "column")
+    if column is None and (p.padded or p.widened):
         sch.compute_inline(sch.get_sblock("pad"))
     rank = len(p.spatial)
     n, *outer, x, c = sch.get_loops(y)
@@ -82,7 +98,16 @@ def schedule(sch: Schedule, p: PoolProblem, lanes: int, rows: int, width: int, b
     vector_tile(sch, ci, lanes, block)
     sch.unroll(xi)
     run_parallel(sch, p, [n, *outer, co])
-    sch.compute_at(sums, strip[0] if strip else xo, preserve_unit_loops=True)
+    at = strip[0] if strip else xo
+    if column is not None:
+        sch.compute_at(column, at, preserve_unit_loops=True)
+        sch.set_scope(column, 0, "local")
+        *_, place, channel = sch.get_loops(column)
+        sch.unroll(place)
+        vector_tile(sch, channel, lanes, block)
+        return
+    sums = sch.get_sblock("pool")
+    sch.compute_at(sums, at, preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
     own = sch.get_loops(sums)[-(2 * rank + 2):]
     pixels, channel, taps = own[1 : rank + 1], own[rank + 1], own[rank + 2 :]

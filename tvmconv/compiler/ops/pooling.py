@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -13,6 +15,8 @@ from tvmconv.base.dtypes import ACCUMULATORS, FLOATS, ITEMSIZE
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes
 from tvmconv.compiler.ops.casts import narrowed, widened
 from tvmconv.specs.pooling import PoolSpec
+
+_MOST_ROWS = 9  # of a window, or columns, that are written out
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,46 @@ def windows_func(p: PoolProblem) -> tirx.PrimFunc:
     pool = te.compute(p.y_shape, window, name="pool")
     y = te.compute(p.y_shape, lambda n, *at: _finish(p, pool(n, *at), at[:-1]), name="y")
     return te.create_prim_func([x, y])
+
+
+def has_columns(p: PoolProblem) -> bool:
+    """Whether `columns_func` has this pooling, of windows of few elements: one whose windows reach outside
+    reads the edge instead, which must be in the window and not change its value."""
+    few = 1 < prod(p.kernel[:-1]) <= _MOST_ROWS and p.kernel[-1] <= _MOST_ROWS
+    dims = zip(p.dilation, p.pad, strict=True)
+    edges = p.operation == "max" and all(apart == 1 or pad == (0, 0) for apart, pad in dims)
+    return few and (edges or not p.padded)
+
+
+def columns_func(p: PoolProblem) -> tirx.PrimFunc:
+    """``(x, y)``: stages ``column`` (windows without their last dimension, at each position of the row and of
+    its padding), which neighbouring windows share, and ``y``."""
+    x = te.placeholder(p.x_shape, p.dtype, name="x")
+
+    def place(d: int, at: tirx.Expr) -> tirx.Expr:
+        lo, hi = p.pad[d]
+        at = tirx.max(at - lo, 0) if lo else at
+        return tirx.min(at, p.spatial[d] - 1) if hi else at
+
+    def column(n, *at):
+        *rows, q, c = at
+        found = []
+        for taps in product(*map(range, p.kernel[:-1])):
+            above = zip(rows, p.stride, taps, p.dilation, strict=False)
+            own = [place(d, row * stride + k * apart) for d, (row, stride, k, apart) in enumerate(above)]
+            found.append(widened(x(n, *own, place(len(rows), q), c), p.acc_dtype))
+        return reduce(partial(_join, p), found)
+
+    shape = (p.batch, *p.out_spatial[:-1], p.spatial[-1] + sum(p.pad[-1]), p.channels)
+    columns = te.compute(shape, column, name="column")
+
+    def window(n, *at):
+        *rows, q, c = at
+        places = (q * p.stride[-1] + k * p.dilation[-1] for k in range(p.kernel[-1]))
+        value = reduce(partial(_join, p), (columns(n, *rows, place, c) for place in places))
+        return _finish(p, value, at[:-1])
+
+    return te.create_prim_func([x, te.compute(p.y_shape, window, name="y")])
 
 
 def planes_func(p: PoolProblem) -> tirx.PrimFunc:
