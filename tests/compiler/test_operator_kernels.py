@@ -28,6 +28,7 @@ LARGE = [
     "map:90:float32:cast_int8(mul(a,100))", "map:90:bool:cast_float16(a)",
     "map:90:float64:cast_bool(floor(a))",
     "copy:1x3x40x41:float32:1x40x41x3:a[0;1,1640][0;3,1][1640x3]",
+    "copy:2x2x9x7:float64:2x9x7x2:a[0;126,1,63][0;126,2,1][2x63x2]",
     "copy:1x40x41x3:float16:1x3x40x41:a[0;1,3][0;1640,1][3x1640]",
     "copy:61x67:uint8:67x61:a[0;1,67][0;61,1][67x61]",
     "reduce:1x56x56x67:float32:mean:1,2", "reduce:64x1001:float32:max:1", "reduce:70001:float32:sum:0",

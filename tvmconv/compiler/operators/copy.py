@@ -30,6 +30,7 @@ from tvmconv.specs.operators import Copy, Piece, Type
 from tvmconv.specs.operators.expression import cast
 
 _LINE = 64  # bytes of x that a tile takes of each row
+_INTERLEAVED = 3  # most planes whose pixels are put together in whole vectors
 _TILE = 16  # most rows and columns: of bytes, a tile of lines would be thousands of shuffles
 
 
@@ -127,6 +128,8 @@ def _piece(x: Array, y: Array, loops: Sequence[Loop], start: tuple[Index, Index]
     crossing = next((one for one in outer if one.steps[0] == 1), None)
     if crossing is not None and last.steps[1] == 1 and last.steps[0] >= 2:
         others = [one for one in outer if one is not crossing]
+        if crossing.steps[1] == last.size <= _INTERLEAVED and size in (4, 8):
+            return _interleaved(x, y, others, crossing, last, start, lanes, work)
         return transposed(x, y, others, crossing, last, start, lanes, max(1, _LINE // size), work)
     step, to_step = last.steps
 
@@ -135,6 +138,39 @@ def _piece(x: Array, y: Array, loops: Sequence[Loop], start: tuple[Index, Index]
         return vectors(width, lanes, lambda i: y.put(b + i * to_step, x.at(a + i * step if step else a)))
 
     return along([*outer, last], lanes, row, work, 2)
+
+
+def _interleaved(x: Array, y: Array, others: Sequence[Loop], crossing: Loop, last: Loop,
+                 start: tuple[Index, Index], lanes: int, work: int) -> tirx.Stmt:  # fmt: skip
+    """``crossing`` is contiguous in x, both together in y, as in an image of few planes put channels-last:
+    vectors of y that hold elements of all planes."""
+    planes = last.size
+
+    def mixed(a: Index, first: int) -> tirx.Expr:
+        """The vector of y that begins at its element ``first``, of the vectors of all planes at a."""
+        found = tirx.BufferLoad(x.buffer, [tirx.Ramp(a, 1, lanes)])
+        for plane in range(1, planes):
+            more = tirx.BufferLoad(x.buffer, [tirx.Ramp(a + plane * last.steps[0], 1, lanes)])
+            places = [lane if (first + lane) % planes < plane else lanes + (first + lane) // planes
+                      for lane in range(lanes)]  # fmt: skip
+            if plane == 1:
+                places = [place if place >= lanes else (first + place) // planes for place in places]
+            found = tirx.Shuffle([found, more], [tirx.const(place, "int32") for place in places])
+        return found
+
+    def rows(at: tuple[Index, ...], width: int) -> tirx.Stmt:
+        a, b = moved(at, start)
+        if width == lanes:
+            starts = range(0, planes * lanes, lanes)
+            return sequence([
+                tirx.BufferStore(y.buffer, mixed(a, first), [tirx.Ramp(b + first, 1, lanes)])
+                for first in starts
+            ])  # fmt: skip
+        return loop(width, lambda i: sequence([
+            y.put(b + i * planes + plane, x.at(a + i + plane * last.steps[0])) for plane in range(planes)
+        ]))  # fmt: skip
+
+    return in_blocks(others, crossing, lanes, rows, work)
 
 
 def transposed(x: Array, y: Array, others: Sequence[Loop], crossing: Loop, last: Loop,
