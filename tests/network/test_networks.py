@@ -28,7 +28,7 @@ def network_models():
     ("name", "steps", "slack"),
     [
         ("unet", {"copy": 2, "layer": 21, "normalise": 1}, 1.05),
-        ("yolo", {"copy": 6, "layer": 60, "map": 12, "normalise": 1, "reduce": 1, "resize": 2}, 1.1),
+        ("yolo", {"copy": 6, "layer": 62, "map": 12, "normalise": 1, "reduce": 1, "resize": 2}, 1.1),
     ],
 )
 def test_networks_of_torch(network_models, tmp_path, name, steps, slack):

@@ -8,6 +8,7 @@ from small_networks import checked, model, node, weights
 from tvmconv.network.importing import import_model
 from tvmconv.network.layout import channels_last
 from tvmconv.network.rewrites import (
+    convolutions_before_resizes,
     folded_after,
     folded_before,
     folded_constants,
@@ -230,6 +231,35 @@ def test_means_of_windows_go_before_pointwise_convolutions(conv, pool, moved):
         after = checked(proto, *rewrites)
         order = [node.op.spec.family for node in after.nodes if isinstance(node.op, Layer)]
         assert order == (["pool", "conv"] if moved else ["conv", "pool"])
+
+
+@pytest.mark.parametrize(("case", "moved"), [
+    ({}, True), ({"mode": "linear"}, True), ({"others": 2, "at": 1}, True), ({"relu": False}, True),
+    ({"shared": True}, False), ({"scales": (1, 1, 0.5, 0.5)}, False), ({"kernel": 3}, False),
+])  # fmt: skip
+def test_pointwise_convolutions_go_before_images_grow(case, moved):
+    """As in the neck of a detector: what is made larger and joined with others is convolved while small."""
+    others, kernel, at = case.get("others", 1), case.get("kernel", 1), case.get("at", 0)
+    scales = np.array(case.get("scales", (1, 1, 2, 2)), np.float32)
+    rows, columns = (int(4 * scale) for scale in scales[2:])
+    beside = [f"o{number}" for number in range(others)]
+    names = [*beside[:at], "u", *beside[at:]]
+    proto = model(
+        node("Resize", "x  f", "u", mode=case.get("mode", "nearest")),
+        *(node("Expand", f"v{number} to", f"e{number}") for number in range(others)),
+        *(node("Exp", f"e{number}", f"o{number}") for number in range(others)),
+        node("Concat", " ".join(names), "k", axis=1), node("Conv", "k w b", "c", pads=[kernel // 2] * 4),
+        node("Relu" if case.get("relu", True) else "Neg", "c", "y"),
+        *([node("Exp", "u", "z")] if case.get("shared") else []), shape=(2, 64, 4, 4),
+        outputs=("y", "z") if case.get("shared") else ("y",), f=scales,
+        to=np.array([2, 3, rows, columns]), b=np.arange(8, dtype=np.float32),
+        **weights(w=(8, 64 + 3 * others, kernel, kernel), **{f"v{n}": (2, 3, 1, 1) for n in range(others)}),
+    )  # fmt: skip
+    for rewrites in ((folded_after,), (channels_last, folded_after)):
+        after = checked(proto, *rewrites, convolutions_before_resizes)
+        layers = [node.op.spec for node in after.nodes if isinstance(node.op, Layer)]
+        assert [spec.in_channels for spec in layers] == ([64, 3 * others] if moved else [64 + 3 * others])
+        assert layers[-1].residual is moved and layers[-1].bias
 
 
 @pytest.mark.parametrize("transposed", [False, True])
