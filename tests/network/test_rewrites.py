@@ -21,6 +21,7 @@ from tvmconv.network.rewrites import (
     products_as_layers,
     simpler_maps,
     simplified,
+    taps_inside,
     transposes_into_products,
     until_stable,
     without_repetition,
@@ -260,6 +261,21 @@ def test_pointwise_convolutions_go_before_images_grow(case, moved):
         layers = [node.op.spec for node in after.nodes if isinstance(node.op, Layer)]
         assert [spec.in_channels for spec in layers] == ([64, 3 * others] if moved else [64 + 3 * others])
         assert layers[-1].residual is moved and layers[-1].bias
+
+
+@pytest.mark.parametrize(("shape", "options", "kernel"), [
+    ((1, 4, 7, 9), {"dilations": [9, 9], "pads": [9] * 4}, (1, 1)),
+    ((1, 4, 7, 9), {"dilations": [7, 8], "pads": [7, 8, 7, 8]}, (1, 3)),
+    ((1, 4, 4, 4), {"dilations": [2, 2], "pads": [6, 0, 0, 4], "group": 2}, (2, 2)),
+    ((1, 4, 2, 9), {"strides": [2, 2], "pads": [1, 1, 1, 1]}, (2, 3)),
+    ((1, 4, 3, 3), {"dilations": [5, 1], "pads": [4, 1, 6, 1]}, (3, 3)),  # would have to be cut
+])  # fmt: skip
+def test_taps_that_see_nothing_but_padding_go(shape, options, kernel):
+    """Of a DeepLab's convolutions dilated by 24 and 36, of 14x14 pixels, one is left."""
+    proto = model(node("Conv", "x w b", "y", **options), shape=shape,
+                  **weights(w=(6, 4 // options.get("group", 1), 3, 3), b=(6,)))  # fmt: skip
+    for rewrites in ((), (channels_last,)):
+        assert spec_of(checked(proto, *rewrites, taps_inside)).kernel == kernel
 
 
 @pytest.mark.parametrize("transposed", [False, True])

@@ -16,13 +16,14 @@ from tvmconv.network.rewrites.pooling import means_before_convolutions
 from tvmconv.network.rewrites.products import products_as_layers, transposes_into_products
 from tvmconv.network.rewrites.reshapes import maps_before_reshapes
 from tvmconv.network.rewrites.resizing import convolutions_before_resizes
+from tvmconv.network.rewrites.taps import taps_inside
 
 Rewrite = Callable[[Graph], Graph]
 
 EVERY: tuple[Rewrite, ...] = (
     folded_constants, without_repetition, merged_copies, simpler_maps, norms_read, fused_maps, simpler_maps,
     norms_scaled, transposes_into_products, products_as_layers, maps_before_reshapes, folded_after,
-    folded_before, means_before_convolutions, convolutions_before_resizes,
+    folded_before, means_before_convolutions, convolutions_before_resizes, taps_inside,
 )  # fmt: skip
 """In the order in which they are tried, until none changes anything."""
 
