@@ -20,6 +20,7 @@ from tvmconv.schedules.plan import Plan, Space
 
 STRATEGY = "phases"
 _COPIED = 2  # multiply-adds that an element costs to copy, per stride
+_WRITTEN_OUT = 200  # multiply-adds of a depthwise tile
 _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
 _TRANSPOSED = 6  # that one of a tile costs to transpose
 
@@ -58,7 +59,11 @@ def space(p: Problem, machine: Machine) -> Space:
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: see ``planes.plan_of``."""
-    point, lanes = planes.point_of(p, machine, point, copied=True), machine.lanes(p.acc_bytes)
+    channels, rows, vectors = planes.tile_of(p, machine)
+    if p.is_depthwise:  # or LLVM keeps what rows share, and spills
+        rows = min(rows, max(1, _WRITTEN_OUT // (p.taps * channels * vectors)))
+    point = planes.point_of(p, machine, {"rows": rows, **(point or {})}, copied=True)
+    lanes = machine.lanes(p.acc_bytes)
 
     def schedule(sch: Schedule) -> None:
         planes.schedule(sch, p, lanes, **point, in_rows=lambda sch, p, copy: _sort(sch, p, copy, lanes))
