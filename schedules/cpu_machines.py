@@ -33,7 +33,8 @@ class Machine:
     associativity. ``part``: which CPU this is, if its features do not tell
     (``tvmconv.formats.cpu_features.host_part``). ``int8_dots``: names of ``tvmconv.schedules.dots.DOTS``.
     ``base``: the target whose tuned records for floats are used where this one has none: they differ only for
-    8-bit integers, or that one's CPU is the nearest measured.
+    8-bit integers, or that one's CPU is the nearest measured. ``adds_apart``: whether additions have ports of
+    their own beside those of multiply-adds; ``halved``: whether half a vector takes half the time.
     """
 
     backend: ClassVar[str] = "cpu"  # the package of its strategies
@@ -56,6 +57,8 @@ class Machine:
     int8_dots: tuple[str, ...] = ()
     l1_ways: int = 8
     base: str = ""
+    adds_apart: bool = False
+    halved: bool = False
 
     @property
     def memory_operands(self) -> bool:
@@ -110,8 +113,8 @@ _PRESETS = {
         # what is best there took up to 1.4 times as long as necessary on Zen 5.
         replace(_x86("x86-64-v4", 512, 32, _V4, 1024 * K), base="znver5"),
         replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
-        replace(_VNNI, name="znver4", part=_ZEN4),
-        replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12),
+        replace(_VNNI, name="znver4", part=_ZEN4, adds_apart=True, halved=True),
+        replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12, adds_apart=True),
         # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
         # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),

@@ -8,7 +8,7 @@ separate tiles, so there is no padded copy of x.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -45,6 +45,7 @@ _WRITTEN_OUT = 3  # multiply-adds per register in a row of taps; with more, LLVM
 _WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
 _FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
 _LINE = 64  # bytes of a cache line
+_NARROW = 8  # pixels of a tile that is the only one of its strip
 _STRIPS = (0, 1, 2, 4, 8, 16)
 _MANY_TILES = 16  # of pixels, enough to divide those among threads
 _LONGEST = 64  # such tiles in a strip
@@ -75,8 +76,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     unrolled. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
-    default = {"width": width, "block": min(vectors * lanes, p.out_group),
-               "strip": _strip(p, width, vectors * lanes), "order": _ORDERS[1],
+    width = min(width, _NARROW) if _scattered(p, machine) else width
+    default = {"width": width, "block": block_of(p, machine, vectors),
+               "strip": _strip(p, machine, width, vectors * lanes), "order": _ORDERS[1],
                "taps": taps_of(p, machine, width * vectors),
                "deep": 1}
     point = settled(point, default)
@@ -116,6 +118,22 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     return register_tile(machine, width, have, most, balance)
 
 
+def block_of(p: Problem, machine: Machine, vectors: int) -> int:
+    """Output channels of a register tile so wide. Not a vector and a part of one, if that takes less time
+    than a whole one: by themselves, the weights of each are aligned. But a single pixel has few sums."""
+    lanes = machine.lanes(p.acc_bytes)
+    if machine.halved and lanes < p.out_group < 2 * lanes and prod(p.out_spatial) > 1:
+        return lanes
+    return min(vectors * lanes, p.out_group)
+
+
+def _scattered(p: Problem, machine: Machine) -> bool:
+    """Whether a group's few channels are read from pixels of a large image, of which prefetching brings too
+    little: all groups of a few pixels are then computed at once."""
+    few = p.groups > 1 == p.taps and p.in_group * p.acc_bytes <= 2 * _LINE
+    return few and len(p.spatial) == 1 and prod(p.x_shape()) * p.acc_bytes > machine.l2
+
+
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     """Innermost dims of taps to unroll, for this many vectors of sums."""
     row = p.kernel[-1] * sums
@@ -125,13 +143,15 @@ def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     return int(row <= _WRITTEN_OUT * machine.vector_registers)
 
 
-def _strip(p: Problem, width: int, block: int) -> int:
+def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     """Tiles of pixels that use one block of weights before the next: half of a row at most, so that
     threads divide the pixels, as layers before and after do, whose data is then in the caches of the same
     cores. Of few pixels all, and threads divide the work by blocks, so that each reads its own weights; if
     blocks ended within cache lines of y, threads would contend for those."""
     if p.taps > 1 or len(p.spatial) > 1:
         return 0
+    if _scattered(p, machine):
+        return 1
     tiles = -(-p.out_spatial[-1] // width)
     if p.batch * tiles >= _MANY_TILES:
         return min(_LONGEST, -(-tiles // 2))

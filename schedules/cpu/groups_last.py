@@ -49,6 +49,7 @@ _LARGER = 4  # times as large as the cache
 _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
 _MOST_TAPS = 128  # of a row with all taps unrolled
+_SHUFFLE = 1.8  # multiply-adds that gathering from a vector takes, as measured on a Zen 4
 _WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
@@ -57,10 +58,24 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """Not with a stride, where x is shuffled for most products: then half a vector per group, unshuffled, is
-    better on machines with as many ports for that."""
-    halves = machine.vector_bits == 512 and 4 * p.out_group > machine.lanes(p.acc_bytes)
-    return not (halves and p.in_group > 1 and p.stride[-1] > 1)
+    """Unless products with a vector for each group alone, unshuffled, cost less on machines with wide
+    vectors: where few taps share what is shuffled of x; and with a stride, where half a vector does for a
+    group."""
+    if machine.vector_bits < 512 or p.in_group == 1:
+        return True
+    if p.stride[-1] > 1 and 4 * p.out_group > machine.lanes(p.acc_bytes):
+        return False
+    return _shuffled(p, machine) <= machine.lanes(p.acc_bytes) // p.out_group
+
+
+def _shuffled(p: Problem, machine: Machine) -> float:
+    """Cost of a vector of products, in multiply-adds: it takes channels of several groups, gathered from the
+    vectors that hold them, for each position of a row once."""
+    lanes = _lanes(p, machine)
+    _, width, _ = tile_of(p, machine, lanes)
+    read = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
+    shared = max(1.0, width * p.kernel[-1] / read)
+    return 1 + _SHUFFLE * -(-lanes // p.out_group * p.in_group // machine.lanes(p.acc_bytes)) / shared
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -120,10 +135,10 @@ def _walk(p: Problem, machine: Machine) -> str:
         return "across"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
-    return "down" if _is_wide(p, machine) or _is_large(p, machine) else "across"
+    return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
 
 
-def _is_large(p: Problem, machine: Machine) -> bool:
+def is_large(p: Problem, machine: Machine) -> bool:
     """Whether an image is far larger than a core's cache: strips then have few rows, each traversed downwards
     at once so that what one row of taps loads is cached for the next."""
     size = prod(p.spatial) * p.groups * p.in_group * p.acc_bytes
@@ -182,7 +197,7 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
     fewest = 2 if set(p.dilation) == {1} and machine.arch == "x86_64" else 1
     strips = min(height(p), max(fewest, -(-FEWEST_TASKS // others)))
     rows = -(-height(p) // strips)
-    if _is_large(p, machine) and p.kernel[-1] > 1:
+    if is_large(p, machine) and p.kernel[-1] > 1:
         rows = min(rows, 4 if p.stride[-1] == 1 else 16)
     if _is_apart(p) and p.stride[-2] > 1:
         rows = 1

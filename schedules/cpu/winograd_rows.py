@@ -14,6 +14,7 @@ from tvm.s_tir import Schedule
 from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.compiler.ops import winograd_rows
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu import groups_last
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_borders, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
@@ -25,6 +26,7 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _WIDE = 16  # lanes: machines of so wide vectors have 32 registers of them
 _FEWEST_VECTORS = 4  # of channels
 _SMALL = 16  # rows and columns
+_FEW = 8  # vectors of channels
 _PAGE = 4096  # bytes
 _INNER = ("pairs", "vectors")  # which of them a task goes through last
 
@@ -35,11 +37,16 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """On the small images deep in a network, where registers hold what a strip transforms; and not where all
-    pixels of a channel share a set of the near cache, for it takes more of them at once. Measured on Zen 4,
-    where it is 1.05 to 1.4 times as fast; above that size no faster."""
-    if machine.lanes() < _WIDE or p.groups < _FEWEST_VECTORS * machine.lanes():
+    pixels of a channel share a set of the near cache, for it takes more of them at once. Where additions have
+    ports of their own also on larger images: of few channels, whose rows the near cache holds, and those
+    far larger than a core's cache. On Zen 4 it is 1.05 to 1.5 times as fast, but a tenth slower before an
+    activation with an exponential."""
+    if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % _PAGE == 0 or machine.lanes() < _WIDE:
         return False
-    return p.kernel == (3, 3) and max(p.out_spatial) <= _SMALL and p.groups * ITEMSIZE[p.dtype] % _PAGE != 0
+    vectors = p.groups / machine.lanes()
+    if machine.adds_apart and vectors >= 1 and (vectors <= _FEW or groups_last.is_large(p, machine)):
+        return True
+    return vectors >= _FEWEST_VECTORS and max(p.out_spatial) <= _SMALL
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -52,9 +59,10 @@ def space(p: Problem, machine: Machine) -> Space:
 
 
 def _blocks(p: Problem, lanes: int) -> list[int]:
-    """One vector, and more if no block is left partial: code for that takes long to compile."""
+    """One vector, all channels, and between them what leaves no block partial: code for that takes long to
+    compile."""
     whole = (v * lanes for v in (2, 3, 4, 6, 8, 16))
-    return [min(lanes, p.groups), *(block for block in whole if p.groups % block == 0)]
+    return sorted({min(lanes, p.groups), *(block for block in whole if p.groups % block == 0), p.groups})
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
@@ -63,8 +71,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes()
     height = p.out_spatial[0]
     rows = evenly(height, 7) if height <= 14 else 4
-    block = max(b for b in _blocks(p, lanes) if b <= 8 * lanes)
-    default = {"rows": rows, "block": block, "order": _ORDERS[1], "inner": _INNER[1]}
+    default = {"rows": rows, "block": _block(p, machine), "order": _ORDERS[1], "inner": _INNER[1]}
     point = settled(point, default)
     require_within(point, rows=min(_ROWS, height))
     require_block(point, lanes, p.groups)
@@ -72,6 +79,16 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["inner"] in _INNER, point, "inner", " or ".join(_INNER))
     return Plan(STRATEGY, winograd_rows.ALGORITHM, winograd_rows.RowsPacking(point["block"]),
                 lambda sch: schedule(sch, p, lanes, **point), point)
+
+
+def _block(p: Problem, machine: Machine) -> int:
+    """Channels of a task: all, contiguous as they are, if they are few or the image has to come from afar; of
+    others one vector, whose rows then stay in the near cache, unless they share few of its sets."""
+    lanes = machine.lanes()
+    if p.groups <= _FEW * lanes or groups_last.is_large(p, machine):
+        return p.groups
+    collide = p.groups * ITEMSIZE[p.dtype] % (_PAGE // 2) == 0
+    return max(b for b in _blocks(p, lanes) if b <= _FEW * lanes) if collide else lanes
 
 
 def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, order: str, inner: str) -> None:

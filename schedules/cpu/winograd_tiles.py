@@ -69,10 +69,12 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def _by_definition(p: Problem, machine: Machine) -> float:
     """The cost of one output vector by direct convolution, in tiles of pixels whose weights stay in a core's
-    own cache."""
+    own cache. Of groups that fill half a vector, it takes them one by one if that costs no more."""
     pixels, _ = direct_last.tile_of(p, machine)
     sums = p.seen(0) * p.seen(1) * (1 + _NEAR / pixels) + p.taps * _fetch(p, machine, p.taps) / p.batch
-    return p.in_group * sums / prod(p.out_spatial) * (_SHUFFLED if across_groups(p, machine) else 1)
+    halves = machine.halved and 2 * p.out_group == machine.lanes()
+    shuffled = across_groups(p, machine) and not halves
+    return p.in_group * sums / prod(p.out_spatial) * (_SHUFFLED if shuffled else 1)
 
 
 def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
@@ -173,7 +175,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     height, width = packing.tiles(p)
     vectors, lines, step, steps = _tile(p, machine, packing)
     default = {"tall": tall, "wide": wide, "lines": lines, "steps": steps, "step": step,
-               "block": min(vectors * lanes, p.out_group)}
+               "block": direct_last.block_of(p, machine, vectors)}
     point = settled(point, default)
     block, step = point["block"], point["step"]
     require_within(point, lines=height, step=width, steps=-(-width // step) if step else 0)

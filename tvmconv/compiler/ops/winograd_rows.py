@@ -82,8 +82,10 @@ def sums(p: Problem, packing: RowsPacking, x: Any, w: te.Tensor) -> te.Tensor:
     r = te.reduce_axis((0, p.kernel[0]), name="r")
 
     def product(n, h, t, i, g):
-        weight = w(te.indexdiv(g, packing.block), r, i, te.indexmod(g, packing.block))
-        return te.sum(rows(n, h * stride + r * dilation, t, i, g) * weight, axis=r)
+        block, lane = te.indexdiv(g, packing.block), te.indexmod(g, packing.block)
+        if packing.block >= p.groups:  # of a loop over vectors, the last one partial, TVM would keep these
+            block, lane = 0, g
+        return te.sum(rows(n, h * stride + r * dilation, t, i, g) * w(block, r, i, lane), axis=r)
 
     products = te.compute((n, height, pairs(p), 4, g), product, name="products")
 
