@@ -7,7 +7,7 @@ Borders are tiles of their own, as in ``direct_last``; x is copied only if it ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -16,7 +16,15 @@ from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
-from tvmconv.schedules.cpu.tiles import evenly, peel_borders, peel_tail, run_parallel, vector_tile, write_out
+from tvmconv.schedules.cpu.tiles import (
+    evenly,
+    evict_each_other,
+    peel_borders,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+    write_out,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -85,20 +93,13 @@ def cost(p: Problem, machine: Machine) -> float:
     planes a power of two apart."""
     seen = _seen(p)
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
-    if _collide(p, machine):
+    if p.taps > 1 and evict_each_other(p, machine, p.in_group):
         return seen / filled * _COLLIDING
     return seen / filled * (_NEAR if _lines_are_near(p, machine) else _FAR)
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:
     return p.in_group * prod(p.kernel[:-1]) * _LINE <= machine.l1
-
-
-def _collide(p: Problem, machine: Machine) -> bool:
-    """Whether the L1 cache has room for fewer planes' lines at one place than there are planes."""
-    apart, page = p.acc_bytes * prod(p.spatial), machine.l1 // machine.l1_ways
-    places = min(page // gcd(apart, page), page // _LINE)
-    return p.taps > 1 and p.in_group > machine.l1_ways * places
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:

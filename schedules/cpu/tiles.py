@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd, prod
 
 from tvm.s_tir import Schedule
 
@@ -16,6 +17,7 @@ from tvmconv.schedules.machines import Machine
 PARALLEL_MACS = 40_000
 _WIDEST = 4  # vectors of a register tile
 _LONGEST_UNROLLED = 16  # taps
+_LINE = 64  # bytes of a cache line
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
@@ -50,6 +52,13 @@ def register_tile(
             if score > best_score * 1.001:
                 best, best_score = (size, wide), score
     return best
+
+
+def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
+    """Whether the L1 cache has no room for a line of each of so many planes of x, at one place in them."""
+    apart, page = p.acc_bytes * prod(p.spatial), machine.l1 // machine.l1_ways
+    places = min(page // gcd(apart, page), page // _LINE)
+    return planes > machine.l1_ways * places
 
 
 def height(p: Problem | PoolProblem) -> int:

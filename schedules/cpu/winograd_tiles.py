@@ -23,6 +23,7 @@ from tvmconv.schedules.cpu import direct_last
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     evenly,
+    evict_each_other,
     peel_at,
     peel_tail,
     run_parallel,
@@ -47,6 +48,7 @@ _FORMER = {"tall": 2, "wide": 2, "lines": 1}  # the values in points older than 
 # memory or not (measured on x86, by llvm-mca for ARM); of a vector of weights from a core's own cache, from a
 # shared one, and from memory.
 _TRANSFORMED = {True: 0.6, False: 1.2}
+_PLANES = {False: 2, True: 8}  # times: transposed as well; of planes that evict each other meanwhile
 _NEAR, _FAR, _FARTHEST = 1.5, 4.0, 12.0
 _ALONE = 8  # shares of the shared cache available to a core if the others need little
 _SHUFFLED = 1.4  # of a product if x has to be shuffled for several groups per vector
@@ -111,7 +113,7 @@ def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     vectors_out = -(-p.out_group * together // lanes)
     # A partial vector costs as much as two: its stores are masked, or several.
     vectors_in = p.in_group * together // lanes + 2 * (p.in_group * together % lanes > 0)
-    planes = 1 if p.channels_last else 2  # which are also transposed
+    planes = 1 if p.channels_last else _PLANES[evict_each_other(p, machine, lanes)]
     work = of_x * vectors_in / vectors_out + of_y
     return planes * _TRANSFORMED[machine.memory_operands] * work / (down.outputs * across.outputs)
 

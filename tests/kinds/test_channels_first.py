@@ -147,6 +147,10 @@ BY_RULE = {
     "conv2d:1x28x28x512:o512:k3x3:d4:p4:NHWC:float32": "winograd_tiles",
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
     "conv2d:8x64x1000x5:o64:k5x5:p2:NCHW:float32": "winograd_tiles",
+    # Planes a power of two apart, which evict each other as they are transposed.
+    "conv2d:1x64x128x128:o64:k3x3:s2:p1:NCHW:float32": "panels",
+    "conv2d:1x64x120x120:o64:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
+    "conv2d:1x64x128x128:o64:k3x3:p1:NCHW:float32": "winograd_tiles",
     "conv2d:1x128x33x33:o21:k3x3:p1:NCHW:float16": "panels",  # a vector and a part of one
     "conv2d:1x1280x1x1:o1000:k1x1:NCHW:float32": "crossed",  # vectors along a single pixel
     "conv2d:1x256x28x28:o256:k3x3:p1:g32:NCHW:float32:direct": "planes",
