@@ -18,7 +18,9 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.words import copied, shifts
 from tvmconv.schedules.cpu.tiles import across_groups, evenly, peel_tail, run_parallel, vector_tile
-from tvmconv.schedules.cpu.words_last import copy_words, dot_of
+from tvmconv.schedules.cpu.words_last import copy_words
+from tvmconv.schedules.cpu.words_last import dot_of as widest_of
+from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -32,6 +34,13 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "group_words_last"
 _WRITTEN_OUT = 4  # dot products per register in a row of taps; with more, LLVM loads far ahead and spills
+
+
+def dot_of(p: Problem, machine: Machine) -> Dot | None:
+    """The widest dot product whose words are full, for x is then copied by whole vectors; or else the widest
+    whose words are more than half full."""
+    full = [DOTS[name] for name in machine.int8_dots if p.in_group % DOTS[name].size == 0]
+    return max(full, key=lambda dot: dot.size, default=None) or widest_of(p, machine)
 
 
 def fits(p: Problem, machine: Machine) -> bool:
