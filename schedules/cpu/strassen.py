@@ -105,8 +105,10 @@ def _strip(p: Problem, machine: Machine, packing: StrassenPacking) -> tuple[int,
 
 
 def _vectors(p: Problem, machine: Machine, packing: StrassenPacking) -> int:
-    """Of output channels, in the register tile."""
-    return min(2, -(-p.out_group // packing.parts // machine.lanes()))
+    """Of output channels, in the register tile: two, or one where multiply-adds take x from memory and a
+    second would be partial."""
+    lanes, wide = machine.lanes(), p.out_group // packing.parts
+    return 2 if wide % (2 * lanes) == 0 or (machine.vector_bits < 512 and wide > lanes) else 1
 
 
 def _efficiency(tiles: int, strip: int) -> float:

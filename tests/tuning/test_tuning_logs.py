@@ -26,7 +26,7 @@ from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.log_upkeep import merge, prune
 
-DW = "conv2d:1x9x9x16:o16:k3x3:p1:g16:NHWC:float32"
+DW = "conv2d:1x9x9x16:o16:k3x3:s2:p1:g16:NHWC:float32"
 PW = "conv2d:1x9x9x16:o24:k1x1:NHWC:float32"
 NATIVE = resolve("native")
 
