@@ -250,13 +250,13 @@ def schedule(
 def pack_schedule(sch: Schedule) -> None:
     """Transform weights a vector at a time, columns first, each row of the matrices unrolled."""
     transformed, columns = sch.get_sblock("transformed"), sch.get_sblock("columns")
-    a, b, at, block, i, lane = sch.get_loops(transformed)
+    at, block, a, b, i, lane = sch.get_loops(transformed)
     vec, lane = vector_run(sch, lane, _PACKED, int(sch.get(lane).extent))
     sch.reorder(at, block, i, vec, a, b, lane)
     sch.unroll(b)
     sch.compute_at(columns, vec, preserve_unit_loops=True)
     sch.set_scope(columns, 0, "local")
-    a, c, *_, lane = sch.get_loops(columns)[-6:]
+    a, c, _, lane = sch.get_loops(columns)[-4:]
     sch.reorder(c, a, lane)
     sch.unroll(a)
     sch.vectorize(lane)

@@ -38,8 +38,8 @@ def sides(taps: int, stride: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class WinogradPacking:
-    """Transformed weights: ``[products down, products across, groups / together, ceil(out_group / block),
-    in_group, block * together]``.
+    """Transformed weights: ``[groups / together, ceil(out_group / block), products down, products across,
+    in_group, block * together]``, in the order in which they are used.
 
     tile: rows and columns of the output that come from one patch. together: so many groups side by side, of
     which the weights for one output channel follow each other.
@@ -68,7 +68,7 @@ class WinogradPacking:
     def shape(self, p: Problem) -> tuple[int, ...]:
         rows, blocks, _, _, i, block = Packing(self.block).shape(p)
         down, across = self.transforms(p)
-        return (down.products, across.products, rows // self.together, blocks, i, block * self.together)
+        return (rows // self.together, blocks, down.products, across.products, i, block * self.together)
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
         """The packed weights from ``w``, the user's OIHW or HWIO array, as stages ``packed`` (as in
@@ -78,15 +78,15 @@ class WinogradPacking:
         plain, together = Packing(self.block).pack(p, w), self.together
         down, across = self.transforms(p)
 
-        def column(a, c, at, block, i, lane):
+        def column(at, block, a, c, i, lane):
             g, o = at * together + te.indexmod(lane, together), te.indexdiv(lane, together)
             return down.of_weight(a, lambda r: plain(g, block, r, c, i, o))
 
         shape = self.shape(p)
-        columns = te.compute((shape[0], p.kernel[1], *shape[2:]), column, name="columns")
+        columns = te.compute((*shape[:3], p.kernel[1], *shape[4:]), column, name="columns")
 
-        def value(a, b, *at):
-            return across.of_weight(b, lambda c: columns(a, c, *at))
+        def value(at, block, a, b, *rest):
+            return across.of_weight(b, lambda c: columns(at, block, a, c, *rest))
 
         return te.compute(shape, value, name="transformed")
 
@@ -94,9 +94,9 @@ class WinogradPacking:
         """What ``pack`` computes, in NumPy."""
         down, across = (np.asarray(t.weight, w.dtype) for t in self.transforms(p))
         plain = Packing(self.block).pack_array(p, w)
-        found = np.einsum("ar,gkrcil,bc->abgkil", down, plain, across)
-        found = found.reshape(*found.shape[:2], -1, self.together, *found.shape[3:])
-        return np.ascontiguousarray(np.moveaxis(found, 3, -1)).reshape(self.shape(p))
+        found = np.einsum("ar,gkrcil,bc->gkabil", down, plain, across)
+        found = found.reshape(-1, self.together, *found.shape[1:])
+        return np.ascontiguousarray(np.moveaxis(found, 1, -1)).reshape(self.shape(p))
 
 
 def sums(p: Problem, packing: WinogradPacking, x: Any, w: te.Tensor) -> te.Tensor:
@@ -137,7 +137,7 @@ def sums(p: Problem, packing: WinogradPacking, x: Any, w: te.Tensor) -> te.Tenso
     def product(a, b, *at):
         *place, g, o, t = at
         block, lane = te.indexdiv(o, packing.block), te.indexmod(o, packing.block)
-        return te.sum(patches(a, b, *place, g, i, t) * w(a, b, g, block, i, lane * together + t), axis=i)
+        return te.sum(patches(a, b, *place, g, i, t) * w(g, block, a, b, i, lane * together + t), axis=i)
 
     products = te.compute((*products_shape, p.out_group, together), product, name="products")
 
