@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
@@ -50,6 +51,7 @@ _STRIPS = (0, 1, 2, 4, 8, 16)
 _MANY_TILES = 16  # of pixels, enough to divide those among threads
 _LONGEST = 64  # such tiles in a strip
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_ASKED = 32  # tiles of pixels; with more, a block of weights is long in use, and the next one's wait is short
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -92,8 +94,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
     few = p.in_group <= _FEW and not machine.memory_operands
-    packing = Packing(block)
-    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, **point), point)
+    packing, ask = Packing(block), _asks(p, machine, width, point["strip"])
+    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, ask, **point), point)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -161,6 +163,15 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
 
 
+def _asks(p: Problem, machine: Machine, width: int, strip: int) -> bool:
+    """Whether to ask for the next block of weights while tiles of pixels use one. In a network, many weights
+    come from far away; those of several taps, or of one tile, the CPU fetches ahead well enough."""
+    tiles = strip or -(-p.out_spatial[-1] // width)
+    weights = p.acc_bytes * p.groups * p.out_group * p.in_group
+    far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
+    return far and p.taps == 1 and 1 < tiles <= _ASKED
+
+
 def _balance(pieces: int) -> float:
     """The fraction of time that threads work, if tasks of whole pieces are distributed among them."""
     return pieces / (-(-pieces // FEWEST_TASKS) * FEWEST_TASKS)
@@ -175,8 +186,8 @@ def _kept(p: Problem, machine: Machine) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, few: bool, *, width: int, block: int, strip: int, order: str,
-    taps: int, deep: int,
+    sch: Schedule, p: Problem, lanes: int, few: bool, ask: bool, *, width: int, block: int, strip: int,
+    order: str, taps: int, deep: int,
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.widened else None
@@ -215,4 +226,7 @@ def schedule(
     sch.reorder(*summed, pixel, vec, lane)
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
+    if ask:
+        sch.annotate(xo, PASSES, 1)
+        sch.annotate(inputs[0], NEXT, p.in_group * block)
     sch.decompose_reduction(conv, summed[0])

@@ -63,7 +63,7 @@ def _shaping() -> list[tvm.ir.transform.Pass]:
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(), s.CompactBufferAllocation(), s.LowerMatchBuffer(),
         s.StmtSimplify(), s.LowerOpaqueBlock(),
-        WriteOutChoices, ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
+        AskAhead, WriteOutChoices, ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
     ]
 
 
@@ -72,7 +72,7 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        AskAhead, WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
+        WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
         t.UnrollLoop(), t.StmtSimplify(),  # a second pass has little left to do, and by then the code is long

@@ -1,0 +1,119 @@
+"""Weights asked for ahead of their use: which of them, when, and by which instructions."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import tvm
+import tvm_ffi
+from checking import assert_right, random_arrays
+from tvm import tirx
+from tvm.script import tirx as T
+
+import tvmconv
+from tvmconv.compiler.codegen import kernel
+from tvmconv.compiler.lower import lower_cpu
+from tvmconv.compiler.lower.ahead import AskAhead
+from tvmconv.compiler.lower.rewrite import substitute
+from tvmconv.schedules.llvm import llvm_target
+from tvmconv.schedules.machines import resolve
+from tvmconv.specs.conv import ConvSpec
+
+_LINE = 16  # floats of a cache line
+_POINTWISE = "conv2d:1x7x7x512:o144:k1x1:NHWC:float32:bias:relu"
+
+
+def test_each_iteration_asks_for_what_a_later_one_reads() -> None:
+    @T.prim_func
+    def before(x: T.Buffer((64,), "float32"), w: T.Buffer((64, 40), "float32"),
+               y: T.Buffer((40,), "float32")):  # fmt: skip
+        for i in T.serial(64, annotations={"tvmconv.ahead": [5, 160]}):
+            for o in range(40):
+                y[o] = y[o] + x[i] * w[i, o]
+
+    first = [(i + 5) * 40 for i in range(64)]
+    assert _asked(before) == [[at, at + 16, at + 32] for at in first]
+
+
+@pytest.mark.parametrize("passes", [2, 3, 5, 17])
+def test_the_passes_share_the_next_panel(passes: int) -> None:
+    @T.prim_func
+    def before(x: T.Buffer((17, 64), "float32"), w: T.Buffer((4, 64, 48), "float32"),
+               y: T.Buffer((17, 48), "float32")):  # fmt: skip
+        for n in T.serial(passes, annotations={"tvmconv.passes": 1}):
+            for i in T.serial(64, annotations={"tvmconv.next": 64 * 48}):
+                for o in range(48):
+                    y[n, o] = y[n, o] + x[n, i] * w[2, i, o]
+
+    asked = _asked(before)
+    panel = range(3 * 64 * 48 // _LINE, 4 * 64 * 48 // _LINE)  # its lines: those of the last of four
+    lines = [at // _LINE for each in asked for at in each]
+    assert len(asked) == passes * 64 and set(panel) <= set(lines)
+    assert len(set(lines)) <= 1.25 * len(panel), "little beyond the panel"
+    assert max(map(len, asked)) == -(-48 // passes // _LINE) or max(map(len, asked)) == 1
+
+
+def _asked(before: tirx.PrimFunc) -> list[list[int]]:
+    """The places in w that each iteration of the innermost annotated loop asks for, in order."""
+    func = AskAhead(tvm.IRModule({"f": before}))["f"]
+    found: list[list[int]] = []
+
+    def run(stmt: tirx.Stmt, values: dict) -> None:
+        if isinstance(stmt, tirx.For):
+            for at in range(int(stmt.extent)):
+                run(stmt.body, {**values, stmt.loop_var: tirx.const(at, "int32")})
+        elif isinstance(stmt, tirx.SeqStmt):
+            loads: list[tvm.ir.TensorLoad] = []
+            for ask in stmt.seq[:-1]:
+                assert "prefetch" in str(ask)
+                tvm_ffi.structural_walk(ask, [(tvm.ir.TensorLoad, loads.append)])
+            found.append([_place(load, values) for load in loads])
+
+    run(func.body, {})
+    return found
+
+
+def _place(load: tvm.ir.TensorLoad, values: dict) -> int:
+    place = 0
+    for index, size in zip(load.indices, load.source.shape, strict=True):
+        for var, value in values.items():
+            index = substitute(index, var, value)
+        place = place * int(size) + int(tvm.sym.Analyzer().simplify(index))
+    return place
+
+
+@pytest.mark.parametrize("target, instruction", [
+    ("x86-64-v4", r"\tprefetcht1\t(-?\d*)\((%\w+)\)"),
+    ("cortex-a72", r"\tprfm\tpldl2keep, \[(x\d+), #2048\]"),
+    ("riscv64", None),
+])  # fmt: skip
+def test_machine_code_asks(target: str, instruction: str | None) -> None:
+    """Not where the target has no instruction."""
+
+    @T.prim_func
+    def before(x: T.Buffer((64,), "float32"), w: T.Buffer((4096,), "float32"), y: T.Buffer((16,), "float32")):
+        for i in T.serial(64, annotations={"tvmconv.ahead": [32, 64]}):
+            for o in T.vectorized(16):
+                y[o] = y[o] + x[i] * w[i * 16 + o]
+
+    func = before.with_attr("global_symbol", "f")
+    code = lower_cpu(tvm.IRModule({"f": func}), llvm_target(resolve(target))).inspect_source("s")
+    asked = re.findall(instruction or "prefetch", code)
+    assert bool(asked) == (instruction is not None)
+    if target == "cortex-a72":
+        assert re.search(rf"\tldp?r?\t.*\[{asked[0]}\b", code)
+    if target == "x86-64-v4":
+        places, (base, *_) = [int(place or 0) for place, _ in asked], {register for _, register in asked}
+        read = [int(place or 0) for place in re.findall(rf"\tv.*?(-?\d*)\({base}\)", code)]
+        assert {place - 32 * 64 for place in places} <= set(read)
+
+
+def test_pointwise_layers_of_many_weights_ask() -> None:
+    machine, spec = resolve("x86-64-v4"), ConvSpec.parse(_POINTWISE)
+    module = kernel.module_of("f", kernel.scheduled(spec, machine))
+    assert "prefetcht1" in lower_cpu(module, llvm_target(machine)).inspect_source("s")
+    function = tvmconv.compile({"f": spec}).load()["f"]
+    arrays = random_arrays(spec)
+    assert_right(spec, np.asarray(function(*arrays)), *arrays)
