@@ -15,7 +15,8 @@ from tvmconv.base.errors import ArtifactError
 from tvmconv.compiler import codegen
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
-from tvmconv.compiler.ops.strassen import transform
+from tvmconv.compiler.ops import strassen as product
+from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.cpu import strassen
 from tvmconv.schedules.machines import resolve
@@ -48,7 +49,10 @@ def test_it_computes_the_convolution(target: str) -> None:
     machine, kernels = resolve(target), {}
     for descriptor in DESCRIPTORS:
         descriptor += ":strassen"
-        for choice in choices(descriptor, machine, strassen, 3 if target == "native" else 1):
+        found = choices(descriptor, machine, strassen, 2 if target == "native" else 1)
+        problem = problem_of(ConvSpec.parse(descriptor))
+        deepest = max(levels for levels in product.LEVELS if product.fits(problem, levels))
+        for choice in (*found, Choice(strassen.STRATEGY, {"levels": deepest})):
             name = f"f{len(kernels)}"
             kernels[name] = codegen.build_kernel(ConvSpec.parse(descriptor), machine, choice, f"k_{name}")
             assert kernels[name].schedule["algorithm"] == "strassen"
@@ -66,7 +70,7 @@ def test_it_computes_the_convolution(target: str) -> None:
 def test_few_products_give_that_of_matrices(levels: int) -> None:
     """Of any elements: what each pair of theirs contributes to each of the product is 1 where the definition
     has it, else 0."""
-    own, size = transform(levels), 2**levels
+    own, size = product.transform(levels), 2**levels
     x, w, y = (np.array(m) for m in (own.input, own.weight, own.output))
     found = np.einsum("ys,sx,sw->yxw", y, x, w)
 
