@@ -39,7 +39,7 @@ from tvmconv.tuning.search.space import TuningSpace
 from tvmconv.tuning.search.task import Task
 from tvmconv.tuning.search.tuner import Options, run
 
-DW = "conv2d:1x28x28x32:o32:k3x3:p1:g32:NHWC:float32"
+DW = "conv2d:1x28x28x144:o144:k3x3:p1:g144:NHWC:float32"
 PW = "conv2d:1x14x14x32:o48:k1x1:NHWC:float32:bias:relu6"
 NATIVE = resolve("native")
 LONG = ("--trials", "5000", "--threads", "1")
