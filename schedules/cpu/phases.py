@@ -30,10 +30,11 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """If the copy is made anyway or read several times, and rows make better vectors than output channels."""
+    """If the copy is made anyway, of nothing that is never read, or read several times, and rows make better
+    vectors than output channels."""
     often = p.kernel[-1] > p.stride[-1]
     if p.is_depthwise or p.out_group == 1:
-        return often or p.padded or p.widened
+        return often or (p.kernel[-1] == p.stride[-1] and (p.padded or p.widened))
     return often and cost(p, machine) < _crossed(p, machine)
 
 

@@ -23,7 +23,7 @@ def means_before_convolutions(graph: Graph) -> Graph:
     readers = editor.consumers()
     for node in graph.nodes:
         pool: Any = node.op.spec if isinstance(node.op, Layer) else None
-        layer = editor.producer(node.inputs[0]) if isinstance(pool, PoolSpec) else None
+        layer = None if pool is None or pool.family != "pool" else editor.producer(node.inputs[0])
         conv = None if layer is None else floats_of(layer)
         if layer is None or conv is None or len(readers[layer.output]) > 1 or editor.is_output(layer.output):
             continue
