@@ -262,3 +262,17 @@ def _mapped() -> int:
     """KiB of address space."""
     text = Path("/proc/self/status").read_text()
     return int(text.split("VmSize:")[1].split()[0])
+
+
+def test_the_same_kernel_from_elsewhere_is_held_once() -> None:
+    """As a network's before and after it was tuned; but what computes something else is another one."""
+    (kernel,) = tvmconv.compile({"f": ONES}, HERE).functions.values()
+    tuned = replace(kernel, schedule={**kernel.schedule, "source": "tuned"})
+    library = Library({"before": kernel, "after": tuned}, resolve(HERE))
+    assert library.manifest["functions"][1]["schedule"]["source"] == "tuned"
+    module = library.load()
+    arrays = [np.ones(argument.shape, np.float32) for argument in module["before"].arguments[:2]]
+    np.testing.assert_array_equal(module["before"](*arrays), module["after"](*arrays))
+    other = replace(kernel, object=kernel.object + b" ")
+    with pytest.raises(tvmconv.ArtifactError, match="is also another kernel's"):
+        Library({"before": kernel, "after": other}, resolve(HERE)).load()

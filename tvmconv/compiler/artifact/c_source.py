@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,7 +60,8 @@ class Source(ABC):
         for entry in self.entries:
             for program in entry.programs:
                 for kernel in program.kernels:
-                    if self.kernels.setdefault(kernel.symbol, kernel) != kernel:
+                    held = self.kernels.setdefault(kernel.symbol, kernel)
+                    if replace(held, schedule=kernel.schedule) != kernel:  # where it is from is told apart
                         what = f"function {entry.name}: symbol {kernel.symbol}"
                         raise ArtifactError(f"{what} is also another kernel's")
                 for constant in program.constants:
