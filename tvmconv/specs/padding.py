@@ -128,3 +128,16 @@ def _padding_name(value: Any) -> str | None:
     if value.upper() not in NAMED_PADDINGS:
         raise unknown("padding", value, NAMED_PADDINGS)
     return value.upper()
+
+
+def live_taps(taps: int, stride: int, dilation: int, lo: int, size: int, outputs: int) -> range:
+    """The taps of a dimension of ``size``, ``lo`` zeros before it, from the first to the last that sees x at
+    any of so many outputs: the others see only padding. One tap if none does."""
+    live = []
+    for k in range(taps):
+        before = lo - k * dilation  # where x begins, seen from the first output
+        out = max(-(-before // stride), 0)  # the first output for which the tap is not before x
+        if out < outputs and out * stride - before < size:
+            live.append(k)
+    live = live or [0]
+    return range(live[0], live[-1] + 1)

@@ -14,6 +14,7 @@ from typing import Any
 
 from tvmconv.base.dtypes import ACCUMULATORS, BYTES, ITEMSIZE
 from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.padding import live_taps
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,11 @@ class Problem:
         return prod(self.kernel)
 
     def live_taps(self, d: int) -> range:
-        """The taps of dimension d from the first to the last that sees x at any output: the others see only
-        padding. One tap if none does."""
-        live = []
-        for k in range(self.kernel[d]):
-            before = self.pad[d][0] - k * self.dilation[d]  # where x begins, seen from the first output
-            out = max(-(-before // self.stride[d]), 0)  # the first output for which the tap is not before x
-            if out < self.out_spatial[d] and out * self.stride[d] - before < self.spatial[d]:
-                live.append(k)
-        live = live or [0]
-        return range(live[0], live[-1] + 1)
+        """See ``specs.padding.live_taps``."""
+        return live_taps(
+            self.kernel[d], self.stride[d], self.dilation[d], self.pad[d][0], self.spatial[d],
+            self.out_spatial[d],
+        )  # fmt: skip
 
     def seen(self, d: int) -> int:
         """How many pairs of an output and a tap of dimension d see x, and not padding."""
