@@ -16,14 +16,15 @@ from tvmconv.bench.roofline import Roofline
 from tvmconv.frontends.verify import operands
 from tvmconv.runtime import arrays
 
-TOLERATED = 5  # percent above the roof
-_SAVING = ("winograd", "winograd_rows", "strassen")
+_TOLERATED = 5  # percent above the roof
+_SAVING = ("winograd", "winograd_rows", "strassen")  # take fewer multiplications than the roof counts
 
 
-def may_exceed(facts: Mapping[str, Any]) -> bool:
-    """Whether a kernel with these facts (its schedule's, or a step's) takes fewer multiplications than the
-    roof counts, those of the definition."""
-    return facts.get("algorithm") in _SAVING
+def is_above(percent: float, facts: Mapping[str, Any]) -> bool:
+    """Whether a kernel that reaches so much of the roof is faster than that, by more than measurements vary,
+    and not by fewer multiplications: the roof's measurement was disturbed. ``facts``: its schedule's, or a
+    step's."""
+    return bool(percent > 100 + _TOLERATED) and facts.get("algorithm") not in _SAVING
 
 
 @dataclass
@@ -67,9 +68,8 @@ class Line:
 
     @property
     def exceeds(self) -> bool:
-        """Whether it is faster than the roof, by more than measurements vary, and not by fewer
-        multiplications: the roof's was disturbed."""
-        return self.percent > 100 + TOLERATED and not may_exceed(self.entry.get("schedule", {}))
+        """See ``is_above``."""
+        return is_above(self.percent, self.entry.get("schedule", {}))
 
     @property
     def all_us(self) -> float:

@@ -80,13 +80,12 @@ def _roof(module: Module, dtypes: Sequence[str], threads: int | None) -> Rooflin
 
 def _under(roof: Roofline, rows: Sequence[dict[str, Any]], dtypes: Sequence[str]) -> list[float]:
     """Say of each step what the roof lets it take at least; percentages of the roof of those above it."""
-    from tvmconv.bench.own import TOLERATED, may_exceed
+    from tvmconv.bench.own import is_above
 
     for row, dtype in zip(rows, dtypes, strict=True):
         least, row["bound"] = roof.seconds(row["flops"], row["bytes"], dtype)
         row["roof_us"], row["roof"] = least * 1e6, least * 1e6 / max(row["microseconds"], 1e-3)
-    percents = [100 * row["roof"] for row in rows if not may_exceed(row)]
-    return [percent for percent in percents if percent > 100 + TOLERATED]
+    return [100 * row["roof"] for row in rows if is_above(100 * row["roof"], row)]
 
 
 def print_steps(name: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Row:
     """A step of a network, or a layer: microseconds of one call of it. ``count``: the layers of a model that
     it stands for. ``nodes``: of the model. ``roof_us``, ``bound``: missing without a measured roofline.
-    ``peers``: µs of other engines. ``doubtful``: other load disturbed nearly all samples. ``saving``: it
-    takes fewer multiplications than ``flops`` counts."""
+    ``peers``: µs of other engines. ``doubtful``: other load disturbed nearly all samples. ``exceeds``: it
+    is above the roof, whose measurement was disturbed."""
 
     name: str
     nodes: tuple[str, ...]
@@ -32,7 +32,7 @@ class Row:
     bound: str = ""
     peers: Mapping[str, float] = field(default_factory=dict)
     doubtful: bool = False
-    saving: bool = False
+    exceeds: bool = False
 
     @property
     def all_us(self) -> float:

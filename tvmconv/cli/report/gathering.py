@@ -58,7 +58,7 @@ def report_of(library: Path, title: str, names: Sequence[str], how: How) -> Repo
 
 
 def _network(library: Path, title: str, function: dict[str, Any], how: How) -> Report:
-    from tvmconv.bench.own import may_exceed
+    from tvmconv.bench.own import is_above
     from tvmconv.cli import steps as step_times
     from tvmconv.cli.run import random_inputs
     from tvmconv.formats.manifest import BUFFERS
@@ -80,7 +80,7 @@ def _network(library: Path, title: str, function: dict[str, Any], how: How) -> R
             name=short(row["source"]) or row["descriptor"].partition(":")[0], nodes=tuple(row["source"]),
             descriptor=row["descriptor"], kind=kind_of(row["descriptor"]), us=row["microseconds"],
             flops=row["flops"], bytes=row["bytes"], roof_us=row.get("roof_us"), bound=row.get("bound", ""),
-            saving=may_exceed(row),
+            exceeds=is_above(100 * row.get("roof", 0), row),
         )
         for row in steps
     ]
@@ -137,15 +137,13 @@ def _layers(library: Path, title: str, functions: list[dict[str, Any]], how: How
 
 def row_of(line: Line) -> Row:
     """A layer as it was timed."""
-    from tvmconv.bench.own import may_exceed
-
     entry, (roof, bound) = line.entry, line.roof
     nodes = entry.get("onnx_nodes", ())
     return Row(
         name=short(nodes[:1]) if nodes else entry["name"], nodes=tuple(nodes), descriptor=entry["descriptor"],
         kind=kind_of(entry["descriptor"]), us=line.us, flops=entry["flops"], bytes=entry["bytes"],
         count=max(line.count, 1), roof_us=roof, bound=bound, peers=line.peers,
-        doubtful=bool(line.timed["doubtful"]), saving=may_exceed(entry.get("schedule", {})),
+        doubtful=bool(line.timed["doubtful"]), exceeds=line.exceeds,
     )  # fmt: skip
 
 
@@ -154,7 +152,6 @@ def _finished(
     notes: Sequence[str], **facts: Any,
 ) -> Report:  # fmt: skip
     """The report with kernels, tuning and what is told of any library."""
-    from tvmconv.bench.own import TOLERATED
     from tvmconv.formats.logs.emulation import cpu_model
 
     target, rows = module.variant, facts["rows"]
@@ -165,8 +162,7 @@ def _finished(
             for kernel in kernels_of(library, module.manifest, functions, target, how.logs):
                 kernels.setdefault(kernel.descriptor, kernel)
                 step(len(kernels), len(descriptors), kernel.descriptor)
-    percents = [row.percent for row in rows if row.percent is not None and not row.saving]
-    over = [percent for percent in percents if percent > 100 + TOLERATED]
+    over = [row for row in rows if row.exceeds]
     notes = [*notes]
     if over:
         notes.append(f"{console.count(len(over), 'row')} above the roofline, which was measured twice: other "
