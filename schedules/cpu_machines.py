@@ -18,7 +18,8 @@ _ARM7 = ("neon", "vfpv4", "idiva")
 _RV64 = ("i", "m", "a", "f", "d", "c")
 # In ``Machine.part``: Arm as the implementer, AMD as the vendor with a family.
 _ARM, _AMD = 0x41 << 12, 0x414D44 << 8
-_ZEN4, _ZEN5 = _AMD | 25, _AMD | 26
+_ZEN3 = _ZEN4 = _AMD | 25  # of which Zen 4 alone has AVX-512
+_ZEN5 = _AMD | 26
 K = 1024
 
 
@@ -99,7 +100,8 @@ def _arm8(name: str, cpu: str, ports: int, latency: int, l1: int, l2: int, l3: i
                    dots_of("aarch64", requires), ways)
 
 
-# LLVM's own models of Zen 4 and 5 make no difference.
+# LLVM's own models of Zen 3, 4 and 5 make no difference.
+_V3_CPU = _x86("x86-64-v3", 256, 16, _V3, 512 * K)
 # Without "fast-dpwssd" LLVM takes a multiplication and an addition in place of vpdpwssd.
 _VNNI = replace(_x86("x86-64-v4", 512, 32, (*_V4, "avx512_vnni"), 1024 * K),
                 features=("avx512vnni", "fast-dpwssd"))
@@ -108,7 +110,8 @@ _PRESETS = {
     m.name: m
     for m in (
         _x86("x86-64-v2", 128, 16, _V2, 256 * K),
-        _x86("x86-64-v3", 256, 16, _V3, 512 * K),
+        _V3_CPU,
+        replace(_V3_CPU, name="znver3", part=_ZEN3, base="x86-64-v3", adds_apart=True),
         # Most CPUs with AVX-512 multiply two full vectors per cycle, as Zen 5 does; Zen 4 two halves, and
         # what is best there took up to 1.4 times as long as necessary on Zen 5.
         replace(_x86("x86-64-v4", 512, 32, _V4, 1024 * K), base="znver5"),

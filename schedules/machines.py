@@ -81,4 +81,4 @@ def native() -> Machine:
     if not able:
         have = ", ".join(preset.name for preset in presets())
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
-    return max(able, key=lambda m: (bool(part) and m.part == part, len(m.requires), not m.part))
+    return max(able, key=lambda m: (len(m.requires), bool(part) and m.part == part, not m.part))

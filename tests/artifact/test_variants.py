@@ -68,9 +68,11 @@ def test_runtime_uses_the_best_that_this_cpu_runs() -> None:
     assert module.variant == able[-1]
     assert [variant["name"] for variant in module.manifest["variants"]] == X86[::-1]
     assert all(check.ok for check in tvmconv.frontends.verify.verify(module))
-    if host_features().issuperset(resolve("znver5").requires):
-        alike = tvmconv.compile(SPECS["pw"], "znver5,x86-64-v4-vnni,znver4").load()
-        assert alike.variant == resolve("native").name
+    for alike in (["znver5", "x86-64-v4-vnni", "znver4"], ["znver3", "x86-64-v3"]):
+        if resolve("native").name in alike:
+            assert tvmconv.compile(SPECS["pw"], ",".join(alike)).load().variant == resolve("native").name
+    if host_features().issuperset(resolve("x86-64-v4").requires):  # on a Zen 4 too, of Zen 3's family
+        assert tvmconv.compile(SPECS["pw"], "znver3,x86-64-v4").load().variant == "x86-64-v4"
 
 
 def test_targets_that_do_not_go_together() -> None:

@@ -47,8 +47,14 @@ static size_t tcv_lacks(const tcv_variant *v, char *missing, size_t size) {
   return used;
 }
 
-/* Which of the variants runs here, found once: the one for exactly this CPU, else the first that it can run; negative
- * if it can run none. */
+static int tcv_needs(int variant) {
+  int n = 0;
+  while (tcv_variants[variant].required[n].name) ++n;
+  return n;
+}
+
+/* Which of the variants runs here, found once: of those that this CPU can run and that need most, the one for exactly
+ * this CPU, else the first; negative if it can run none. */
 static int tcv_variant_here(void) {
   static int found;                                   /* plus 1; a miss is looked up again on every call */
   int known = __atomic_load_n(&found, __ATOMIC_RELAXED);
@@ -57,6 +63,7 @@ static int tcv_variant_here(void) {
   uint32_t part = tcv_cpu_part();
   for (int i = 0; tcv_variants[i].name; ++i) {
     if (tcv_lacks(&tcv_variants[i], missing, sizeof missing)) continue;
+    if (known && tcv_needs(i) < tcv_needs(known - 1)) break;   /* they are in this order */
     if (!known || (part && tcv_variants[i].part == part)) known = i + 1;
     if (part && tcv_variants[i].part == part) break;
   }
