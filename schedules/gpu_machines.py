@@ -18,8 +18,9 @@ class GpuMachine:
 
     ``sms``: compute capabilities, 80 for 8.0, ascending; the other numbers are those of the first. For the
     largest common chip: ``multiprocessors``, and memory ``bandwidth`` in GB/s; ``fma_lanes``: float32
-    multiply-adds per clock and multiprocessor; ``threads``: resident threads per multiprocessor. ``arch``,
-    ``triple`` and ``zig`` are of the CPU that calls the GPU: the one that compiles.
+    multiply-adds per clock and multiprocessor; ``threads`` and ``shared``: resident threads and bytes of
+    shared memory per multiprocessor. ``arch``, ``triple`` and ``zig`` are of the CPU that calls the GPU: the
+    one that compiles.
     """
 
     backend: ClassVar[str] = "cuda"  # the package of its strategies
@@ -29,6 +30,7 @@ class GpuMachine:
     multiprocessors: int
     fma_lanes: int
     threads: int
+    shared: int
     bandwidth: int
     arch: str
     triple: str
@@ -48,22 +50,24 @@ class GpuMachine:
         return []
 
 
-def _row(sm: int, multiprocessors: int, fma_lanes: int, threads: int, bandwidth: int) -> GpuMachine:
+def _row(
+    sm: int, multiprocessors: int, fma_lanes: int, threads: int, shared: int, bandwidth: int
+) -> GpuMachine:  # fmt: skip
     from tvmconv.formats.cpu_features import host_arch  # needs numpy, which a table does not
 
     arch = host_arch()
-    return GpuMachine(f"{PREFIX}sm_{sm}", (sm,), multiprocessors, fma_lanes, threads, bandwidth, arch,
-                      f"{arch}-linux-gnu", f"{arch}-linux-gnu.2.17")
+    return GpuMachine(f"{PREFIX}sm_{sm}", (sm,), multiprocessors, fma_lanes, threads, shared << 10, bandwidth,
+                      arch, f"{arch}-linux-gnu", f"{arch}-linux-gnu.2.17")
 
 
 @cache
 def _presets() -> dict[str, GpuMachine]:
     rows = (
-        _row(75, 40, 64, 1024, 320),  # T4
-        _row(80, 108, 64, 2048, 2039),  # A100
-        _row(86, 84, 128, 1536, 936),  # RTX 3090, A10
-        _row(89, 128, 128, 1536, 1008),  # RTX 4090, L4
-        _row(90, 132, 128, 2048, 4800),  # H100, H200
+        _row(75, 40, 64, 1024, 64, 320),  # T4
+        _row(80, 108, 64, 2048, 164, 2039),  # A100
+        _row(86, 84, 128, 1536, 100, 936),  # RTX 3090, A10
+        _row(89, 128, 128, 1536, 100, 1008),  # RTX 4090, L4
+        _row(90, 132, 128, 2048, 228, 4800),  # H100, H200
     )
     return {row.name: row for row in rows}
 

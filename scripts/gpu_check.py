@@ -23,6 +23,7 @@ import tvmconv
 from tvmconv.base.dtypes import numpy_dtype
 from tvmconv.frontends.verify import operands, random_arrays, verify
 from tvmconv.runtime.gpu.driver import driver
+from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring.gpu_clock import Clock
 
@@ -51,22 +52,34 @@ def bandwidth(clock: Clock) -> float:
     return 2 * size / clock.seconds(lambda i: copy(a._pointer, b._pointer, size, None))
 
 
-def timed(clock: Clock, function: Any, entry: dict[str, Any], seed: int = 0) -> float:
-    """Seconds of a call of ``function`` with its weights bound."""
-    arrays = random_arrays(parse_spec(entry["descriptor"]), entry["arguments"], "normal", seed)
-    output = entry["arguments"][-1]
-    sets = min(64, max(1, _ROTATED // entry["bytes"]))
-    weights, _ = operands(entry["arguments"], function.placed(arrays))
-    bound = function.bind(*weights)
-    given = [[tvmconv.to_gpu(a) for a in operands(entry["arguments"], arrays)[1]] for _ in range(sets)]
-    zeros = np.zeros(output["shape"], numpy_dtype(output["dtype"]))
-    results = [tvmconv.to_gpu(zeros) for _ in range(sets)]
-    # The C function itself: what Python adds to a call is not the kernel's.
-    entry_point, packed = function._entry, bound._packed._pointer
-    pointers = [(x[0]._pointer, packed, *(a._pointer for a in x[1:]), y._pointer, None)
-                for x, y in zip(given, results, strict=True)]  # fmt: skip
+def timed(clock: Clock, *parts: tuple[Any, dict[str, Any]], seed: int = 0) -> float:
+    """Seconds of a call of a function, given with its entry, with its weights bound; of several calls in a
+    row, each of which reads what the one before makes."""
+    sets = min(64, max(1, _ROTATED // sum(entry["bytes"] for _, entry in parts)))
+    held, calls, results = [], [], None
+    for function, entry in parts:
+        arrays = random_arrays(parse_spec(entry["descriptor"]), entry["arguments"], "normal", seed)
+        output = entry["arguments"][-1]
+        weights, _ = operands(entry["arguments"], function.placed(arrays))
+        _, inputs = operands(entry["arguments"], arrays)
+        bound = function.bind(*weights)
+        images = results or [tvmconv.to_gpu(inputs[0]) for _ in range(sets)]
+        others = [[tvmconv.to_gpu(a) for a in inputs[1:]] for _ in range(sets)]
+        zeros = np.zeros(output["shape"], numpy_dtype(output["dtype"]))
+        results = [tvmconv.to_gpu(zeros) for _ in range(sets)]
+        # The C function itself: what Python adds to a call is not the kernel's.
+        packed = bound._packed._pointer
+        calls.append((function._entry, [
+            (x._pointer, packed, *(a._pointer for a in more), y._pointer, None)
+            for x, more, y in zip(images, others, results, strict=True)]))  # fmt: skip
+        held += [bound, images, others]
+
+    def call(i: int) -> None:
+        for entry_point, pointers in calls:
+            entry_point(*pointers[i % sets])
+
     with driver().on(0):
-        return clock.seconds(lambda i: entry_point(*pointers[i % sets]))
+        return clock.seconds(call)
 
 
 def torch_times(clock: Clock, descriptor: str) -> dict[str, float]:
@@ -103,9 +116,11 @@ def torch_times(clock: Clock, descriptor: str) -> dict[str, float]:
 
 
 def times(clock: Clock, folder: Path, measured: float) -> list[dict[str, Any]]:
-    """Each layer of layers.json: this library's time, a naive kernel's, and torch's."""
+    """Each layer of layers.json: this library's time, a naive kernel's, and torch's; or, of a block, that of
+    this library's kernels for its parts."""
     ours, naive = tvmconv.load(folder / "layers.so"), tvmconv.load(folder / "naive.so")
     entries = {e["name"]: e for e in ours.manifest["functions"]}
+    named = {e["descriptor"]: e["name"] for e in entries.values()}
     try:
         import torch
 
@@ -116,14 +131,17 @@ def times(clock: Clock, folder: Path, measured: float) -> list[dict[str, Any]]:
     for kind, layers in json.loads((folder / "layers.json").read_text()).items():
         for name, descriptor in layers.items():
             entry = entries[name]
-            seconds = timed(clock, ours[name], entry)
+            seconds, spec = timed(clock, (ours[name], entry)), parse_spec(descriptor)
             row = {"kind": kind, "descriptor": descriptor, "strategy": entry["schedule"]["strategy"],
                    "us": seconds * 1e6, "gflops": entry["flops"] / seconds / 1e9,
                    "gbytes_s": entry["bytes"] / seconds / 1e9,
                    "of_bandwidth": entry["bytes"] / seconds / measured}  # fmt: skip
             if name in naive:
-                row["naive_us"] = timed(clock, naive[name], entry) * 1e6
-            if with_torch:
+                row["naive_us"] = timed(clock, (naive[name], entry)) * 1e6
+            if isinstance(spec, BlockSpec):
+                parts = [named[str(part)] for part in spec.parts().values()]
+                row["apart_us"] = timed(clock, *((ours[part], entries[part]) for part in parts)) * 1e6
+            elif with_torch:
                 row["torch_us"] = {k: s * 1e6 for k, s in torch_times(clock, descriptor).items()}
             rows.append(row)
             print(f"{row['us']:9.1f} us {row['of_bandwidth']:5.0%} {descriptor}", file=sys.stderr)
@@ -131,12 +149,14 @@ def times(clock: Clock, folder: Path, measured: float) -> list[dict[str, Any]]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Geometric means over each kind: of the naive kernels' time over ours, and of torch's better one."""
+    """Geometric means over each kind: of the naive kernels' time over ours, of torch's better one, and of a
+    block's parts."""
     found: dict[str, Any] = {}
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row for row in rows if row["kind"] == kind]
         ratios = {
             "naive": [row["naive_us"] / row["us"] for row in mine if "naive_us" in row],
+            "apart": [row["apart_us"] / row["us"] for row in mine if "apart_us" in row],
             "torch": [min(row["torch_us"].values()) / row["us"] for row in mine if "torch_us" in row],
         }
         found[kind] = {f"{name}_over_ours": math.exp(statistics.fmean(map(math.log, values)))

@@ -19,6 +19,7 @@ from tvmconv.compiler.codegen.kernel import build_kernel
 from tvmconv.compiler.compile import default_name
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
+from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring.carried import carry
 
@@ -44,6 +45,16 @@ GROUPED = [
     f"conv2d:{{n}}x{size}x{size}x{c}:o{c}:k3x3:p1:g{g}:NHWC:float32"
     for size, c, g in ((56, 128, 32), (28, 256, 32), (14, 512, 32), (56, 128, 4), (28, 256, 8))
 ]
+BLOCKS = [
+    f"block2d:{{n}}x{size}x{size}x{c}:e{e}:k3x3:s{stride}:p1:o{o}:NHWC:{{dtype}}:bias:expand=relu6:depthwise=relu6"
+    for size, c, e, stride, o in (
+        (112, 16, 96, 2, 24), (56, 24, 144, 1, 24), (28, 32, 192, 1, 32), (14, 64, 384, 1, 64),
+        (14, 96, 576, 1, 96), (7, 160, 960, 1, 160),
+    )
+] + [
+    f"block2d:{{n}}x{size}x{size}x{c}:k3x3:p1:o{o}:NHWC:{{dtype}}:bias:depthwise=relu6:relu6"
+    for size, c, o in ((112, 32, 64), (56, 128, 128), (14, 512, 512))
+]  # fmt: skip
 TENSOR = {"float16": "fp16", "bfloat16": "bf16", "int8/int32": "int8"}  # types of tensor cores
 _WITH_NAIVE = ("depthwise", "pointwise", "grouped", *(f"pointwise {name}" for name in TENSOR.values()))
 FUSED = ":bias:hard_swish"
@@ -52,7 +63,7 @@ FUSED = ":bias:hard_swish"
 def layers() -> dict[str, dict[str, str]]:
     """Descriptors to time, by kind and name."""
     tensor = {f"pointwise {name}": dtype for dtype, name in TENSOR.items()}
-    names = ("depthwise", "pointwise", *tensor, "dense fp16", "grouped")
+    names = ("depthwise", "pointwise", *tensor, "dense fp16", "grouped", "blocks", "blocks fp16")
     kinds: dict[str, list[str]] = {name: [] for name in names}
     for n in (1, 32):
         kinds["depthwise"] += [text.format(n=n) for text in DEPTHWISE]
@@ -60,6 +71,8 @@ def layers() -> dict[str, dict[str, str]]:
         for name, dtype in tensor.items():
             kinds[name] += [text.format(n=n, dtype=dtype) for text in POINTWISE]
         kinds["dense fp16"] += [text.format(n=n) for text in DENSE]
+        kinds["blocks"] += [text.format(n=n, dtype="float32") for text in BLOCKS]
+        kinds["blocks fp16"] += [text.format(n=n, dtype="float16") for text in BLOCKS]
         kinds["grouped"] += [text.format(n=n) for text in GROUPED]
     kinds["fused epilogue"] = [text + FUSED for text in (*kinds["depthwise"], *kinds["pointwise"])]
     return {kind: {default_name(parse_spec(text)): text for text in texts} for kind, texts in kinds.items()}
@@ -81,6 +94,9 @@ def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[st
     folder.mkdir(parents=True)
     tvmconv.compile(checked, target, progress=show).export(folder / "kinds.so")
     named = {name: text for kind in timed.values() for name, text in kind.items()}
+    blocks = [spec for spec in map(parse_spec, named.values()) if isinstance(spec, BlockSpec)]
+    parts = {str(part): default_name(part) for block in blocks for part in block.parts().values()}
+    named |= {name: text for text, name in parts.items() if text not in named.values()}
     tvmconv.compile(named, target, progress=show).export(folder / "layers.so")
     plain = {name: text for kind in _WITH_NAIVE for name, text in timed.get(kind, {}).items()}
     naive(plain, target).export(folder / "naive.so")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules import traced
 from tvmconv.schedules.cuda import (
+    block,
     deform,
     depthwise_first,
     depthwise_last,
@@ -47,6 +48,7 @@ _INTEGERS = (
 _FAMILIES = {
     "conv": _FLOATS, "integer": _INTEGERS, "transposed": (Row(transposed),),
     "integer_transposed": (Row(InWords(transposed)),), "deform": (Row(deform),), "pool": (Row(pooling),),
+    "block": (Row(block),),
 }  # fmt: skip
 
 TABLE: Table = {

@@ -13,12 +13,11 @@ from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.implicit_gemm import ALGORITHM, GemmPacking
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cuda.tiles import WARP, divisors, inline_pad, operand, written_out
+from tvmconv.schedules.cuda.tiles import SHARED, WARP, divisors, inline_pad, operand, written_out
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled
 
 STRATEGY = "gemm"
-_SHARED = 48 << 10  # bytes available to a block on every GPU
 _LEAST = 16  # pixels, and output channels, below which tiles are mostly padding
 _TILES = (  # pixels and channels of a block, and of a thread
     (128, 128, 8, 8), (128, 64, 8, 4), (64, 128, 4, 8), (64, 64, 4, 4), (128, 32, 4, 4), (32, 64, 4, 4),
@@ -57,7 +56,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = N
     for name in ("depth", "thread_pixels"):
         require(point[name] % _VECTOR == 0, point, name, f"a multiple of {_VECTOR}")
     bytes_used = 4 * point["depth"] * (point["pixels"] + point["channels"]) + 16 * point["pixels"]
-    require(bytes_used <= _SHARED, point, "depth", f"{_SHARED} bytes of shared memory to hold the tiles")
+    require(bytes_used <= SHARED, point, "depth", f"{SHARED} bytes of shared memory to hold the tiles")
     packing = GemmPacking(point["channels"], pixels=point["pixels"])
     return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, point), point)
 

@@ -18,6 +18,7 @@ from tvmconv.compiler.lower.mma import BYTES, MMA
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.tensor_gemm import ALGORITHM, COLUMNS, ROWS, TensorPacking
 from tvmconv.schedules.cuda.tiles import (
+    SHARED,
     VECTOR_BYTES,
     WARP,
     divisors,
@@ -31,7 +32,6 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require, require_divides, settled
 
 STRATEGY = "gemm_tensor"
-_SHARED = 48 << 10  # bytes available to a block on every GPU
 _LEAST = 32  # rows and columns below which tiles are mostly padding
 _FIRST = {"float16": 75, "bfloat16": 80, "int8": 75, "uint8": 75}  # compute capability with the instruction
 _VECTOR = 4  # results: TVM has no conditions of more lanes for CUDA
@@ -85,7 +85,7 @@ def plan_of(p: Problem, machine: GpuMachine, point: Mapping[str, Any] | None = N
     sums = point["warp_rows"] * point["warp_columns"] // WARP
     require(sums <= 64, point, "warp_columns", "at most 64 sums a thread")
     tile = (point["rows"] + point["columns"]) * (_size(p) * point["depth"] + _SKEW)
-    require(tile <= _SHARED, point, "depth", f"{_SHARED} bytes of shared memory to hold the tiles")
+    require(tile <= SHARED, point, "depth", f"{SHARED} bytes of shared memory to hold the tiles")
     pixels, channels = _sides(p, point["rows"], point["columns"])
     packing = TensorPacking(channels, pixels=pixels, depth=point["depth"], columns=point["warp_columns"])
     return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, point), point)

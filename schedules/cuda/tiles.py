@@ -11,6 +11,7 @@ from tvmconv.compiler.lower.gpu_threads import SPREAD
 
 THREADS = 256  # of a block, unless something needs another number
 WARP = 32
+SHARED = 48 << 10  # bytes available to a block on every GPU
 VECTOR_BYTES = 16  # the most that one instruction loads or stores
 
 

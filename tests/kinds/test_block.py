@@ -212,9 +212,19 @@ def test_arrays_that_do_not_fit(corners):
         call(corners["f1"], spec, arrays)
 
 
-def test_a_gpu_has_none():
-    with pytest.raises(TargetError, match="for cuda-sm_80, expected a CPU"):
-        tvmconv.compile(CORNERS[4], target="cuda-sm_80")
+NOT_ON_A_GPU = {
+    "integers": (CORNERS[4].replace("float32", "uint8"), "a block of uint8 for cuda-sm_80, expected floats"),
+    "window": ("block2d:1x99x99x4:k4x4:d32:o8:NHWC:float32",
+               "windows of 97 x 97 pixels for cuda-sm_80, expected some that fit 49152 bytes of shared mem"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", NOT_ON_A_GPU)
+def test_what_a_gpu_has_not_is_said_in_one_line(what):
+    text, said = NOT_ON_A_GPU[what]
+    with pytest.raises(TargetError, match=said) as raised:
+        tvmconv.compile(text, target="cuda-sm_80")
+    assert "\n" not in str(raised.value)
 
 
 def test_an_empty_batch():

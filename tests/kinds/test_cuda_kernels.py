@@ -48,6 +48,11 @@ CHOICES = {
         "rows": 32, "columns": 64, "warp_rows": 16, "warp_columns": 8, "depth": 16}),
     "conv2d:1x8x9x128:o68:k1x1:NHWC:uint8:bias:relu": Choice("gemm_tensor", {
         "rows": 64, "columns": 64, "warp_rows": 32, "warp_columns": 64, "depth": 32}),
+    "block2d:2x11x13x20:e44:k3x3:p1:o50:NHWC:float32:bias:residual:expand=relu6:depthwise=silu": Choice(
+        "halo_tiles", {"rows": 7, "columns": 8, "chunk": 16, "depth": 8, "outputs": 32, "lanes": 8,
+                       "width": 4, "threads": 64}),
+    "block2d:1x19x10x21:k5x5:s2:p2:o36:NHWC:bfloat16:bias:hard_swish": Choice("halo_tiles", {
+        "rows": 4, "columns": 2, "chunk": 12, "outputs": 12, "lanes": 4, "width": 1, "threads": 128}),
     "deform2d:1x8x9x10:o16:k3x3:p1:bias:NCHW:float32": Choice("deform_sampled", {"block": 16}),
 }
 

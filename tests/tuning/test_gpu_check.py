@@ -17,11 +17,13 @@ from guard import in_child
 from places import SCRIPTS
 
 DEPTHWISE = "conv2d:1x6x7x8:o8:k3x3:p1:g8:NHWC:float32"
+BLOCK = "block2d:1x5x6x8:e12:k3x3:p1:o8:NHWC:float32:bias:expand=relu6"
 LAYERS = {
     "depthwise": {"dw": DEPTHWISE},
     "fused epilogue": {"fused": f"{DEPTHWISE}:bias:hard_swish"},
     "pointwise bf16": {"bf": "conv2d:1x4x8x32:o32:k1x1:NHWC:bfloat16"},
     "pointwise int8": {"i8": "conv2d:1x4x8x32:o32:k1x1:NHWC:int8/int32"},
+    "blocks": {"b": BLOCK},
 }
 
 
@@ -56,6 +58,7 @@ def test_checks_times_and_report(packed: Path, tmp_path: Path) -> None:
     assert set(rows) == {text for layers in LAYERS.values() for text in layers.values()}
     for text in (DEPTHWISE, *LAYERS["pointwise bf16"].values(), *LAYERS["pointwise int8"].values()):
         assert rows[text]["naive_us"] > 0
+    assert rows[BLOCK]["apart_us"] > 0 and "apart_over_ours" in report["summary"]["blocks"]
     assert report["copy_gbytes_s"] > 0
     assert set(report["summary"]) == set(LAYERS)
 

@@ -31,7 +31,8 @@ PREFIXES = {"expand": "expand_", "depthwise": "", "project": "project_"}
 class BlockSpec(WindowSpec):
     """A block of mobile networks (MobileNetV1's separable convolution, MobileNetV2's inverted residual): a
     pointwise convolution to ``expand`` channels, if that is not 0; a depthwise one; a pointwise one to
-    ``out_channels``. Its kernels keep what lies in between in the cache, a few rows at a time.
+    ``out_channels``. Its kernels keep what lies in between in the cache, a few rows at a time; on a GPU, in
+    shared memory, a tile at a time.
 
     Frozen and hashable; stored canonically, as a ConvSpec is.
 

@@ -16,18 +16,17 @@ from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
 from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring
 from tvmconv.compiler.codegen.band_scales import hold, only_scales, scaled_weights
 from tvmconv.compiler.codegen.band_words import row_of_words
+from tvmconv.compiler.codegen.block_arrays import block_arrays
 from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
     as_expr,
     counted,
     held,
-    image,
     in_tiles,
     itemsize,
     loop,
     named,
-    parameter,
     tile,
     vectors,
 )  # fmt: skip
@@ -38,7 +37,6 @@ from tvmconv.formats.kernel import Param
 from tvmconv.schedules.cpu.tiles import PARALLEL_MACS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.block import BlockSpec
-from tvmconv.specs.operators.base import Type
 
 _PAGE = 4096
 
@@ -58,13 +56,7 @@ class _Bands:
                  point: dict[str, int]) -> None:  # fmt: skip
         self.spec, self.packing, self.lanes, self.point = spec, packing, lanes, point
         self.batch = max(spec.batch, 1)
-        types = {o.name: Type((self.batch, *o.shape[1:]), o.dtype) for o in (*spec.inputs, spec.output)}
-        types |= {param.name: Type(param.shape, param.dtype) for param in packed}
-        order = [*(o.name for o in spec.inputs), *(param.name for param in packed), "y"]
-        self.arrays = {name: parameter(name, types[name]) for name in order}
-        for name in ("residual", "y") if spec.is_integer else ("x", "residual", "y"):
-            if name in types:
-                self.arrays[name] = image(name, types[name].shape, types[name].dtype)
+        self.arrays = block_arrays(spec, packed)
         self.does = (Integers if spec.is_integer else Floats)(spec, packing, self.arrays)
         self.only_scales = only_scales(spec)
         self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes) or self.only_scales

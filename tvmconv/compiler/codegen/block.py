@@ -1,4 +1,4 @@
-"""Blocks: a depthwise convolution between pointwise ones, on CPUs."""
+"""Blocks: a depthwise convolution between pointwise ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tvm import tirx
 
 from tvmconv.base.errors import TargetError
-from tvmconv.compiler.codegen import bands
+from tvmconv.compiler.codegen import bands, halo_tiles
 from tvmconv.compiler.codegen.family import Family, Scheduled
 from tvmconv.compiler.codegen.params import params
 from tvmconv.compiler.ops import block, block_integers
@@ -23,9 +23,10 @@ class Blocks(Family):
     """See ``Family``."""
 
     def problems(self, spec: BlockSpec, machine: Machine | GpuMachine) -> list[BlockProblem]:
-        """See ``Family``. Raises TargetError for a GPU."""
-        if isinstance(machine, GpuMachine):
-            raise TargetError(f"{spec}: for {machine.name}, expected a CPU, or its parts one by one")
+        """See ``Family``. Raises TargetError for integers on a GPU."""
+        if isinstance(machine, GpuMachine) and spec.is_integer:
+            expected = "expected floats, or its parts one by one"
+            raise TargetError(f"{spec}: a block of {spec.dtype} for {machine.name}, {expected}")
         return [BlockProblem(spec)]
 
     def definition(self, spec: BlockSpec, meta: bool = False) -> tirx.PrimFunc:
@@ -42,13 +43,15 @@ class Blocks(Family):
     ) -> Scheduled:
         """See ``Family``. The kernel is a loop nest, written for the plan's point."""
         _, plan = self._planned(spec, machine, choice)
-        assert isinstance(machine, Machine)
         arrays, ops = params(spec, {}), block_integers if spec.is_integer else block
         packed = ops.packed(spec, plan.packing)
+        if isinstance(machine, Machine):
+            kernel = bands.kernel_func(spec, plan.packing, packed, machine, **plan.point)
+        else:
+            kernel = halo_tiles.kernel_func(spec, plan.packing, packed, **plan.point)
         return Scheduled(
-            kernel=bands.kernel_func(spec, plan.packing, packed, machine, **plan.point),
-            prepack=ops.prepack_func(spec, plan.packing), inputs=arrays.inputs, weights=arrays.weights,
-            packed=packed, output=arrays.output, schedule=plan.facts,
+            kernel=kernel, prepack=ops.prepack_func(spec, plan.packing), inputs=arrays.inputs,
+            weights=arrays.weights, packed=packed, output=arrays.output, schedule=plan.facts,
         )  # fmt: skip
 
 

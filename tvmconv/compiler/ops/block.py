@@ -1,6 +1,7 @@
 """Blocks: a depthwise convolution between pointwise ones, as TE computations, and the layout of its weights.
 
-How kernels walk over it is ``codegen.bands``: a loop nest, for TE has no ring of rows.
+Kernels walk over it in loop nests, ``codegen.bands`` and, on GPUs, ``codegen.halo_tiles``: TE has no ring of
+rows, nor tiles whose halo is zero outside the image.
 """
 
 from __future__ import annotations
