@@ -15,7 +15,8 @@ Layer K of a seed is the same everywhere and needs no other before it. A candida
 float64 reference, then timed in turns with the default in one process; the best one is timed once more, for
 longer, and that ratio counts: of the default's best time to the candidate's, above 1 where the default is
 slower. Tuned records play no part. Progress goes to stderr, all findings to stdout at the end, worst first.
-Busy machines are all right: rounds in which a thread was preempted don't count.
+Busy machines are all right: what counts of one thread is the time that it had a CPU, and of several the
+rounds in which none was preempted.
 
 Exit status: 0 if nothing was found, 1 if something was, 2 for a usage error.
 """
@@ -46,6 +47,7 @@ from tvmconv.tuning.measuring.runner import BASELINE, Effort, LocalRunner, Measu
 ABOVE = 1.3
 _SEARCH = Effort(rounds=7, burst=0.0005, seconds=0.4)
 _DUEL = Effort(rounds=15, burst=0.001, seconds=1.0)
+_TIMEOUT = 60.0  # seconds for a check and a time, on a machine that does much else
 _KEPT = 2  # points whose neighbours the next round tries
 
 
@@ -89,7 +91,7 @@ class Hunter:
     def __init__(self, machine: Machine, threads: int, candidates: int) -> None:
         self.machine, self.candidates = machine, candidates
         self.builder = Builder(machine, len(os.sched_getaffinity(0)))
-        self.runner = LocalRunner(machine, threads)
+        self.runner = LocalRunner(machine, threads, _TIMEOUT)
 
     def stop(self) -> None:
         self.builder.stop()

@@ -5,6 +5,8 @@ against the float64 reference, then timed in turns with the baseline, in the sam
 
 With cold weights each call takes another copy of them, of so many that one is far away when its turn comes
 again; what it is multiplied with stays as near as a preceding layer would leave it.
+
+One thread is timed by the time that it had a CPU, so that a busy machine makes it little slower.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tvmconv.tuning.measuring import sequence
 _FEWEST_ROUNDS = 3
 _TRIES = 3  # times as many rounds, if other processes take our CPUs away
 _MOST_COPIES = 1024  # of cold weights; of any smaller than this allows for, so many fill the nearer caches
+_Clock = Callable[[], float]
 
 
 def serve() -> None:
@@ -67,11 +70,12 @@ def _run(message: dict[str, Any], module: Module, cases: list[Case]) -> dict[str
         if not check.ok:
             return {"error": f"wrong: {check.wrong} elements on {check.fill} data, error {check.max_rel:.1e}"}
     candidate = _call(function, cases[0], message["cold"])
+    clock = time.thread_time if message["threads"] == 1 else time.perf_counter
     if message["baseline"] == message["function"]:
-        seconds = _alone(candidate, message["rounds"], message["burst"])
+        seconds = _alone(candidate, message["rounds"], message["burst"], clock)
         return {"seconds": seconds, "baseline": seconds}
     baseline = _call(module[message["baseline"]], cases[0], message["cold"])
-    return _in_turns(candidate, baseline, message)
+    return _in_turns(candidate, baseline, message, clock)
 
 
 def _call(function: Any, case: Case, cold: int) -> Callable[[], Any]:
@@ -90,38 +94,38 @@ def _call(function: Any, case: Case, cold: int) -> Callable[[], Any]:
     return lambda: next(turns)()
 
 
-def _time(call: Callable[[], Any], times: int) -> float:
-    return timed(call, times) / times
+def _time(call: Callable[[], Any], times: int, clock: _Clock) -> float:
+    return timed(call, times, clock) / times
 
 
-def _times(call: Callable[[], Any], burst: float) -> int:
+def _times(call: Callable[[], Any], burst: float, clock: _Clock) -> int:
     """Calls that take ``burst`` seconds together."""
-    once = _time(call, 1)
+    once = _time(call, 1, clock)
     if once < 10 * burst:
-        once = min(once, _time(call, 1))
+        once = min(once, _time(call, 1, clock))
     return max(1, min(20000, int(burst / max(once, 1e-7))))
 
 
-def _alone(call: Callable[[], Any], rounds: int, burst: float) -> list[float]:
-    times = _times(call, burst)
-    return [_time(call, times) for _ in range(rounds)]
+def _alone(call: Callable[[], Any], rounds: int, burst: float, clock: _Clock) -> list[float]:
+    times = _times(call, burst, clock)
+    return [_time(call, times, clock) for _ in range(rounds)]
 
 
 def _in_turns(
-    candidate: Callable[[], Any], baseline: Callable[[], Any], message: dict[str, Any]
+    candidate: Callable[[], Any], baseline: Callable[[], Any], message: dict[str, Any], clock: _Clock
 ) -> dict[str, Any]:
-    rounds, start = message["rounds"], time.monotonic()
-    own, other = _times(candidate, message["burst"]), _times(baseline, message["burst"])
+    rounds, start = message["rounds"], clock()
+    own, other = (_times(call, message["burst"], clock) for call in (candidate, baseline))
     all_rounds: list[tuple[float, float]] = []
     clean: list[tuple[float, float]] = []
     while len(clean) < rounds and len(all_rounds) < _TRIES * rounds:
         lost = preemptions()
         if len(all_rounds) % 2:
-            pair = _time(candidate, own), _time(baseline, other)
+            pair = _time(candidate, own, clock), _time(baseline, other, clock)
         else:
-            pair = (_time(baseline, other), _time(candidate, own))[::-1]
+            pair = (_time(baseline, other, clock), _time(candidate, own, clock))[::-1]
         all_rounds.append(pair)
-        if len(all_rounds) > 1 and time.monotonic() - start > message["seconds"]:
+        if len(all_rounds) > 1 and clock() - start > message["seconds"]:
             break
         if preemptions() != lost:
             continue

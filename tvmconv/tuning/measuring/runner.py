@@ -47,8 +47,8 @@ COLD = 64 << 20  # bytes of weights of a network that one layer is tuned for; it
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds per call, a mean for each round, of a function and of the baseline in turns with it; or what
-    went wrong. ``ratio``: the function's time over the baseline's."""
+    """Seconds per call (of one thread: those that it had a CPU), a mean for each round, of a function and of
+    the baseline in turns with it; or what went wrong. ``ratio``: the function's time over the baseline's."""
 
     seconds: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
@@ -149,7 +149,7 @@ class LocalRunner:
     def _ask(self, path: Path, name: str, effort: Effort) -> Measured:
         message = {
             "library": os.fspath(path), "function": name, "baseline": BASELINE, "timeout": self.timeout,
-            **asdict(effort),
+            "threads": self.threads, **asdict(effort),
         }  # fmt: skip
         self._start()
         try:
