@@ -56,7 +56,8 @@ def timed(clock: Clock, *parts: tuple[Any, dict[str, Any]], seed: int = 0) -> fl
     """Seconds of a call of a function, given with its entry, with its weights bound; of several calls in a
     row, each of which reads what the one before makes."""
     sets = min(64, max(1, _ROTATED // sum(entry["bytes"] for _, entry in parts)))
-    held, calls, results = [], [], None
+    calls, results = [], None
+    alive = []  # a pointer does not keep what it points to
     for function, entry in parts:
         arrays = random_arrays(parse_spec(entry["descriptor"]), entry["arguments"], "normal", seed)
         output = entry["arguments"][-1]
@@ -72,7 +73,7 @@ def timed(clock: Clock, *parts: tuple[Any, dict[str, Any]], seed: int = 0) -> fl
         calls.append((function._entry, [
             (x._pointer, packed, *(a._pointer for a in more), y._pointer, None)
             for x, more, y in zip(images, others, results, strict=True)]))  # fmt: skip
-        held += [bound, images, others]
+        alive += [bound, images, others]
 
     def call(i: int) -> None:
         for entry_point, pointers in calls:
