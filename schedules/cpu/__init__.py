@@ -22,6 +22,7 @@ from tvmconv.schedules.cpu import (
     strassen,
     transposed,
     transposed_planes,
+    turned,
     winograd_rows,
     winograd_tiles,
     words_last,
@@ -54,6 +55,7 @@ def _no_words(p: Problem, machine: Machine) -> bool:
 
 _GROUPS_LAST = Row(groups_last, groups_last.pays)
 _PHASES = Row(phases, phases.pays)
+_TURNED = Row(turned, turned.pays)
 _DIRECT = (
     Row(direct_last, tried=_within_groups),
     Row(crossed, crossed.pays),
@@ -67,11 +69,12 @@ _FLOATS = {
         Row(strassen, strassen.pays, strassen.worth_trying),
         _GROUPS_LAST,
         _PHASES,
+        _TURNED,
         Row(panels, panels.pays),
         *_DIRECT,
         Row(im2col, never, _matrices),
     ),
-    "direct": (_GROUPS_LAST, _PHASES, *_DIRECT),
+    "direct": (_GROUPS_LAST, _PHASES, _TURNED, *_DIRECT),
     "im2col": (Row(panels), Row(im2col)),
     "winograd": (Row(winograd_tiles),),
     "strassen": (Row(strassen),),

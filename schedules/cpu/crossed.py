@@ -54,7 +54,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """If rows of planes make poor vectors: strides, short rows, a single pixel; or dilated kernels see much
     padding, which only this strategy skips."""
-    if _skips(p, machine):
+    if skips(p, machine):
         return True
     if planes.suits(p, machine):
         return False
@@ -66,7 +66,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     return 2 * p.out_group >= machine.lanes(p.acc_bytes)
 
 
-def _skips(p: Problem, machine: Machine) -> bool:
+def skips(p: Problem, machine: Machine) -> bool:
     """Whether, with dilation, it has fewer vector multiply-adds than planes, allowing for their loads."""
     lanes = machine.lanes(p.acc_bytes)
     own = _seen(p) / planes.filled(p.out_group, lanes)
@@ -133,10 +133,27 @@ def space(p: Problem, machine: Machine) -> Space:
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: pixels and channels of the register tile; order of tasks; innermost dims of
     taps written out; input channels written out. Raises ValueError where it does not fit."""
-    lanes = machine.lanes(p.acc_bytes)
-    width, vectors = tile_of(p, machine)
-    default = {"width": width, "block": min(vectors * lanes, p.out_group), "order": _ORDERS[0],
-               "taps": direct_last.taps_of(p, machine, width * vectors), "deep": 1}
+    tile, lanes = tile_of(p, machine), machine.lanes(p.acc_bytes)
+    point = point_of(p, machine, point, tile, direct_last.taps_of(p, machine, prod(tile)))
+
+    def apply(sch: Schedule) -> None:
+        if p.widened:  # once, not for every tile
+            planes.copy_padded(sch, p, sch.get_sblock("pad"))
+        elif p.padded:
+            sch.compute_inline(sch.get_sblock("pad"))
+        schedule(sch, p, lanes, **point)
+
+    return Plan(STRATEGY, ALGORITHM, Packing(point["block"]), apply, point)
+
+
+def point_of(
+    p: Problem, machine: Machine, point: Mapping[str, Any] | None, tile: tuple[int, int], taps: int
+) -> dict[str, Any]:  # fmt: skip
+    """``point``, with defaults for what it leaves out: (pixels, vectors of channels) of the register
+    ``tile``, and ``taps``. Raises ValueError if it does not fit."""
+    lanes, (width, vectors) = machine.lanes(p.acc_bytes), tile
+    default = {"width": width, "block": min(vectors * lanes, p.out_group), "order": _ORDERS[0], "taps": taps,
+               "deep": 1}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, width=p.out_spatial[-1])
@@ -145,17 +162,13 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_divides(point, deep=p.in_group)
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    return Plan(STRATEGY, ALGORITHM, Packing(block), lambda sch: schedule(sch, p, lanes, **point), point)
+    return point
 
 
 def schedule(
     sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, order: str, taps: int, deep: int
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if p.widened:  # once, not for every tile
-        planes.copy_padded(sch, p, sch.get_sblock("pad"))
-    elif p.padded:
-        sch.compute_inline(sch.get_sblock("pad"))
     rank = len(p.spatial)
     n, g, o, *outer, x = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)

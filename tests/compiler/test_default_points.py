@@ -69,6 +69,12 @@ POINTS = {
     # Rows of taps that would be written out with all channels, and spill.
     ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
     ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},
+    # Strips whose columns leave most of a core's cache to weights.
+    ("x86-64-v3", "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32"): {"long": 96, "channels": 6},
+    # Channels-last copies of x: tiles of all registers for short rows, otherwise of fewer; narrow if dilated.
+    ("x86-64-v3", "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 4, "block": 24},
+    ("x86-64-v3", "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32"): {"width": 6, "block": 16, "taps": 0},
+    ("x86-64-v3", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 3, "block": 24, "taps": 1},
 }
 
 

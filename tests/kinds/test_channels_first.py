@@ -1,5 +1,5 @@
-"""Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``),
-rows sorted by their place within a stride (``phases``)."""
+"""Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``), of
+an x transposed as well (``turned``), rows sorted by their place within a stride (``phases``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
-from tvmconv.schedules.cpu import crossed, panels, phases
+from tvmconv.schedules.cpu import crossed, panels, phases, turned
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.conv import ConvSpec
 
@@ -48,7 +48,7 @@ OTHER_TYPES = (
     "conv2d:1x20x13x13:o17:k1x1:NCHW:float64", "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float16:bias:relu",
     "conv2d:1x20x13x13:o17:k3x3:NCHW:float16", "conv2d:1x20x13x35:o20:k3x3:s2:p1:g20:NCHW:bfloat16",
 )  # fmt: skip
-STRATEGIES = {module.STRATEGY: module for module in (crossed, panels, phases)}
+STRATEGIES = {module.STRATEGY: module for module in (crossed, panels, phases, turned)}
 
 
 def choices(strategy: str, spec: ConvSpec, machine: Machine, count: int) -> Iterator[Choice]:
@@ -158,11 +158,33 @@ BY_RULE = {
     "conv2d:1x64x28x28:o64:k3x3:s2:p1:NCHW:float32:im2col": "panels",
 }
 
+# Where these differ with 16 registers of 256 bits.
+BY_RULE_AVX2 = {
+    "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "turned",
+    "conv2d:1x512x7x7:o512:k3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32": "turned",
+    "conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW:float32": "turned",
+    "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "turned",
+    "conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW:float32": "turned",
+    "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "turned",
+    "conv3d:1x64x8x28x28:o128:k1x3x3:p0x1x1:NCHW:float32": "turned",
+    "conv3d:1x64x16x56x56:o64:k3x3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "turned",  # Winograd's weights, larger, from far away
+    "conv2d:1x512x14x14:o512:k3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
+    "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32": "winograd_tiles",
+    "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",  # a copy of x in memory
+    "conv2d:1x16x112x112:o32:k3x3:s2:p1:NCHW:float32": "panels",  # few sums for each transposed
+    "conv2d:1x512x28x28:o512:k3x3:s2:p1:g32:NCHW:float32": "crossed",  # few planes in a group
+    "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
+}
 
-def test_rules() -> None:
-    machine = resolve("x86-64-v4")
-    found = {text: codegen.scheduled(ConvSpec.parse(text), machine).schedule["strategy"] for text in BY_RULE}
-    assert found == BY_RULE
+
+@pytest.mark.parametrize(("target", "rules"), [("x86-64-v4", BY_RULE), ("x86-64-v3", BY_RULE_AVX2)])
+def test_rules(target: str, rules: dict[str, str]) -> None:
+    machine = resolve(target)
+    found = {text: codegen.scheduled(ConvSpec.parse(text), machine).schedule["strategy"] for text in rules}
+    assert found == rules
 
 
 @pytest.mark.parametrize("target", ["x86-64-v4", "x86-64-v3", "cortex-a72", "cortex-a53"])

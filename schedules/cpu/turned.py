@@ -1,0 +1,118 @@
+"""Channels-first convolution as ``crossed``, over a channels-last copy of x (``ops.turned``): made once, by
+tiles that are transposed in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.turned import ALGORITHM
+from tvmconv.schedules.cpu import crossed, direct_last, panels, planes
+from tvmconv.schedules.cpu.tiles import peel_tail, run_parallel
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan, Space
+
+STRATEGY = "turned"
+_LARGE = 16  # times a core's cache
+_OFTEN = 9  # times
+_DEEP = 8  # vectors of input channels of one of several groups
+_MANY = 256  # products of an output
+_MOST_VECTORS = 4  # of a register tile
+_LOADS = 2  # per cycle
+_WAITING = 1.15  # times the latency that sums which wait for one another take
+_FULL = 1.1  # times as long if a tile takes all registers: whatever else there is spills
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    return crossed.fits(p, machine) and p.in_group > 1 and p.taps > 1
+
+
+def pays(p: Problem, machine: Machine) -> bool:
+    """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
+    next cache has room for the copy, or each element that comes from memory is used often. Measured with 16
+    registers of 256 bits only."""
+    lanes = machine.lanes(p.acc_bytes)
+    if machine.vector_bits != 256 or p.out_group < 2 * lanes:
+        return False
+    if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
+        return False
+    if p.taps < _OFTEN * prod(p.stride) and p.acc_bytes * prod(p.x_shape()) > _LARGE * machine.l2:
+        return False
+    if crossed.skips(p, machine):
+        return True
+    few = p.in_group * p.taps < _MANY and panels.pays(p, machine)
+    return not few and not planes.suits(p, machine)
+
+
+def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
+    """(pixels, vectors of output channels) of the register tile: the pair with the fewest cycles, and of
+    those the one with the most pixels, which loads weights least often. With dilation, tiles as narrow as
+    ``crossed`` has them: all pixels of more of them see only padding."""
+    if max(p.dilation) > 1:
+        return crossed.tile_of(p, machine)
+    have = -(-p.out_group // machine.lanes(p.acc_bytes))
+    able = [
+        (wide, vectors)
+        for vectors in range(1, min(have, _MOST_VECTORS) + 1)
+        for wide in range(1, min(p.out_spatial[-1], (machine.vector_registers - 1) // vectors - 1) + 1)
+    ]
+    return min(able, key=lambda tile: (_cycles(p, machine, *tile), -tile[0]), default=(1, 1))
+
+
+def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
+    """What all tiles of a row take for an input channel."""
+
+    def tile(wide: int, vectors: int) -> float:
+        sums = wide * vectors / machine.fma_ports
+        full = wide * vectors + vectors + 1 >= machine.vector_registers
+        return max(sums * (_FULL if full else 1), machine.fma_latency * _WAITING, (wide + vectors) / _LOADS)
+
+    have = -(-p.out_group // machine.lanes(p.acc_bytes))
+    return sum(
+        tile(wide, deep) * tiles * blocks
+        for wide, tiles in _parts(p.out_spatial[-1], width)
+        for deep, blocks in _parts(have, vectors)
+    )
+
+
+def _parts(extent: int, size: int) -> list[tuple[int, int]]:
+    """The sizes of the tiles of ``extent``, and how many there are of each."""
+    return [(part, count) for part, count in ((size, extent // size), (extent % size, 1)) if part and count]
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    return crossed.space(p, machine)
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: see ``crossed.plan_of``."""
+    lanes, tile = machine.lanes(p.acc_bytes), tile_of(p, machine)
+    taps = direct_last.taps_of(p, machine, prod(tile)) if max(p.dilation) > 1 else 0
+    point = crossed.point_of(p, machine, point, tile, taps)
+
+    def apply(sch: Schedule) -> None:
+        crossed.schedule(sch, p, lanes, **point)
+        _turn(sch, p, lanes)
+
+    return Plan(STRATEGY, ALGORITHM, Packing(point["block"]), apply, point)
+
+
+def _turn(sch: Schedule, p: Problem, lanes: int) -> None:
+    """Copy x by tiles of as many pixels as channels, each of a vector."""
+    n, *spatial, g, i = sch.get_loops(sch.get_sblock("turned"))
+    pixel, pixels = sch.fuse(*spatial), prod(p.spatial)
+    high, wide = min(lanes, pixels), min(lanes, p.in_group)
+    po, pi = sch.split(pixel, [None, high], preserve_unit_iters=True)
+    io, ii = sch.split(i, [None, wide], preserve_unit_iters=True)
+    sch.reorder(n, g, po, io, pi, ii)
+    peel_tail(sch, po, pixels, high)
+    peel_tail(sch, io, p.in_group, wide)
+    sch.unroll(pi)
+    sch.vectorize(ii)
+    run_parallel(sch, p, [n, g, po])
