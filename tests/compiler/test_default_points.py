@@ -6,7 +6,7 @@ import pytest
 
 from tvmconv.compiler import codegen
 from tvmconv.schedules.machines import presets, resolve
-from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.kinds import parse_spec
 
 POINTS = {
     # Images far larger than the cache: strips of few rows, each worked from top to bottom at once.
@@ -75,6 +75,11 @@ POINTS = {
     ("x86-64-v3", "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 4, "block": 24},
     ("x86-64-v3", "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32"): {"width": 6, "block": 16, "taps": 0},
     ("x86-64-v3", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 3, "block": 24, "taps": 1},
+    # Means of images of few channels: a task reads at least a whole cache line of a pixel.
+    ("x86-64-v3", "avgpool2d:1x112x112x32:k112x112:NHWC:float32"): {"block": 16},
+    ("x86-64-v3", "avgpool2d:1x112x112x32:k112x112:NHWC:float16"): {"block": 32},
+    ("x86-64-v4", "avgpool2d:1x112x112x32:k112x112:NHWC:float32"): {"block": 16},
+    ("x86-64-v3", "avgpool2d:1x28x28x240:k28x28:NHWC:float32"): {"block": 24},
 }
 
 
@@ -85,11 +90,11 @@ def test_every_machine_has_registers_enough() -> None:
     specs = [*(text for _, text in POINTS), transposed, small, f"{small}:winograd"]
     for machine in presets():
         for text in specs:
-            codegen.scheduled(ConvSpec.parse(text), machine)
+            codegen.scheduled(parse_spec(text), machine)
 
 
 @pytest.mark.parametrize(("target", "descriptor"), POINTS)
 def test_default(target: str, descriptor: str) -> None:
-    point = codegen.scheduled(ConvSpec.parse(descriptor), resolve(target)).schedule["point"]
+    point = codegen.scheduled(parse_spec(descriptor), resolve(target)).schedule["point"]
     wanted = POINTS[target, descriptor]
     assert {name: point[name] for name in wanted} == wanted
