@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.compiler.ops.algorithm import Algorithm
-from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem, reads_in_place
+from tvmconv.compiler.ops.block_packing import ACC, BlockPacking, BlockProblem, reads_in_place
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, PARALLEL_MACS, evenly, register_tile
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
@@ -21,6 +22,8 @@ from tvmconv.specs.block import BlockSpec
 STRATEGY = "bands"
 _WIDEST = 4  # vectors of a register tile
 _FEWEST_ROWS = 7  # of a task, for each row that it and the one before it both expand
+_SPARING = (5, 2)  # pixels and vectors of a tile that leaves some of 16 registers for what is loaded ahead
+_SPARED = 1.15  # what that is worth
 _PIXELS = 96  # of a step: as many as make up for going through all weights
 
 
@@ -53,14 +56,22 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     def most(vectors: int) -> int:
         return max((registers - 1 - vectors) // vectors, 1)  # beside weights, and what they are multiplied by
 
+    few = registers < 32 and machine.memory_operands
+
+    def balance(pixels: int, vectors: int) -> float:
+        return _SPARED if few and (pixels, vectors) == _SPARING else 1.0
+
     chunk = 1 if reads_in_place(spec, lanes) else -(-spec.channels // lanes)
     expanded, vectors = 1, min(chunk, _WIDEST)
     if spec.expand:
-        expanded, vectors = register_tile(machine, across, chunk, most)
-    projected, outputs = register_tile(machine, wide, -(-spec.out_channels // lanes), most)
+        expanded, vectors = register_tile(machine, across, chunk, most, balance)
+    projected, outputs = register_tile(machine, wide, -(-spec.out_channels // lanes), most, balance)
     tasks = _tasks(spec) if p.macs >= PARALLEL_MACS else 1
-    rows = evenly(-(-high // tasks), min(high, -(-_PIXELS // wide)))
-    filtered = evenly(wide, 8 if registers >= 32 else 4)
+    most_rows = -(-_PIXELS // wide)
+    if few and spec.expand:
+        most_rows = min(most_rows, _rows_in_cache(spec, machine, vectors * lanes))
+    rows = evenly(-(-high // tasks), min(high, most_rows))
+    filtered = evenly(wide, 8 if registers >= 32 else 7)
     point = settled(point, {
         "tasks": tasks, "rows": rows, "vectors": vectors, "expanded": expanded, "filtered": filtered,
         "outputs": outputs, "projected": projected,
@@ -74,6 +85,13 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     name = None if dot is None else dot.name
     packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes, name)
     return Plan(STRATEGY, _Bands(), packing, lambda sch: None, point, spec.is_exact)
+
+
+def _rows_in_cache(spec: BlockSpec, machine: Machine, chunk: int) -> int:
+    """Output rows of a step whose ring, a chunk of channels wide, takes half of the near cache; or one."""
+    across = (spec.out_spatial[1] - 1) * spec.stride[1] + spec.extent(1)
+    rows = machine.l1 // 2 // (across * chunk * ITEMSIZE[ACC])
+    return max((rows - spec.extent(0)) // spec.stride[0] + 1, 1)
 
 
 def dot_of(p: BlockProblem, machine: Machine) -> Dot | None:
