@@ -16,7 +16,7 @@ from tvmconv.compiler.ops.block_packing import ACC, BlockPacking, BlockProblem, 
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, PARALLEL_MACS, evenly, register_tile
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan, Space, at_most, require_registers, require_within, settled
+from tvmconv.schedules.plan import Plan, Space, at_most, require, require_registers, require_within, settled
 from tvmconv.specs.block import BlockSpec
 
 STRATEGY = "bands"
@@ -24,6 +24,8 @@ _WIDEST = 4  # vectors of a register tile
 _FEWEST_ROWS = 7  # of a task, for each row that it and the one before it both expand
 _SPARING = (5, 2)  # pixels and vectors of a tile that leaves some of 16 registers for what is loaded ahead
 _SPARED = 1.15  # what that is worth
+_FEW_TAPS = 9  # of large tiles: code for more takes long to compile
+_FEWEST_IN_PLACE = 4  # rows of a step, if they are filtered two at a time
 _PIXELS = 96  # of a step: as many as make up for going through all weights
 
 
@@ -41,6 +43,7 @@ def space(p: BlockProblem, machine: Machine) -> Space:
         "vectors": [1] if reads_in_place(p.spec, lanes) else list(range(1, min(vectors, 5) + 1)),
         "expanded": list(range(1, min(p.spec.in_spatial[1], most) + 1)) if p.spec.expand else [1],
         "filtered": list(range(1, min(wide, 8) + 1)),
+        "tall": [1, 2] if _shares_rows(p.spec) else [1],
         "outputs": list(range(1, min(-(-p.spec.out_channels // lanes), _WIDEST) + 1)),
         "projected": list(range(1, min(wide, most) + 1)),
     }
@@ -48,8 +51,8 @@ def space(p: BlockProblem, machine: Machine) -> Space:
 
 def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: tasks an image is cut into; output rows of a step; vectors of a chunk, and the
-    pixels of the tiles that expand and filter it; vectors and pixels of the tile that projects. Raises
-    ValueError if it does not fit."""
+    pixels of the tiles that expand and filter it, and the rows of the latter; vectors and pixels of the tile
+    that projects. Raises ValueError if it does not fit."""
     spec, lanes, registers = p.spec, machine.lanes(), machine.vector_registers
     (high, wide), across = spec.out_spatial, spec.in_spatial[1]
 
@@ -70,21 +73,32 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     most_rows = -(-_PIXELS // wide)
     if few and spec.expand:
         most_rows = min(most_rows, _rows_in_cache(spec, machine, vectors * lanes))
+    elif few and _shares_rows(spec):
+        most_rows = max(most_rows, _FEWEST_IN_PLACE)
     rows = evenly(-(-high // tasks), min(high, most_rows))
-    filtered = evenly(wide, 8 if registers >= 32 else 7)
+    tall = 2 if few and rows > 1 and _shares_rows(spec) else 1
+    filtered = evenly(wide, 8 if registers >= 32 else 7 if tall == 1 and spec.taps <= _FEW_TAPS else 4)
     point = settled(point, {
         "tasks": tasks, "rows": rows, "vectors": vectors, "expanded": expanded, "filtered": filtered,
-        "outputs": outputs, "projected": projected,
+        "tall": tall, "outputs": outputs, "projected": projected,
     })  # fmt: skip
     require_within(point, tasks=high, rows=high, vectors=chunk, expanded=across if spec.expand else 1,
                    filtered=wide, outputs=-(-spec.out_channels // lanes), projected=wide)  # fmt: skip
     require_registers(point, "expanded", point["expanded"] * point["vectors"], registers)
     require_registers(point, "projected", point["projected"] * point["outputs"], registers)
-    require_registers(point, "filtered", point["filtered"], registers)
+    require_registers(point, "filtered", point["filtered"] * point["tall"], registers)
+    require(point["tall"] == 1 or (point["tall"] == 2 and _shares_rows(spec)), point, "tall",
+            "1, or 2 of rows that overlap")  # fmt: skip
     dot = dot_of(p, machine)
     name = None if dot is None else dot.name
     packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes, name)
     return Plan(STRATEGY, _Bands(), packing, lambda sch: None, point, spec.is_exact)
+
+
+def _shares_rows(spec: BlockSpec) -> bool:
+    """Whether neighbouring rows see rows of the image that are the same, by taps that are written out."""
+    overlap = spec.stride[0] == spec.dilation[0] == 1 < spec.kernel[0] and spec.out_spatial[0] > 1
+    return overlap and spec.taps <= _FEW_TAPS
 
 
 def _rows_in_cache(spec: BlockSpec, machine: Machine, chunk: int) -> int:

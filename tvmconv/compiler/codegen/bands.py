@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from tvm import tirx
 
 from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
-from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring
+from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring, in_rows
 from tvmconv.compiler.codegen.band_scales import hold, only_scales, scaled_weights
 from tvmconv.compiler.codegen.band_words import row_of_words
 from tvmconv.compiler.codegen.block_arrays import block_arrays
@@ -172,7 +172,8 @@ class _Bands:
         def chunk(c: Index) -> tirx.Stmt:
             return sequence([
                 *([counted(end - new, lambda r: self._expand(n, new + r, c, ring))] if self.seen else []),
-                counted(count, lambda o: filter_in_ring(self, row + o, o, c, ring, filtered)),
+                in_rows(self, count, lambda o, rows: filter_in_ring(
+                    self, row + o, o, rows, c, ring, filtered)),
             ])  # fmt: skip
 
         def panel(c: Index, width: int) -> tirx.Stmt:
@@ -182,7 +183,8 @@ class _Bands:
         if self.only_scales:
             filters = tirx.Evaluate(tirx.const(0, "int32"))
         elif self.in_place:
-            filters = counted(count, lambda o: filter_in_place(self, n, row + o, o, filtered))
+            filters = in_rows(self, count, lambda o, rows: filter_in_place(
+                self, n, row + o, o, rows, filtered))  # fmt: skip
         else:
             filters = loop(self.chunks, chunk)
         if self.reads_words and self.seen:
