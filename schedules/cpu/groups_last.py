@@ -8,7 +8,6 @@ image have separate code, so that the others have no conditions.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -16,11 +15,10 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu.group_tiles import ORDERS, WALKS, order_of, rows_of, tile_of, walk_of
 from tvmconv.schedules.cpu.tiles import (
-    FEWEST_TASKS,
     across_groups,
     border_tiles,
-    evenly,
     height,
     peel_at,
     peel_borders,
@@ -41,16 +39,10 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "groups_last"
-_ORDERS = ("rows", "channels")  # which of them tasks go through last
-_LONG_ROW = 48  # pixels
-_APART = 3  # rows between taps; those of a tile are used again too many rows below to be cached
-_LARGE = 5  # taps of a kernel's side
-_LARGER = 4  # times as large as the cache
 _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
 _MOST_TAPS = 128  # of a row with all taps unrolled
 _SHUFFLE = 1.8  # multiply-adds that gathering from a vector takes, as measured on a Zen 4
-_WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -72,7 +64,7 @@ def _shuffled(p: Problem, machine: Machine) -> float:
     """Cost of a vector of products, in multiply-adds: it takes channels of several groups, gathered from the
     vectors that hold them, for each position of a row once."""
     lanes = _lanes(p, machine)
-    _, width, _ = tile_of(p, machine, lanes)
+    width, _ = tile_of(p, machine, lanes)
     read = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
     shared = max(1.0, width * p.kernel[-1] / read)
     return 1 + _SHUFFLE * -(-lanes // p.out_group * p.in_group // machine.lanes(p.acc_bytes)) / shared
@@ -87,8 +79,8 @@ def space(p: Problem, machine: Machine) -> Space:
         "width": sorted({*range(1, min(8, p.out_spatial[-1]) + 1), default["width"]}),
         "block": sorted({*_blocks(lanes, channels), default["block"]}),
         "taps": list(range(1, min(2, len(p.kernel)) + 1)),
-        "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
-        "walk": list(_WALKS) if len(p.spatial) > 1 else [default["walk"]],
+        "order": list(ORDERS) if len(p.spatial) > 1 else [default["order"]],
+        "walk": list(WALKS) if len(p.spatial) > 1 else [default["walk"]],
     }
 
 
@@ -96,10 +88,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: rows of a strip, pixels and channels of the register tile, innermost dims of
     taps unrolled, order of tasks, order of a task's tiles. Raises ValueError if it does not fit."""
     lanes, channels = _lanes(p, machine), p.groups * p.out_group
-    rows, width, vectors = tile_of(p, machine, lanes)
-    default = {"rows": rows, "width": width, "block": min(vectors * lanes, channels),
+    width, vectors = tile_of(p, machine, lanes)
+    block = min(vectors * lanes, channels)
+    order = order_of(p, machine, block)
+    default = {"rows": rows_of(p, machine, block, order), "width": width, "block": block,
                "taps": int(p.kernel[-1] * p.in_group <= _MOST_TAPS),
-               "order": _ORDERS[1], "walk": _walk(p, machine)}
+               "order": order, "walk": walk_of(p, machine)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, rows=height(p), width=p.out_spatial[-1])
@@ -108,8 +102,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     require(point["taps"] < len(p.kernel) or width * -(-block // lanes) <= _WRITTEN_OUT, point, "taps",
             f"less than {len(p.kernel)} where there are more than {_WRITTEN_OUT} vectors of sums")
-    require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    require(point["walk"] in _WALKS, point, "walk", " or ".join(_WALKS))
+    require(point["order"] in ORDERS, point, "order", " or ".join(ORDERS))
+    require(point["walk"] in WALKS, point, "walk", " or ".join(WALKS))
     return Plan(STRATEGY, ALGORITHM, Packing(block, across_groups=True),
                 lambda sch: schedule(sch, p, lanes, **point), point)
 
@@ -127,83 +121,6 @@ def _blocks(lanes: int, channels: int) -> list[int]:
     return even if len(even) >= 3 else blocks
 
 
-def _walk(p: Problem, machine: Machine) -> str:
-    """Down, if each input row is in the L1 cache for all its taps; or across long rows, which prefetching
-    keeps up with, unless a stride leaves too little work for what is read, or more rows are read than it can
-    follow or the cache can hold; or across if the next row shares nothing."""
-    if _is_apart(p):
-        return "across"
-    if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
-        return "down"
-    return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
-
-
-def is_large(p: Problem, machine: Machine) -> bool:
-    """Whether an image is far larger than a core's cache: strips then have few rows, each traversed downwards
-    at once so that what one row of taps loads is cached for the next."""
-    size = prod(p.spatial) * p.groups * p.in_group * p.acc_bytes
-    return len(p.spatial) > 1 and size > _LARGER * machine.l2
-
-
-def _is_apart(p: Problem) -> bool:
-    """Whether rows of taps are too far apart for the next rows of a strip to share what one loads."""
-    return len(p.spatial) > 1 and p.kernel[-2] > 1 and p.dilation[-2] >= _APART
-
-
-def _is_wide(p: Problem, machine: Machine) -> bool:
-    """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
-    return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
-
-
-def _collide(p: Problem, machine: Machine, width: int) -> bool:
-    """Whether all pixels that a tile reads lie at one place of the L1 cache, which has room for fewer: then a
-    narrower tile of more channels, whose lines are at places of their own."""
-    page = machine.l1 // machine.l1_ways
-    seen = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
-    rows = p.kernel[-2] if len(p.kernel) > 1 else 1
-    return p.groups * p.in_group * p.acc_bytes % page == 0 and rows * seen > machine.l1_ways
-
-
-def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int, int]:
-    """(rows of a strip, pixels, vectors of channels).
-
-    Half the registers hold sums: the others hold what is loaded ahead.
-    """
-    sums = machine.vector_registers // 2
-    narrow = p.out_spatial[-1] <= 7 or (sums >= 16 and p.out_spatial[-1] <= 14)
-    channels = p.groups * p.out_group
-    vectors = min(4 if narrow else 2, -(-channels // lanes))
-    width = min(sums // vectors, 4, p.out_spatial[-1])
-    if vectors < 4 and _collide(p, machine, width):
-        vectors, width = min(4, -(-channels // lanes)), max(width // 2, 1)
-    if _is_wide(p, machine):
-        # What is loaded is used for more taps. Few cache lines are then loaded twice: with a power of two of
-        # channels, those of one pixel and the next conflict.
-        vectors = min(2, -(-channels // lanes))
-        width = evenly(p.out_spatial[-1], 8)
-    if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
-        # Nothing is shared along a row: as many contiguous channels as possible.
-        vectors = min(8, sums, -(-channels // lanes))
-        width = min(max(1, sums // (2 * vectors)), p.out_spatial[-1])
-    if p.in_group > 1 and machine.memory_operands:
-        # What is loaded and shuffled is used for as many pixels as possible, and LLVM keeps it in registers.
-        vectors, width = 1, evenly(p.out_spatial[-1], min(10, sums - 1))
-    if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
-        # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
-        vectors, width = 1, min(8, p.out_spatial[-1])
-    others = p.batch * prod(p.out_spatial[:-2]) * -(-channels // (vectors * lanes))
-    # Threads divide the rows, as they do in other layers; of dilated ones each strip reads many more. On ARM
-    # the shorter strips' loops take up to a tenth more cycles by the model, which nobody has weighed there.
-    fewest = 2 if set(p.dilation) == {1} and machine.arch == "x86_64" else 1
-    strips = min(height(p), max(fewest, -(-FEWEST_TASKS // others)))
-    rows = -(-height(p) // strips)
-    if is_large(p, machine) and p.kernel[-1] > 1:
-        rows = min(rows, 4 if p.stride[-1] == 1 else 16)
-    if _is_apart(p) and p.stride[-2] > 1:
-        rows = 1
-    return rows, width, vectors
-
-
 def schedule(
     sch: Schedule, p: Problem, lanes: int, *, rows: int, width: int, block: int, taps: int, order: str,
     walk: str,
@@ -219,8 +136,10 @@ def schedule(
     if outer:
         ro, ri = sch.split(outer[-1], [None, rows], preserve_unit_iters=True)
         outer, row_tile = [*outer[:-1], ro], [ri]
-    tasks = [n, *outer, co] if order == "channels" else [n, co, *outer]
+    tasks = {"rows": [n, co, *outer], "channels": [n, *outer, co], "pixels": [n, *outer]}[order]
     walked = [xo, *row_tile] if walk == "down" else [*row_tile, xo]
+    if order == "pixels":
+        walked.append(co)
     sch.reorder(*tasks, *walked, xi, ci)
     last = walked[-1]
     peel_borders(sch, xo, p, rank - 1, width)

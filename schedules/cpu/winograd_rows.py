@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.compiler.ops import winograd_rows
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import groups_last
+from tvmconv.schedules.cpu.group_tiles import is_large
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_borders, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
@@ -44,7 +44,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % _PAGE == 0 or machine.lanes() < _WIDE:
         return False
     vectors = p.groups / machine.lanes()
-    if machine.adds_apart and vectors >= 1 and (vectors <= _FEW or groups_last.is_large(p, machine)):
+    if machine.adds_apart and vectors >= 1 and (vectors <= _FEW or is_large(p, machine)):
         return True
     return vectors >= _FEWEST_VECTORS and max(p.out_spatial) <= _SMALL
 
@@ -85,7 +85,7 @@ def _block(p: Problem, machine: Machine) -> int:
     """Channels of a task: all, contiguous as they are, if they are few or the image has to come from afar; of
     others one vector, whose rows then stay in the near cache, unless they share few of its sets."""
     lanes = machine.lanes()
-    if p.groups <= _FEW * lanes or groups_last.is_large(p, machine):
+    if p.groups <= _FEW * lanes or is_large(p, machine):
         return p.groups
     collide = p.groups * ITEMSIZE[p.dtype] % (_PAGE // 2) == 0
     return max(b for b in _blocks(p, lanes) if b <= _FEW * lanes) if collide else lanes

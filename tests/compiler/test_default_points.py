@@ -9,8 +9,13 @@ from tvmconv.schedules.machines import presets, resolve
 from tvmconv.specs.kinds import parse_spec
 
 POINTS = {
-    # Images far larger than the cache: strips of few rows, each worked from top to bottom at once.
-    ("x86-64-v3", "conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC:float32"): {"rows": 4, "walk": "down"},
+    # Images far larger than the cache: strips of few rows, each worked from top to bottom at once; where a
+    # block of channels is one cache line, whole pixels, across where the next row finds its rows near.
+    ("x86-64-v3", "conv2d:1x512x512x32:o32:k3x3:p1:g32:NHWC:float32"): {"walk": "down", "block": 32},
+    ("znver3", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 4, "block": 64},
+    ("znver3", "conv2d:1x150x150x144:o144:k3x3:p1:g144:NHWC:float32"): {"block": 72, "order": "pixels"},
+    ("znver3", "conv2d:1x112x112x64:o64:k3x3:p1:g64:NHWC:float32"): {"block": 16, "order": "pixels"},
+    ("znver3", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"order": "pixels"},
     ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"rows": 16, "walk": "down"},
     ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32"): {"width": 4, "walk": "across"},
     # Kernels along one dim: channels side by side, since there is nothing to share with the next pixel.
@@ -38,9 +43,16 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x171x171x64:o64:k1x1:g4:NHWC:float32"): {"width": 8, "strip": 1},
     ("znver4", "conv2d:1x75x75x256:o21:k1x1:NHWC:float32"): {"block": 16},
     ("x86-64-v4", "conv2d:1x75x75x256:o21:k1x1:NHWC:float32"): {"block": 21},
-    # Pixels a page apart, all at one place of the cache: fewer of them.
-    ("x86-64-v3", "conv2d:1x14x14x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 2, "block": 32},
-    ("x86-64-v3", "conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32"): {"width": 4, "block": 16},
+    # Blocks of channels of which few sets of the cache have room: all channels of a tile at once, or, for a
+    # large kernel, fewer pixels. Other numbers of channels, short rows and sums of many taps don't need it.
+    ("x86-64-v3", "conv2d:1x14x14x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 4, "order": "pixels"},
+    ("x86-64-v3", "conv2d:1x56x56x128:o128:k3x3:s2:p1:g128:NHWC:float32"): {"width": 4, "order": "pixels"},
+    ("x86-64-v3", "conv2d:1x56x56x144:o144:k3x3:p1:g144:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x7x7x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 2, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 2, "block": 32},
+    ("x86-64-v3", "conv2d:1x28x28x512:o512:k5x5:p2:g512:NHWC:float32"): {"width": 2, "block": 32},
+    ("x86-64-v3", "conv2d:1x28x28x256:o256:k5x5:p2:g256:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x7x7x960:o960:k5x5:p2:g960:NHWC:float32"): {"width": 4, "block": 16},
     # Winograd's tiles: smaller ones, and several rows of them, where weights have to come again and again.
     ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2, "lines": 2},
     ("x86-64-v4", "conv2d:1x512x28x28:o512:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 4, "lines": 2},

@@ -1,0 +1,170 @@
+"""Tiles of ``groups_last``, and how they follow each other: what depends on where their pixels lie in the
+caches."""
+
+from __future__ import annotations
+
+from math import gcd, prod
+
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, evenly, height
+from tvmconv.schedules.machines import Machine
+
+# Which of them tasks go through last; with "pixels" a task has all channels of a tile before the next tile.
+ORDERS = ("rows", "channels", "pixels")
+WALKS = ("down", "across")  # how a task's tiles follow each other in its strip of rows
+_LONG_ROW = 48  # pixels
+_SHORT_ROW = 7  # pixels
+_APART = 3  # rows between taps; those of a tile are used again too many rows below to be cached
+_LARGE = 5  # taps of a kernel's side
+_LARGEST = 7  # likewise
+_LARGER = 4  # times as large as the cache
+_FAR = 16  # times as large: x and y then come from memory
+_WIDTH = 4  # pixels of most tiles
+_FEW_ROWS = 4  # of a strip of a large image
+_CONTIGUOUS = 12  # vectors of one pixel in a tile
+_ROUND = 256  # bytes; pixels a multiple of that apart use few sets of the caches for a block of channels
+
+
+def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
+    """(pixels, vectors of channels).
+
+    Half the registers hold sums: the others hold what is loaded ahead.
+    """
+    sums = machine.vector_registers // 2
+    large = p.kernel[-1] >= _LARGE and _in_lines(p, machine)  # then most of a wide tile's loads are shared
+    narrow = (p.out_spatial[-1] <= _SHORT_ROW and not large) or (sums >= 16 and p.out_spatial[-1] <= 14)
+    have = -(-p.groups * p.out_group // lanes)
+    vectors = min(4 if narrow else 2, have)
+    width = min(sums // vectors, _WIDTH, p.out_spatial[-1])
+    if vectors < 4 and (_overflows(p, machine) or (_collide(p, machine, width) and not large)):
+        vectors, width = min(4, have), max(width // 2, 1)
+    if _is_wide(p, machine):
+        # What is loaded is used for more taps. Few cache lines are then loaded twice: with a power of two of
+        # channels, those of one pixel and the next conflict.
+        vectors = min(2, have)
+        width = evenly(p.out_spatial[-1], 8)
+    if _is_far(p, machine):
+        vectors = evenly(have, _CONTIGUOUS)
+        width = min(max(1, sums // vectors), _WIDTH, p.out_spatial[-1])
+    if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
+        # Nothing is shared along a row: as many contiguous channels as possible.
+        vectors = min(8, sums, have)
+        width = min(max(1, sums // (2 * vectors)), p.out_spatial[-1])
+    if p.in_group > 1 and machine.memory_operands:
+        # What is loaded and shuffled is used for as many pixels as possible, and LLVM keeps it in registers.
+        vectors, width = 1, evenly(p.out_spatial[-1], min(10, sums - 1))
+    if not machine.memory_operands and p.taps * p.in_group + 12 <= machine.vector_registers:
+        # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
+        vectors, width = 1, min(8, p.out_spatial[-1])
+    return width, vectors
+
+
+def order_of(p: Problem, machine: Machine, block: int) -> str:
+    """One of ``ORDERS``, for blocks of so many channels."""
+    return "pixels" if block < p.groups * p.out_group and _by_pixels(p, machine) else "channels"
+
+
+def rows_of(p: Problem, machine: Machine, block: int, order: str) -> int:
+    """Rows of a strip."""
+    blocks = 1 if order == "pixels" else -(-p.groups * p.out_group // block)
+    others = p.batch * prod(p.out_spatial[:-2]) * blocks
+    # Threads divide the rows, as they do in other layers; of dilated ones each strip reads many more. On ARM
+    # the shorter strips' loops take up to a tenth more cycles by the model, which nobody has weighed there.
+    fewest = 2 if set(p.dilation) == {1} and machine.arch == "x86_64" else 1
+    strips = min(height(p), max(fewest, -(-FEWEST_TASKS // others)))
+    rows = -(-height(p) // strips)
+    if is_large(p, machine) and p.kernel[-1] > 1:
+        few = p.stride[-1] == 1 or _by_pixels(p, machine)
+        rows = min(rows, _FEW_ROWS if few else 4 * _FEW_ROWS)
+    if _is_apart(p) and p.stride[-2] > 1:
+        rows = 1
+    return rows
+
+
+def walk_of(p: Problem, machine: Machine) -> str:
+    """Down, if each input row is in the L1 cache for all its taps; or across long rows, which prefetching
+    keeps up with, unless a stride leaves too little work for what is read, or more rows are read than it can
+    follow or the cache can hold; or across if the next row shares nothing. A large image with all channels of
+    a tile at once across, if a core's own cache then holds the rows that the next one shares."""
+    if _is_apart(p) or _overflows(p, machine):
+        return "across"
+    if _by_pixels(p, machine):
+        shared = (p.kernel[-2] + 1) * p.spatial[-1] * _pixel_bytes(p)
+        held = p.stride[-2] > 1 or 2 * shared < machine.l2
+        return "across" if is_large(p, machine) and p.kernel[-1] > 1 and held else "down"
+    if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
+        return "down"
+    return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
+
+
+def is_large(p: Problem, machine: Machine) -> bool:
+    """Whether an image is far larger than a core's cache: strips then have few rows, each traversed downwards
+    at once so that what one row of taps loads is cached for the next."""
+    size = prod(p.spatial) * _pixel_bytes(p)
+    return len(p.spatial) > 1 and size > _LARGER * machine.l2
+
+
+def _is_apart(p: Problem) -> bool:
+    """Whether rows of taps are too far apart for the next rows of a strip to share what one loads."""
+    return len(p.spatial) > 1 and p.kernel[-2] > 1 and p.dilation[-2] >= _APART
+
+
+def _is_wide(p: Problem, machine: Machine) -> bool:
+    """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
+    return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
+
+
+def _pixel_bytes(p: Problem) -> int:
+    """Of x."""
+    return p.groups * p.in_group * p.acc_bytes
+
+
+def _in_lines(p: Problem, machine: Machine) -> bool:
+    """Whether a depthwise tile's vectors take one cache line of each pixel, of which such CPUs then fetch
+    more, in vain if the turn of the rest comes late. (Wider vectors take two lines; nobody has measured
+    others than x86.)"""
+    narrow = machine.memory_operands and machine.vector_bits < 512
+    return narrow and p.in_group == 1 and not p.widened and len(p.spatial) > 1
+
+
+def _by_pixels(p: Problem, machine: Machine) -> bool:
+    """Whether to take all channels of a tile before the next one: of large images, so that each pixel is
+    fetched once; and where a block of channels has few sets of the caches. Not for large kernels with many
+    weights, whose sums take longer than that, nor in short rows, whose pixels all stay near."""
+    if not _in_lines(p, machine) or _is_apart(p):
+        return False
+    if p.kernel[-1] >= _LARGE:
+        return is_large(p, machine) and 2 * p.taps * p.groups * p.acc_bytes <= machine.l1
+    return is_large(p, machine) or (_pixel_bytes(p) % _ROUND == 0 and p.out_spatial[-1] > _SHORT_ROW)
+
+
+def _is_far(p: Problem, machine: Machine) -> bool:
+    """Whether x and y come from memory, and take longer than the sums: whole pixels, one after the other."""
+    size = (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
+    return p.kernel[-1] < _LARGE and _by_pixels(p, machine) and size > _FAR * machine.l2
+
+
+def _lines(p: Problem, width: int) -> int:
+    """Of the cache, of one block of channels, that a tile of so many pixels reads."""
+    seen = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
+    return seen * (p.kernel[-2] if len(p.kernel) > 1 else 1)
+
+
+def _collide(p: Problem, machine: Machine, width: int) -> bool:
+    """Whether all pixels that a tile reads lie at one place of the L1 cache, which has room for fewer: then a
+    narrower tile of more channels, whose lines are at places of their own. All channels at once avoid it
+    better."""
+    page = machine.l1 // machine.l1_ways
+    one_place = _pixel_bytes(p) % page == 0 and not _by_pixels(p, machine)
+    return one_place and _lines(p, width) > machine.l1_ways
+
+
+def _overflows(p: Problem, machine: Machine) -> bool:
+    """Whether the L1 cache has no room, at the places where they lie, for the lines that a tile of a large
+    kernel reads, which the next tile reads again: as above. (Twice as many lines are no harm to 5x5.)"""
+    large = p.kernel[-1] >= _LARGE and p.out_spatial[-1] > _SHORT_ROW
+    if not large or not _in_lines(p, machine) or is_large(p, machine):
+        return False
+    page = machine.l1 // machine.l1_ways
+    room = machine.l1_ways * (page // gcd(_pixel_bytes(p), page))
+    return _lines(p, _WIDTH) > room * (1 if p.kernel[-1] >= _LARGEST else 2)
