@@ -23,6 +23,7 @@ _WIDTH = 4  # pixels of most tiles
 _FEW_ROWS = 4  # of a strip of a large image
 _CONTIGUOUS = 12  # vectors of one pixel in a tile
 _ROUND = 256  # bytes; pixels a multiple of that apart use few sets of the caches for a block of channels
+_ROUNDER = 512  # likewise, half as many
 
 
 def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
@@ -133,9 +134,11 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     weights, whose sums take longer than that, nor in short rows, whose pixels all stay near."""
     if not _in_lines(p, machine) or _is_apart(p):
         return False
+    light = 2 * p.taps * p.groups * p.acc_bytes <= machine.l1  # all weights, which each tile reads
     if p.kernel[-1] >= _LARGE:
-        return is_large(p, machine) and 2 * p.taps * p.groups * p.acc_bytes <= machine.l1
-    return is_large(p, machine) or (_pixel_bytes(p) % _ROUND == 0 and p.out_spatial[-1] > _SHORT_ROW)
+        return is_large(p, machine) and light
+    alike = _pixel_bytes(p) % (_ROUND if light else _ROUNDER) == 0
+    return is_large(p, machine) or (alike and p.out_spatial[-1] > _SHORT_ROW)
 
 
 def _is_far(p: Problem, machine: Machine) -> bool:
@@ -161,10 +164,12 @@ def _collide(p: Problem, machine: Machine, width: int) -> bool:
 
 def _overflows(p: Problem, machine: Machine) -> bool:
     """Whether the L1 cache has no room, at the places where they lie, for the lines that a tile of a large
-    kernel reads, which the next tile reads again: as above. (Twice as many lines are no harm to 5x5.)"""
+    kernel reads, which the next tile reads again: as above. (Of 5x5, whose tiles read fewer, only where lines
+    then come from far.)"""
     large = p.kernel[-1] >= _LARGE and p.out_spatial[-1] > _SHORT_ROW
     if not large or not _in_lines(p, machine) or is_large(p, machine):
         return False
+    if p.kernel[-1] < _LARGEST and prod(p.spatial) * _pixel_bytes(p) <= machine.l2:
+        return False
     page = machine.l1 // machine.l1_ways
-    room = machine.l1_ways * (page // gcd(_pixel_bytes(p), page))
-    return _lines(p, _WIDTH) > room * (1 if p.kernel[-1] >= _LARGEST else 2)
+    return _lines(p, _WIDTH) > machine.l1_ways * (page // gcd(_pixel_bytes(p), page))

@@ -51,7 +51,8 @@ POINTS = {
     ("x86-64-v3", "conv2d:1x7x7x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 2, "order": "channels"},
     ("x86-64-v3", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 2, "block": 32},
     ("x86-64-v3", "conv2d:1x28x28x512:o512:k5x5:p2:g512:NHWC:float32"): {"width": 2, "block": 32},
-    ("x86-64-v3", "conv2d:1x28x28x256:o256:k5x5:p2:g256:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x14x14x512:o512:k5x5:p2:g512:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x14x14x576:o576:k3x3:p1:g576:NHWC:float32"): {"width": 4, "order": "channels"},
     ("x86-64-v3", "conv2d:1x7x7x960:o960:k5x5:p2:g960:NHWC:float32"): {"width": 4, "block": 16},
     # Winograd's tiles: smaller ones, and several rows of them, where weights have to come again and again.
     ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32"): {"tall": 4, "wide": 2, "lines": 2},
