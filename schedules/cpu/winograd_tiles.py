@@ -63,8 +63,12 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """If it costs less than the direct convolution, with full vectors."""
-    if _together(p, machine) * p.out_group < machine.lanes():
+    """If it costs less than the direct convolution, with full vectors; and x's few channels can be moved
+    together: without masks, AVX2 moves three one by one, for all that a tile transforms."""
+    together = _together(p, machine)
+    scattered = p.channels_last and p.in_group * together == 3
+    unmasked = machine.memory_operands and machine.vector_bits < 512  # nobody has measured others than x86
+    if together * p.out_group < machine.lanes() or (scattered and unmasked):
         return False
     sides = _sides(p, machine)
     own = _cost(p, machine, sides) + _transforms(p, machine, sides)

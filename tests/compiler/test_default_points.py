@@ -82,6 +82,10 @@ POINTS = {
     # Rows of taps that would be written out with all channels, and spill.
     ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32:direct"): {"taps": 0},
     ("x86-64-v3", "conv2d:1x224x224x3:o32:k3x3:s2:p1:NHWC:float32:direct"): {"taps": 1},
+    # Not by Winograd's algorithm, which moves three channels of each pixel one by one; but four.
+    ("x86-64-v3", "conv2d:1x640x640x3:o32:k6x6:s2:p2:NHWC:float32"): {"width": 4, "block": 16},
+    ("x86-64-v3", "conv2d:1x224x224x3:o64:k3x3:p1:NHWC:float32"): {"width": 4, "block": 16},
+    ("x86-64-v3", "conv2d:1x112x112x4:o32:k3x3:p1:NHWC:float32"): {"tall": 4, "wide": 4},
     # Strips whose columns leave most of a core's cache to weights.
     ("x86-64-v3", "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32"): {"long": 96, "channels": 6},
     # Channels-last copies of x: tiles of all registers for short rows, otherwise of fewer; narrow if dilated.
