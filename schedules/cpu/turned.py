@@ -14,18 +14,21 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.turned import ALGORITHM
 from tvmconv.schedules.cpu import crossed, direct_last, panels, planes
-from tvmconv.schedules.cpu.tiles import peel_tail, run_parallel
+from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
 STRATEGY = "turned"
-_LARGE = 16  # times a core's cache
-_OFTEN = 9  # times
+# Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
+_MIDDLING, _LARGE = 2, 16
+_PRODUCTS, _OFTEN = 300, 9
 _DEEP = 8  # vectors of input channels of one of several groups
 _MANY = 256  # products of an output
+_SIDES = 2  # tiles
 _MOST_VECTORS = 4  # of a register tile
 _LOADS = 2  # per cycle
-_WAITING = 1.15  # times the latency that sums which wait for one another take
+_LOADED = 0.05  # cycles that each takes besides
+_WAITING = 1.2  # times the latency that sums which wait for one another take
 _FULL = 1.1  # times as long if a tile takes all registers: whatever else there is spills
 
 
@@ -35,14 +38,16 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
-    next cache has room for the copy, or each element that comes from memory is used often. Measured with 16
-    registers of 256 bits only."""
+    copy is small, or each of its elements is used often. Measured with 16 registers of 256 bits only."""
     lanes = machine.lanes(p.acc_bytes)
     if machine.vector_bits != 256 or p.out_group < 2 * lanes:
         return False
     if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
         return False
-    if p.taps < _OFTEN * prod(p.stride) and p.acc_bytes * prod(p.x_shape()) > _LARGE * machine.l2:
+    size, used = p.acc_bytes * prod(p.x_shape()), p.taps / prod(p.stride)
+    if size > _LARGE * machine.l2 and used < _OFTEN:
+        return False
+    if size > _MIDDLING * machine.l2 and used * p.out_group < _PRODUCTS:
         return False
     if crossed.skips(p, machine):
         return True
@@ -71,7 +76,8 @@ def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
     def tile(wide: int, vectors: int) -> float:
         sums = wide * vectors / machine.fma_ports
         full = wide * vectors + vectors + 1 >= machine.vector_registers
-        return max(sums * (_FULL if full else 1), machine.fma_latency * _WAITING, (wide + vectors) / _LOADS)
+        busy = max(sums * (_FULL if full else 1), machine.fma_latency * _WAITING)
+        return max(busy, (wide + vectors) / _LOADS) + (wide + vectors) * _LOADED
 
     have = -(-p.out_group // machine.lanes(p.acc_bytes))
     return sum(
@@ -104,14 +110,16 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 
 def _turn(sch: Schedule, p: Problem, lanes: int) -> None:
-    """Copy x by tiles of as many pixels as channels, each of a vector."""
+    """Copy x by tiles of as many pixels as channels, each of a vector; two side by side read whole lines of a
+    plane, of which caches may not hold as many as there are planes."""
     n, *spatial, g, i = sch.get_loops(sch.get_sblock("turned"))
     pixel, pixels = sch.fuse(*spatial), prod(p.spatial)
     high, wide = min(lanes, pixels), min(lanes, p.in_group)
-    po, pi = sch.split(pixel, [None, high], preserve_unit_iters=True)
+    po, side, pi = sch.split(pixel, [None, _SIDES, high], preserve_unit_iters=True)
     io, ii = sch.split(i, [None, wide], preserve_unit_iters=True)
-    sch.reorder(n, g, po, io, pi, ii)
-    peel_tail(sch, po, pixels, high)
+    sch.reorder(n, g, po, io, side, pi, ii)
+    peel_tail(sch, po, pixels, _SIDES * high)
+    peel_at(sch, side, _SIDES, [pixels % (_SIDES * high) // high])
     peel_tail(sch, io, p.in_group, wide)
     sch.unroll(pi)
     sch.vectorize(ii)

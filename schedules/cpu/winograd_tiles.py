@@ -54,7 +54,8 @@ _ALONE = 8  # shares of the shared cache available to a core if the others need 
 _SHUFFLED = 1.4  # of a product if x has to be shuffled for several groups per vector
 _PACKED = 4  # lanes that all machines have
 _LEAST_GAIN = 1.1  # over the direct convolution, by these costs
-_LEAST_OVER_TURNED = 1.25
+_LEAST_OVER_TURNED, _LEAST_OVER_PANELS = 1.25, 1.4
+_MUCH = 4  # times a core's cache
 _SHARES = 8  # of all weights; a core's own cache does not even hold one
 
 
@@ -76,12 +77,14 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
-    """More over ``turned``, if many weights come from far away. Measured with 16 registers of 256 bits
-    only."""
+    """More over ``turned``, if many weights come from far away, and over ``panels``, if much of x is read
+    with strides. Measured with 16 registers of 256 bits only."""
     products = prod(t.products for t in WinogradPacking(1, sides).transforms(p))
     far = not _held(p, machine, products, p.out_group // _SHARES)
-    over_turned = machine.vector_bits == 256 and p.groups == 1 and not p.channels_last
-    return _LEAST_OVER_TURNED if far and over_turned else _LEAST_GAIN
+    large = max(p.stride) > 1 and p.acc_bytes * prod(p.x_shape()) > _MUCH * machine.l2
+    if machine.vector_bits != 256 or p.groups > 1 or p.channels_last:
+        return _LEAST_GAIN
+    return _LEAST_OVER_PANELS if large else _LEAST_OVER_TURNED if far else _LEAST_GAIN
 
 
 def _by_definition(p: Problem, machine: Machine) -> float:

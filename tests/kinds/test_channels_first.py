@@ -172,6 +172,8 @@ BY_RULE_AVX2 = {
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "turned",  # Winograd's weights, larger, from far away
     "conv2d:1x512x14x14:o512:k3x3:p1:NCHW:float32": "turned",
     "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
+    "conv2d:1x64x128x128:o64:k3x3:s2:p1:NCHW:float32": "panels",  # much of x
+    "conv2d:1x64x320x320:o64:k3x3:s2:p1:NCHW:float32": "panels",
     "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:float32": "winograd_tiles",
     "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",  # a copy of x in memory
     "conv2d:1x16x112x112:o32:k3x3:s2:p1:NCHW:float32": "panels",  # few sums for each transposed
