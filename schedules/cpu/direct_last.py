@@ -46,6 +46,7 @@ _WRITTEN_OUT = 3  # multiply-adds per register in a row of taps; with more, LLVM
 _WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
 _FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
 _LINE = 64  # bytes of a cache line
+_THIN = 0.85  # worth of a tile of one or two pixels whose weights come from a core's second cache
 _NARROW = 8  # pixels of a tile that is the only one of its strip
 _STRIPS = (0, 1, 2, 4, 8, 16)
 _MANY_TILES = 16  # of pixels, enough to divide those among threads
@@ -115,9 +116,18 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
     def balance(pixels: int, vectors: int) -> float:
         pieces = -(-width // pixels) * -(-have // vectors)
-        return _balance(p.batch * p.groups * pieces) if len(p.spatial) == 1 else 1.0
+        shared = _balance(p.batch * p.groups * pieces) if len(p.spatial) == 1 else 1.0
+        return shared * _fed(p, machine, pixels, vectors)
 
     return register_tile(machine, width, have, most, balance)
+
+
+def _fed(p: Problem, machine: Machine, pixels: int, vectors: int) -> float:
+    """What a tile is worth, 1 for the best, given where its weights come from: with AVX2, a core's second
+    cache gives no more than a vector per cycle, too little for one or two pixels."""
+    weights = p.acc_bytes * p.in_group * p.taps * vectors * machine.lanes(p.acc_bytes)
+    far = machine.vector_bits == 256 and weights > machine.l1
+    return _THIN if far and pixels < min(3, p.out_spatial[-1]) else 1.0
 
 
 def block_of(p: Problem, machine: Machine, vectors: int) -> int:

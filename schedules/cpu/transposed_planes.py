@@ -32,6 +32,7 @@ _MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads
 
 _WIDE = 16  # lanes: more than one such vector of phases with unlike taps is often interleaved through memory
 _TALL = 12  # channels of a tile then
+_ALONE = 4  # vectors of a single channel
 
 
 def fits(p: TransposedProblem, machine: Machine) -> bool:
@@ -52,13 +53,15 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     """The plan for ``point``: planes that are padded at a time; output channels, vectors and, for a single
     channel, phases of the register tile. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
+    width = -(-p.positions[-1] // lanes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
+    if p.out_group == 1 and machine.memory_operands and lanes < _WIDE:
+        vectors = evenly(width, min(width, _ALONE))  # there are no rows beside them, as planes have
     phases = 8 if p.out_group == 1 and _alike(p, 8) and machine.vector_registers >= 16 else 1
     vectors = min(vectors, _most_vectors(p))
     if _joined(p) and lanes >= _WIDE and p.kernel[-1] % p.tap_step(len(p.kernel) - 1):
         channels, vectors = evenly(p.out_group, _TALL), 1
     if phases > 1:
-        width = -(-p.positions[-1] // lanes)
         vectors = evenly(width, min(4, width, max(1, (machine.vector_registers - 4) // phases)))
     point = settled(None if point is None else {"phases": 1, **point}, {
         "planes": planes.planes_of(p.phase(), machine), "channels": channels, "vectors": vectors,

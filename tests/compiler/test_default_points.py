@@ -97,6 +97,11 @@ POINTS = {
     ("x86-64-v3", "avgpool2d:1x112x112x32:k112x112:NHWC:float16"): {"block": 32},
     ("x86-64-v4", "avgpool2d:1x112x112x32:k112x112:NHWC:float32"): {"block": 16},
     ("x86-64-v3", "avgpool2d:1x28x28x240:k28x28:NHWC:float32"): {"block": 24},
+    # Weights from a core's second cache: not for two pixels alone.
+    ("x86-64-v3", "conv2d:1x7x7x960:o160:k1x1:NHWC:float32"): {"width": 5, "block": 16},
+    ("x86-64-v3", "conv2d:1x28x28x512:o1024:k1x1:s2:NHWC:float32"): {"width": 3, "block": 24},
+    # Transposed depthwise: sums of a row enough not to wait for each other.
+    ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }
 
 
