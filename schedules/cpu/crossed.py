@@ -44,6 +44,8 @@ _LINE = 64  # bytes of a cache line
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
 _APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
+_MANY = 64  # planes
+_WIDE = 4  # vectors of output channels that make few
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -54,7 +56,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """If rows of planes make poor vectors: strides, short rows, a single pixel; or dilated kernels see much
     padding, which only this strategy skips."""
-    if skips(p, machine):
+    if skips(p, machine) or reads_in_place(p, machine):
         return True
     if planes.suits(p, machine):
         return False
@@ -64,6 +66,21 @@ def pays(p: Problem, machine: Machine) -> bool:
     if p.taps == 1:
         return p.groups == 1 or not planes.fills(pixels, p, machine.lanes(p.acc_bytes))
     return 2 * p.out_group >= machine.lanes(p.acc_bytes)
+
+
+def measured(machine: Machine) -> bool:
+    """Whether a layer of one tap is known to be best by this strategy only with few output channels."""
+    return machine.arch == "x86_64" and machine.vector_bits == 256
+
+
+def reads_in_place(p: Problem, machine: Machine) -> bool:
+    """Whether a copy of x for few output channels would cost more than it saves: where lines of the planes
+    that a tile reads don't evict each other, and are enough to justify transposing sums."""
+    if not measured(machine) or p.taps > 1 or p.groups > 1:
+        return False
+    lanes = machine.lanes(p.acc_bytes)
+    few = p.in_group >= _MANY and lanes < p.out_group <= _WIDE * lanes
+    return few and not evict_each_other(p, machine, p.in_group // 4)
 
 
 def skips(p: Problem, machine: Machine) -> bool:

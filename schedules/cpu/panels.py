@@ -62,6 +62,8 @@ def pays(p: Problem, machine: Machine) -> bool:
         return False
     lanes = machine.lanes(p.acc_bytes)
     if p.taps == 1:
+        if crossed.reads_in_place(p, machine):
+            return False
         return planes.tiles_are_near(p, machine) and planes.fills(prod(p.out_spatial), p, lanes)
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)
     if p.in_group <= _FEW or most_pixels(p, machine) < enough:

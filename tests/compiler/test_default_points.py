@@ -77,6 +77,12 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x96x56x56:o24:k1x1:NCHW:float32"): {"strip": 1},
     ("x86-64-v4", "conv2d:1x96x28x28:o24:k1x1:NCHW:float32"): {"strip": 0},
     ("x86-64-v4", "conv2d:1x4x112x112:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
+    # Gathered pixels: vectors along these, unless the last would be too empty; all of x at once where
+    # weights, read anew for each strip, are many.
+    ("x86-64-v3", "conv2d:1x2048x7x7:o512:k1x1:NCHW:float32"): {"along": "channels", "block": 16, "strip": 0},
+    ("x86-64-v3", "conv2d:1x256x14x14:o1024:k1x1:NCHW:float32"): {"along": "pixels", "width": 16, "strip": 0},
+    ("x86-64-v3", "conv2d:1x512x28x28:o256:k1x1:NCHW:float32"): {"width": 24, "block": 4, "strip": 4},
+    ("x86-64-v3", "conv2d:1x64x56x56:o256:k1x1:NCHW:float32"): {"width": 24, "block": 4, "strip": 8},
     # One tap a row: nothing of the next is loaded ahead, so that more sums fit.
     ("x86-64-v4", "conv2d:1x28x7x168:o672:k5x1:p2x0:NHWC:float32"): {"width": 7, "block": 48},
     # Rows of taps that would be written out with all channels, and spill.

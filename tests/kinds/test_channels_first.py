@@ -1,5 +1,6 @@
 """Channels-first convolutions: columns in strips (``panels``), sums transposed into planes (``crossed``), of
-an x transposed as well (``turned``), rows sorted by their place within a stride (``phases``)."""
+an x transposed as well (``turned``), rows sorted by their place within a stride (``phases``), tiles of pixels
+gathered from all planes (``gathered``)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
-from tvmconv.schedules.cpu import crossed, panels, phases, turned
+from tvmconv.schedules.cpu import crossed, gathered, panels, phases, turned
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.conv import ConvSpec
 
@@ -30,6 +31,9 @@ SPECS = (
     "conv2d:1x24x9x9:o48:k3x3:s2x1:p1x0:g3:NCHW:float32:residual",
     "conv2d:1x16x7x7:o10:k1x1:NCHW:float32:bias",
     "conv2d:3x16x1x1:o40:k1x1:NCHW:float32:bias:hard_swish",
+    "conv2d:2x50x15x13:o37:k1x1:s3x2:NCHW:float32:bias:residual:prelu",
+    "conv3d:1x33x2x3x4:o11:k1x1x1:NCHW:float32:silu",
+    "conv1d:2x18x205:o35:k1:NCHW:float32",
     "conv2d:1x7x5x5:o21:k5x5:NCHW:float32",  # one pixel of y
     "conv2d:1x12x40x3:o5:k1x1:s1:NCHW:float32:residual:relu",
     "conv2d:1x16x12x11:o32:k1x1:g2:NCHW:float32:sh4:bias:residual",
@@ -48,7 +52,7 @@ OTHER_TYPES = (
     "conv2d:1x20x13x13:o17:k1x1:NCHW:float64", "conv2d:1x9x12x13:o20:k3x3:s2:p1:NCHW:float16:bias:relu",
     "conv2d:1x20x13x13:o17:k3x3:NCHW:float16", "conv2d:1x20x13x35:o20:k3x3:s2:p1:g20:NCHW:bfloat16",
 )  # fmt: skip
-STRATEGIES = {module.STRATEGY: module for module in (crossed, panels, phases, turned)}
+STRATEGIES = {module.STRATEGY: module for module in (crossed, gathered, panels, phases, turned)}
 
 
 def choices(strategy: str, spec: ConvSpec, machine: Machine, count: int) -> Iterator[Choice]:
@@ -103,7 +107,7 @@ def test_x_is_widened_once(dtype: str) -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_weights_baked_are_those_packed(strategy: str) -> None:
-    spec, machine = ConvSpec.parse(SPECS[1]), resolve("native")
+    spec, machine = ConvSpec.parse(SPECS[5 if strategy == "gathered" else 1]), resolve("native")
     kernel = codegen.build_kernel(spec, machine, Choice(strategy, {}), "k_f")
     rng = np.random.default_rng(0)
     weights = {p.name: rng.standard_normal(p.shape).astype(np.float32) for p in kernel.weights}
@@ -179,6 +183,17 @@ BY_RULE_AVX2 = {
     "conv2d:1x16x112x112:o32:k3x3:s2:p1:NCHW:float32": "panels",  # few sums for each transposed
     "conv2d:1x512x28x28:o512:k3x3:s2:p1:g32:NCHW:float32": "crossed",  # few planes in a group
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
+    # One tap.
+    "conv2d:1x2048x7x7:o512:k1x1:NCHW:float32": "gathered",  # lines of all planes of a tile: not in the L1
+    "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "gathered",
+    "conv2d:1x512x28x28:o256:k1x1:NCHW:float32": "gathered",
+    "conv2d:1x24x56x56:o144:k1x1:NCHW:float32": "gathered",
+    "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "gathered",  # planes a power of two apart
+    "conv2d:1x96x7x448:o24:k1x1:NCHW:float32": "crossed",  # few channels, which read x once
+    "conv2d:1x144x28x28:o32:k1x1:NCHW:float32": "crossed",
+    "conv2d:1x128x5x5:o256:k1x1:NCHW:float32": "crossed",  # a small x
+    "conv2d:1x64x56x56:o8:k1x1:NCHW:float32": "panels",
+    "conv2d:1x1280x1x1:o1000:k1x1:NCHW:float32": "crossed",
 }
 
 
