@@ -95,7 +95,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
     few = p.in_group <= _FEW and not machine.memory_operands
-    packing, ask = Packing(block), _asks(p, machine, width, point["strip"])
+    packing, ask = Packing(block), asks(p, machine, point["strip"] or -(-p.out_spatial[-1] // width))
     return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, ask, **point), point)
 
 
@@ -173,10 +173,9 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
 
 
-def _asks(p: Problem, machine: Machine, width: int, strip: int) -> bool:
-    """Whether to ask for the next block of weights while tiles of pixels use one. In a network, many weights
-    come from far away; those of several taps, or of one tile, the CPU fetches ahead well enough."""
-    tiles = strip or -(-p.out_spatial[-1] // width)
+def asks(p: Problem, machine: Machine, tiles: int) -> bool:
+    """Whether to ask for the next block of weights while so many tiles of pixels use one. In a network, many
+    weights come from far away; those of several taps, or of one tile, the CPU fetches ahead well enough."""
     weights = p.acc_bytes * p.groups * p.out_group * p.in_group
     far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
     return far and p.taps == 1 and 1 < tiles <= _ASKED

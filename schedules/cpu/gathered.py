@@ -16,10 +16,11 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops.gathered import ALGORITHM, GatheredPacking
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import crossed, planes
+from tvmconv.schedules.cpu import crossed, direct_last, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
@@ -101,8 +102,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     packing = GatheredPacking(block, width=width, along_pixels=along_pixels)
     strip = min(point["strip"], packing.tiles(p)) or packing.tiles(p)
+    ask = not along_pixels and direct_last.asks(p, machine, strip)
     return Plan(STRATEGY, ALGORITHM, packing,
-                lambda sch: schedule(sch, p, packing, lanes, strip, point["deep"]), point)
+                lambda sch: schedule(sch, p, packing, lanes, strip, ask, point["deep"]), point)
 
 
 def along_of(p: Problem, machine: Machine) -> str:
@@ -138,7 +140,7 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, packing: GatheredPacking, lanes: int, strip: int, deep: int
+    sch: Schedule, p: Problem, packing: GatheredPacking, lanes: int, strip: int, ask: bool, deep: int
 ) -> None:  # fmt: skip
     width, block, pixels = packing.width, packing.block, prod(p.out_spatial)
     y, conv, columns = (sch.get_sblock(name) for name in ("y", "conv", "columns"))
@@ -163,6 +165,9 @@ def schedule(
     summed = write_out(sch, i, deep)
     sch.reorder(*summed, first, vec, lane)
     sch.unroll(first)
+    if ask:
+        sch.annotate(ti, PASSES, 1)
+        sch.annotate(summed[0], NEXT, p.in_group * block)
     sch.decompose_reduction(conv, summed[0])
 
 
