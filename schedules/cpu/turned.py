@@ -22,6 +22,7 @@ STRATEGY = "turned"
 # Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
 _MIDDLING, _LARGE = 2, 16
 _PRODUCTS, _OFTEN = 300, 9
+_FEW = 4  # planes, a line of each of which is near anyway
 _DEEP = 8  # vectors of input channels of one of several groups
 _MANY = 256  # products of an output
 _SIDES = 2  # tiles
@@ -40,7 +41,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
     copy is small, or each of its elements is used often. Measured with 16 registers of 256 bits only."""
     lanes = machine.lanes(p.acc_bytes)
-    if machine.vector_bits != 256 or p.out_group < 2 * lanes:
+    if machine.vector_bits != 256 or p.in_group <= _FEW or p.out_group < 2 * lanes:
         return False
     if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
         return False

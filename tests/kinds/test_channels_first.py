@@ -169,7 +169,7 @@ BY_RULE_AVX2 = {
     "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32": "turned",
     "conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW:float32": "turned",
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "turned",
-    "conv2d:1x3x224x224:o64:k7x7:s2:p3:NCHW:float32": "turned",
+    "conv2d:1x3x224x224:o96:k4x4:s4:NCHW:float32": "crossed",  # few planes
     "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "turned",
     "conv3d:1x64x8x28x28:o128:k1x3x3:p0x1x1:NCHW:float32": "turned",
     "conv3d:1x64x16x56x56:o64:k3x3x3:p1:NCHW:float32": "turned",
