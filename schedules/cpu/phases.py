@@ -23,6 +23,7 @@ _COPIED = 2  # multiply-adds that an element costs to copy, per stride
 _WRITTEN_OUT = 200  # multiply-adds of a depthwise tile
 _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
 _TRANSPOSED = 6  # that one of a tile costs to transpose
+_SMALL = 9  # taps by vectors of a tile, for which AVX2 is fastest with planes copied one by one
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -63,7 +64,10 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     channels, rows, vectors = planes.tile_of(p, machine)
     if p.is_depthwise:  # or LLVM keeps what rows share, and spills
         rows = min(rows, max(1, _WRITTEN_OUT // (p.taps * channels * vectors)))
-    point = planes.point_of(p, machine, {"rows": rows, **(point or {})}, copied=True)
+    chosen = {"rows": rows, **(point or {})}
+    if p.is_depthwise and machine.vector_bits == 256 and p.taps * vectors <= _SMALL:
+        chosen = {"planes": 1, **chosen}
+    point = planes.point_of(p, machine, chosen, copied=True)
     lanes = machine.lanes(p.acc_bytes)
 
     def schedule(sch: Schedule) -> None:

@@ -103,6 +103,9 @@ POINTS = {
     ("x86-64-v3", "avgpool2d:1x112x112x32:k112x112:NHWC:float16"): {"block": 32},
     ("x86-64-v4", "avgpool2d:1x112x112x32:k112x112:NHWC:float32"): {"block": 16},
     ("x86-64-v3", "avgpool2d:1x28x28x240:k28x28:NHWC:float32"): {"block": 24},
+    # Sorted rows of one vector, few taps: planes one by one.
+    ("x86-64-v3", "conv2d:1x512x14x14:o512:k3x3:s2:p1:g512:NCHW:float32"): {"planes": 1, "rows": 4},
+    ("x86-64-v3", "conv2d:1x672x14x14:o672:k5x5:s2:p2:g672:NCHW:float32"): {"planes": 12},
     # Weights from a core's second cache: not for two pixels alone.
     ("x86-64-v3", "conv2d:1x7x7x960:o160:k1x1:NHWC:float32"): {"width": 5, "block": 16},
     ("x86-64-v3", "conv2d:1x28x28x512:o1024:k1x1:s2:NHWC:float32"): {"width": 3, "block": 24},
