@@ -131,13 +131,14 @@ def _in_lines(p: Problem, machine: Machine) -> bool:
 def _by_pixels(p: Problem, machine: Machine) -> bool:
     """Whether to take all channels of a tile before the next one: of large images, so that each pixel is
     fetched once; and where a block of channels has few sets of the caches. Not for large kernels with many
-    weights, whose sums take longer than that, nor in short rows, whose pixels all stay near."""
+    weights, whose sums take longer than that, nor in short rows or small images, whose pixels stay near."""
     if not _in_lines(p, machine) or _is_apart(p):
         return False
     light = 2 * p.taps * p.groups * p.acc_bytes <= machine.l1  # all weights, which each tile reads
     if p.kernel[-1] >= _LARGE:
         return is_large(p, machine) and light
-    alike = _pixel_bytes(p) % (_ROUND if light else _ROUNDER) == 0
+    near = 4 * prod(p.spatial) * _pixel_bytes(p) <= 3 * machine.l2  # beside y
+    alike = _pixel_bytes(p) % (_ROUND if light else _ROUNDER) == 0 and not near
     return is_large(p, machine) or (alike and p.out_spatial[-1] > _SHORT_ROW)
 
 

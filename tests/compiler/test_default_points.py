@@ -52,6 +52,8 @@ POINTS = {
     ("x86-64-v3", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 2, "block": 32},
     ("x86-64-v3", "conv2d:1x28x28x512:o512:k5x5:p2:g512:NHWC:float32"): {"width": 2, "block": 32},
     ("x86-64-v3", "conv2d:1x14x14x512:o512:k5x5:p2:g512:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x14x14x384:o384:k3x3:p1:g384:NHWC:float32"): {"width": 4, "order": "channels"},
+    ("x86-64-v3", "conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:float32"): {"width": 4, "order": "pixels"},
     ("x86-64-v3", "conv2d:1x14x14x576:o576:k3x3:p1:g576:NHWC:float32"): {"width": 4, "order": "channels"},
     ("x86-64-v3", "conv2d:1x7x7x960:o960:k5x5:p2:g960:NHWC:float32"): {"width": 4, "block": 16},
     # Winograd's tiles: smaller ones, and several rows of them, where weights have to come again and again.
