@@ -48,6 +48,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "gathered"
 _ALONG = ("channels", "pixels")  # which of them vectors go along
 _LONGEST = 24  # vectors of a strip's pixels
+_PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
 
@@ -131,7 +132,9 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
     strip costs less than reading all of x for each block of output channels; otherwise 0, for all."""
     pixels, lanes = prod(p.out_spatial), machine.lanes(p.acc_bytes)
     tiles, size = -(-pixels // width), p.acc_bytes * p.in_group
-    held = max(1, min(machine.l2 // 2 // (size * width), _LONGEST * lanes // width))
+    held = max(1, machine.l2 // 2 // (size * width))
+    if p.acc_bytes * prod(p.spatial) % _PAGE:  # else lines of planes evict one another: many in a row then
+        held = max(1, min(held, _LONGEST * lanes // width))
     if p.batch * p.groups * -(-tiles // held) < FEWEST_TASKS:
         held = max(1, p.batch * p.groups * tiles // FEWEST_TASKS)
     far = _FAR if 2 * size * p.out_group > machine.l2 else 1
