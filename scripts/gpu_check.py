@@ -23,7 +23,6 @@ import tvmconv
 from tvmconv.base.dtypes import numpy_dtype
 from tvmconv.frontends.verify import operands, random_arrays, verify
 from tvmconv.runtime.gpu.driver import driver
-from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring.gpu_clock import Clock
 
@@ -139,7 +138,7 @@ def times(clock: Clock, folder: Path, measured: float) -> list[dict[str, Any]]:
                    "of_bandwidth": entry["bytes"] / seconds / measured}  # fmt: skip
             if name in naive:
                 row["naive_us"] = timed(clock, (naive[name], entry)) * 1e6
-            if isinstance(spec, BlockSpec):
+            if spec.family == "block":
                 parts = [named[str(part)] for part in spec.parts().values()]
                 row["apart_us"] = timed(clock, *((ours[part], entries[part]) for part in parts)) * 1e6
             elif with_torch:

@@ -19,7 +19,6 @@ from tvmconv.compiler.codegen.kernel import build_kernel
 from tvmconv.compiler.compile import default_name
 from tvmconv.formats.choice import Choice
 from tvmconv.schedules.machines import resolve
-from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.kinds import parse_spec
 from tvmconv.tuning.measuring.carried import carry
 
@@ -94,7 +93,7 @@ def pack(folder: Path, target: str, checked: list[str], timed: dict[str, dict[st
     folder.mkdir(parents=True)
     tvmconv.compile(checked, target, progress=show).export(folder / "kinds.so")
     named = {name: text for kind in timed.values() for name, text in kind.items()}
-    blocks = [spec for spec in map(parse_spec, named.values()) if isinstance(spec, BlockSpec)]
+    blocks = [spec for spec in map(parse_spec, named.values()) if spec.family == "block"]
     parts = {str(part): default_name(part) for block in blocks for part in block.parts().values()}
     named |= {name: text for text, name in parts.items() if text not in named.values()}
     tvmconv.compile(named, target, progress=show).export(folder / "layers.so")
