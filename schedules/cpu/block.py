@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tvmconv.base.dtypes import ITEMSIZE
-from tvmconv.compiler.ops.algorithm import Algorithm
+from tvmconv.compiler.ops.algorithm import LoopNest
 from tvmconv.compiler.ops.block_packing import ACC, BlockPacking, BlockProblem, reads_in_place
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, PARALLEL_MACS, evenly, register_tile
 from tvmconv.schedules.dots import DOTS, Dot
@@ -92,7 +92,7 @@ def plan_of(p: BlockProblem, machine: Machine, point: Mapping[str, Any] | None =
     dot = dot_of(p, machine)
     name = None if dot is None else dot.name
     packing = BlockPacking(point["vectors"] * lanes, point["outputs"] * lanes, name)
-    return Plan(STRATEGY, _Bands(), packing, lambda sch: None, point, spec.is_exact)
+    return Plan(STRATEGY, LoopNest(STRATEGY), packing, lambda sch: None, point, spec.is_exact)
 
 
 def _shares_rows(spec: BlockSpec) -> bool:
@@ -103,8 +103,7 @@ def _shares_rows(spec: BlockSpec) -> bool:
 
 def _rows_in_cache(spec: BlockSpec, machine: Machine, chunk: int) -> int:
     """Output rows of a step whose ring, a chunk of channels wide, takes half of the near cache; or one."""
-    across = (spec.out_spatial[1] - 1) * spec.stride[1] + spec.extent(1)
-    rows = machine.l1 // 2 // (across * chunk * ITEMSIZE[ACC])
+    rows = machine.l1 // 2 // (spec.reach(1, spec.out_spatial[1]) * chunk * ITEMSIZE[ACC])
     return max((rows - spec.extent(0)) // spec.stride[0] + 1, 1)
 
 
@@ -121,10 +120,3 @@ def _tasks(spec: BlockSpec) -> int:
     shared = max(spec.extent(0) - spec.stride[0], 0) if spec.expand else 0
     able = high * spec.stride[0] // (_FEWEST_ROWS * shared) if shared else FEWEST_TASKS
     return min(high, max(2, min(able, high * wide // _PIXELS, FEWEST_TASKS)))
-
-
-class _Bands(Algorithm):
-    """No TE, but a loop nest: see ``codegen.block``."""
-
-    def facts(self, exact: bool) -> dict[str, Any]:
-        return {"algorithm": STRATEGY, "exact": exact}

@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from tvmconv.base.errors import TargetError
-from tvmconv.compiler.ops.algorithm import Algorithm
+from tvmconv.compiler.ops.algorithm import LoopNest
 from tvmconv.compiler.ops.block_packing import BlockPacking, BlockProblem
 from tvmconv.schedules.cuda.tiles import SHARED, WARP
 from tvmconv.schedules.gpu_machines import GpuMachine
@@ -74,13 +74,12 @@ def plan_of(p: BlockProblem, machine: GpuMachine, point: Mapping[str, Any] | Non
     require(_bytes(spec, point) <= SHARED, point, "chunk", f"{SHARED} bytes of shared memory to hold tiles")
     require(_registers(spec, point) <= _REGISTERS, point, "rows", f"{_REGISTERS} registers to hold the sums")
     packing = BlockPacking(point["chunk"], point["outputs"])
-    return Plan(STRATEGY, _HaloTiles(), packing, lambda sch: None, point, spec.is_exact)
+    return Plan(STRATEGY, LoopNest(STRATEGY), packing, lambda sch: None, point, spec.is_exact)
 
 
 def halo(spec: BlockSpec, rows: int, columns: int) -> tuple[int, int]:
     """The pixels that a tile of so many of the result reads, down and across."""
-    down, across = ((size - 1) * spec.stride[d] + spec.extent(d) for d, size in enumerate((rows, columns)))
-    return down, across
+    return spec.reach(0, rows), spec.reach(1, columns)
 
 
 def _seen(spec: BlockSpec, point: Mapping[str, int]) -> int:
@@ -177,10 +176,3 @@ def _panels(spec: BlockSpec, lanes: int) -> list[int]:
     """Channels of a panel: all of the result's, or a half, a quarter, ..., not too few."""
     parts = [1, *(n for n in (2, 4, 8, 16, 32) if spec.out_channels >= n * _LEAST)]
     return sorted({_whole(-(-spec.out_channels // n), lanes) for n in parts})
-
-
-class _HaloTiles(Algorithm):
-    """No TE, but a loop nest: see ``codegen.block``."""
-
-    def facts(self, exact: bool) -> dict[str, Any]:
-        return {"algorithm": STRATEGY, "exact": exact}

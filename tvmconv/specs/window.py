@@ -67,6 +67,10 @@ class WindowSpec(Spec):
         """Elements from the first to the last that a window covers in a spatial dim."""
         return self.dilation[dim] * (self.kernel[dim] - 1) + 1
 
+    def reach(self, dim: int, outputs: int) -> int:
+        """Elements that so many neighbouring windows cover together."""
+        return (outputs - 1) * self.stride[dim] + self.extent(dim)
+
     def _extent_text(self, dim: int) -> str:
         kernel, dilation = self.kernel[dim], self.dilation[dim]
         return f"{kernel}" if dilation == 1 else f"({dilation}*({kernel} - 1) + 1)"

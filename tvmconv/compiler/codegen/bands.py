@@ -61,9 +61,9 @@ class _Bands:
         self.only_scales = only_scales(spec)
         self.rows, self.in_place = point["rows"], reads_in_place(spec, lanes) or self.only_scales
         self.chunks = -(-spec.channels // packing.chunk)
-        self.ring = (self.rows - 1) * spec.stride[0] + spec.extent(0)
+        self.ring = spec.reach(0, self.rows)
         # Columns of a row of the ring, and those of them that x has.
-        self.across = (spec.out_spatial[1] - 1) * spec.stride[1] + spec.extent(1)
+        self.across = spec.reach(1, spec.out_spatial[1])
         self.first = min(spec.padding[1][0], self.across)
         self.seen = min(spec.in_spatial[1], self.across - self.first)
         wide = self.chunks * packing.chunk

@@ -86,6 +86,17 @@ class Algorithm:
         return {}
 
 
+@dataclass(frozen=True)
+class LoopNest(Algorithm):
+    """No TE, but a loop nest that is written for a plan's point (``codegen.block``)."""
+
+    name: str
+
+    def facts(self, exact: bool) -> dict[str, Any]:
+        """See ``Algorithm``."""
+        return {"algorithm": self.name, "exact": exact}
+
+
 class FloatConvolution(Algorithm):
     """What algorithms for convolutions of floats have in common."""
 
