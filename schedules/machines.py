@@ -24,6 +24,13 @@ def names() -> list[str]:
     return ["native", *(preset.name for preset in presets()), *gpu_machines.names()]
 
 
+def _listed() -> str:
+    """The names as an error shows them: GPUs as a shell's braces do, cuda-sm_{75,80}, for it is one line."""
+    cpus = ", ".join(name for name in names() if not name.startswith(gpu_machines.PREFIX))
+    stem = f"{gpu_machines.PREFIX}sm_"
+    return f"{cpus}, {stem}{{{','.join(name.removeprefix(stem) for name in gpu_machines.names())}}}"
+
+
 def resolve(name: str | AnyMachine) -> AnyMachine:
     """The machine of a target name, of several GPUs joined by commas, or of ``triple=T,cpu=C,features=+F-G``
     (see ``custom_targets``); a machine is returned as it is. Raises TargetError with near names."""
@@ -41,9 +48,9 @@ def resolve(name: str | AnyMachine) -> AnyMachine:
         return custom_targets.machine(name)
     if isinstance(name, str) and "," in name and all(part in names() for part in name.split(",")):
         raise TargetError(f"target: {name!r}, expected one target here, not several")
-    known = ", ".join(names())
+    hint = near(name, names())
     raise TargetError(
-        f"target: {shown(name)}, expected one of {known}, or triple=T,cpu=C,features=+F{near(name, names())}"
+        f"target: {shown(name)}, expected one of {_listed()}, or triple=T,cpu=C,features=+F{hint}"
     )
 
 
@@ -54,7 +61,7 @@ def resolve_all(target: Target | Sequence[Target]) -> list[AnyMachine]:
         return [target]
     if not isinstance(target, str):
         if not isinstance(target, Sequence):
-            raise TargetError(f"target: {shown(target)}, expected one or more of {', '.join(names())}")
+            raise TargetError(f"target: {shown(target)}, expected one or more of {_listed()}")
         found = [machine for one in target for machine in resolve_all(one)]
     else:
         texts: list[str] = []
@@ -68,7 +75,7 @@ def resolve_all(target: Target | Sequence[Target]) -> list[AnyMachine]:
             raise TargetError(f"target: {target!r}, expected either CPUs or GPUs for one library")
         found = [resolve(text) for text in ([",".join(gpus)] if gpus else texts)]
     if not found:
-        raise TargetError(f"target: {target!r}, expected one or more of {', '.join(names())}")
+        raise TargetError(f"target: {target!r}, expected one or more of {_listed()}")
     return list({machine.name: machine for machine in found}.values())
 
 

@@ -65,11 +65,11 @@ def test_scans_that_are_not_supported(body, message):
 
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_an_lstm_of_8_bits(direction):
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(3)  # up to 63: from 65 on onnxruntime's sums saturate on CPUs without VNNI
     d, steps, width, hidden = 1 + (direction == "bidirectional"), 5, 6, 8
     weights = {
-        "w": rng.integers(-90, 90, (d, width, 4 * hidden)).astype(np.int8),
-        "r": rng.integers(-90, 90, (d, hidden, 4 * hidden)).astype(np.int8),
+        "w": rng.integers(-63, 64, (d, width, 4 * hidden)).astype(np.int8),
+        "r": rng.integers(-63, 64, (d, hidden, 4 * hidden)).astype(np.int8),
         "b": rng.standard_normal((d, 8 * hidden)).astype(np.float32),
         "ws": np.full(d, 0.01, np.float32), "wz": np.zeros(d, np.int8),
         "rs": np.full(d, 0.02, np.float32), "rz": np.zeros(d, np.int8),
