@@ -9,8 +9,9 @@ time is its shortest of all runs, between its neighbours, so that weights are as
 warm as there; what other programs do at the time matters little. Other engines run the same model, each in
 its own process and in turns with ours, and their own profilers tell the time of each node: that of the
 nodes of a block is the shortest of each, summed, without what turns layouts between them, so weights are as
-cold for them. "rule": whether a network has the block by default. "chosen": the faster peer's time over that
-of what a network has, block or layers.
+cold for them. "l/fma": the layers' time over that of their multiply-adds alone at the measured peak of this
+machine, which is the most that any block could gain ("-": of integers). "rule": whether a network has the
+block by default. "chosen": the faster peer's time over that of what a network has, block or layers.
 
 The command above takes about 4 minutes on two idle CPUs (an EPYC, Zen 4), compiling included.
 """
@@ -29,6 +30,7 @@ import numpy as np
 
 import tvmconv
 from tvmconv.base.processes import Process, ProcessError
+from tvmconv.bench import roofline
 from tvmconv.bench.engines.session import log
 from tvmconv.bench.ratios import geometric_mean
 from tvmconv.formats.logs.lookup import Logs
@@ -101,12 +103,14 @@ class Peer:
 
 @dataclass(frozen=True)
 class Row:
-    """A block: µs of it, of our layers apart, of peers' by name; whether it is what a network has."""
+    """A block: µs of it, of our layers apart, of multiply-adds alone, of peers' by name; whether it is what a
+    network has."""
 
     spec: BlockSpec
     text: str
     fused: float
     apart: float
+    least: float | None
     peers: Mapping[str, float]
     rule: bool
 
@@ -114,6 +118,11 @@ class Row:
     def gain(self) -> float:
         """Of the block over its layers."""
         return self.apart / self.fused
+
+    @property
+    def most(self) -> float | None:
+        """What any block could gain."""
+        return None if self.least is None else self.apart / self.least
 
     @property
     def chosen(self) -> float | None:
@@ -127,7 +136,8 @@ class Row:
 
     def __str__(self) -> str:
         cells = [f"{self.peers[name]:.0f}" if name in self.peers else "-" for name in PEERS]
-        ratios = ["-" if ratio is None else f"{ratio:.2f}" for ratio in (self.gain, self.best, self.chosen)]
+        found = (self.gain, self.most, self.best, self.chosen)
+        ratios = ["-" if ratio is None else f"{ratio:.2f}" for ratio in found]
         return line([f"{self.fused:.0f}", f"{self.apart:.0f}", *cells], ratios, self.rule, self.text)
 
 
@@ -136,28 +146,30 @@ def line(times: Sequence[str], ratios: Sequence[str], rule: bool, text: str) -> 
     return f"{columns}  {'rule' if rule else '-':<4}  {text}"
 
 
-def rows(fused: Run, apart: Run, peers: Sequence[Peer], logs: Logs) -> Iterator[Row]:
-    """Each block of the network."""
+def rows(fused: Run, apart: Run, peers: Sequence[Peer], logs: Logs, peak: float) -> Iterator[Row]:
+    """Each block of the network; ``peak``: operations a second."""
     for work, sources, us in zip(fused.works, fused.sources, fused.best, strict=True):
         spec = work.dense
         if str(spec).startswith("block"):  # other steps are operators, or other layers
             convs = 1 if spec.scale else len(spec.parts())
             others = {peer.engine: peer.of(sources, convs) for peer in peers}
             known = {engine: time for engine, time in others.items() if time is not None}
-            yield Row(spec, str(work), us, apart.of(sources), known, gains(spec, logs))
+            least = None if spec.is_integer else 2e6 * spec.macs / peak
+            yield Row(spec, str(work), us, apart.of(sources), least, known, gains(spec, logs))
 
 
 def measure(source: Path, options: argparse.Namespace) -> dict[int, list[Row]]:
     """Print a network's blocks; they, by the number of threads."""
     network = compiling.read(source, parse_shapes(options.shape))
-    logs, made = Logs(resolve(options.target), None, cold=True), {}
+    machine, made = resolve(options.target), {}
+    logs = Logs(machine, None, cold=True)
     with tempfile.TemporaryDirectory() as folder:
         feeds, files = feeds_of(network), {"model": str(source), "feeds": f"{folder}/feeds.npz"}
         np.savez(files["feeds"], **feeds)
         ours = [Run(network, blocks, options.target, Path(folder) / f"{blocks}.so", feeds)
                 for blocks in ("always", "never")]  # fmt: skip
         for threads in options.threads:
-            tvmconv.set_num_threads(threads)
+            peak = roofline.measure(machine, ["float32"], threads).peak["float32"]
             peers = [Peer(engine, files) for engine in options.peers]
             for run in ours:
                 run.reset()
@@ -170,7 +182,7 @@ def measure(source: Path, options: argparse.Namespace) -> dict[int, list[Row]]:
             with_all, without = (sum(run.best) for run in ours)
             totals = f"{with_all:.0f} with all blocks, {without:.0f} without, µs"
             print(f"{source.stem}, {threads} threads: {totals}")
-            made[threads] = list(rows(*ours, peers, logs))
+            made[threads] = list(rows(*ours, peers, logs, peak))
             print("\n".join(map(str, made[threads])), flush=True)
     return made
 
@@ -187,8 +199,10 @@ def means(found: Sequence[Row]) -> Iterator[str]:
             chosen = [row.chosen for row in taken if row.chosen is not None]
             low = [row for row in taken if row.rule and row.gain < 1]
             peer = f", peer/chosen {geometric_mean(chosen):.2f}" if chosen else ""
+            most = [row.most for row in taken if row.most is not None]
+            fma = f", layers/fma {geometric_mean(most):.2f}" if most else ""
             yield (f"{what}: layers/block {geometric_mean([row.gain for row in taken]):.2f} of {len(taken)}, "
-                   f"{len(low)} of the rule's below 1{peer}")  # fmt: skip
+                   f"{len(low)} of the rule's below 1{fma}{peer}")  # fmt: skip
 
 
 def main() -> None:
@@ -200,7 +214,8 @@ def main() -> None:
     parser.add_argument("--target", default="native")
     parser.add_argument("--shape", action="append", default=[], help="as of `tvmconv compile`")
     options = parser.parse_args()
-    print(line(["block", "layers", "ORT", "OpenVINO"], ["l/block", "p/block", "chosen"], True, "descriptor"))
+    ratios = ["l/block", "l/fma", "p/block", "chosen"]
+    print(line(["block", "layers", "ORT", "OpenVINO"], ratios, True, "descriptor"))
     every: dict[int, list[Row]] = {threads: [] for threads in options.threads}
     for source in options.models:
         for threads, found in measure(source, options).items():
