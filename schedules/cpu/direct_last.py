@@ -19,6 +19,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    evenly,
     peel_borders,
     peel_strips,
     peel_tail,
@@ -66,7 +67,7 @@ def space(p: Problem, machine: Machine) -> Space:
     return {
         "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
         "block": sorted({min(v * lanes, p.out_group) for v in vectors}),
-        "strip": list(_STRIPS) if p.taps == 1 and not rows else [0],
+        "strip": sorted({*_STRIPS, default["strip"]}) if _has_strips(p) else [0],
         "order": list(_ORDERS) if rows else [default["order"]],
         "taps": list(range(0, min(2, len(p.kernel)) + 1)) if p.taps > 1 else [default["taps"]],
         "deep": [n for n in (1, 2, 4) if p.in_group % n == 0],
@@ -90,7 +91,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_block(point, lanes, p.out_group)
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     require_divides(point, deep=p.in_group)
-    require_strip(point, p.taps * len(p.spatial) == 1, "where there are rows or taps")
+    require_strip(point, _has_strips(p), "where there are taps along rows")
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
@@ -155,12 +156,19 @@ def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     return int(row <= _WRITTEN_OUT * machine.vector_registers)
 
 
+def _has_strips(p: Problem) -> bool:
+    """Whether strips of a row need nothing of each other; of rows, with taps across them only."""
+    return p.kernel[-1] == 1 and not any(p.pad[-1]) and (p.taps > 1 or len(p.spatial) == 1)
+
+
 def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     """Tiles of pixels that use one block of weights before the next: half of a row at most, so that
     threads divide the pixels, as layers before and after do, whose data is then in the caches of the same
     cores. Of few pixels all, and threads divide the work by blocks, so that each reads its own weights; if
     blocks ended within cache lines of y, threads would contend for those."""
-    if p.taps > 1 or len(p.spatial) > 1:
+    if len(p.spatial) > 1:
+        return _rereading(p, machine, width)
+    if p.taps > 1:
         return 0
     if _scattered(p, machine):
         return 1
@@ -171,6 +179,19 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     if not contended:
         return 0
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
+
+
+def _rereading(p: Problem, machine: Machine, width: int) -> int:
+    """Tiles of a strip of which all rows are computed before the next, so that a core's cache still holds
+    what a row rereads of those before; 0 where it does so anyway, or the weights take its room."""
+    weights = p.acc_bytes * p.taps * p.groups * p.in_group * p.out_group
+    span = (p.kernel[0] - 1) * p.dilation[0] + 1
+    reread = p.acc_bytes * p.groups * p.in_group * span  # of a pixel of the row
+    near = reread * p.spatial[-1] <= machine.l2 or 2 * weights > machine.l2
+    if not _has_strips(p) or len(p.spatial) > 2 or p.kernel[0] <= p.stride[0] or near:
+        return 0
+    held = max(1, machine.l2 // 2 // (reread * width * p.stride[-1]))
+    return evenly(-(-p.out_spatial[-1] // width), min(held, _LONGEST))
 
 
 def asks(p: Problem, machine: Machine, tiles: int) -> bool:
@@ -208,7 +229,7 @@ def schedule(
     rank = len(p.spatial)
     if strip:
         xt, xo = sch.split(xo, [None, strip], preserve_unit_iters=True)
-        outer = [xt]
+        outer = [xt, *outer]
     tasks = [n, *outer, g, oo] if order == "channels" else [n, g, oo, *outer]
     sch.reorder(*tasks, xo, xi, oi)
     if strip:

@@ -24,7 +24,7 @@ SPECS = (
     "tconv2d:1x16x7x7:o20:k4x4:s2:p1:NCHW:float32",
     "deform2d:1x16x9x9:o20:k3x3:p1:og2:mask:bias:NCHW:float32",
     "maxpool2d:1x13x13x24:k3x3:s2:p1:NHWC:float32", "avgpool2d:1x24x13x13:k3x3:s2:p1:NCHW:float32",
-    "avgpool2d:1x7x7x40:k7x7:NHWC:float32",
+    "avgpool2d:1x7x7x40:k7x7:NHWC:float32", "conv3d:1x7x4x7x24:o20:k3x1x1:p1x0x0:NHWC:float32",
 )  # fmt: skip
 
 
