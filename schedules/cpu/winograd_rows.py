@@ -38,13 +38,12 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """On the small images deep in a network, where registers hold what a strip transforms; and not where all
     pixels of a channel share a set of the near cache, for it takes more of them at once. Where additions have
-    ports of their own also on larger images: of few channels, whose rows the near cache holds, and those
-    far larger than a core's cache. On Zen 4 it is 1.05 to 1.5 times as fast, but a tenth slower before an
-    activation with an exponential."""
+    ports of their own also on larger images, unless blocks of channels share few sets. On Zen 4 it is 1.05 to
+    1.5 times as fast, but up to a tenth slower before an activation with an exponential."""
     if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % _PAGE == 0 or machine.lanes() < _WIDE:
         return False
     vectors = p.groups / machine.lanes()
-    if machine.adds_apart and vectors >= 1 and (vectors <= _FEW or is_large(p, machine)):
+    if machine.adds_apart and vectors >= 1 and (is_large(p, machine) or not _collide(p, machine)):
         return True
     return vectors >= _FEWEST_VECTORS and max(p.out_spatial) <= _SMALL
 
@@ -87,8 +86,12 @@ def _block(p: Problem, machine: Machine) -> int:
     lanes = machine.lanes()
     if p.groups <= _FEW * lanes or is_large(p, machine):
         return p.groups
-    collide = p.groups * ITEMSIZE[p.dtype] % (_PAGE // 2) == 0
-    return max(b for b in _blocks(p, lanes) if b <= _FEW * lanes) if collide else lanes
+    return max(b for b in _blocks(p, lanes) if b <= _FEW * lanes) if _collide(p, machine) else lanes
+
+
+def _collide(p: Problem, machine: Machine) -> bool:
+    """Whether a block of channels, if those are many, has few sets of the near cache."""
+    return p.groups > _FEW * machine.lanes() and p.groups * ITEMSIZE[p.dtype] % (_PAGE // 2) == 0
 
 
 def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, order: str, inner: str) -> None:

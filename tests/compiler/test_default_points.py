@@ -28,12 +28,13 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d2:p2:g256:NHWC:float32"): {"rows": 33, "walk": "down"},
     ("x86-64-v4", "conv2d:4x33x33x256:o256:k3x3:s2:p18:d18:g256:NHWC:float32"): {"rows": 1},
     # Depthwise by Winograd's rows where additions have ports of their own: few channels at once, of large
-    # images all, of others one vector; not on images of middling size.
+    # images all, of others one vector, unless those share few sets of the cache.
     ("znver4", "conv2d:1x84x84x32:o32:k3x3:p1:g32:NHWC:float32"): {"inner": "vectors", "block": 32},
     ("znver4", "conv2d:1x28x28x58:o58:k3x3:p1:g58:NHWC:float32"): {"inner": "vectors", "block": 58},
     ("znver4", "conv2d:1x65x65x728:o728:k3x3:p1:g728:NHWC:float32"): {"inner": "vectors", "block": 728},
     ("znver4", "conv2d:1x14x14x384:o384:k3x3:p1:g384:NHWC:float32"): {"inner": "vectors", "block": 16},
-    ("znver4", "conv2d:1x28x28x256:o256:k3x3:p1:g256:NHWC:float32"): {"walk": "down"},
+    ("znver4", "conv2d:1x28x28x256:o256:k3x3:p1:g256:NHWC:float32"): {"inner": "vectors", "block": 16},
+    ("znver4", "conv2d:1x28x28x512:o512:k3x3:p1:g512:NHWC:float32"): {"walk": "down"},
     # Few groups' channels in a vector: by themselves where too few products share what would be shuffled, and
     # not by Winograd's algorithm where half a vector costs half.
     ("x86-64-v4", "conv2d:1x56x56x192:o48:k1x1:s2:g16:NHWC:float32"): {"block": 3, "strip": 0},
