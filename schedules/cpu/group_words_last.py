@@ -18,7 +18,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.words import copied, shifts
 from tvmconv.schedules.cpu.tiles import across_groups, evenly, peel_tail, run_parallel, vector_tile
-from tvmconv.schedules.cpu.words_last import copy_words
+from tvmconv.schedules.cpu.words_last import copy_words, shares_columns
 from tvmconv.schedules.cpu.words_last import dot_of as widest_of
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
@@ -70,8 +70,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_block(point, lanes, channels)
     require_registers(point, "width", point["width"] * -(-point["block"] // lanes), machine.vector_registers)
     require(point["taps"] <= 1, point, "taps", "0 or 1")
-    return Plan(STRATEGY, over_words(ALGORITHM, dot), Packing(point["block"], across_groups=True),
-                lambda sch: schedule(sch, p, machine, **point), point)
+    algorithm = over_words(ALGORITHM, dot, shared=_shares(p, point["width"]))
+    packing = Packing(point["block"], across_groups=True)
+    return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
 
 def _lanes(p: Problem, machine: Machine) -> int:
@@ -107,16 +108,24 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
         sch.unroll(loop)
     sch.decompose_reduction(conv, summed[0])
     if shifts(dot):
-        _sum_windows(sch, xo, rank, machine)
+        _windows(sch, xo, p, machine, _shares(p, width))
 
 
-def _sum_windows(sch: Schedule, place, rank: int, machine: Machine) -> None:
+def _shares(p: Problem, width: int) -> bool:
+    """Whether windows share columns: few enough to make up for adding them up, for those of groups are not
+    contiguous."""
+    return shares_columns(p, width, times=2)
+
+
+def _windows(sch: Schedule, place, p: Problem, machine: Machine, shared: bool) -> None:
     """Compute the sums over windows in ``place``, for its own outputs, those of several groups at a time."""
-    window = sch.get_sblock("window")
-    sch.compute_at(window, place, preserve_unit_loops=True)
-    sch.set_scope(window, 0, "local")
-    *_, pixel, group, _ = (loops := sch.get_loops(window))[: -rank - 1]
-    summed = loops[-rank - 1 :]
-    vec, lane = vector_tile(sch, group, machine.lanes(), int(sch.get(group).extent))
-    sch.reorder(*summed, pixel, vec, lane)
-    sch.decompose_reduction(window, summed[0])
+    for name in ("window", "column") if shared else ("window",):
+        block = sch.get_sblock(name)
+        sch.compute_at(block, place, preserve_unit_loops=True)
+        sch.set_scope(block, 0, "local")
+        reduced = 1 if name == "window" and shared else len(p.spatial) + 1 - shared
+        *_, pixel, group, _ = (loops := sch.get_loops(block))[:-reduced]
+        summed = loops[-reduced:]
+        vec, lane = vector_tile(sch, group, machine.lanes(), int(sch.get(group).extent))
+        sch.reorder(*summed, pixel, vec, lane)
+        sch.decompose_reduction(block, summed[0])

@@ -91,7 +91,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine))
+    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine), shares_columns(p, point["width"]))
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
@@ -137,7 +137,7 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
         sch.unroll(loop)
     sch.decompose_reduction(conv, taps[0])
     if shifts(dot):
-        _windows(sch, xo, rank, window_lanes(p, machine))
+        _windows(sch, xo, p, machine, shares_columns(p, width))
 
 
 def window_lanes(p: Problem, machine: Machine) -> int:
@@ -145,18 +145,39 @@ def window_lanes(p: Problem, machine: Machine) -> int:
     return min(machine.lanes(), in_words(p, dot_of(p, machine)).in_group)
 
 
-def _windows(sch: Schedule, place, rank: int, lanes: int) -> None:
+def shares_columns(p: Problem, width: int, times: int = 1) -> bool:
+    """Whether the windows of as many pixels side by side see that much fewer columns than each by itself."""
+    taps = len(p.live_taps(-1))
+    seen = (width - 1) * p.stride[-1] + (taps - 1) * p.dilation[-1] + 1
+    return times * seen < taps * width
+
+
+def _windows(sch: Schedule, place, p: Problem, machine: Machine, shared: bool) -> None:
     """Compute the sums over windows in ``place``, for its own outputs."""
-    stages = [("window", rank + 1)] if lanes == 1 else [("window", 1), ("part", rank + 1)]
+    lanes, rank = window_lanes(p, machine), len(p.spatial)
+    first, summed = ("column", rank) if shared else ("window", rank + 1)
+    contiguous = p.groups == 1 and lanes == in_words(p, dot_of(p, machine)).in_group
+    contiguous &= shared or p.stride[-1] == 1
+    stages = [("window", 1)] if shared else []
+    stages += [(first, summed)] if lanes == 1 else [(first, 1), ("part", summed)]
     for name, reduced in stages:
         block = sch.get_sblock(name)
         sch.compute_at(block, place, preserve_unit_loops=True)
         sch.set_scope(block, 0, "local")
-        own = sch.get_loops(block)[-reduced:]
-        if name == "part":
-            lane = sch.get_loops(block)[-reduced - 1]
-            sch.reorder(*own, lane)
-            sch.vectorize(lane)
+        loops = sch.get_loops(block)
+        own, around = loops[-reduced:], loops[:-reduced]
+        pixel, *inner = around[-4 if name == "part" else -3 :]
+        if contiguous and (name, reduced) == stages[-1]:
+            run = sch.fuse(pixel, *inner)
+            vectors, run = vector_run(sch, run, machine.lanes(), int(sch.get(run).extent))
+            sch.reorder(vectors, *own, run)
+        else:
+            # A sum waits for the term before it; those of other pixels do not.
+            sch.reorder(*own, pixel, *inner)
+            if int(sch.get(pixel).extent) < machine.vector_registers:
+                sch.unroll(pixel)
+            if name == "part":
+                sch.vectorize(inner[-1])
         sch.decompose_reduction(block, own[0])
 
 

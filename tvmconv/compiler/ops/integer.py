@@ -23,13 +23,15 @@ from tvmconv.formats.kernel import Param
 from tvmconv.schedules.dots import Dot
 
 
-def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1) -> tirx.PrimFunc:
+def kernel_func(
+    p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1, shared: bool = False
+) -> tirx.PrimFunc:
     """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
     ``Result`` has them.
 
     Stages ``pad`` (``words.copied``), ``conv``, ``y``; if zero points stay in the factors (``words.shifts``)
-    also ``part``, of ``lanes`` lanes, and ``window``, and then there is always a bias. With a
+    also those of ``words.window`` (``lanes``, ``shared``), and then there is always a bias. With a
     ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem in words, bias,
     w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape`` (flat with a
     ``TensorPacking``), others (1,).
@@ -50,7 +52,7 @@ def kernel_func(p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lane
         seen = words.window_of_tiles(p, tensor, dot, source, some)
     else:
         acc = _sums(p, done, packing, dot, source, w)
-        seen = words.window(p, dot, source, some, lanes) if kept and dot is not None else None
+        seen = words.window(p, dot, source, some, lanes, shared) if kept and dot is not None else None
 
     def place(at):
         return (split(p, at), []) if tensor is None else tensor.place(p, at)
@@ -204,11 +206,12 @@ class _Integers(Algorithm):
 
 @dataclass(frozen=True)
 class IntegerSums(_Integers):
-    """``of``, an algorithm of floats, over integers; ``lanes``: contiguous words in sums over windows."""
+    """``of``, an algorithm of floats, over integers; ``lanes``, ``shared``: see ``words.window``."""
 
     of: Sums
     dot: Dot | None = None
     lanes: int = 1
+    shared: bool = False
 
     @property
     def name(self) -> str:
@@ -217,7 +220,7 @@ class IntegerSums(_Integers):
 
     def definition(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``kernel_func``."""
-        return kernel_func(p, packing, self.dot, does, self.lanes)
+        return kernel_func(p, packing, self.dot, does, self.lanes, self.shared)
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,8 @@ class IntegerPhases(_Integers):
         return transposed_func(p, packing, self.dot, does, self.planes)
 
 
-def over_words(of: Sums | PhaseSums, dot: Dot | None, lanes: int = 1) -> Algorithm:
+def over_words(of: Sums | PhaseSums, dot: Dot | None, lanes: int = 1, shared: bool = False) -> Algorithm:
     """An algorithm of floats over 8-bit integers, in words that ``dot`` multiplies."""
-    return IntegerPhases(of.planes, dot) if isinstance(of, PhaseSums) else IntegerSums(of, dot, lanes)
+    if isinstance(of, PhaseSums):
+        return IntegerPhases(of.planes, dot)
+    return IntegerSums(of, dot, lanes, shared)

@@ -93,31 +93,53 @@ def sources(
     return lambda n, g, i, at: word([pad(*join(p, n, g, size * i + j, at)) for j in range(size)])
 
 
-def window(p: Problem, dot: Dot, source, some: te.Tensor, lanes: int) -> te.Tensor:
+def window(
+    p: Problem, dot: Dot, source, some: te.Tensor, lanes: int = 1, shared: bool = False
+) -> te.Tensor:
     """Sums of x over the window of each output, (batch, groups, 1, spatial) as y lies; 0 where ``some`` (1,)
-    is. Stages ``part``, of ``lanes`` words side by side, if there are several, and ``window``."""
+    is. Stages ``part``, of ``lanes`` words side by side, if there are several; ``column`` if ``shared``, sums
+    over what a window sees at one place along a row, which the next windows see too; and ``window``."""
     done, one = in_words(p, dot), replace(p, out_group=1)
     axes, taps = live(p)
+    if shared:
+        across, along, axes = axes[-1], taps[-1], axes[:-1]
+        shape = (*one.y_shape[: len(p.spatial)], reach_of(p, -1), p.groups, 1)
+    else:
+        shape = one.y_shape
     words = te.reduce_axis((0, -(-done.in_group // lanes)), name="i")
     wanted, none = tirx.NE(some(0), 0), tirx.const(0, "int32")
 
     def part(at, lane):
         n, g, _, spatial = split(p, at)
         i = words * lanes + lane
-        term = dot_product(dot, source(n, g, i, place_of(p, spatial, taps)), _ones(p, dot, i))
+        place = place_of(p, spatial, taps)
+        if shared:
+            place[-1] = spatial[-1]
+        term = dot_product(dot, source(n, g, i, place), _ones(p, dot, i))
         if done.in_group % lanes:
             term = te.if_then_else(i < done.in_group, term, none)
         return te.sum(te.if_then_else(wanted, term, none), axis=[*axes, words])
 
+    name = "column" if shared else "window"
     if lanes == 1:
-        return te.compute(one.y_shape, lambda *at: part(at, 0), name="window")
-    parts = te.compute((*one.y_shape, lanes), lambda *at: part(at[:-1], at[-1]), name="part")
-    lane = te.reduce_axis((0, lanes), name="lane")
+        sums = te.compute(shape, lambda *at: part(at, 0), name=name)
+    else:
+        parts = te.compute((*shape, lanes), lambda *at: part(at[:-1], at[-1]), name="part")
+        lane = te.reduce_axis((0, lanes), name="lane")
 
-    def joined(*at):
-        return te.sum(te.if_then_else(wanted, parts(*at, lane), none), axis=[lane])
+        def joined(*at):
+            return te.sum(te.if_then_else(wanted, parts(*at, lane), none), axis=[lane])
 
-    return te.compute(one.y_shape, joined, name="window")
+        sums = te.compute(shape, joined, name=name)
+    if not shared:
+        return sums
+
+    def over(*at):
+        *outer, x, g, _ = at
+        seen = sums(*outer, x * p.stride[-1] + along * p.dilation[-1], g, 0)
+        return te.sum(te.if_then_else(wanted, seen, none), axis=[across])
+
+    return te.compute(one.y_shape, over, name="window")
 
 
 def _ones(p: Problem, dot: Dot, i: tirx.Expr) -> tirx.Expr:
