@@ -20,8 +20,10 @@ _LARGEST = 7  # likewise
 _LARGER = 4  # times as large as the cache
 _FAR = 16  # times as large: x and y then come from memory
 _WIDTH = 4  # pixels of most tiles
+_WIDEST = 8  # likewise, of wide ones
 _FEW_ROWS = 4  # of a strip of a large image
 _CONTIGUOUS = 12  # vectors of one pixel in a tile
+_LINE = 64  # bytes of a cache line
 _ROUND = 256  # bytes; pixels a multiple of that apart use few sets of the caches for a block of channels
 _ROUNDER = 512  # likewise, half as many
 
@@ -39,11 +41,13 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
     width = min(sums // vectors, _WIDTH, p.out_spatial[-1])
     if vectors < 4 and (_overflows(p, machine) or (_collide(p, machine, width) and not large)):
         vectors, width = min(4, have), max(width // 2, 1)
-    if _is_wide(p, machine):
-        # What is loaded is used for more taps. Few cache lines are then loaded twice: with a power of two of
-        # channels, those of one pixel and the next conflict.
+    if narrow and machine.vector_bits == 512:
+        width, vectors = _short_tile(p, machine, have)
+    if _is_wide(p, machine) or (p.widened and machine.vector_bits == 512):
+        # What is loaded, or widened, is used for more taps. Few cache lines are then loaded twice: with a
+        # power of two of channels, those of one pixel and the next conflict.
         vectors = min(2, have)
-        width = evenly(p.out_spatial[-1], 8)
+        width = evenly(p.out_spatial[-1], _WIDEST)
     if _is_far(p, machine):
         vectors = evenly(have, _CONTIGUOUS)
         width = min(max(1, sums // vectors), _WIDTH, p.out_spatial[-1])
@@ -58,6 +62,23 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
         # All weights of one vector stay in registers beside eight sums and four vectors loaded ahead.
         vectors, width = 1, min(8, p.out_spatial[-1])
     return width, vectors
+
+
+def _short_tile(p: Problem, machine: Machine, have: int) -> tuple[int, int]:
+    """(pixels, vectors of channels) of a tile in a short row, if a vector is as long as a cache line: as few
+    channels as hide the latency of sums, if the L1 cache holds what so wide a tile reads of them. But more,
+    whose lines are fetched together, if it does not; and where vectors share lines."""
+    wide, shared = evenly(p.out_spatial[-1], _WIDEST), _pixel_bytes(p) % _LINE > 0
+    width = min(_WIDTH, p.out_spatial[-1])
+    held = machine.l1_ways * _places(p, machine)
+    if shared and have <= 4:
+        return width, have
+    if _lines(p, wide) <= held:
+        hidden = wide * (1 + machine.halved) >= machine.fma_latency * machine.fma_ports
+        return wide, min(1 if hidden and not shared else 2, have)
+    if p.stride[-1] == 1 and held > machine.l1_ways:  # wide tiles share most of what they load
+        return wide, min(2, have)
+    return width, min(2 if _lines(p, width) <= held else 4, have)
 
 
 def order_of(p: Problem, machine: Machine, block: int) -> str:
@@ -172,5 +193,10 @@ def _overflows(p: Problem, machine: Machine) -> bool:
         return False
     if p.kernel[-1] < _LARGEST and prod(p.spatial) * _pixel_bytes(p) <= machine.l2:
         return False
+    return _lines(p, _WIDTH) > machine.l1_ways * _places(p, machine)
+
+
+def _places(p: Problem, machine: Machine) -> int:
+    """In the L1 cache, where lines of one block of channels lie, each with as many as it has ways."""
     page = machine.l1 // machine.l1_ways
-    return _lines(p, _WIDTH) > machine.l1_ways * (page // gcd(_pixel_bytes(p), page))
+    return page // gcd(_pixel_bytes(p), page)

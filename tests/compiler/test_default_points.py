@@ -35,6 +35,16 @@ POINTS = {
     ("znver4", "conv2d:1x14x14x384:o384:k3x3:p1:g384:NHWC:float32"): {"inner": "vectors", "block": 16},
     ("znver4", "conv2d:1x28x28x256:o256:k3x3:p1:g256:NHWC:float32"): {"inner": "vectors", "block": 16},
     ("znver4", "conv2d:1x28x28x512:o512:k3x3:p1:g512:NHWC:float32"): {"walk": "down"},
+    # Short rows, vectors as long as a cache line: few channels of a whole row, unless their lines have few
+    # places in the cache; sums enough to hide their latency. Wide tiles of what has to be widened.
+    ("znver4", "conv2d:1x14x14x576:o576:k3x3:s2:p1:g576:NHWC:float32"): {"width": 7, "block": 16},
+    ("x86-64-v4", "conv2d:1x14x14x576:o576:k3x3:s2:p1:g576:NHWC:float32"): {"width": 7, "block": 32},
+    ("znver4", "conv2d:1x14x14x768:o768:k3x3:s2:p1:g768:NHWC:float32"): {"width": 4, "block": 32},
+    ("znver4", "conv2d:1x14x14x512:o512:k3x3:s2:p1:g512:NHWC:float32"): {"width": 4, "block": 64},
+    ("znver4", "conv2d:1x7x7x512:o512:k3x3:p2:d2:g512:NHWC:float32"): {"width": 7, "block": 32},
+    ("znver4", "conv2d:1x7x7x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 4, "block": 64},
+    ("znver4", "conv2d:1x28x28x58:o58:k3x3:s2:p1:g58:NHWC:float32"): {"width": 4, "block": 58},
+    ("x86-64-v4", "conv2d:1x28x28x192:o192:k3x3:p1:g192:NHWC:float16"): {"width": 7, "block": 32},
     # Few groups' channels in a vector: by themselves where too few products share what would be shuffled, and
     # not by Winograd's algorithm where half a vector costs half.
     ("x86-64-v4", "conv2d:1x56x56x192:o48:k1x1:s2:g16:NHWC:float32"): {"block": 3, "strip": 0},
