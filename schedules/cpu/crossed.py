@@ -125,7 +125,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     otherwise."""
     width, vectors = direct_last.tile_of(p, machine)
     few = min(_FEW_VECTORS, vectors)
-    looped = p.taps > 1 and not direct_last.taps_of(p, machine, width * vectors)
+    long = vectors > 1 and direct_last.has_few_inputs(p)  # as they are, for LLVM unrolls those
+    looped = p.taps > 1 and not long and not direct_last.taps_of(p, machine, width * vectors)
     if machine.vector_bits < 512 or (_lines_are_near(p, machine) and not looped):
         return width, vectors
     most = (machine.vector_registers - 2 * few) // few

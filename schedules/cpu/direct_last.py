@@ -80,7 +80,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     unrolled. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
-    width = min(width, _NARROW) if _scattered(p, machine) else width
+    width = min(width, _NARROW) if _scattered(p, machine) or _scatters(p, machine) else width
     default = {"width": width, "block": block_of(p, machine, vectors),
                "strip": _strip(p, machine, width, vectors * lanes), "order": _ORDERS[1],
                "taps": taps_of(p, machine, width * vectors),
@@ -147,13 +147,27 @@ def _scattered(p: Problem, machine: Machine) -> bool:
     return few and len(p.spatial) == 1 and prod(p.x_shape()) * p.acc_bytes > machine.l2
 
 
+def _scatters(p: Problem, machine: Machine) -> bool:
+    """Whether a group's few channels are stored into pixels of an image that a core's cache does not hold:
+    of a wide tile, all stores then wait at once. Measured with AVX-512 only."""
+    few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * _LINE and machine.vector_bits >= 512
+    return few and p.groups * p.out_group * prod(p.out_spatial) * p.acc_bytes > machine.l2
+
+
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     """Innermost dims of taps to unroll, for this many vectors of sums."""
     row = p.kernel[-1] * sums
+    if machine.vector_bits >= 512 and has_few_inputs(p):
+        return 0  # or LLVM keeps all that a row of taps reads of x, broadcast, and spills
     most = _WITH_CHANNELS * machine.vector_registers
     if p.in_group <= _FEW and row * p.in_group > most:
         return 0
     return int(row <= _WRITTEN_OUT * machine.vector_registers)
+
+
+def has_few_inputs(p: Problem) -> bool:
+    """Whether LLVM unrolls a loop over its input channels."""
+    return 1 < p.in_group <= _FEW
 
 
 def _has_strips(p: Problem) -> bool:

@@ -55,11 +55,13 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     lanes = machine.lanes(p.acc_bytes)
     width = -(-p.positions[-1] // lanes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
-    if p.out_group == 1 and machine.memory_operands and lanes < _WIDE:
+    alone = p.out_group == 1 and (lanes < _WIDE or p.is_depthwise)
+    if alone and machine.memory_operands:
         vectors = evenly(width, min(width, _ALONE))  # there are no rows beside them, as planes have
     phases = 8 if p.out_group == 1 and _alike(p, 8) and machine.vector_registers >= 16 else 1
     vectors = min(vectors, _most_vectors(p))
-    if _joined(p) and lanes >= _WIDE and p.kernel[-1] % p.tap_step(len(p.kernel) - 1):
+    unlike = p.kernel[-1] % p.tap_step(len(p.kernel) - 1) > 0
+    if _joined(p) and lanes >= _WIDE and unlike and not alone:
         channels, vectors = evenly(p.out_group, _TALL), 1
     if phases > 1:
         vectors = evenly(width, min(4, width, max(1, (machine.vector_registers - 4) // phases)))
