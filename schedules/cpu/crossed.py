@@ -43,6 +43,11 @@ _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
+# With vectors of 512 bits, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
+# that one needs from beyond a core's cache adds; and multiply-adds that a vector of y costs.
+_LONG, _BYTE, _OF_Y = 1.04, 0.15, 20
+# Times as much where no other row of taps reads a line again, or planes so far apart evict each other's.
+_ONCE, _PAGE = 3, 4096
 _APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
 _MANY = 64  # planes
 _WIDE = 4  # vectors of output channels that make few
@@ -110,9 +115,32 @@ def cost(p: Problem, machine: Machine) -> float:
     planes a power of two apart."""
     seen = _seen(p)
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
+    if machine.vector_bits >= 512:
+        held = p.acc_bytes * p.taps * p.in_group * _block(p, machine) <= machine.l2
+        near = held or not evict_each_other(p, machine, p.in_group)
+        return seen / filled * _LONG * (1 if near else _COLLIDING) + _fetched(p, machine)
     if p.taps > 1 and evict_each_other(p, machine, p.in_group):
         return seen / filled * _COLLIDING
     return seen / filled * (_NEAR if _lines_are_near(p, machine) else _FAR)
+
+
+def _block(p: Problem, machine: Machine) -> int:
+    """Output channels of a register tile."""
+    return min(tile_of(p, machine)[1] * machine.lanes(p.acc_bytes), p.out_group)
+
+
+def _fetched(p: Problem, machine: Machine) -> float:
+    """What storing adds; and that x comes from beyond a core's cache, for each block of output channels, and
+    for each tap across rows that the cache does not hold together."""
+    stored = _OF_Y / (p.in_group * p.taps)
+    if reads_near(p, machine):
+        return stored
+    rows = min(p.spatial[0], (p.kernel[0] - 1) * p.dilation[0] + 1)
+    far = len(p.spatial) > 1 and p.acc_bytes * p.in_group * rows * prod(p.spatial[1:]) > machine.l2
+    vectors = -(-_block(p, machine) // machine.lanes(p.acc_bytes))
+    again = prod(p.stride) * (p.kernel[0] if far else 1) / (p.taps * vectors)
+    once = p.taps == p.kernel[-1] or p.acc_bytes * prod(p.spatial) % _PAGE == 0
+    return stored + _BYTE * p.acc_bytes * again * (_ONCE if once else 1)
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:

@@ -24,6 +24,8 @@ from tvmconv.schedules.cpu.tiles import (
     peel_strips,
     peel_tail,
     register_tile,
+    reread,
+    rows_are_far,
     run_parallel,
     vector_tile,
     widen,
@@ -199,12 +201,9 @@ def _rereading(p: Problem, machine: Machine, width: int) -> int:
     """Tiles of a strip of which all rows are computed before the next, so that a core's cache still holds
     what a row rereads of those before; 0 where it does so anyway, or the weights take its room."""
     weights = p.acc_bytes * p.taps * p.groups * p.in_group * p.out_group
-    span = (p.kernel[0] - 1) * p.dilation[0] + 1
-    reread = p.acc_bytes * p.groups * p.in_group * span  # of a pixel of the row
-    near = reread * p.spatial[-1] <= machine.l2 or 2 * weights > machine.l2
-    if not _has_strips(p) or len(p.spatial) > 2 or p.kernel[0] <= p.stride[0] or near:
+    if not rows_are_far(p, machine) or 2 * weights > machine.l2:
         return 0
-    held = max(1, machine.l2 // 2 // (reread * width * p.stride[-1]))
+    held = max(1, machine.l2 // 2 // (reread(p) * width * p.stride[-1]))
     return evenly(-(-p.out_spatial[-1] // width), min(held, _LONGEST))
 
 

@@ -24,6 +24,7 @@ from tvmconv.schedules.cpu.tiles import (
     evenly,
     peel_at,
     peel_tail,
+    rows_are_far,
     run_parallel,
     vector_tile,
     write_out,
@@ -47,7 +48,9 @@ _ENOUGH = 8  # vectors of pixels
 _FEW = 4  # planes
 _PAIR = 2  # vectors of a tile
 _SHARED = 3  # parts of a core's cache, of which columns take one
+_REREAD = 4  # likewise, if the next strip's columns are partly made of the same rows of x
 _COPIED = 4  # multiply-adds that a piece of a row costs to copy
+_LONG = 1.1  # times as long as it might a multiply-add of 512 bits takes, measured on a Zen 4
 _WEIGHTS = 0.25  # cycles to load a weight from a core's cache
 
 
@@ -68,7 +71,8 @@ def pays(p: Problem, machine: Machine) -> bool:
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)
     if p.in_group <= _FEW or most_pixels(p, machine) < enough:
         return False
-    return not crossed.reads_near(p, machine) or crossed.cost(p, machine) >= cost(p, machine)
+    far = machine.vector_bits < 512 and not crossed.reads_near(p, machine)
+    return far or crossed.cost(p, machine) >= cost(p, machine)
 
 
 def cost(p: Problem, machine: Machine) -> float:
@@ -78,7 +82,10 @@ def cost(p: Problem, machine: Machine) -> float:
     first, last = border_tiles(p, len(p.spatial) - 1, 1)
     parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
     copied = _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
-    return 1 / planes.filled(prod(p.out_spatial), lanes) + copied
+    if machine.vector_bits < 512:
+        return 1 / planes.filled(prod(p.out_spatial), lanes) + copied
+    far = p.acc_bytes * p.in_group * prod(p.spatial) > machine.l2
+    return _LONG / planes.filled(prod(p.out_spatial), lanes) + copied + far * lanes / p.out_group
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -122,7 +129,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     packing = PanelsPacking(point["channels"], tall=point["tall"], long=point["long"])
     shared = shares_columns(p, machine, packing)
     return Plan(STRATEGY, ALGORITHM, packing,
-                lambda sch: schedule(sch, p, packing, lanes, shared, **point), point)
+                lambda sch: schedule(sch, p, machine, packing, shared, **point), point)
 
 
 def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -131,6 +138,8 @@ def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes, width, rows = machine.lanes(p.acc_bytes), p.out_spatial[-1], _rows(p)
     most = min(most_pixels(p, machine), _LONGEST * lanes)
     step = planes.VECTORS * lanes
+    if _rereads(p, machine):  # what is read of x for a row stays in the cache until the next one
+        most = min(most, max(most_pixels(p, machine) // _REREAD, _ENOUGH * lanes))
     if _shares(p, machine):
         step = _PAIR * lanes
         most = min(most, max(most_pixels(p, machine) // _SHARED, _ENOUGH * lanes))
@@ -145,6 +154,11 @@ def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
         return vectors / machine.fma_ports + (strips + (left > 0)) * _WEIGHTS
 
     return min(range(1, min(rows, most // width) + 1), key=lambda tall: (cost(tall), tall)), width
+
+
+def _rereads(p: Problem, machine: Machine) -> bool:
+    """Whether all rows of a strip are computed before the next one. Measured with 512 bits only."""
+    return machine.vector_bits >= 512 and rows_are_far(p, machine)
 
 
 def _shares(p: Problem, machine: Machine) -> bool:
@@ -175,9 +189,10 @@ def tile_of(p: Problem, machine: Machine, pixels: int) -> tuple[int, int]:
 
 
 def schedule(
-    sch: Schedule, p: Problem, packing: PanelsPacking, lanes: int, shared: bool, *, tall: int, long: int,
-    channels: int, vectors: int, order: str, deep: int,
+    sch: Schedule, p: Problem, machine: Machine, packing: PanelsPacking, shared: bool, *, tall: int,
+    long: int, channels: int, vectors: int, order: str, deep: int,
 ) -> None:
+    lanes = machine.lanes(p.acc_bytes)
     y, conv, columns = (sch.get_sblock(name) for name in ("y", "conv", "columns"))
     down, along = packing.strips(p)
     pixels = tall * long
@@ -186,7 +201,8 @@ def schedule(
     oo, oi = sch.split(o, [None, channels], preserve_unit_iters=True)
     xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
     inner = [oo, xo] if order == "pixels" else [xo, oo]
-    sch.reorder(n, g, high, wide, *inner, oi, xi)
+    strips = [wide, high] if _rereads(p, machine) else [high, wide]
+    sch.reorder(n, g, *strips, *inner, oi, xi)
     last = _rows(p) % tall * long if long == p.out_spatial[-1] else p.out_spatial[-1] % long
     if last:
         peel_at(sch, high if down > 1 else wide, down if down > 1 else along, [max(down, along) - 1])
@@ -197,8 +213,8 @@ def schedule(
     sch.unroll(oi)
     sch.compute_at(conv, inner[-1], preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
-    _copy(sch, p, columns, tall, long, lanes, wide if not shared else None)
-    run_parallel(sch, p, [n, g, high, wide, *inner] if shared else [n, g, high, wide])
+    _copy(sch, p, columns, tall, long, lanes, strips[-1] if not shared else None)
+    run_parallel(sch, p, [n, g, *strips, *(inner if shared else [])])
     rank = len(p.spatial)
     own = sch.get_loops(conv)[-(rank + 7):]
     channel, pixel = own[2], own[5]

@@ -22,6 +22,8 @@ STRATEGY = "phases"
 _COPIED = 2  # multiply-adds that an element costs to copy, per stride
 _WRITTEN_OUT = 200  # multiply-adds of a depthwise tile
 _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
+_MUCH = 4  # times a core's cache: x that is far away
+_BYTE = 0.15  # what each byte from there for a multiply-add adds
 _TRANSPOSED = 6  # that one of a tile costs to transpose
 _SMALL = 9  # taps by vectors of a tile, for which AVX2 is fastest with planes copied one by one
 
@@ -42,8 +44,16 @@ def pays(p: Problem, machine: Machine) -> bool:
 def cost(p: Problem, machine: Machine) -> float:
     """Cost of a vector multiply-add, copying included, with vectors along rows."""
     copied = _COPIED * p.stride[-1] * prod(p.stride) / (p.taps * p.out_group)
-    loads = _NARROW if machine.vector_bits < 512 else 1.0
+    loads = _NARROW if machine.vector_bits < 512 else 1.0 + _fetched(p, machine)
     return (1 + copied) * loads / planes.filled(p.out_spatial[-1], machine.lanes(p.acc_bytes))
+
+
+def _fetched(p: Problem, machine: Machine) -> float:
+    """What a multiply-add waits for x that comes from far away for each block of output channels."""
+    if p.acc_bytes * p.in_group * prod(p.spatial) <= _MUCH * machine.l2:
+        return 0.0
+    channels, _, _ = planes.tile_of(p, machine)
+    return _BYTE * machine.vector_bits / 8 * prod(p.stride) / (p.taps * channels)
 
 
 def _crossed(p: Problem, machine: Machine) -> float:

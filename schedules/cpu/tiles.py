@@ -61,6 +61,20 @@ def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
     return planes > machine.l1_ways * places
 
 
+def reread(p: Problem) -> int:
+    """Bytes of x below one element of a row, or its pixel, that rows of the output read again; 0 unless taps
+    are across two dims' rows only, so that strips of all rows need nothing of each other."""
+    if len(p.spatial) != 2 or p.kernel[-1] > 1 or any(p.pad[-1]) or p.kernel[0] <= p.stride[0]:
+        return 0
+    channels = p.in_group * (p.groups if p.channels_last else 1)
+    return p.acc_bytes * channels * ((p.kernel[0] - 1) * p.dilation[0] + 1)
+
+
+def rows_are_far(p: Problem, machine: Machine) -> bool:
+    """Whether a core's cache does not hold together the rows that are ``reread``."""
+    return reread(p) * p.spatial[-1] > machine.l2
+
+
 def height(p: Problem | PoolProblem) -> int:
     """Rows of the output."""
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1

@@ -22,8 +22,9 @@ STRATEGY = "turned"
 # Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
 _MIDDLING, _LARGE = 2, 16
 _PRODUCTS, _OFTEN = 300, 9
-_FEW = 4  # planes, a line of each of which is near anyway
-_DEEP = 8  # vectors of input channels of one of several groups
+_FEW = 4  # planes, a line of each of which is near anyway; or lines of a plane
+_LINE = 64  # bytes of a cache line
+_DEEP = 8  # vectors of input channels of one of several groups, or of small planes
 _MANY = 256  # products of an output
 _SIDES = 2  # tiles
 _MOST_VECTORS = 4  # of a register tile
@@ -39,10 +40,12 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
-    copy is small, or each of its elements is used often. Measured with 16 registers of 256 bits only."""
+    copy is small, or each of its elements is used often. Measured on x86 only."""
     lanes = machine.lanes(p.acc_bytes)
-    if machine.vector_bits != 256 or p.in_group <= _FEW or p.out_group < 2 * lanes:
+    if machine.vector_bits < 256 or p.in_group <= _FEW or p.out_group < 2 * lanes:
         return False
+    if machine.vector_bits > 256:
+        return p.groups == 1 < prod(p.out_spatial) and _pays_in_long_vectors(p, machine)
     if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
         return False
     size, used = p.acc_bytes * prod(p.x_shape()), p.taps / prod(p.stride)
@@ -54,6 +57,17 @@ def pays(p: Problem, machine: Machine) -> bool:
         return True
     few = p.in_group * p.taps < _MANY and panels.pays(p, machine)
     return not few and not planes.suits(p, machine)
+
+
+def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
+    """If planes are few lines and not whole ones, of which the L1 cache doesn't hold those of all planes; or
+    in one dim, if a stride would otherwise have columns copied element by element."""
+    plane, used = p.acc_bytes * prod(p.spatial), p.taps / prod(p.stride)
+    small = plane < _FEW * _LINE and plane % _LINE and p.in_group >= _DEEP * machine.lanes(p.acc_bytes)
+    if small and max(p.stride) == 1:
+        return True
+    row = len(p.spatial) == 1 and p.kernel[-1] > p.stride[-1] > 1 and used * p.out_group >= _PRODUCTS
+    return row and panels.pays(p, machine)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:

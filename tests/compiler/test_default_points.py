@@ -88,6 +88,7 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x72x56x56:o72:k5x5:s2:p2:g72:NCHW:float32"): {"rows": 4, "vectors": 2},
     # Taps across rows that a core's cache does not hold together: strips of them, not where weights are many.
     ("znver4", "conv3d:1x16x56x56x144:o64:k3x1x1:p1x0x0:NHWC:float32"): {"width": 6, "strip": 48},
+    ("znver4", "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32"): {"tall": 1, "long": 144},
     ("x86-64-v3", "conv3d:1x16x56x56x144:o64:k3x1x1:p1x0x0:NHWC:float32"): {"width": 6, "strip": 25},
     ("znver4", "conv3d:1x32x28x28x64:o64:k5x1x1:p2x0x0:NHWC:float32"): {"strip": 0},
     ("znver4", "conv3d:1x8x14x14x576:o256:k3x1x1:p1x0x0:NHWC:float32"): {"strip": 0},

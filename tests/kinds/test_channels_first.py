@@ -124,7 +124,18 @@ BY_RULE = {
     "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "panels",  # planes far apart
     "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "crossed",  # 49 pixels would fill 3 vectors of 4
     "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",
-    "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "panels",
+    # Many planes or a large x, but several rows of taps, or many taps, for each line of it.
+    "conv3d:1x64x16x28x28:o144:k1x3x3:p0x1x1:NCHW:float32": "crossed",
+    "conv3d:1x64x8x28x28:o128:k3x3x3:s2:p1:NCHW:float32": "crossed",
+    "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32": "crossed",
+    "conv2d:1x384x8x8:o384:k1x3:p0x1:NCHW:float32": "crossed",
+    "conv2d:1x1024x7x7:o1024:k3x3:s2:p1:NCHW:float32": "panels",  # nor are weights near
+    # Rows alone, of elements with a stride, and planes of few lines: a channels-last copy.
+    "conv1d:1x512x3000:o512:k3:s2:p1:NCHW:float32": "turned",
+    "conv1d:1x512x3000:o512:k2:s2:NCHW:float32": "panels",  # each element is read once
+    "conv1d:1x64x24000:o128:k4:s2:p1:NCHW:float32": "panels",  # few sums for each transposed, much of x
+    "conv2d:1x512x7x7:o512:k3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x384x8x8:o384:k3x1:p1x0:NCHW:float32": "crossed",
     # Strides: sorted rows, if there are few sums for each transposed, or vectors of channels would be empty.
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
     "conv1d:1x1x16000:o64:k16:s8:NCHW:float32": "phases",
@@ -152,7 +163,7 @@ BY_RULE = {
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
     "conv2d:8x64x1000x5:o64:k5x5:p2:NCHW:float32": "winograd_tiles",
     # Planes a power of two apart, which evict each other as they are transposed.
-    "conv2d:1x64x128x128:o64:k3x3:s2:p1:NCHW:float32": "panels",
+    "conv2d:1x64x128x128:o64:k3x3:s2:p1:NCHW:float32": "crossed",
     "conv2d:1x64x120x120:o64:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
     "conv2d:1x64x128x128:o64:k3x3:p1:NCHW:float32": "winograd_tiles",
     "conv2d:1x128x33x33:o21:k3x3:p1:NCHW:float16": "panels",  # a vector and a part of one
