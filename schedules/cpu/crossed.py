@@ -41,6 +41,7 @@ STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
+_LINES, _SMALL = 4, 8  # lines that are too many for a small plane; vectors of such planes
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
 # With vectors of 512 bits, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
@@ -50,6 +51,7 @@ _LONG, _BYTE, _OF_Y = 1.04, 0.15, 20
 _ONCE, _PAGE = 3, 4096
 _APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
 _MANY = 64  # planes
+_DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
 _WIDE = 4  # vectors of output channels that make few
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
@@ -86,6 +88,14 @@ def reads_in_place(p: Problem, machine: Machine) -> bool:
     lanes = machine.lanes(p.acc_bytes)
     few = p.in_group >= _MANY and lanes < p.out_group <= _WIDE * lanes
     return few and not evict_each_other(p, machine, p.in_group // 4)
+
+
+def reads_strides(p: Problem, machine: Machine) -> bool:
+    """Whether, of one tap, columns of strided elements would take longer to copy than sums to transpose.
+    Measured with 512 bits only."""
+    if machine.vector_bits < 512 or max(p.stride) == 1 or p.in_group < _DEEP * machine.lanes(p.acc_bytes):
+        return False
+    return p.acc_bytes * prod(p.spatial) % _PAGE > 0
 
 
 def skips(p: Problem, machine: Machine) -> bool:
@@ -141,6 +151,12 @@ def _fetched(p: Problem, machine: Machine) -> float:
     again = prod(p.stride) * (p.kernel[0] if far else 1) / (p.taps * vectors)
     once = p.taps == p.kernel[-1] or p.acc_bytes * prod(p.spatial) % _PAGE == 0
     return stored + _BYTE * p.acc_bytes * again * (_ONCE if once else 1)
+
+
+def small_planes(p: Problem, machine: Machine) -> bool:
+    """Whether planes are a few cache lines, not whole ones, and too many for the L1 cache to hold those."""
+    plane, many = p.acc_bytes * prod(p.spatial), _SMALL * machine.lanes(p.acc_bytes)
+    return plane < _LINES * _LINE and plane % _LINE > 0 and max(p.stride) == 1 and p.in_group >= many
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:

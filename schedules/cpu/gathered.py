@@ -51,6 +51,7 @@ _LONGEST = 24  # vectors of a strip's pixels
 _PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
+_MUCH = 2  # times a core's cache
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -61,11 +62,24 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """Unless few channels, or a small x, are best read in place. Nobody has measured other machines."""
+    if machine.vector_bits >= 512:
+        return _pays_in_long_vectors(p, machine)
     if not crossed.measured(machine) or p.groups > 1 or crossed.reads_in_place(p, machine):
         return False
     lanes, x = machine.lanes(p.acc_bytes), p.acc_bytes * p.in_group * prod(p.spatial)
     enough = p.out_group > lanes and p.in_group > _FEW and max(p.in_group, p.out_group) > 2 * lanes
     return enough and 2 * x > machine.l1
+
+
+def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
+    """If x is far larger than a core's cache, and a tile of pixels reads lines of many planes; or planes are
+    small, and weights many, of channels enough to justify a copy that threads share."""
+    if p.groups > 1 or p.out_group <= machine.lanes(p.acc_bytes) or planes.suits(p, machine):
+        return False
+    many = p.acc_bytes * p.in_group * p.out_group >= _MUCH * machine.l2
+    read = p.acc_bytes * p.in_group * prod(p.out_spatial)
+    far = read > _MUCH * machine.l2 and not planes.tiles_are_near(p, machine)
+    return far or (many and 2 * p.out_group >= p.in_group and crossed.small_planes(p, machine))
 
 
 def space(p: Problem, machine: Machine) -> Space:

@@ -65,7 +65,7 @@ def pays(p: Problem, machine: Machine) -> bool:
         return False
     lanes = machine.lanes(p.acc_bytes)
     if p.taps == 1:
-        if crossed.reads_in_place(p, machine):
+        if crossed.reads_in_place(p, machine) or crossed.reads_strides(p, machine):
             return False
         return planes.tiles_are_near(p, machine) and planes.fills(prod(p.out_spatial), p, lanes)
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)

@@ -22,9 +22,8 @@ STRATEGY = "turned"
 # Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
 _MIDDLING, _LARGE = 2, 16
 _PRODUCTS, _OFTEN = 300, 9
-_FEW = 4  # planes, a line of each of which is near anyway; or lines of a plane
-_LINE = 64  # bytes of a cache line
-_DEEP = 8  # vectors of input channels of one of several groups, or of small planes
+_FEW = 4  # planes, a line of each of which is near anyway
+_DEEP = 8  # vectors of input channels of one of several groups
 _MANY = 256  # products of an output
 _SIDES = 2  # tiles
 _MOST_VECTORS = 4  # of a register tile
@@ -60,12 +59,11 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
-    """If planes are few lines and not whole ones, of which the L1 cache doesn't hold those of all planes; or
-    in one dim, if a stride would otherwise have columns copied element by element."""
-    plane, used = p.acc_bytes * prod(p.spatial), p.taps / prod(p.stride)
-    small = plane < _FEW * _LINE and plane % _LINE and p.in_group >= _DEEP * machine.lanes(p.acc_bytes)
-    if small and max(p.stride) == 1:
+    """If planes are small; or in one dim, if a stride would otherwise have columns copied element by
+    element."""
+    if crossed.small_planes(p, machine):
         return True
+    used = p.taps / prod(p.stride)
     row = len(p.spatial) == 1 and p.kernel[-1] > p.stride[-1] > 1 and used * p.out_group >= _PRODUCTS
     return row and panels.pays(p, machine)
 
