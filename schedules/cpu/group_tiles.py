@@ -18,11 +18,12 @@ _APART = 3  # rows between taps; those of a tile are used again too many rows be
 _LARGE = 5  # taps of a kernel's side
 _LARGEST = 7  # likewise
 _LARGER = 4  # times as large as the cache
-_FAR = 16  # times as large: x and y then come from memory
+_FAR = 8  # times as large as a core's share of the last cache: x and y then come from memory
 _WIDTH = 4  # pixels of most tiles
 _WIDEST = 8  # likewise, of wide ones
 _FEW_ROWS = 4  # of a strip of a large image
-_CONTIGUOUS = 12  # vectors of one pixel in a tile
+_FEW = 4  # vectors of one pixel in a tile, if they have to be widened
+_LEAST = 256  # bytes of sums of the narrowest tiles
 _LINE = 64  # bytes of a cache line
 _ROUND = 256  # bytes; pixels a multiple of that apart use few sets of the caches for a block of channels
 _ROUNDER = 512  # likewise, half as many
@@ -48,9 +49,10 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
         # power of two of channels, those of one pixel and the next conflict.
         vectors = min(2, have)
         width = evenly(p.out_spatial[-1], _WIDEST)
-    if _is_far(p, machine):
-        vectors = evenly(have, _CONTIGUOUS)
-        width = min(max(1, sums // vectors), _WIDTH, p.out_spatial[-1])
+    if _whole_pixels(p, machine):
+        vectors = evenly(have, _FEW if p.widened else sums + sums // 2)
+        least = min(sums, _LEAST * (1 + p.widened) // (lanes * p.acc_bytes))
+        width = min(max(1, least // vectors), _WIDTH, p.out_spatial[-1])
     if p.kernel[-1] == 1 and len(p.kernel) > 1 and p.stride[-1] == 1:
         # Nothing is shared along a row: as many contiguous channels as possible.
         vectors = min(8, sums, have)
@@ -107,13 +109,15 @@ def walk_of(p: Problem, machine: Machine) -> str:
     """Down, if each input row is in the L1 cache for all its taps; or across long rows, which prefetching
     keeps up with, unless a stride leaves too little work for what is read, or more rows are read than it can
     follow or the cache can hold; or across if the next row shares nothing. A large image with all channels of
-    a tile at once across, if a core's own cache then holds the rows that the next one shares."""
+    a tile at once across, if a core's own cache then holds the rows that the next one shares; but not with
+    long vectors and a stride of 1, which go down strips of few rows faster."""
     if _is_apart(p) or _overflows(p, machine):
         return "across"
     if _by_pixels(p, machine):
         shared = (p.kernel[-2] + 1) * p.spatial[-1] * _pixel_bytes(p)
-        held = p.stride[-2] > 1 or 2 * shared < machine.l2
-        return "across" if is_large(p, machine) and p.kernel[-1] > 1 and held else "down"
+        held = p.stride[-2] > 1 or (2 * shared < machine.l2 and machine.vector_bits < 512)
+        afar = is_large(p, machine) or _is_far(p, machine)
+        return "across" if afar and p.kernel[-1] > 1 and held else "down"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
     return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
@@ -152,10 +156,15 @@ def _in_lines(p: Problem, machine: Machine) -> bool:
 def _by_pixels(p: Problem, machine: Machine) -> bool:
     """Whether to take all channels of a tile before the next one: of large images, so that each pixel is
     fetched once; and where a block of channels has few sets of the caches. Not for large kernels with many
-    weights, whose sums take longer than that, nor in short rows or small images, whose pixels stay near."""
-    if not _in_lines(p, machine) or _is_apart(p):
+    weights, whose sums take longer than that, nor in short rows or small images, whose pixels stay near. With
+    vectors as long as a cache line, only what comes from memory."""
+    if p.in_group > 1 or len(p.spatial) == 1 or _is_apart(p):
         return False
-    light = 2 * p.taps * p.groups * p.acc_bytes <= machine.l1  # all weights, which each tile reads
+    if machine.vector_bits == 512:
+        return _is_far(p, machine)
+    if not _in_lines(p, machine):
+        return False
+    light = _is_light(p, machine)
     if p.kernel[-1] >= _LARGE:
         return is_large(p, machine) and light
     near = 4 * prod(p.spatial) * _pixel_bytes(p) <= 3 * machine.l2  # beside y
@@ -163,10 +172,23 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     return is_large(p, machine) or (alike and p.out_spatial[-1] > _SHORT_ROW)
 
 
+def _is_light(p: Problem, machine: Machine) -> bool:
+    """Whether the L1 cache holds all weights, which each tile reads, and as much again."""
+    return 2 * p.taps * p.groups * p.acc_bytes <= machine.l1
+
+
 def _is_far(p: Problem, machine: Machine) -> bool:
-    """Whether x and y come from memory, and take longer than the sums: whole pixels, one after the other."""
-    size = (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
-    return p.kernel[-1] < _LARGE and _by_pixels(p, machine) and size > _FAR * machine.l2
+    """Whether x and y come from memory, and take longer than the sums."""
+    images = p.batch if machine.vector_bits == 512 else 1  # nobody has measured several on other machines
+    size = images * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
+    return p.kernel[-1] < _LARGE and size > _FAR * machine.l3
+
+
+def _whole_pixels(p: Problem, machine: Machine) -> bool:
+    """Whether tiles are whole pixels, one after the other, as they come from memory: unless, with long
+    vectors, weights come from afar as well, which wider tiles load less often."""
+    light = machine.vector_bits < 512 or _is_light(p, machine)
+    return light and _by_pixels(p, machine) and _is_far(p, machine)
 
 
 def _lines(p: Problem, width: int) -> int:
