@@ -83,8 +83,15 @@ POINTS = {
     # Words: no tile of a single vector, and less of one where a short loop is unrolled.
     ("x86-64-v4-vnni", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"block": 48},
     ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
-    # Many groups of few channels: words of several groups in a vector.
-    ("x86-64-v4-vnni", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8"): {"width": 14, "block": 16},
+    # Many groups of few channels: words of several groups in a vector, of which a tile has two.
+    ("x86-64-v4-vnni", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8"): {"width": 8, "block": 32},
+    # Few input channels, which LLVM unrolls: rows of taps are loops; few stores into a large y at once.
+    ("x86-64-v4", "conv2d:1x56x56x64:o384:k3x3:p1:g32:NHWC:float32"): {"width": 8, "taps": 0},
+    ("x86-64-v4", "conv2d:1x96x28x28:o384:k3x3:s2:p1:g24:NCHW:float32"): {"width": 14, "taps": 0},
+    # Depthwise images of narrow elements: across, however large.
+    ("x86-64-v4", "conv2d:1x112x112x144:o144:k3x3:p1:g144:NHWC:bfloat16"): {"walk": "across"},
+    # Rows of a transposed depthwise layer: as many vectors as on AVX2.
+    ("x86-64-v4", "tconv2d:1x64x14x56:o64:k7x1:s2:p3x0:g64:NCHW:float32"): {"vectors": 4},
     # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
     ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     ("x86-64-v4", "conv2d:1x64x28x28:o64:k5x5:s3:p2:NCHW:float32:direct"): {"width": 10, "block": 32},
