@@ -120,9 +120,7 @@ def walk_of(p: Problem, machine: Machine) -> str:
         return "across" if afar and p.kernel[-1] > 1 and held else "down"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
-    # Of narrow elements a block of channels is a line, and lines of the next rows are fetched too late.
-    thin = p.widened and machine.vector_bits == 512
-    return "down" if _is_wide(p, machine) or (is_large(p, machine) and not thin) else "across"
+    return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
 
 
 def is_large(p: Problem, machine: Machine) -> bool:

@@ -88,8 +88,6 @@ POINTS = {
     # Few input channels, which LLVM unrolls: rows of taps are loops; few stores into a large y at once.
     ("x86-64-v4", "conv2d:1x56x56x64:o384:k3x3:p1:g32:NHWC:float32"): {"width": 8, "taps": 0},
     ("x86-64-v4", "conv2d:1x96x28x28:o384:k3x3:s2:p1:g24:NCHW:float32"): {"width": 14, "taps": 0},
-    # Depthwise images of narrow elements: across, however large.
-    ("x86-64-v4", "conv2d:1x112x112x144:o144:k3x3:p1:g144:NHWC:bfloat16"): {"walk": "across"},
     # Rows of a transposed depthwise layer: as many vectors as on AVX2.
     ("x86-64-v4", "tconv2d:1x64x14x56:o64:k7x1:s2:p3x0:g64:NCHW:float32"): {"vectors": 4},
     # Planes whose lines come from afar, and rows of taps that are loops: wide tiles.
