@@ -214,6 +214,10 @@ def schedule(
     else:
         peel_tail(sch, xo, width, span)
     tasks = [go, gi, *outer, oo] if strip or order == "channels" else [go, gi, oo, *outer]
+    if copy is not None and outer and order == "rows" and _by_rows(p) and p.out_spatial[-2] % rows == 0:
+        down = int(sch.get(outer[0]).extent)
+        high, row = sch.split(outer[0], [None, divisor(down, -(-down // FEWEST_TASKS))])
+        tasks = [go, gi, high, oo, row, *outer[1:]]
     sch.reorder(n, *tasks, xo, oi, *row_tile, xi)
     peel_tail(sch, oo, p.out_group, channels)
     vector_tile(sch, xi, lanes, span)
@@ -243,6 +247,12 @@ def schedule(
         (in_rows or _peel_zeros)(sch, p, copy)
 
 
+def _by_rows(p: Problem) -> bool:
+    """Whether threads divide rows, both of a copy of x and of the result, for there are few planes: what a
+    thread copied it then finds in its own cache."""
+    return len(p.spatial) > 1 and not p.is_depthwise and p.batch * p.groups * p.in_group < FEWEST_TASKS
+
+
 def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int) -> None:
     """Compute the sums of x over windows (``ops.words``) in ``place``, for its own outputs."""
     sch.compute_at(window, place, preserve_unit_loops=True)
@@ -257,8 +267,11 @@ def copy_padded(
     sch: Schedule, p: Problem, copy, in_rows: Callable[[Schedule, Problem, Any], None] | None = None
 ) -> None:  # fmt: skip
     """Copy x with its zeros, in the type of the sums, before anything else."""
-    run_parallel(sch, p, sch.get_loops(copy)[:3])
+    n, g, i, rows, *_ = sch.get_loops(copy)
     (in_rows or _peel_zeros)(sch, p, copy)
+    if _by_rows(p):
+        sch.reorder(rows, i)
+    run_parallel(sch, p, [n, g, rows, i] if _by_rows(p) else [n, g, i])
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:
