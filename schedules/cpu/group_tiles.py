@@ -47,7 +47,7 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
     if _is_wide(p, machine) or (p.widened and machine.vector_bits == 512):
         # What is loaded, or widened, is used for more taps. Few cache lines are then loaded twice: with a
         # power of two of channels, those of one pixel and the next conflict.
-        vectors = min(2, have)
+        vectors = min(1 if _is_across(p, machine) else 2, have)
         width = evenly(p.out_spatial[-1], _WIDEST)
     if _whole_pixels(p, machine):
         vectors = evenly(have, _FEW if p.widened else sums + sums // 2)
@@ -120,7 +120,9 @@ def walk_of(p: Problem, machine: Machine) -> str:
         return "across" if afar and p.kernel[-1] > 1 and held else "down"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
-    return "down" if _is_wide(p, machine) or is_large(p, machine) else "across"
+    if _is_wide(p, machine):
+        return "across" if _is_across(p, machine) else "down"
+    return "down" if is_large(p, machine) else "across"
 
 
 def is_large(p: Problem, machine: Machine) -> bool:
@@ -138,6 +140,12 @@ def _is_apart(p: Problem) -> bool:
 def _is_wide(p: Problem, machine: Machine) -> bool:
     """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
     return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
+
+
+def _is_across(p: Problem, machine: Machine) -> bool:
+    """Whether wide tiles go across a large image with one vector of channels: rows of taps, which are many,
+    then come one after the other."""
+    return _is_wide(p, machine) and p.in_group == 1 and p.stride[-1] == 1 and is_large(p, machine)
 
 
 def _pixel_bytes(p: Problem) -> int:

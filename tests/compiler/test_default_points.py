@@ -29,6 +29,8 @@ POINTS = {
     # Large kernels: wide tiles, which load each cache line rarely.
     ("x86-64-v4", "conv2d:1x28x28x256:o256:k7x7:p3:g256:NHWC:float32"): {"width": 7, "block": 32},
     ("x86-64-v4", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"width": 8, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x112x112x96:o96:k7x7:p3:g96:NHWC:float32"): {"block": 16, "walk": "across"},
+    ("x86-64-v4", "conv2d:1x160x160x72:o72:k5x5:s2:p2:g72:NHWC:float32"): {"block": 32, "walk": "down"},
     # Rows of taps far apart: tiles that follow each other share nothing below, and lines beside.
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d6:p6:g256:NHWC:float32"): {"rows": 33, "walk": "across"},
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d2:p2:g256:NHWC:float32"): {"rows": 33, "walk": "down"},
