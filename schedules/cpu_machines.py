@@ -66,6 +66,18 @@ class Machine:
         """Whether a multiply-add takes a factor from memory, which then needs no register."""
         return self.arch == "x86_64"
 
+    @property
+    def avx512(self) -> bool:
+        """Whether vectors are AVX-512's: 32 registers, each a cache line; masks; factors of multiply-adds
+        broadcast from memory. What rules say of it beyond that was measured on Zen 4 and 5."""
+        return self.arch == "x86_64" and self.vector_bits == 512
+
+    @property
+    def avx2(self) -> bool:
+        """Whether vectors are AVX2's: 16 registers, each half a cache line, of which a core's second cache
+        gives one a cycle. What rules say of it beyond that was measured on a Zen 3."""
+        return self.arch == "x86_64" and self.vector_bits == 256
+
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
         return self.vector_bits // (8 * itemsize)

@@ -44,7 +44,7 @@ _LINE = 64  # bytes of a cache line
 _LINES, _SMALL = 4, 8  # lines that are too many for a small plane; vectors of such planes
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
-# With vectors of 512 bits, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
+# With AVX-512, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
 # that one needs from beyond a core's cache adds; and multiply-adds that a vector of y costs.
 _LONG, _BYTE, _OF_Y = 1.04, 0.15, 20
 # Times as much where no other row of taps reads a line again, or planes so far apart evict each other's.
@@ -75,15 +75,10 @@ def pays(p: Problem, machine: Machine) -> bool:
     return 2 * p.out_group >= machine.lanes(p.acc_bytes)
 
 
-def measured(machine: Machine) -> bool:
-    """Whether a layer of one tap is known to be best by this strategy only with few output channels."""
-    return machine.arch == "x86_64" and machine.vector_bits == 256
-
-
 def reads_in_place(p: Problem, machine: Machine) -> bool:
     """Whether a copy of x for few output channels would cost more than it saves: where lines of the planes
     that a tile reads don't evict each other, and are enough to justify transposing sums."""
-    if not measured(machine) or p.taps > 1 or p.groups > 1:
+    if not machine.avx2 or p.taps > 1 or p.groups > 1:
         return False
     lanes = machine.lanes(p.acc_bytes)
     few = p.in_group >= _MANY and lanes < p.out_group <= _WIDE * lanes
@@ -92,8 +87,8 @@ def reads_in_place(p: Problem, machine: Machine) -> bool:
 
 def reads_strides(p: Problem, machine: Machine) -> bool:
     """Whether, of one tap, columns of strided elements would take longer to copy than sums to transpose.
-    Measured with 512 bits only."""
-    if machine.vector_bits < 512 or max(p.stride) == 1 or p.in_group < _DEEP * machine.lanes(p.acc_bytes):
+    Measured with AVX-512 only."""
+    if not machine.avx512 or max(p.stride) == 1 or p.in_group < _DEEP * machine.lanes(p.acc_bytes):
         return False
     return p.acc_bytes * prod(p.spatial) % _PAGE > 0
 
@@ -125,7 +120,7 @@ def cost(p: Problem, machine: Machine) -> float:
     planes a power of two apart."""
     seen = _seen(p)
     filled = planes.filled(p.out_group, machine.lanes(p.acc_bytes))
-    if machine.vector_bits >= 512:
+    if machine.avx512:
         held = p.acc_bytes * p.taps * p.in_group * _block(p, machine) <= machine.l2
         near = held or not evict_each_other(p, machine, p.in_group)
         return seen / filled * _LONG * (1 if near else _COLLIDING) + _fetched(p, machine)
@@ -171,7 +166,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     few = min(_FEW_VECTORS, vectors)
     long = vectors > 1 and direct_last.has_few_inputs(p)  # as they are, for LLVM unrolls those
     looped = p.taps > 1 and not long and not direct_last.taps_of(p, machine, width * vectors)
-    if machine.vector_bits < 512 or (_lines_are_near(p, machine) and not looped):
+    if not machine.avx512 or (_lines_are_near(p, machine) and not looped):
         return width, vectors
     most = (machine.vector_registers - 2 * few) // few
     if looped and any(p.pad[-1]) and p.out_spatial[-1] > most:

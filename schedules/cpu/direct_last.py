@@ -107,7 +107,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     lanes = machine.lanes(p.acc_bytes)
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
-    narrow = machine.vector_bits < 512
+    narrow = not machine.avx512
 
     def most(vectors: int) -> int:
         # A register for the weights of each vector, and one for the input they multiply (AVX-512 takes it
@@ -129,7 +129,7 @@ def _fed(p: Problem, machine: Machine, pixels: int, vectors: int) -> float:
     """What a tile is worth, 1 for the best, given where its weights come from: with AVX2, a core's second
     cache gives no more than a vector per cycle, too little for one or two pixels."""
     weights = p.acc_bytes * p.in_group * p.taps * vectors * machine.lanes(p.acc_bytes)
-    far = machine.vector_bits == 256 and weights > machine.l1
+    far = machine.avx2 and weights > machine.l1
     return _THIN if far and pixels < min(3, p.out_spatial[-1]) else 1.0
 
 
@@ -152,14 +152,14 @@ def _scattered(p: Problem, machine: Machine) -> bool:
 def _scatters(p: Problem, machine: Machine) -> bool:
     """Whether a group's few channels are stored into pixels of an image that a core's cache does not hold:
     of a wide tile, all stores then wait at once. Measured with AVX-512 only."""
-    few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * _LINE and machine.vector_bits >= 512
+    few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * _LINE and machine.avx512
     return few and p.groups * p.out_group * prod(p.out_spatial) * p.acc_bytes > machine.l2
 
 
 def taps_of(p: Problem, machine: Machine, sums: int) -> int:
     """Innermost dims of taps to unroll, for this many vectors of sums."""
     row = p.kernel[-1] * sums
-    if machine.vector_bits >= 512 and has_few_inputs(p):
+    if machine.avx512 and has_few_inputs(p):
         return 0  # or LLVM keeps all that a row of taps reads of x, broadcast, and spills
     most = _WITH_CHANNELS * machine.vector_registers
     if p.in_group <= _FEW and row * p.in_group > most:

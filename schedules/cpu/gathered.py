@@ -62,9 +62,9 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """Unless few channels, or a small x, are best read in place. Nobody has measured other machines."""
-    if machine.vector_bits >= 512:
+    if machine.avx512:
         return _pays_in_long_vectors(p, machine)
-    if not crossed.measured(machine) or p.groups > 1 or crossed.reads_in_place(p, machine):
+    if not machine.avx2 or p.groups > 1 or crossed.reads_in_place(p, machine):
         return False
     lanes, x = machine.lanes(p.acc_bytes), p.acc_bytes * p.in_group * prod(p.spatial)
     enough = p.out_group > lanes and p.in_group > _FEW and max(p.in_group, p.out_group) > 2 * lanes

@@ -42,9 +42,9 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
     width = min(sums // vectors, _WIDTH, p.out_spatial[-1])
     if vectors < 4 and (_overflows(p, machine) or (_collide(p, machine, width) and not large)):
         vectors, width = min(4, have), max(width // 2, 1)
-    if narrow and machine.vector_bits == 512:
+    if narrow and machine.avx512:
         width, vectors = _short_tile(p, machine, have)
-    if _is_wide(p, machine) or (p.widened and machine.vector_bits == 512):
+    if _is_wide(p, machine) or (p.widened and machine.avx512):
         # What is loaded, or widened, is used for more taps. Few cache lines are then loaded twice: with a
         # power of two of channels, those of one pixel and the next conflict.
         vectors = min(1 if _is_across(p, machine) else 2, have)
@@ -115,7 +115,7 @@ def walk_of(p: Problem, machine: Machine) -> str:
         return "across"
     if _by_pixels(p, machine):
         shared = (p.kernel[-2] + 1) * p.spatial[-1] * _pixel_bytes(p)
-        held = p.stride[-2] > 1 or (2 * shared < machine.l2 and machine.vector_bits < 512)
+        held = p.stride[-2] > 1 or (2 * shared < machine.l2 and not machine.avx512)
         afar = is_large(p, machine) or _is_far(p, machine)
         return "across" if afar and p.kernel[-1] > 1 and held else "down"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
@@ -139,7 +139,7 @@ def _is_apart(p: Problem) -> bool:
 
 def _is_wide(p: Problem, machine: Machine) -> bool:
     """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
-    return p.kernel[-1] >= _LARGE and machine.vector_bits == 512
+    return p.kernel[-1] >= _LARGE and machine.avx512
 
 
 def _is_across(p: Problem, machine: Machine) -> bool:
@@ -157,7 +157,7 @@ def _in_lines(p: Problem, machine: Machine) -> bool:
     """Whether a depthwise tile's vectors take one cache line of each pixel, of which such CPUs then fetch
     more, in vain if the turn of the rest comes late. (Wider vectors take two lines; nobody has measured
     others than x86.)"""
-    narrow = machine.memory_operands and machine.vector_bits < 512
+    narrow = machine.memory_operands and not machine.avx512
     return narrow and p.in_group == 1 and not p.widened and len(p.spatial) > 1
 
 
@@ -168,7 +168,7 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     vectors as long as a cache line, only what comes from memory."""
     if p.in_group > 1 or len(p.spatial) == 1 or _is_apart(p):
         return False
-    if machine.vector_bits == 512:
+    if machine.avx512:
         return _is_far(p, machine)
     if not _in_lines(p, machine):
         return False
@@ -187,7 +187,7 @@ def _is_light(p: Problem, machine: Machine) -> bool:
 
 def _is_far(p: Problem, machine: Machine) -> bool:
     """Whether x and y come from memory, and take longer than the sums."""
-    images = p.batch if machine.vector_bits == 512 else 1  # nobody has measured several on other machines
+    images = p.batch if machine.avx512 else 1  # nobody has measured several on other machines
     size = images * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
     return p.kernel[-1] < _LARGE and size > _FAR * machine.l3
 
@@ -195,7 +195,7 @@ def _is_far(p: Problem, machine: Machine) -> bool:
 def _whole_pixels(p: Problem, machine: Machine) -> bool:
     """Whether tiles are whole pixels, one after the other, as they come from memory: unless, with long
     vectors, weights come from afar as well, which wider tiles load less often."""
-    light = machine.vector_bits < 512 or _is_light(p, machine)
+    light = not machine.avx512 or _is_light(p, machine)
     return light and _by_pixels(p, machine) and _is_far(p, machine)
 
 

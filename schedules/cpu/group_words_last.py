@@ -62,7 +62,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     dot, lanes, channels = dot_of(p, machine), _lanes(p, machine), p.groups * p.out_group
     assert dot is not None  # for it fits
     # The others hold weights of a row of taps, what is loaded ahead, and products that are still to be added.
-    vectors = min(2, -(-channels // lanes)) if dot.adds and machine.vector_bits >= 512 else 1
+    vectors = min(2, -(-channels // lanes)) if dot.adds and machine.avx512 else 1
     width = evenly(p.out_spatial[-1], (machine.vector_registers // 2 - 2 * (not dot.adds)) // vectors)
     default = {"width": width, "block": min(vectors * lanes, channels),
                "taps": int(p.kernel[-1] * width * vectors <= _WRITTEN_OUT * machine.vector_registers)}

@@ -53,7 +53,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     """Unless products with a vector for each group alone, unshuffled, cost less on machines with wide
     vectors: where few taps share what is shuffled of x; and with a stride, where half a vector does for a
     group."""
-    if machine.vector_bits < 512 or p.in_group == 1:
+    if not machine.avx512 or p.in_group == 1:
         return True
     if p.stride[-1] > 1 and 4 * p.out_group > machine.lanes(p.acc_bytes):
         return False

@@ -50,7 +50,7 @@ _PAIR = 2  # vectors of a tile
 _SHARED = 3  # parts of a core's cache, of which columns take one
 _REREAD = 4  # likewise, if the next strip's columns are partly made of the same rows of x
 _COPIED = 4  # multiply-adds that a piece of a row costs to copy
-_LONG = 1.1  # times as long as it might a multiply-add of 512 bits takes, measured on a Zen 4
+_LONG = 1.1  # times as long as it might a multiply-add of AVX-512 takes, measured on a Zen 4
 _WEIGHTS = 0.25  # cycles to load a weight from a core's cache
 
 
@@ -71,7 +71,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)
     if p.in_group <= _FEW or most_pixels(p, machine) < enough:
         return False
-    far = machine.vector_bits < 512 and not crossed.reads_near(p, machine)
+    far = not machine.avx512 and not crossed.reads_near(p, machine)
     return far or crossed.cost(p, machine) >= cost(p, machine)
 
 
@@ -82,7 +82,7 @@ def cost(p: Problem, machine: Machine) -> float:
     first, last = border_tiles(p, len(p.spatial) - 1, 1)
     parts = sum(-(-part // lanes) for part in (first, last - first, width - last))
     copied = _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
-    if machine.vector_bits < 512:
+    if not machine.avx512:
         return 1 / planes.filled(prod(p.out_spatial), lanes) + copied
     far = p.acc_bytes * p.in_group * prod(p.spatial) > machine.l2
     return _LONG / planes.filled(prod(p.out_spatial), lanes) + copied + far * lanes / p.out_group
@@ -157,14 +157,14 @@ def strip_of(p: Problem, machine: Machine) -> tuple[int, int]:
 
 
 def _rereads(p: Problem, machine: Machine) -> bool:
-    """Whether all rows of a strip are computed before the next one. Measured with 512 bits only."""
-    return machine.vector_bits >= 512 and rows_are_far(p, machine)
+    """Whether all rows of a strip are computed before the next one. Measured with AVX-512 only."""
+    return machine.avx512 and rows_are_far(p, machine)
 
 
 def _shares(p: Problem, machine: Machine) -> bool:
     """Whether columns leave room in a core's cache for weights, and a tile some registers, but keeps the
-    others busy. Measured with 16 of 256 bits and several taps only."""
-    return machine.vector_bits == 256 and p.taps > 1
+    others busy. Measured with AVX2 and several taps only."""
+    return machine.avx2 and p.taps > 1
 
 
 def most_pixels(p: Problem, machine: Machine) -> int:

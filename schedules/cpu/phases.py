@@ -44,7 +44,7 @@ def pays(p: Problem, machine: Machine) -> bool:
 def cost(p: Problem, machine: Machine) -> float:
     """Cost of a vector multiply-add, copying included, with vectors along rows."""
     copied = _COPIED * p.stride[-1] * prod(p.stride) / (p.taps * p.out_group)
-    loads = _NARROW if machine.vector_bits < 512 else 1.0 + _fetched(p, machine)
+    loads = _NARROW if not machine.avx512 else 1.0 + _fetched(p, machine)
     return (1 + copied) * loads / planes.filled(p.out_spatial[-1], machine.lanes(p.acc_bytes))
 
 
@@ -60,7 +60,7 @@ def _crossed(p: Problem, machine: Machine) -> float:
     """Likewise with vectors of output channels, and tiles that are transposed. Half of a long vector takes
     half the time."""
     lanes = machine.lanes(p.acc_bytes)
-    if machine.vector_bits >= 512 and 2 * p.out_group <= lanes:
+    if machine.avx512 and 2 * p.out_group <= lanes:
         lanes //= 2
     return (1 + _TRANSPOSED / (p.in_group * p.taps)) / planes.filled(p.out_group, lanes)
 
@@ -75,7 +75,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     if p.is_depthwise:  # or LLVM keeps what rows share, and spills
         rows = min(rows, max(1, _WRITTEN_OUT // (p.taps * channels * vectors)))
     chosen = {"rows": rows, **(point or {})}
-    if p.is_depthwise and machine.vector_bits == 256 and p.taps * vectors <= _SMALL:
+    if p.is_depthwise and machine.avx2 and p.taps * vectors <= _SMALL:
         chosen = {"planes": 1, **chosen}
     point = planes.point_of(p, machine, chosen, copied=True)
     lanes = machine.lanes(p.acc_bytes)

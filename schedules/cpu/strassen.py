@@ -57,7 +57,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """If it costs less than the direct convolution. Not with AVX2: a Zen 3 takes 1.05 to 1.25 times as long,
     for its core's cache and 16 registers hold fewer pixels for which weights are read."""
-    if machine.vector_bits == 256:
+    if machine.avx2:
         return False
     return _gain(p, machine, _levels(p, machine)) >= _LEAST_GAIN
 
@@ -96,7 +96,7 @@ def _strip(p: Problem, machine: Machine, packing: StrassenPacking) -> tuple[int,
     held = machine.l2 // 2 // (7**packing.levels * p.in_group // packing.parts * p.acc_bytes)
     most = max(1, min(tiles, held, _LONGEST))
     vectors = _vectors(p, machine, packing)
-    high = (machine.vector_registers - vectors - (machine.vector_bits < 512 or vectors > 1)) // vectors
+    high = (machine.vector_registers - vectors - (not machine.avx512 or vectors > 1)) // vectors
     busy = machine.fma_latency * machine.fma_ports / vectors
 
     def worth(sizes: tuple[int, int]) -> float:
@@ -111,7 +111,7 @@ def _vectors(p: Problem, machine: Machine, packing: StrassenPacking) -> int:
     """Of output channels, in the register tile: two, or one where multiply-adds take x from memory and a
     second would be partial."""
     lanes, wide = machine.lanes(), p.out_group // packing.parts
-    return 2 if wide % (2 * lanes) == 0 or (machine.vector_bits < 512 and wide > lanes) else 1
+    return 2 if wide % (2 * lanes) == 0 or (not machine.avx512 and wide > lanes) else 1
 
 
 def _efficiency(tiles: int, strip: int) -> float:

@@ -39,11 +39,11 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
-    copy is small, or each of its elements is used often. Measured on x86 only."""
+    copy is small, or each of its elements is used often. Measured with AVX2 and AVX-512 only."""
     lanes = machine.lanes(p.acc_bytes)
-    if machine.vector_bits < 256 or p.in_group <= _FEW or p.out_group < 2 * lanes:
+    if not (machine.avx2 or machine.avx512) or p.in_group <= _FEW or p.out_group < 2 * lanes:
         return False
-    if machine.vector_bits > 256:
+    if machine.avx512:
         return p.groups == 1 < prod(p.out_spatial) and _pays_in_long_vectors(p, machine)
     if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
         return False

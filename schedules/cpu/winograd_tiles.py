@@ -68,7 +68,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     together: without masks, AVX2 moves three one by one, for all that a tile transforms."""
     together = _together(p, machine)
     scattered = p.channels_last and p.in_group * together == 3
-    unmasked = machine.memory_operands and machine.vector_bits < 512  # nobody has measured others than x86
+    unmasked = machine.memory_operands and not machine.avx512  # nobody has measured others than x86
     if together * p.out_group < machine.lanes() or (scattered and unmasked):
         return False
     sides = _sides(p, machine)
@@ -78,11 +78,11 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     """More over ``turned``, if many weights come from far away, and over ``panels``, if much of x is read
-    with strides. Measured with 16 registers of 256 bits only."""
+    with strides. Measured with AVX2 only."""
     products = prod(t.products for t in WinogradPacking(1, sides).transforms(p))
     far = not _held(p, machine, products, p.out_group // _SHARES)
     large = max(p.stride) > 1 and p.acc_bytes * prod(p.x_shape()) > _MUCH * machine.l2
-    if machine.vector_bits != 256 or p.groups > 1 or p.channels_last:
+    if not machine.avx2 or p.groups > 1 or p.channels_last:
         return _LEAST_GAIN
     return _LEAST_OVER_PANELS if large else _LEAST_OVER_TURNED if far else _LEAST_GAIN
 
@@ -214,7 +214,7 @@ def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, 
     height, width = packing.tiles(p)
     lanes, together = machine.lanes(), _together(p, machine)
     vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
-    most = max((machine.vector_registers - vectors - (machine.vector_bits < 512)) // vectors, 1)
+    most = max((machine.vector_registers - vectors - (not machine.avx512)) // vectors, 1)
     step = evenly(width, most)
     sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy
     products = prod(t.products for t in packing.transforms(p))
