@@ -42,6 +42,7 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _FEW_VECTORS = 2  # of a wide tile
 _LINE = 64  # bytes of a cache line
 _LINES, _SMALL = 4, 8  # lines that are too many for a small plane; vectors of such planes
+_AGAIN = 6  # taps that use an element of such a plane, if a stride skips some of them
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
 # With AVX-512, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
@@ -149,9 +150,11 @@ def _fetched(p: Problem, machine: Machine) -> float:
 
 
 def small_planes(p: Problem, machine: Machine) -> bool:
-    """Whether planes are a few cache lines, not whole ones, and too many for the L1 cache to hold those."""
+    """Whether planes are a few cache lines, not whole ones, and too many for the L1 cache to hold those, of
+    which each element is used; with a stride often."""
     plane, many = p.acc_bytes * prod(p.spatial), _SMALL * machine.lanes(p.acc_bytes)
-    return plane < _LINES * _LINE and plane % _LINE > 0 and max(p.stride) == 1 and p.in_group >= many
+    used = max(p.stride) == 1 or p.taps >= _AGAIN * prod(p.stride)
+    return plane < _LINES * _LINE and plane % _LINE > 0 and used and p.in_group >= many
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:

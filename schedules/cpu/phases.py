@@ -25,7 +25,8 @@ _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles ar
 _MUCH = 4  # times a core's cache: x that is far away
 _BYTE = 0.15  # what each byte from there for a multiply-add adds
 _TRANSPOSED = 6  # that one of a tile costs to transpose
-_SMALL = 9  # taps by vectors of a tile, for which AVX2 is fastest with planes copied one by one
+_SMALL = 9  # taps by vectors of a tile
+_FEW = 200  # elements of a plane
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -75,7 +76,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     if p.is_depthwise:  # or LLVM keeps what rows share, and spills
         rows = min(rows, max(1, _WRITTEN_OUT // (p.taps * channels * vectors)))
     chosen = {"rows": rows, **(point or {})}
-    if p.is_depthwise and machine.avx2 and p.taps * vectors <= _SMALL:
+    if p.is_depthwise and p.taps * vectors <= _SMALL and _one_by_one(p, machine):
         chosen = {"planes": 1, **chosen}
     point = planes.point_of(p, machine, chosen, copied=True)
     lanes = machine.lanes(p.acc_bytes)
@@ -84,6 +85,13 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         planes.schedule(sch, p, lanes, **point, in_rows=lambda sch, p, copy: _sort(sch, p, copy, lanes))
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), schedule, point)
+
+
+def _one_by_one(p: Problem, machine: Machine) -> bool:
+    """Whether tiles of few taps are fastest where each plane is copied just before it is read. Measured with
+    AVX2, and with AVX-512 where a plane is small, of more than a vector of outputs."""
+    small = prod(p.spatial) <= _FEW and prod(p.out_spatial) > machine.lanes(p.acc_bytes)
+    return machine.avx2 or (machine.avx512 and small)
 
 
 def _sort(sch: Schedule, p: Problem, copy, lanes: int) -> None:

@@ -99,6 +99,10 @@ POINTS = {
     # Sorted rows: few of them at a time for large kernels.
     ("x86-64-v4", "conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW:float32"): {"rows": 2, "vectors": 2},
     ("x86-64-v4", "conv2d:1x72x56x56:o72:k5x5:s2:p2:g72:NCHW:float32"): {"rows": 4, "vectors": 2},
+    # Small planes one by one, if they make more than a vector.
+    ("znver4", "conv2d:1x576x14x14:o576:k3x3:s2:p1:g576:NCHW:float32"): {"planes": 1, "rows": 4},
+    ("znver4", "conv2d:1x96x7x7:o96:k3x3:s2:p1:g96:NCHW:float32"): {"planes": 12},
+    ("znver4", "conv2d:1x384x16x16:o384:k3x3:s2:p1:g384:NCHW:float32"): {"planes": 12},
     # Taps across rows that a core's cache does not hold together: strips of them, not where weights are many.
     ("znver4", "conv3d:1x16x56x56x144:o64:k3x1x1:p1x0x0:NHWC:float32"): {"width": 6, "strip": 48},
     ("znver4", "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32"): {"tall": 1, "long": 144},

@@ -135,6 +135,7 @@ BY_RULE = {
     "conv1d:1x512x3000:o512:k2:s2:NCHW:float32": "panels",  # each element is read once
     "conv1d:1x64x24000:o128:k4:s2:p1:NCHW:float32": "panels",  # few sums for each transposed, much of x
     "conv2d:1x512x7x7:o512:k3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x512x7x7:o512:k7x7:s2:p3:NCHW:float32": "turned",  # each element is used often
     "conv2d:1x384x8x8:o384:k3x1:p1x0:NCHW:float32": "crossed",
     # Strides: sorted rows, if there are few sums for each transposed, or vectors of channels would be empty.
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
@@ -185,6 +186,7 @@ BY_RULE = {
 BY_RULE_AVX2 = {
     "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "turned",
     "conv2d:1x512x7x7:o512:k3x3:p1:NCHW:float32": "turned",
+    "conv2d:1x512x7x7:o512:k7x7:s2:p3:NCHW:float32": "turned",  # each element is used often
     "conv2d:1x192x17x17:o192:k7x1:p3x0:NCHW:float32": "turned",
     "conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW:float32": "turned",
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "turned",
