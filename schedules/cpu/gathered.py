@@ -16,7 +16,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.ahead import NEXT, PASSES
+from tvmconv.compiler.lower.ahead import NEXT, PASSES, ROWS, STRIPS
 from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops.gathered import ALGORITHM, GatheredPacking
 from tvmconv.compiler.ops.problem import Problem
@@ -51,6 +51,7 @@ _LONGEST = 24  # vectors of a strip's pixels
 _PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
+_SEVERAL = 4  # vectors of input channels
 _MUCH = 2  # times a core's cache
 
 
@@ -72,9 +73,15 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
-    """If x is far larger than a core's cache, and a tile of pixels reads lines of many planes; or planes are
-    small, and weights many, of channels enough to justify a copy that threads share."""
-    if p.groups > 1 or p.out_group <= machine.lanes(p.acc_bytes) or planes.suits(p, machine):
+    """If x is far larger than a core's cache, and its strips can be asked for or a tile of pixels reads lines
+    of many planes; or planes are small, and weights many, of channels enough to justify a copy that threads
+    share."""
+    lanes = machine.lanes(p.acc_bytes)
+    if p.groups > 1 or p.out_group <= lanes:
+        return False
+    if _is_far(p, machine) and p.in_group >= _SEVERAL * lanes and p.out_group >= 2 * lanes:
+        return True
+    if planes.suits(p, machine):
         return False
     many = p.acc_bytes * p.in_group * p.out_group >= _MUCH * machine.l2
     read = p.acc_bytes * p.in_group * prod(p.out_spatial)
@@ -118,8 +125,16 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     packing = GatheredPacking(block, width=width, along_pixels=along_pixels)
     strip = min(point["strip"], packing.tiles(p)) or packing.tiles(p)
     ask = not along_pixels and direct_last.asks(p, machine, strip)
+    afar = _is_far(p, machine)
     return Plan(STRATEGY, ALGORITHM, packing,
-                lambda sch: schedule(sch, p, packing, lanes, strip, ask, point["deep"]), point)
+                lambda sch: schedule(sch, p, packing, lanes, strip, ask, afar, point["deep"]), point)
+
+
+def _is_far(p: Problem, machine: Machine) -> bool:
+    """Whether to ask for a strip of x while computing with the one before, for x comes from far away: then
+    memory does not wait for the sums, nor they for memory."""
+    dense = max(p.stride) == 1 and machine.arch == "x86_64"
+    return dense and p.acc_bytes * p.in_group * prod(p.spatial) > _MUCH * machine.l2
 
 
 def along_of(p: Problem, machine: Machine) -> str:
@@ -157,7 +172,8 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, packing: GatheredPacking, lanes: int, strip: int, ask: bool, deep: int
+    sch: Schedule, p: Problem, packing: GatheredPacking, lanes: int, strip: int, ask: bool, afar: bool,
+    deep: int,
 ) -> None:  # fmt: skip
     width, block, pixels = packing.width, packing.block, prod(p.out_spatial)
     y, conv, columns = (sch.get_sblock(name) for name in ("y", "conv", "columns"))
@@ -182,6 +198,9 @@ def schedule(
     summed = write_out(sch, i, deep)
     sch.reorder(*summed, first, vec, lane)
     sch.unroll(first)
+    if afar and not shared:
+        sch.annotate(to, STRIPS, strip * width)
+        sch.annotate(summed[0], ROWS, [pixels, deep])
     if ask:
         sch.annotate(ti, PASSES, 1)
         sch.annotate(summed[0], NEXT, p.in_group * block)

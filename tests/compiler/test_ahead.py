@@ -1,4 +1,4 @@
-"""Weights asked for ahead of their use: which of them, when, and by which instructions."""
+"""Weights and x asked for ahead of their use: which of them, when, and by which instructions."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
 
 _LINE = 16  # floats of a cache line
+_LARGE = "conv2d:1x72x89x101:o40:k1x1:NCHW:float32:bias"
 _POINTWISE = "conv2d:1x7x7x512:o144:k1x1:NHWC:float32:bias:relu"
 
 
@@ -55,8 +56,34 @@ def test_the_passes_share_the_next_panel(passes: int) -> None:
     assert max(map(len, asked)) == -(-48 // passes // _LINE) or max(map(len, asked)) == 1
 
 
+@pytest.mark.parametrize(("blocks", "count"), [(1, 1), (2, 1), (3, 2), (7, 1)])
+def test_all_that_a_strip_is_for_shares_the_next_one(blocks: int, count: int) -> None:
+    strip, rows, length = 4 * 48, 6, 1000
+
+    @T.prim_func
+    def before(x: T.Buffer((rows, length), "float32"), w: T.Buffer((rows,), "float32"),
+               y: T.Buffer((blocks, 1000), "float32")):  # fmt: skip
+        for s in T.serial(3, annotations={"tvmconv.strips": strip}):
+            for o in range(blocks):
+                for t in range(4):
+                    for i in T.serial(rows // count, annotations={"tvmconv.rows": [length, count]}):
+                        for at in range(48):
+                            y[o, s * 192 + t * 48 + at] += w[i] * x[i * count, s * 192 + t * 48 + at]
+
+    asked = _asked(before)
+    each = len(asked) // 3  # of a strip's
+    for s in range(3):
+        lines = {at // _LINE for one in asked[s * each : (s + 1) * each] for at in one}
+        wanted = {
+            (row * length + at) // _LINE
+            for row in range(rows)
+            for at in range((s + 1) * strip, (s + 2) * strip, _LINE)
+        }
+        assert wanted <= lines and len(lines) <= 1.35 * len(wanted)
+
+
 def _asked(before: tirx.PrimFunc) -> list[list[int]]:
-    """The places in w that each iteration of the innermost annotated loop asks for, in order."""
+    """The places in w, or x, that each iteration of the innermost annotated loop asks for, in order."""
     func = AskAhead(tvm.IRModule({"f": before}))["f"]
     found: list[list[int]] = []
 
@@ -110,8 +137,9 @@ def test_machine_code_asks(target: str, instruction: str | None) -> None:
         assert {place - 32 * 64 for place in places} <= set(read)
 
 
-def test_pointwise_layers_of_many_weights_ask() -> None:
-    machine, spec = resolve("x86-64-v4"), ConvSpec.parse(_POINTWISE)
+@pytest.mark.parametrize("text", [_POINTWISE, _LARGE])
+def test_pointwise_layers_of_many_weights_or_a_large_x_ask(text: str) -> None:
+    machine, spec = resolve("x86-64-v4"), ConvSpec.parse(text)
     module = kernel.module_of("f", kernel.scheduled(spec, machine))
     assert "prefetcht1" in lower_cpu(module, llvm_target(machine)).inspect_source("s")
     function = tvmconv.compile({"f": spec}).load()["f"]

@@ -121,7 +121,7 @@ def test_weights_baked_are_those_packed(strategy: str) -> None:
 BY_RULE = {
     "conv2d:1x64x56x56:o256:k1x1:NCHW:float32": "planes",  # planes that a core's cache holds
     "conv2d:1x24x56x56:o144:k1x1:NCHW:float32": "planes",
-    "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "panels",  # planes far apart
+    "conv2d:1x64x256x256:o32:k1x1:NCHW:float32": "gathered",  # far from the caches: it is asked for
     "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32": "crossed",  # 49 pixels would fill 3 vectors of 4
     "conv3d:1x144x16x56x56:o64:k3x1x1:p1x0x0:NCHW:float32": "panels",
     # Many planes or a large x, but several rows of taps, or many taps, for each line of it.
@@ -164,7 +164,7 @@ BY_RULE = {
     # Planes larger than a core's cache, each tile of pixels by all channels.
     "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "planes",
     "conv2d:1x96x56x56:o24:k1x1:NCHW:float32": "planes",
-    "conv2d:1x64x1000x15:o128:k1x1:NCHW:float32": "panels",
+    "conv2d:1x64x1000x15:o128:k1x1:NCHW:float32": "gathered",
     # Winograd's weights, larger, would be fetched anew for each of few tiles; or for several rows of them.
     "conv2d:1x14x14x512:o512:k3x3:d2:p2:NHWC:float32": "direct_last",
     "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "winograd_tiles",

@@ -1,6 +1,7 @@
-"""Weights asked for before they are needed.
+"""Weights, and x, asked for before they are needed.
 
-A network's weights come from memory; what the CPU fetches ahead by itself ends at each page.
+A network's weights come from memory; what the CPU fetches ahead by itself ends at each page, and it follows
+few rows at once.
 
 ``tvmconv.ahead = [steps, bytes]`` on a loop: each iteration asks for so many bytes of the weights that the
 one so many steps later reads.
@@ -9,10 +10,17 @@ one so many steps later reads.
 ``tvmconv.passes``, each of whose iterations reads all of the same panel: together they ask for the panel
 after it, each iteration for an equal share, so that memory has the time of all passes to send it.
 
-Past the last weights this asks for what lies there: often the next layer's. It never faults.
+``tvmconv.rows = [length, count]`` on a loop whose iterations read ``count`` rows of x each, which begin
+``length`` elements apart, inside a loop with ``tvmconv.strips = elements``, each of whose iterations reads so
+many of each row, from where the one before left off: together they ask for the rows' next strip, in each
+iteration of the loops between them for an equal share.
+
+Past the last weights, or rows, this asks for what lies there: often the next layer's. It never faults.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import tvm
 import tvm_ffi
@@ -23,29 +31,36 @@ from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with
 AHEAD = "tvmconv.ahead"
 NEXT = "tvmconv.next"
 PASSES = "tvmconv.passes"
+ROWS = "tvmconv.rows"
+STRIPS = "tvmconv.strips"
 _LINE = 64  # bytes of a cache line
-_WEIGHTS = "w"
+_WEIGHTS, _X = "w", "x"
 
 
-def _asking(stmt: tirx.Stmt, passes: tirx.For | None = None) -> tirx.Stmt:
-    """``stmt``, inside the loop ``passes``, with what annotations say."""
+def _asking(stmt: tirx.Stmt, around: Sequence[tirx.For] = ()) -> tirx.Stmt:
+    """``stmt``, inside the loops ``around``, with what annotations say."""
     if isinstance(stmt, tirx.SeqStmt):
-        return sequence([_asking(s, passes) for s in stmt.seq])
+        return sequence([_asking(s, around) for s in stmt.seq])
     if isinstance(stmt, tirx.AttrStmt):
-        return with_body(stmt, _asking(stmt.body, passes))
+        return with_body(stmt, _asking(stmt.body, around))
     if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else _asking(stmt.else_case, passes)
-        return tirx.IfThenElse(stmt.condition, _asking(stmt.then_case, passes), orelse)
+        orelse = None if stmt.else_case is None else _asking(stmt.else_case, around)
+        return tirx.IfThenElse(stmt.condition, _asking(stmt.then_case, around), orelse)
     if not isinstance(stmt, tirx.For):
         return stmt
-    body = _asking(stmt.body, stmt if PASSES in stmt.annotations else passes)
+    body, asked = _asking(stmt.body, [*around, stmt]), []
     if AHEAD in stmt.annotations:
-        asked = _ahead(stmt, *(int(n) for n in stmt.annotations[AHEAD]))
-    elif NEXT in stmt.annotations and passes is not None:
-        asked = _share(stmt, passes, int(stmt.annotations[NEXT]))
-    else:
-        asked = []
+        asked += _ahead(stmt, *(int(n) for n in stmt.annotations[AHEAD]))
+    if NEXT in stmt.annotations and (passes := _within(around, PASSES)):
+        asked += _share(stmt, passes[0], int(stmt.annotations[NEXT]))
+    if ROWS in stmt.annotations and (loops := _within(around, STRIPS)):
+        asked += _next_strip(stmt, loops, *(int(n) for n in stmt.annotations[ROWS]))
     return with_body(stmt, sequence([*asked, body]))
+
+
+def _within(around: Sequence[tirx.For], key: str) -> Sequence[tirx.For]:
+    """The innermost loop with this annotation, and those in it."""
+    return next((around[at:] for at in reversed(range(len(around))) if key in around[at].annotations), ())
 
 
 def _ahead(loop: tirx.For, steps: int, size: int) -> list[tirx.Stmt]:
@@ -61,12 +76,30 @@ def _share(loop: tirx.For, passes: tirx.For, panel: int) -> list[tirx.Stmt]:
     return _lines(buffer, first, panel + step * share, share * item)
 
 
-def _first(loop: tirx.For, at: tirx.Expr) -> tuple[tirx.Buffer, list[tirx.Expr]]:
-    """The weights, and the indices of the first that ``loop`` reads in the iteration ``at``."""
+def _next_strip(loop: tirx.For, around: Sequence[tirx.For], length: int, count: int) -> list[tirx.Stmt]:
+    strips, *between = around
+    elements = int(strips.annotations[STRIPS])
+    buffer, first = _first(strips, strips.loop_var + 1, _X)
+    done, passes = tirx.const(0, "int32"), 1
+    for each in between:
+        done = done * each.extent + each.loop_var - each.min
+        passes *= int(each.extent)
+    share, row = -(-elements // passes), (loop.loop_var - loop.min) * count
+    size = share * tvm.DataType(str(buffer.dtype)).itemsize
+    return [
+        line
+        for one in range(count)
+        for line in _lines(buffer, first, (row + one) * length + done * share, size)
+    ]
+
+
+def _first(loop: tirx.For, at: tirx.Expr, name: str = _WEIGHTS) -> tuple[tirx.Buffer, list[tirx.Expr]]:
+    """The weights, or another array, and the indices of the first that ``loop`` reads in the iteration
+    ``at``."""
     inner: list[tirx.For] = []
     loads: list[tvm.ir.TensorLoad] = []
     tvm_ffi.structural_walk(loop.body, [(tirx.For, inner.append), (tvm.ir.TensorLoad, loads.append)])
-    load = next(load for load in loads if load.source.name == _WEIGHTS)
+    load = next(load for load in loads if load.source.name == name)
     indices = list(load.indices)
     for var, value in [*((each.loop_var, each.min) for each in inner), (loop.loop_var, at)]:
         indices = [substitute(index, var, value) for index in indices]
