@@ -39,7 +39,7 @@ from tvmconv.network.checking import feeds_of
 from tvmconv.network.choosing import gains
 from tvmconv.onnx.reading.model import parse_shapes
 from tvmconv.runtime.steps import Steps
-from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.block import BlockSpec
 from tvmconv.specs.pitched import parse_work
 
@@ -158,18 +158,19 @@ def rows(fused: Run, apart: Run, peers: Sequence[Peer], logs: Logs, peak: float)
             yield Row(spec, str(work), us, apart.of(sources), least, known, gains(spec, logs))
 
 
-def measure(source: Path, options: argparse.Namespace) -> dict[int, list[Row]]:
-    """Print a network's blocks; they, by the number of threads."""
+def measure(
+    source: Path, machine: Machine, peaks: Mapping[int, float], options: argparse.Namespace
+) -> dict[int, list[Row]]:
+    """Print a network's blocks; they, by the number of threads, as ``peaks`` are: operations a second."""
     network = compiling.read(source, parse_shapes(options.shape))
-    machine, made = resolve(options.target), {}
-    logs = Logs(machine, None, cold=True)
+    logs, made = Logs(machine, None, cold=True), {}
     with tempfile.TemporaryDirectory() as folder:
         feeds, files = feeds_of(network), {"model": str(source), "feeds": f"{folder}/feeds.npz"}
         np.savez(files["feeds"], **feeds)
         ours = [Run(network, blocks, options.target, Path(folder) / f"{blocks}.so", feeds)
                 for blocks in ("always", "never")]  # fmt: skip
         for threads in options.threads:
-            peak = roofline.measure(machine, ["float32"], threads).peak["float32"]
+            tvmconv.set_num_threads(threads)
             peers = [Peer(engine, files) for engine in options.peers]
             for run in ours:
                 run.reset()
@@ -182,7 +183,7 @@ def measure(source: Path, options: argparse.Namespace) -> dict[int, list[Row]]:
             with_all, without = (sum(run.best) for run in ours)
             totals = f"{with_all:.0f} with all blocks, {without:.0f} without, µs"
             print(f"{source.stem}, {threads} threads: {totals}")
-            made[threads] = list(rows(*ours, peers, logs, peak))
+            made[threads] = list(rows(*ours, peers, logs, peaks[threads]))
             print("\n".join(map(str, made[threads])), flush=True)
     return made
 
@@ -216,9 +217,11 @@ def main() -> None:
     options = parser.parse_args()
     ratios = ["l/block", "l/fma", "p/block", "chosen"]
     print(line(["block", "layers", "ORT", "OpenVINO"], ratios, True, "descriptor"))
+    machine = resolve(options.target)
+    peaks = {n: roofline.measure(machine, ["float32"], n).peak["float32"] for n in options.threads}
     every: dict[int, list[Row]] = {threads: [] for threads in options.threads}
     for source in options.models:
-        for threads, found in measure(source, options).items():
+        for threads, found in measure(source, machine, peaks, options).items():
             every[threads] += found
     for threads, found in every.items():
         print(f"{threads} threads\n" + "\n".join(f"  {text}" for text in means(found)))
