@@ -17,6 +17,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import direct_last, planes
 from tvmconv.schedules.cpu.tiles import (
+    FETCHED,
     evenly,
     evict_each_other,
     peel_borders,
@@ -45,9 +46,9 @@ _LINES, _SMALL = 4, 8  # lines that are too many for a small plane; vectors of s
 _AGAIN = 6  # taps that use an element of such a plane, if a stride skips some of them
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
 _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
-# With AVX-512, measured on a Zen 4: that cost, whatever the L1 cache holds; what each byte of x
-# that one needs from beyond a core's cache adds; and multiply-adds that a vector of y costs.
-_LONG, _BYTE, _OF_Y = 1.04, 0.15, 20
+# With AVX-512, measured on a Zen 4: that cost, whatever the L1 cache holds; and multiply-adds that
+# a vector of y costs.
+_LONG, _OF_Y = 1.04, 20
 # Times as much where no other row of taps reads a line again, or planes so far apart evict each other's.
 _ONCE, _PAGE = 3, 4096
 _APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
@@ -111,7 +112,7 @@ def reads_near(p: Problem, machine: Machine) -> bool:
     _, vectors = tile_of(p, machine)
     rows = p.spatial
     if p.out_group <= vectors * machine.lanes(p.acc_bytes) and len(rows) > 1:
-        rows = (min(rows[0], (p.kernel[0] - 1) * p.dilation[0] + 1), *rows[1:])
+        rows = (min(rows[0], p.extent(0)), *rows[1:])
     return p.acc_bytes * p.in_group * prod(rows) <= machine.l2
 
 
@@ -141,12 +142,12 @@ def _fetched(p: Problem, machine: Machine) -> float:
     stored = _OF_Y / (p.in_group * p.taps)
     if reads_near(p, machine):
         return stored
-    rows = min(p.spatial[0], (p.kernel[0] - 1) * p.dilation[0] + 1)
+    rows = min(p.spatial[0], p.extent(0))
     far = len(p.spatial) > 1 and p.acc_bytes * p.in_group * rows * prod(p.spatial[1:]) > machine.l2
     vectors = -(-_block(p, machine) // machine.lanes(p.acc_bytes))
     again = prod(p.stride) * (p.kernel[0] if far else 1) / (p.taps * vectors)
     once = p.taps == p.kernel[-1] or p.acc_bytes * prod(p.spatial) % _PAGE == 0
-    return stored + _BYTE * p.acc_bytes * again * (_ONCE if once else 1)
+    return stored + FETCHED * p.acc_bytes * again * (_ONCE if once else 1)
 
 
 def small_planes(p: Problem, machine: Machine) -> bool:

@@ -24,6 +24,7 @@ from tvmconv.schedules.cpu import crossed, direct_last, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
+    image_bytes,
     peel_strips,
     peel_tail,
     register_tile,
@@ -67,9 +68,9 @@ def pays(p: Problem, machine: Machine) -> bool:
         return _pays_in_long_vectors(p, machine)
     if not machine.avx2 or p.groups > 1 or crossed.reads_in_place(p, machine):
         return False
-    lanes, x = machine.lanes(p.acc_bytes), p.acc_bytes * p.in_group * prod(p.spatial)
+    lanes = machine.lanes(p.acc_bytes)
     enough = p.out_group > lanes and p.in_group > _FEW and max(p.in_group, p.out_group) > 2 * lanes
-    return enough and 2 * x > machine.l1
+    return enough and 2 * image_bytes(p) > machine.l1
 
 
 def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
@@ -134,7 +135,7 @@ def _is_far(p: Problem, machine: Machine) -> bool:
     """Whether to ask for a strip of x while computing with the one before, for x comes from far away: then
     memory does not wait for the sums, nor they for memory."""
     dense = max(p.stride) == 1 and machine.arch == "x86_64"
-    return dense and p.acc_bytes * p.in_group * prod(p.spatial) > _MUCH * machine.l2
+    return dense and image_bytes(p) > _MUCH * machine.l2
 
 
 def along_of(p: Problem, machine: Machine) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import gcd, prod
 
-from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.problem import Problem, reach_of
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, evenly, height
 from tvmconv.schedules.machines import Machine
 
@@ -201,8 +201,7 @@ def _whole_pixels(p: Problem, machine: Machine) -> bool:
 
 def _lines(p: Problem, width: int) -> int:
     """Of the cache, of one block of channels, that a tile of so many pixels reads."""
-    seen = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
-    return seen * (p.kernel[-2] if len(p.kernel) > 1 else 1)
+    return reach_of(p, -1, width) * (p.kernel[-2] if len(p.kernel) > 1 else 1)
 
 
 def _collide(p: Problem, machine: Machine, width: int) -> bool:

@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.problem import Problem, reach_of
 from tvmconv.schedules.cpu.group_tiles import ORDERS, WALKS, order_of, rows_of, tile_of, walk_of
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
@@ -65,8 +65,7 @@ def _shuffled(p: Problem, machine: Machine) -> float:
     vectors that hold them, for each position of a row once."""
     lanes = _lanes(p, machine)
     width, _ = tile_of(p, machine, lanes)
-    read = (width - 1) * p.stride[-1] + (p.kernel[-1] - 1) * p.dilation[-1] + 1
-    shared = max(1.0, width * p.kernel[-1] / read)
+    shared = max(1.0, width * p.kernel[-1] / reach_of(p, -1, width))
     return 1 + _SHUFFLE * -(-lanes // p.out_group * p.in_group // machine.lanes(p.acc_bytes)) / shared
 
 

@@ -22,6 +22,7 @@ from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     border_tiles,
     evenly,
+    image_bytes,
     peel_at,
     peel_tail,
     rows_are_far,
@@ -84,7 +85,7 @@ def cost(p: Problem, machine: Machine) -> float:
     copied = _COPIED * parts * p.stride[-1] * lanes / width / p.out_group
     if not machine.avx512:
         return 1 / planes.filled(prod(p.out_spatial), lanes) + copied
-    far = p.acc_bytes * p.in_group * prod(p.spatial) > machine.l2
+    far = image_bytes(p) > machine.l2
     return _LONG / planes.filled(prod(p.out_spatial), lanes) + copied + far * lanes / p.out_group
 
 

@@ -14,7 +14,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.phases import ALGORITHM
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.tiles import peel_at
+from tvmconv.schedules.cpu.tiles import FETCHED, image_bytes, peel_at
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
@@ -23,7 +23,6 @@ _COPIED = 2  # multiply-adds that an element costs to copy, per stride
 _WRITTEN_OUT = 200  # multiply-adds of a depthwise tile
 _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
 _MUCH = 4  # times a core's cache: x that is far away
-_BYTE = 0.15  # what each byte from there for a multiply-add adds
 _TRANSPOSED = 6  # that one of a tile costs to transpose
 _SMALL = 9  # taps by vectors of a tile
 _FEW = 200  # elements of a plane
@@ -51,10 +50,10 @@ def cost(p: Problem, machine: Machine) -> float:
 
 def _fetched(p: Problem, machine: Machine) -> float:
     """What a multiply-add waits for x that comes from far away for each block of output channels."""
-    if p.acc_bytes * p.in_group * prod(p.spatial) <= _MUCH * machine.l2:
+    if image_bytes(p) <= _MUCH * machine.l2:
         return 0.0
     channels, _, _ = planes.tile_of(p, machine)
-    return _BYTE * machine.vector_bits / 8 * prod(p.stride) / (p.taps * channels)
+    return FETCHED * machine.vector_bits / 8 * prod(p.stride) / (p.taps * channels)
 
 
 def _crossed(p: Problem, machine: Machine) -> float:

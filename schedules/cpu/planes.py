@@ -269,9 +269,11 @@ def copy_padded(
     """Copy x with its zeros, in the type of the sums, before anything else."""
     n, g, i, rows, *_ = sch.get_loops(copy)
     (in_rows or _peel_zeros)(sch, p, copy)
+    tasks = [n, g, i]
     if _by_rows(p):
-        sch.reorder(rows, i)
-    run_parallel(sch, p, [n, g, rows, i] if _by_rows(p) else [n, g, i])
+        tasks = [n, g, rows, i]
+        sch.reorder(*tasks)
+    run_parallel(sch, p, tasks)
 
 
 def _peel_zeros(sch: Schedule, p: Problem, copy) -> None:

@@ -19,6 +19,9 @@ _WIDEST = 4  # vectors of a register tile
 _LONGEST_UNROLLED = 16  # taps
 _LINE = 64  # bytes of a cache line
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
+# What each byte of x that a multiply-add needs from beyond a core's cache adds to its cost (AVX-512, measured
+# on a Zen 4).
+FETCHED = 0.15
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
 
@@ -61,13 +64,18 @@ def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
     return planes > machine.l1_ways * places
 
 
+def image_bytes(p: Problem) -> int:
+    """Of a group's channels of an image, in the type of the sums."""
+    return p.acc_bytes * p.in_group * prod(p.spatial)
+
+
 def reread(p: Problem) -> int:
     """Bytes of x below one element of a row, or its pixel, that rows of the output read again; 0 unless taps
     are across two dims' rows only, so that strips of all rows need nothing of each other."""
     if len(p.spatial) != 2 or p.kernel[-1] > 1 or any(p.pad[-1]) or p.kernel[0] <= p.stride[0]:
         return 0
     channels = p.in_group * (p.groups if p.channels_last else 1)
-    return p.acc_bytes * channels * ((p.kernel[0] - 1) * p.dilation[0] + 1)
+    return p.acc_bytes * channels * p.extent(0)
 
 
 def rows_are_far(p: Problem, machine: Machine) -> bool:

@@ -73,6 +73,10 @@ class Problem:
             self.out_spatial[d],
         )  # fmt: skip
 
+    def extent(self, d: int) -> int:
+        """Elements of dimension d from the first to the last that a window covers."""
+        return (self.kernel[d] - 1) * self.dilation[d] + 1
+
     def seen(self, d: int) -> int:
         """How many pairs of an output and a tap of dimension d see x, and not padding."""
         at = (o * self.stride[d] + k * self.dilation[d] - self.pad[d][0]
@@ -238,10 +242,10 @@ def result_index(p: Problem, at: Sequence) -> tuple:
     return join(p, n, 0, p.placed(g, o), spatial)
 
 
-def reach_of(p: Problem, d: int) -> int:
-    """The number of positions of the padded dimension d that outputs read (a stride can leave some
-    unread)."""
-    return (p.out_spatial[d] - 1) * p.stride[d] + (p.kernel[d] - 1) * p.dilation[d] + 1
+def reach_of(p: Problem, d: int, outputs: int | None = None) -> int:
+    """The number of positions of the padded dimension d that all outputs, or so many neighbours, read (a
+    stride can leave some unread)."""
+    return ((outputs or p.out_spatial[d]) - 1) * p.stride[d] + p.extent(d)
 
 
 def place_of(p: Problem, pixel: Sequence, taps: Sequence) -> list:
