@@ -78,6 +78,11 @@ class Machine:
         gives one a cycle. What rules say of it beyond that was measured on a Zen 3."""
         return self.arch == "x86_64" and self.vector_bits == 256
 
+    @property
+    def amx(self) -> bool:
+        """Whether there are AMX's tiles, of 16 rows of 64 bytes, and their products of 8-bit integers."""
+        return "amx_int8" in self.requires
+
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
         return self.vector_bits // (8 * itemsize)
@@ -130,6 +135,10 @@ _PRESETS = {
         replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
         replace(_VNNI, name="znver4", part=_ZEN4, adds_apart=True, halved=True),
         replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12, adds_apart=True),
+        # All CPUs with AMX (Sapphire, Emerald and Granite Rapids) have these caches.
+        replace(_VNNI, name="sapphirerapids", features=(*_VNNI.features, "amx-tile", "amx-int8"),
+                requires=(*_VNNI.requires, "amx_tile", "amx_int8"), l1=48 * K, l1_ways=12, l2=2048 * K,
+                base="x86-64-v4"),
         # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
         # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),

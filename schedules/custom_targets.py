@@ -27,7 +27,7 @@ _REQUIRED: dict[str, dict[str, str]] = {
         "avx512cd": "avx512cd", "avx512dq": "avx512dq", "avx512vl": "avx512vl", "avx512ifma": "avx512ifma",
         "avx512vbmi": "avx512vbmi", "avx512vbmi2": "avx512_vbmi2", "avx512vnni": "avx512_vnni",
         "avx512bitalg": "avx512_bitalg", "avx512vpopcntdq": "avx512_vpopcntdq", "avx512bf16": "avx512_bf16",
-        "avx512fp16": "avx512_fp16", "avxvnni": "avx_vnni",
+        "avx512fp16": "avx512_fp16", "avxvnni": "avx_vnni", "amx-tile": "amx_tile", "amx-int8": "amx_int8",
     },
     "aarch64": {
         "fp-armv8": "fp", "neon": "asimd", "lse": "atomics", "rdm": "asimdrdm", "dotprod": "asimddp",

@@ -5,12 +5,23 @@
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
+/* Whether the system lets this process use AMX's tiles: Linux wants to be asked, once, for all threads. */
+static int tcv_may_use_tiles(void) {
+#ifdef __x86_64__
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+  return 0;
+#endif
+}
+
 static int tcv_has_feature(const tcv_feature *f) {
   unsigned r[4], low = 0, high;
   if (!__get_cpuid_count(1, 0, &r[0], &r[1], &r[2], &r[3])) return 0;
   if (r[2] >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   if ((low & f->os) != f->os) return 0;
-  return __get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[f->reg] >> f->bit & 1);
+  if (!__get_cpuid_count(f->leaf, f->subleaf, &r[0], &r[1], &r[2], &r[3]) || !(r[f->reg] >> f->bit & 1)) return 0;
+  return !(f->os >> 18 & 1) || tcv_may_use_tiles();
 }
 #else
 static int tcv_has_feature(const tcv_feature *f) {
