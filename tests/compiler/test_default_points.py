@@ -17,13 +17,13 @@ POINTS = {
     ("znver3", "conv2d:1x112x112x64:o64:k3x3:p1:g64:NHWC:float32"): {"block": 16, "order": "pixels"},
     ("znver3", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"order": "pixels"},
     ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"width": 1, "walk": "across"},
-    ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:p1:g64:NHWC:float32"): {"width": 1, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x256x256x64:o64:k3x3:p1:g64:NHWC:float32:direct"): {"width": 1, "walk": "down"},
     ("znver4", "conv2d:1x100x100x384:o384:k3x3:s2:p1:g384:NHWC:float32"): {"block": 384, "walk": "across"},
     ("znver4", "conv2d:1x65x65x728:o728:k3x3:s2:p1:g728:NHWC:float32"): {"width": 4, "order": "pixels"},
     ("znver4", "conv2d:1x112x112x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"width": 4, "walk": "down"},
     ("znver4", "conv2d:4x112x112x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"width": 1, "walk": "across"},
     ("znver4", "conv2d:1x150x150x144:o144:k3x3:p1:g144:NHWC:float16"): {"width": 2, "block": 48},
-    ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32"): {"width": 4, "walk": "across"},
+    ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32:direct"): {"width": 4, "walk": "across"},
     # Kernels along one dim: channels side by side, since there is nothing to share with the next pixel.
     ("x86-64-v4", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"width": 1, "block": 128},
     # Large kernels: wide tiles, which load each cache line rarely.
@@ -35,13 +35,14 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d6:p6:g256:NHWC:float32"): {"rows": 33, "walk": "across"},
     ("x86-64-v4", "conv2d:1x33x33x256:o256:k3x3:d2:p2:g256:NHWC:float32"): {"rows": 33, "walk": "down"},
     ("x86-64-v4", "conv2d:4x33x33x256:o256:k3x3:s2:p18:d18:g256:NHWC:float32"): {"rows": 1},
-    # Depthwise by Winograd's rows where additions have ports of their own: few channels at once, of large
-    # images all, of others one vector, unless those share few sets of the cache.
+    # Depthwise by Winograd's rows: few channels at once, of large images all, of others one vector, unless
+    # those share few sets of the cache.
     ("znver4", "conv2d:1x84x84x32:o32:k3x3:p1:g32:NHWC:float32"): {"inner": "vectors", "block": 32},
     ("znver4", "conv2d:1x28x28x58:o58:k3x3:p1:g58:NHWC:float32"): {"inner": "vectors", "block": 58},
     ("znver4", "conv2d:1x65x65x728:o728:k3x3:p1:g728:NHWC:float32"): {"inner": "vectors", "block": 728},
     ("znver4", "conv2d:1x14x14x384:o384:k3x3:p1:g384:NHWC:float32"): {"inner": "vectors", "block": 16},
     ("znver4", "conv2d:1x28x28x256:o256:k3x3:p1:g256:NHWC:float32"): {"inner": "vectors", "block": 16},
+    ("sapphirerapids", "conv2d:1x56x56x128:o128:k3x3:p1:g128:NHWC:float32"): {"block": 128},
     ("znver4", "conv2d:1x28x28x512:o512:k3x3:p1:g512:NHWC:float32"): {"walk": "down"},
     # Short rows, vectors as long as a cache line: few channels of a whole row, unless their lines have few
     # places in the cache; sums enough to hide their latency. Wide tiles of what has to be widened.
