@@ -36,6 +36,7 @@ class Machine:
     ``base``: the target whose tuned records for floats are used where this one has none: they differ only for
     8-bit integers, or that one's CPU is the nearest measured. ``adds_apart``: whether additions have ports of
     their own beside those of multiply-adds; ``halved``: whether half a vector takes half the time.
+    ``amx``: whether it multiplies tiles of 8-bit integers, of 16 rows of 64 bytes.
     """
 
     backend: ClassVar[str] = "cpu"  # the package of its strategies
@@ -60,6 +61,7 @@ class Machine:
     base: str = ""
     adds_apart: bool = False
     halved: bool = False
+    amx: bool = False
 
     @property
     def memory_operands(self) -> bool:
@@ -77,11 +79,6 @@ class Machine:
         """Whether vectors are AVX2's: 16 registers, each half a cache line, of which a core's second cache
         gives one a cycle. What rules say of it beyond that was measured on a Zen 3."""
         return self.arch == "x86_64" and self.vector_bits == 256
-
-    @property
-    def amx(self) -> bool:
-        """Whether there are AMX's tiles, of 16 rows of 64 bytes, and their products of 8-bit integers."""
-        return "amx_int8" in self.requires
 
     def lanes(self, itemsize: int = 4) -> int:
         """Elements of ``itemsize`` bytes in a vector register."""
@@ -138,7 +135,7 @@ _PRESETS = {
         # All CPUs with AMX (Sapphire, Emerald and Granite Rapids) have these caches.
         replace(_VNNI, name="sapphirerapids", features=(*_VNNI.features, "amx-tile", "amx-int8"),
                 requires=(*_VNNI.requires, "amx_tile", "amx_int8"), l1=48 * K, l1_ways=12, l2=2048 * K,
-                base="x86-64-v4"),
+                base="x86-64-v4", amx=True),
         # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
         # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),

@@ -96,7 +96,7 @@ def machine(text: str) -> Machine:
         needs += ["fphp", "asimdhp"]
     row = _nearest(arch, cpu, frozenset(needs))
     return replace(row, name=text, triple=given["triple"], cpu=cpu, features=features, requires=tuple(needs),
-                   part=0, int8_dots=dots_of(arch, tuple(needs)))  # fmt: skip
+                   part=0, int8_dots=dots_of(arch, tuple(needs)), amx="amx_int8" in needs)  # fmt: skip
 
 
 def _features(text: str, arch: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-GPU = "dp4a_"
+GPU, AMX = "dp4a_", "tdpb"
 WITHIN = 128
 """What the magnitudes of a pair of weights may add up to, so that its products with bytes add up to 16 bits:
 255 * 128 fits, 255 * 129 does not."""
@@ -32,6 +32,11 @@ class Dot:
     def checked(self) -> bool:
         """Whether it saturates, and is exact only with weights that were found to be small (``WITHIN``)."""
         return self.name == "pmaddubsw"
+
+    @property
+    def in_tiles(self) -> bool:
+        """Whether it multiplies tiles (``lower.amx``)."""
+        return self.name.startswith(AMX)
 
     @property
     def on_gpu(self) -> bool:
@@ -76,6 +81,9 @@ DOTS = {
             ("armv7", 4): (("dotprod",), "llvm.arm.neon.sdot.v4i32.v16i8"),
             ("armv7", 2): (("dotprod",), "llvm.arm.neon.sdot.v2i32.v8i8"),
         }),
+        # AMX's.
+        Dot("tdpbssd", 4, "int8", "int8", True, {}),
+        Dot("tdpbusd", 4, "uint8", "int8", True, {}),
         # A GPU's, of one thread or as the products of tensor cores.
         Dot("dp4a_s8s8", 4, "int8", "int8", True, {}),
         Dot("dp4a_u8s8", 4, "uint8", "int8", True, {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules import traced
 from tvmconv.schedules.cpu import (
+    amx_last,
     block,
     crossed,
     deform,
@@ -84,7 +85,8 @@ _FLOATS = {
 _INTEGERS = (
     Row(Checked(group_words_last)),
     Row(InWords(groups_last, words_last.product_of)),
-    Row(Checked(words_last), tried=never),
+    Row(amx_last, amx_last.pays),
+    Row(Checked(words_last), tried=amx_last.fits),
     Row(Checked(InWords(direct_last, words_last.dot_of)), tried=_no_words),
     Row(Checked(InWords(planes, words_last.dot_of))),
 )

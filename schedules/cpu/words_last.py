@@ -91,7 +91,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine), shares_columns(p, point["width"]))
+    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine, dot), shares_columns(p, point["width"]))
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
@@ -137,12 +137,12 @@ def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int
         sch.unroll(loop)
     sch.decompose_reduction(conv, taps[0])
     if shifts(dot):
-        _windows(sch, xo, p, machine, shares_columns(p, width))
+        windows(sch, xo, p, machine, dot, shares_columns(p, width))
 
 
-def window_lanes(p: Problem, machine: Machine) -> int:
+def window_lanes(p: Problem, machine: Machine, dot: Dot) -> int:
     """Contiguous words in the sum over a window."""
-    return min(machine.lanes(), in_words(p, dot_of(p, machine)).in_group)
+    return min(machine.lanes(), in_words(p, dot).in_group)
 
 
 def shares_columns(p: Problem, width: int, times: int = 1) -> bool:
@@ -152,11 +152,11 @@ def shares_columns(p: Problem, width: int, times: int = 1) -> bool:
     return times * seen < taps * width
 
 
-def _windows(sch: Schedule, place, p: Problem, machine: Machine, shared: bool) -> None:
+def windows(sch: Schedule, place, p: Problem, machine: Machine, dot: Dot, shared: bool) -> None:
     """Compute the sums over windows in ``place``, for its own outputs."""
-    lanes, rank = window_lanes(p, machine), len(p.spatial)
+    lanes, rank = window_lanes(p, machine, dot), len(p.spatial)
     first, summed = ("column", rank) if shared else ("window", rank + 1)
-    contiguous = p.groups == 1 and lanes == in_words(p, dot_of(p, machine)).in_group
+    contiguous = p.groups == 1 and lanes == in_words(p, dot).in_group
     contiguous &= shared or p.stride[-1] == 1
     stages = [("window", 1)] if shared else []
     stages += [(first, summed)] if lanes == 1 else [(first, 1), ("part", summed)]

@@ -7,6 +7,7 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from tvmconv.compiler.lower.ahead import AskAhead
+from tvmconv.compiler.lower.amx import MultiplyTiles, SetUpTiles
 from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
 from tvmconv.compiler.lower.dots import LowerDots
@@ -50,6 +51,10 @@ def _without_scalable_vectors(target: Target) -> Target:
                    "mattr": [f"+{name}" for name in "mafdc"]})  # fmt: skip
 
 
+def _has_tiles(target: Target) -> bool:
+    return tvm.target.codegen.target_has_features("amx-int8", target)
+
+
 def generated(mod: tvm.IRModule, target: Target) -> tvm.runtime.Module:
     """An LLVM module of what was lowered."""
     with target:
@@ -72,6 +77,7 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
+        *([MultiplyTiles] if _has_tiles(target) else []),
         WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
@@ -79,6 +85,6 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
         LetGo, BlankPadding, t.VerifyMemory(),
         t.SplitHostDevice(), t.MakePackedAPI(), t.SkipAssert(),  # the library checks the arguments
         t.BF16StorageLegalize(),
-        SpellOutLets, KeepTiles, KeepArrays, t.LowerTVMBuiltin(), t.LowerIntrin(),
+        SpellOutLets, SetUpTiles, KeepTiles, KeepArrays, t.LowerTVMBuiltin(), t.LowerIntrin(),
         *([AlignSpills] if str(target.attrs["mtriple"]).startswith("x86_64") else []),
     ]

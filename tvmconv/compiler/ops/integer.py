@@ -68,7 +68,10 @@ def kernel_func(
             value = value + result.bias(g, o)
         if seen is not None:
             pixel = join(p, n, g, 0, spatial) if tensor is None else tensor.pixel_dims(p, at)
-            value = value - w_zero(g, o) * seen(*pixel)
+            less = value - w_zero(g, o) * seen(*pixel)
+            # Beside AMX even this multiplication takes long.
+            in_tiles = dot is not None and dot.in_tiles
+            value = te.if_then_else(tirx.NE(some(0), 0), less, value) if in_tiles else less
         return result.of(value, g, o, stored(at)[0])
 
     shape = p.y_shape if tensor is None else tensor.sums_shape(p)

@@ -25,7 +25,7 @@ from tvmconv.compiler.ops.conv import conditions_inside
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
-from tvmconv.schedules.dots import WITHIN, Dot
+from tvmconv.schedules.dots import DOTS, WITHIN, Dot
 
 
 def in_words(p: Problem, dot: Dot | None) -> Problem:
@@ -115,7 +115,7 @@ def window(
         place = place_of(p, spatial, taps)
         if shared:
             place[-1] = spatial[-1]
-        term = dot_product(dot, source(n, g, i, place), _ones(p, dot, i))
+        term = _elements(dot, source(n, g, i, place), _ones(p, dot, i))
         if done.in_group % lanes:
             term = te.if_then_else(i < done.in_group, term, none)
         return te.sum(te.if_then_else(wanted, term, none), axis=[*axes, words])
@@ -140,6 +140,14 @@ def window(
         return te.sum(te.if_then_else(wanted, seen, none), axis=[across])
 
     return te.compute(one.y_shape, over, name="window")
+
+
+def _elements(dot: Dot, word: tirx.Expr, ones: tirx.Expr) -> tirx.Expr:
+    """The sum of those of a ``word`` of x where ``ones`` has some."""
+    if not dot.in_tiles:
+        return dot_product(dot, word, ones)
+    unsigned_first = DOTS["vpdpbusd"]  # what CPUs with tiles have for vectors
+    return dot_product(unsigned_first, *((ones, word) if dot.x == "int8" else (word, ones)))
 
 
 def _ones(p: Problem, dot: Dot, i: tirx.Expr) -> tirx.Expr:

@@ -1,0 +1,140 @@
+"""Products of tiles: by an AMX written in C on any CPU, by the CPU's own where it has one."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import guard
+import pytest
+from libraries import run
+from test_dtypes import preset
+from test_quantised import TYPES, check, check_guarded, compiled, filled
+from tvm import tirx
+
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.codegen import build_kernel, check_choice, kernel, scheduled, spaces
+from tvmconv.compiler.lower import amx, lower_cpu, pipeline
+from tvmconv.formats.choice import Choice
+from tvmconv.frontends.verify import random_arrays
+from tvmconv.schedules.cpu import amx_last
+from tvmconv.schedules.llvm import llvm_target
+from tvmconv.schedules.machines import Machine, presets, resolve
+from tvmconv.specs.conv import ConvSpec
+from tvmconv.specs.reference.quantised import quantised_reference
+
+EMULATOR = Path(__file__).parent.parent / "data" / "amx.c"
+# Tiles of fewer rows at the end of a row of the image, columns at the end of the channels; of all words, or
+# of a divisor; with padding, several groups, images, dims; and the last of no whole word.
+SHAPES = [
+    "conv2d:1x13x17x64:o29:k3x3:p1:NHWC:{}:bias",
+    "conv2d:2x7x5x96:o33:k1x1:NHWC:{}",
+    "conv2d:1x14x9x128:o40:k3x3:s2:p0+1x0+1:NHWC:{}:bias",
+    "conv2d:1x8x19x64:o64:k3x3:p1:g2:NHWC:{}",
+    "conv2d:1x7x33x24:o48:k3x3:p1:d2:NHWC:{}:bias",
+    "conv2d:1x9x20x58:o64:k3x3:p1:NHWC:{}:bias",
+    "conv1d:1x170x32:o72:k5:s2:p2:NWC:{}:bias",
+    "conv3d:1x4x5x18x32:o16:k2x3x3:p1:NDHWC:{}",
+]
+EACH = [filled(shape, TYPES[(i + j) % len(TYPES)]) for i, shape in enumerate(SHAPES) for j in (0, 3)]
+
+
+def choices(spec: ConvSpec, machine: Machine, count: int) -> list[Choice]:
+    """The default, and random points of ``amx_last`` that fit."""
+    rng, found = random.Random(str(spec)), [Choice(amx_last.STRATEGY, {})]
+    space = spaces(spec, machine)[amx_last.STRATEGY]
+    for _ in range(100):
+        point = {name: rng.choice(values) for name, values in space.items()}
+        try:
+            check_choice(spec, machine, Choice(amx_last.STRATEGY, point))
+        except ValueError:
+            continue
+        found.append(Choice(amx_last.STRATEGY, point))
+    return found[:count]
+
+
+def check_emulated(path: str, functions: Sequence[Mapping[str, Any]]) -> None:
+    """In a child process: exact, with every buffer flush with a guard page."""
+    interface = ctypes.CDLL(path)
+    interface.tvmconv_set_num_threads(2)
+    for seed, function in enumerate(functions):
+        spec = ConvSpec.parse(function["descriptor"])
+        arrays = random_arrays(spec, function["arguments"], "normal", seed)
+        expected = quantised_reference(spec, **arrays)
+        for at in ("end", "start"):
+            check_guarded(spec, interface, function["name"], arrays, expected, at)
+    counted = (ctypes.c_long.in_dll(interface, f"amx_{name}").value for name in ("products", "settings"))
+    products, settings = counted
+    assert products > settings > 0
+
+
+def test_by_tiles_written_in_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Shapes that registers are set to, what they hold, and every address."""
+    machine = dataclasses.replace(resolve("x86-64-v2"), name="emulated AMX", amx=True)
+
+    def emulated(name: str, *args: object) -> tirx.Stmt:
+        given = [tirx.const(arg, "int8") if isinstance(arg, int) else arg for arg in args]
+        return tirx.Evaluate(tirx.call_extern("void", f"emulated_{name}", *given))
+
+    monkeypatch.setattr(amx, "_call", emulated)
+    monkeypatch.setattr(pipeline, "_has_tiles", lambda target: True)
+    kernels = {}
+    for spec in map(ConvSpec.parse, EACH[::2]):  # each shape, and each type
+        for choice in choices(spec, machine, 2):
+            name = f"f{len(kernels)}"
+            kernels[name] = build_kernel(spec, machine, choice, f"amx_{name}")
+    library = Library(kernels, machine)
+    library.export(tmp_path / "conv.a")
+    whole = ["-Wl,--whole-archive", "conv.a", "-Wl,--no-whole-archive"]
+    built = run("cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", EMULATOR, whole, "-pthread", "-lm",
+                "-o", "conv.so", cwd=tmp_path)  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    guard.in_child(check_emulated, str(tmp_path / "conv.so"), library.manifest["functions"])
+
+
+@pytest.mark.parametrize("target", [preset("sapphirerapids")])
+def test_by_the_tiles_of_this_cpu(target: str) -> None:
+    check(*compiled(EACH, target))
+
+
+def test_by_loops() -> None:
+    """Where a machine is said to have tiles, but LLVM's target has none, everything is written out."""
+    machine = dataclasses.replace(resolve("x86-64-v2"), name="tiles written out", amx=True)
+    check(*compiled(EACH[::3], machine))
+
+
+def test_machine_code() -> None:
+    """Four products to four loads, registers set up once for all tiles of a thread."""
+    machine, spec = resolve("sapphirerapids"), ConvSpec.parse("conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8")
+    made = kernel.scheduled(spec, machine)
+    assert made.schedule["strategy"] == amx_last.STRATEGY
+    text = lower_cpu(kernel.module_of("sums", made), llvm_target(machine)).inspect_source("s")
+    lines = [words[0] for line in text.splitlines() if (words := line.split())]
+    count = Counter(lines)
+    assert count["tdpbssd"] == count["tileloadd"] > 0
+    assert count["ldtilecfg"] == count["tilerelease"] == 1
+
+
+def test_targets_with_tiles() -> None:
+    assert [machine.name for machine in presets() if machine.amx] == ["sapphirerapids"]
+    asked = resolve("triple=x86_64-linux-gnu,cpu=sapphirerapids")
+    assert asked.amx and {"amx_tile", "amx_int8"} <= set(asked.requires)
+    assert not resolve("triple=x86_64-linux-gnu,cpu=icelake-server").amx
+
+
+@pytest.mark.parametrize(("text", "pays"), [
+    ("conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8", True),
+    ("conv2d:1x112x112x32:o16:k1x1:NHWC:uint8", False),  # as many sums to store as products of tiles
+    ("conv2d:1x3x3x256:o256:k1x1:NHWC:uint8", True),
+    ("conv2d:1x1x1x256:o256:k1x1:NHWC:uint8", False),  # tiles of one row
+    ("conv2d:1x28x28x116:o116:k1x1:NHWC:uint8", False),  # 29 words
+    ("conv2d:1x28x28x64:o64:k3x3:p1:g64:NHWC:uint8", False),
+])  # fmt: skip
+def test_the_default(text: str, pays: bool) -> None:
+    made = scheduled(ConvSpec.parse(text), resolve("sapphirerapids")).schedule
+    assert (made["strategy"] == amx_last.STRATEGY) == pays

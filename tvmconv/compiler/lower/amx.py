@@ -1,0 +1,270 @@
+"""Products of tiles by AMX: eight registers of up to 16 rows of 64 bytes.
+
+``tvmconv.tiles = instruction`` on a loop: it, and those inside, add up dot products of words of 8-bit
+integers (``lower.dots``), right after a nest that sets the sums to zero; the innermost are, by
+``tvmconv.tile``, over the "pixels", the "channels" and the "depth" of a tile. Each of those nests becomes one
+instruction, after loads of the tiles that no register holds; the sums are stored where the loops would leave
+them.
+
+What shapes registers have is set once for all the iterations of a parallel loop that a thread takes in a row,
+or, where the code in it needs several settings, for each.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product, takewhile
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+
+from tvmconv.compiler.lower.kept import LAUNCH
+from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
+from tvmconv.schedules.dots import AMX
+
+TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
+PIXELS, CHANNELS, DEPTH = "pixels", "channels", "depth"
+_SHAPES = "tvmconv.tile_shapes"  # AttrStmt: registers have these, as text
+_REGISTERS = 8
+_WORD = 4  # bytes
+
+_Shape = tuple[int, int]
+"""Rows, and bytes of each."""
+_NONE = (0, 0)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A tile in memory: the address of its first element, the bytes from row to row, its shape."""
+
+    first: tirx.BufferLoad
+    apart: int
+    shape: _Shape
+
+    @property
+    def key(self) -> tuple:
+        """Equal for the same tile."""
+        return self.first.source.name, str(self.first.indices[0]), self.apart, self.shape
+
+    def moved(self, name: str, register: int) -> tirx.Stmt:
+        """Load it, or store it."""
+        return _call(f"tile{name}64", register, tirx.address_of(self.first), tirx.const(self.apart, "int64"))
+
+
+class _Registers:
+    """What each holds: sums from the first on, which stay; factors from the last on, of which the one whose
+    last use is longest ago gives way to another of its shape."""
+
+    def __init__(self) -> None:
+        self.shapes: list[_Shape] = [_NONE] * _REGISTERS
+        self._factors: dict[tuple, int] = {}
+
+    def of_sums(self, tile: _Tile) -> int:
+        """One that is not in use."""
+        register = self.shapes.index(_NONE)
+        self.shapes[register] = tile.shape
+        return register
+
+    def of_factor(self, tile: _Tile) -> tuple[int, bool]:
+        """The register for a factor, and whether it holds it already."""
+        known = tile.key in self._factors
+        if known:
+            register = self._factors.pop(tile.key)
+        elif _NONE in self.shapes:
+            register = max(r for r, shape in enumerate(self.shapes) if shape == _NONE)
+        else:
+            old = next(key for key, r in self._factors.items() if self.shapes[r] == tile.shape)
+            register = self._factors.pop(old)
+        self._factors[tile.key], self.shapes[register] = register, tile.shape
+        return register, known
+
+
+def _call(name: str, *args: int | tirx.Expr) -> tirx.Stmt:
+    """An instruction; integers are registers."""
+    given = [tirx.const(arg, "int8") if isinstance(arg, int) else arg for arg in args]
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", f"llvm.x86.{name}", *given))
+
+
+def _multiplied(stmt: tirx.Stmt) -> tirx.Stmt:
+    if isinstance(stmt, tirx.SeqStmt):
+        found: list[tirx.Stmt] = []
+        for each in stmt.seq:
+            if isinstance(each, tirx.For) and TILES in each.annotations:
+                found[-1] = _by_tiles(each)  # in place of the nest that sets the sums to zero
+            else:
+                found.append(_multiplied(each))
+        return sequence(found)
+    if isinstance(stmt, tirx.IfThenElse):
+        orelse = None if stmt.else_case is None else _multiplied(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, _multiplied(stmt.then_case), orelse)
+    if isinstance(stmt, tirx.For | tirx.AttrStmt):
+        return with_body(stmt, _multiplied(stmt.body))
+    return stmt
+
+
+def _by_tiles(nest: tirx.For) -> tirx.Stmt:
+    loops, guards, store = _parts(nest)
+    tile = {str(loop.annotations[TILE]): loop for loop in loops if TILE in loop.annotations}
+    others = [loop for loop in loops if TILE not in loop.annotations]
+    outer = [loop for loop in others if _mentions(store.indices[0], loop.loop_var)]
+    products = []
+    for values in product(*(range(int(loop.extent)) for loop in outer)):
+        fixed = {loop.loop_var: loop.min + value for loop, value in zip(outer, values, strict=True)}
+        if (found := _product(store, tile, guards, fixed)) is not None:
+            products.append(found)
+    registers, work = _Registers(), []
+    sums = {into.key: (registers.of_sums(into), into) for into, _, _ in products}
+    for into, *factors in products:
+        taken = []
+        for factor in factors:
+            register, known = registers.of_factor(factor)
+            work += [] if known else [factor.moved("loadd", register)]
+            taken.append(register)
+        work.append(_call(str(nest.annotations[TILES]), sums[into.key][0], *taken))
+    body = sequence(work)
+    for loop in reversed([loop for loop in others if loop not in outer]):
+        body = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+    zeros = [_call("tilezero", register) for register, _ in sums.values()]
+    stores = [into.moved("stored", register) for register, into in sums.values()]
+    shapes = ",".join(f"{rows}x{size}" for rows, size in registers.shapes)
+    made = sequence([*zeros, body, *stores])
+    return tirx.AttrStmt(tirx.const(0, "int32"), _SHAPES, tvm.ir.StringImm(shapes), made)
+
+
+def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.BufferStore]:
+    """Of loops around a store: these, the conditions on the way, and the store."""
+    loops, guards = [], []
+    while not isinstance(nest, tirx.BufferStore):
+        if isinstance(nest, tirx.For):
+            loops.append(nest)
+            nest = nest.body
+        elif isinstance(nest, tirx.IfThenElse) and nest.else_case is None:
+            guards.append(nest.condition)
+            nest = nest.then_case
+        else:
+            raise AssertionError(f"{TILES}: {nest}, expected loops around one store")
+    return loops, guards, nest
+
+
+def _product(
+    store: tirx.BufferStore, tile: dict[str, tirx.For], guards: list[tirx.Expr], fixed: dict
+) -> tuple[_Tile, _Tile, _Tile] | None:
+    """The tiles of sums, pixels and weights of ``store``, with some variables ``fixed``; None if ``guards``
+    leave nothing of them."""
+    analyzer = tvm.sym.Analyzer()
+
+    def at(expr: tirx.Expr, **places: int) -> tirx.Expr:
+        values = {loop.loop_var: loop.min + places.get(role, 0) for role, loop in tile.items()}
+        return analyzer.simplify(_with(expr, {**fixed, **values}))
+
+    def count(role: str) -> int:
+        """Iterations of the loop of ``role`` that all guards let pass, which are its first ones."""
+        extent = int(tile[role].extent) if role in tile else 1
+        able = (all(bool(at(guard, **{role: n})) for guard in guards) for n in range(extent))
+        return sum(takewhile(bool, able))
+
+    def laid_out(load: tvm.ir.TensorLoad, size: int, row: str, column: str) -> _Tile:
+        (index,), bytes_each = load.indices, tvm.DataType(str(load.source.dtype)).itemsize
+        first, step = at(index), analyzer.simplify(at(index, **{row: 1}) - at(index))
+        assert int(analyzer.simplify(at(index, **{column: 1}) - at(index))) * bytes_each in (0, _WORD)
+        apart = int(step) * bytes_each if row in tile else size
+        return _Tile(tirx.BufferLoad(load.source, [first]), apart, (count(row), size))
+
+    calls: list[tvm.ir.Call] = []
+    tvm_ffi.structural_walk(store.value, [(tvm.ir.Call, calls.append)])
+    x, w = next(call.args for call in calls if call.op.name.startswith(f"tvmconv.{AMX}"))
+    pixels, channels, depth = (count(role) for role in (PIXELS, CHANNELS, DEPTH))
+    if not pixels or not channels:
+        return None
+    return (
+        laid_out(tirx.BufferLoad(store.buffer, store.indices), channels * _WORD, PIXELS, CHANNELS),
+        laid_out(x.args[0], depth * _WORD, PIXELS, DEPTH),
+        laid_out(w, channels * _WORD, DEPTH, CHANNELS),
+    )
+
+
+def _mentions(expr: tirx.Expr, var: tirx.Var) -> bool:
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(expr, [(tirx.Var, found.append)])
+    return any(each.same_as(var) for each in found)
+
+
+def _with(expr: tirx.Expr, values: dict) -> tirx.Expr:
+    """``expr`` with values for variables."""
+
+    def swap(var: tirx.Var) -> tirx.Expr:
+        return next((value for known, value in values.items() if var.same_as(known)), var)
+
+    return tvm_ffi.structural_map(expr, [(tirx.Var, swap)])
+
+
+MultiplyTiles = func_pass("tvmconv.MultiplyTiles", _multiplied)
+
+
+def _shapes(stmt: tirx.Stmt) -> list[_Shape] | None:
+    """Those that all of ``stmt`` needs, none if nothing does; None if it needs different ones."""
+    found: list[tuple[_Shape, ...]] = []
+
+    def note(attr: tirx.AttrStmt) -> None:
+        if attr.attr_key == _SHAPES:
+            pairs = (one.split("x") for one in attr.value.value.split(","))
+            found.append(tuple((int(rows), int(size)) for rows, size in pairs))
+
+    tvm_ffi.structural_walk(stmt, [(tirx.AttrStmt, note)])
+    each = [set(of_register) - {_NONE} for of_register in zip(*found, strict=True)]
+    return None if any(len(shapes) > 1 for shapes in each) else [max(s, default=_NONE) for s in each]
+
+
+def _set_up(stmt: tirx.Stmt) -> tirx.Stmt:
+    """``stmt`` with the settings that it needs, each around as much as possible."""
+    shapes = _shapes(stmt)
+    if shapes == []:
+        return stmt
+    loop = stmt if isinstance(stmt, tirx.For) else None
+    parallel = loop is not None and loop.kind == tirx.ForKind.PARALLEL
+    if shapes is not None and (parallel or (loop and not _has_parallel(loop)) or _is_shaped(stmt)):
+        around = _around(shapes, tvm_ffi.structural_map(stmt, [(tirx.AttrStmt, _bare)]))
+        zero = tirx.const(0, "int32")
+        return tirx.AttrStmt(zero, LAUNCH, zero, around) if parallel else around
+    if isinstance(stmt, tirx.SeqStmt):
+        return sequence([_set_up(each) for each in stmt.seq])
+    if isinstance(stmt, tirx.IfThenElse):
+        orelse = None if stmt.else_case is None else _set_up(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, _set_up(stmt.then_case), orelse)
+    return with_body(stmt, _set_up(stmt.body))
+
+
+def _is_shaped(stmt: tirx.Stmt) -> bool:
+    return isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == _SHAPES
+
+
+def _bare(stmt: tirx.AttrStmt) -> tirx.Stmt:
+    return stmt.body if _is_shaped(stmt) else stmt
+
+
+def _has_parallel(stmt: tirx.Stmt) -> bool:
+    found: list[tirx.For] = []
+    tvm_ffi.structural_walk(stmt, [(tirx.For, found.append)])
+    return any(loop.kind == tirx.ForKind.PARALLEL for loop in found)
+
+
+def _around(shapes: Sequence[_Shape], body: tirx.Stmt) -> tirx.Stmt:
+    """``body`` between instructions that set registers' shapes, and give them back to the system."""
+    settings = bytearray(64)
+    settings[0] = 1  # the only palette
+    for register, (rows, size) in enumerate(shapes):
+        settings[16 + 2 * register], settings[48 + register] = size, rows
+    words = struct.unpack("<8q", settings)
+    buffer = tirx.decl_buffer((len(words),), "int64", "tile_shapes", scope="local")
+    stores = [tirx.BufferStore(buffer, tirx.const(word, "int64"), [tirx.const(at, "int32")])
+              for at, word in enumerate(words)]  # fmt: skip
+    place = tirx.address_of(tirx.BufferLoad(buffer, [tirx.const(0, "int32")]))
+    begin, end = _call("ldtilecfg", place), _call("tilerelease")
+    return sequence([tirx.AllocBuffer(buffer), *stores, begin, body, end])
+
+
+SetUpTiles = func_pass("tvmconv.SetUpTiles", _set_up)
+"""After functions have their final form, before ``KeepTiles``."""
