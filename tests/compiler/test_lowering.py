@@ -335,6 +335,12 @@ def test_a_dot_product_is_the_instruction_where_there_is_one() -> None:
     assert intrinsics(after(LowerDots, _dot(16), AVX512)) == []  # written out
 
 
+def test_a_shorter_dot_product_moves_none_of_its_lanes() -> None:
+    func = _dot(14).with_attr("global_symbol", "f")
+    code = lower_cpu(tvm.IRModule({"f": func}), tvm.target.Target(VNNI)).inspect_source("asm")
+    assert "vpdpbusd" in code and "vperm" not in code
+
+
 def test_a_dot_product_written_out_is_right() -> None:
     func = _dot(1).with_attr("global_symbol", "f")
     built = lower_cpu(tvm.IRModule({"f": func}), tvm.target.Target({**AVX512, "mcpu": "x86-64"}))

@@ -75,7 +75,16 @@ def _filled(v: tirx.Expr, lanes: int) -> tirx.Expr:
         return tirx.Broadcast(v, lanes)
     if isinstance(v, tirx.Broadcast):
         return tirx.Broadcast(v.value, lanes)
-    return tirx.Shuffle([v] * -(-lanes // have), [tirx.const(i, "int32") for i in range(lanes)])
+    more = tirx.Broadcast(_any_value(), lanes - have) if lanes > have + 1 else _any_value()
+    return tirx.Shuffle([v, more], [tirx.const(i, "int32") for i in range(lanes)])
+
+
+def _any_value() -> tirx.Expr:
+    """Whatever LLVM likes: nothing has to be moved to where it is wanted."""
+    zeros_below_a_one = "llvm.cttz"  # which are undefined for 0, as the second argument says
+    return tirx.call_llvm_pure_intrin(
+        "int32", zeros_below_a_one, tirx.const(0, "int32"), tirx.const(True, "bool")
+    )
 
 
 def _cut(v: tirx.Expr, lanes: int) -> tirx.Expr:
