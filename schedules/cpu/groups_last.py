@@ -43,6 +43,7 @@ _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and har
 _WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
 _MOST_TAPS = 128  # of a row with all taps unrolled
 _SHUFFLE = 1.8  # multiply-adds that gathering from a vector takes, as measured on a Zen 4
+_WIDENED = 1.9  # that widening takes besides, if it takes their ports, as measured on a Granite Rapids
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -66,7 +67,8 @@ def _shuffled(p: Problem, machine: Machine) -> float:
     lanes = _lanes(p, machine)
     width, _ = tile_of(p, machine, lanes)
     shared = max(1.0, width * p.kernel[-1] / reach_of(p, -1, width))
-    return 1 + _SHUFFLE * -(-lanes // p.out_group * p.in_group // machine.lanes(p.acc_bytes)) / shared
+    each = _SHUFFLE + (_WIDENED if p.widened and not machine.adds_apart else 0.0)
+    return 1 + each * -(-lanes // p.out_group * p.in_group // machine.lanes(p.acc_bytes)) / shared
 
 
 def space(p: Problem, machine: Machine) -> Space:

@@ -107,9 +107,11 @@ def schedule(
     else:
         co, ci = sch.split(o, [None, block], preserve_unit_iters=True)
         channels, extent = [g, co], p.out_group
-    rows = [*q[:-1], *r[:-1]]
-    # The larger stays in the cache from one task to the next: weights of a few channels, or a few rows.
-    tasks = [n, *channels, *rows] if p.weight_elements > p.x_elements else [n, *rows, *channels]
+    # The larger stays in the cache from one task to the next: weights of a few channels and of one phase, or
+    # a few rows.
+    many = p.weight_elements > p.x_elements
+    rows = [*r[:-1], *q[:-1]] if many else [*q[:-1], *r[:-1]]
+    tasks = [n, *channels, *rows] if many else [n, *rows, *channels]
     inner = [xo, r[-1]] if across else [r[-1], xo]
     sch.reorder(*tasks, *inner, xi, ci)
     if p.stride[-1] <= MOST_WRITTEN_OUT:

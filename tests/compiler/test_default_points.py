@@ -146,6 +146,14 @@ POINTS = {
     # Weights from a core's second cache: not for two pixels alone.
     ("x86-64-v3", "conv2d:1x7x7x960:o160:k1x1:NHWC:float32"): {"width": 5, "block": 16},
     ("x86-64-v3", "conv2d:1x28x28x512:o1024:k1x1:s2:NHWC:float32"): {"width": 3, "block": 24},
+    # More weights than a core's cache holds, for a small image: all rows by a block of them, then the next.
+    ("x86-64-v4", "conv2d:2x7x7x128:o1536:k3x3:p1:d2:NHWC:float32"): {"block": 64, "order": "rows"},
+    ("x86-64-v4", "conv2d:1x14x14x1024:o2048:k1x1:s2:NHWC:float32"): {"block": 48, "order": "rows"},
+    ("x86-64-v4", "conv2d:1x56x56x64:o128:k3x3:s2:p1:NHWC:float32:direct"): {"order": "channels"},
+    # Groups that fill half a vector, to be widened: by themselves if that takes ports of multiply-adds.
+    ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 8, "strip": 0},
+    ("znver5", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 16, "walk": "down"},
+    ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g32:NHWC:float16"): {"block": 16, "walk": "down"},
     # Transposed depthwise: sums of a row enough not to wait for each other.
     ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }
