@@ -9,9 +9,13 @@ from guard import in_child
 from operator_calls import STRATEGIES, assert_close, check_all, check_random, check_ulps, drawn
 
 from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.lower import lowered
 from tvmconv.compiler.operators import build_kernel
+from tvmconv.compiler.operators.kernel import module_for
+from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.operators import parse_operator
+from tvmconv.specs.operators.expression import FUNCTIONS
 
 COUNTS = {"map": 20, "copy": 20, "reduce": 20, "normalise": 12, "resize": 15, "matmul": 12, "recurrent": 3,
           "gather": 8, "scatter": 8}  # fmt: skip
@@ -77,6 +81,18 @@ def test_vector_math() -> None:
 
 def test_large_ones() -> None:
     in_child(check_all, LARGE)
+
+
+def test_maps_are_of_vectors() -> None:
+    """TVM makes a loop over lanes of what it knows no vectors of. LLVM would make vectors of that again, but
+    run them only where the result lies on no input."""
+    target = llvm_target(machine := resolve("x86-64-v3"))
+    texts = {name: f"map:100:float32:{name}({','.join('a23'[: function.arity])})"
+             for name, function in FUNCTIONS.items() if function.types not in ("logic", "where")}  # fmt: skip
+    texts |= {"where": "map:100:float32:where(is_nan(a),2,a)", "and": "map:100,100:bool:and(a,not(b))"}
+    for name, text in texts.items():
+        made, _ = module_for(parse_operator(text), machine)
+        assert "lane" not in lowered(made, target).script(), name
 
 
 @pytest.mark.parametrize("kind", STRATEGIES)

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.target import Target
 
 from tvmconv.compiler.lower.rewrite import func_pass
+
+# TVM has not been told, and would make a loop of scalars of any vector that asks. LLVM would make vectors of
+# that again, but only after it has found that the result lies on no input, as those of maps often do.
+tvm.ir.register_op_attr("tirx.isnan", "TVectorizable", True)
 
 
 def _keeping(maximum: tirx.Max) -> tirx.Expr:
