@@ -58,10 +58,13 @@ def _record(spec: Spec, logs: Logs) -> Entry | None:
 
 def _by_rule(spec: BlockSpec, machine: AnyMachine) -> bool:
     """What is written and read back between the parts takes long, against what is computed; measured in whole
-    networks (MobileNetV1, V2, V3, MNASNet, EfficientNet, quantised ones of the first two and MNASNet)."""
+    networks (MobileNetV1, V2, V3, MNASNet, EfficientNet, quantised ones of the first two and MNASNet; with
+    AMX, of the first two)."""
     *between, _ = spec.parts().values()
     spared = sum(prod(part.output_shape) * ITEMSIZE[part.dtype] for part in between) / spec.macs
     if spec.is_integer:
+        if isinstance(machine, Machine) and machine.amx:
+            return False  # apart, the pointwise ones go by tiles, which blocks have not
         least = _EXPANDED_INTEGERS if spec.expand else _INTEGERS
         whole = spec.expand > 0 or set(spec.stride) == {1}  # else rows are made floats of which few are read
         fours = any(DOTS[name].size == 4 and not DOTS[name].checked for name in machine.int8_dots)
