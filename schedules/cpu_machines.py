@@ -36,7 +36,8 @@ class Machine:
     ``base``: the target whose tuned records for floats are used where this one has none: they differ only for
     8-bit integers, or that one's CPU is the nearest measured. ``adds_apart``: whether additions have ports of
     their own beside those of multiply-adds; ``halved``: whether half a vector takes half the time.
-    ``amx``: whether it multiplies tiles of 8-bit integers, of 16 rows of 64 bytes.
+    ``amx``: whether it multiplies tiles of 8-bit integers, of 16 rows of 64 bytes. ``far_l3``: whether the
+    shared cache is so far away that sums wait long for what was not asked for.
     """
 
     backend: ClassVar[str] = "cpu"  # the package of its strategies
@@ -62,6 +63,7 @@ class Machine:
     adds_apart: bool = False
     halved: bool = False
     amx: bool = False
+    far_l3: bool = False
 
     @property
     def memory_operands(self) -> bool:
@@ -132,10 +134,10 @@ _PRESETS = {
         replace(_VNNI, name="x86-64-v4-vnni", base="x86-64-v4"),
         replace(_VNNI, name="znver4", part=_ZEN4, adds_apart=True, halved=True),
         replace(_VNNI, name="znver5", part=_ZEN5, l1=48 * K, l1_ways=12, adds_apart=True),
-        # All CPUs with AMX (Sapphire, Emerald and Granite Rapids) have these caches.
+        # All CPUs with AMX (Sapphire, Emerald and Granite Rapids) have these caches, on a mesh of cores.
         replace(_VNNI, name="sapphirerapids", features=(*_VNNI.features, "amx-tile", "amx-int8"),
                 requires=(*_VNNI.requires, "amx_tile", "amx_int8"), l1=48 * K, l1_ways=12, l2=2048 * K,
-                base="x86-64-v4", amx=True),
+                base="x86-64-v4", amx=True, far_l3=True),
         # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
         # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),

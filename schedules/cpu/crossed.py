@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
@@ -55,6 +56,7 @@ _APART = 1.6  # what a multiply-add of planes costs where no load of x serves tw
 _MANY = 64  # planes
 _DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
 _WIDE = 4  # vectors of output channels that make few
+_ASKED = 32  # tiles of pixels; with more, the next block's wait is short beside the time that one is used
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -90,7 +92,10 @@ def reads_in_place(p: Problem, machine: Machine) -> bool:
 def reads_strides(p: Problem, machine: Machine) -> bool:
     """Whether, of one tap, columns of strided elements would take longer to copy than sums to transpose.
     Measured with AVX-512 only."""
-    if not machine.avx512 or max(p.stride) == 1 or p.in_group < _DEEP * machine.lanes(p.acc_bytes):
+    lanes = machine.lanes(p.acc_bytes)
+    if not machine.avx512 or max(p.stride) == 1 or p.in_group < _DEEP * lanes:
+        return False
+    if machine.far_l3 and p.out_group > _WIDE * lanes:  # x is read for each of several blocks
         return False
     return p.acc_bytes * prod(p.spatial) % _PAGE > 0
 
@@ -194,7 +199,7 @@ def space(p: Problem, machine: Machine) -> Space:
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: pixels and channels of the register tile; order of tasks; innermost dims of
     taps written out; input channels written out. Raises ValueError where it does not fit."""
-    tile, lanes = tile_of(p, machine), machine.lanes(p.acc_bytes)
+    tile = tile_of(p, machine)
     point = point_of(p, machine, point, tile, direct_last.taps_of(p, machine, prod(tile)))
 
     def apply(sch: Schedule) -> None:
@@ -202,7 +207,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
             planes.copy_padded(sch, p, sch.get_sblock("pad"))
         elif p.padded:
             sch.compute_inline(sch.get_sblock("pad"))
-        schedule(sch, p, lanes, **point)
+        schedule(sch, p, machine, **point)
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["block"]), apply, point)
 
@@ -226,11 +231,20 @@ def point_of(
     return point
 
 
+def asks(p: Problem, machine: Machine, width: int, block: int) -> bool:
+    """Whether to ask for the next block of weights while tiles of ``width`` pixels use one: if there are many
+    weights, few tiles, and the shared cache is far away."""
+    weights = p.acc_bytes * p.taps * p.in_group * p.out_group
+    tiles = prod(p.out_spatial[:-1]) * -(-p.out_spatial[-1] // width)
+    far = machine.far_l3 and 4 * weights >= machine.l2 and block < p.out_group
+    return far and 1 < tiles <= _ASKED
+
+
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, *, width: int, block: int, order: str, taps: int, deep: int
+    sch: Schedule, p: Problem, machine: Machine, *, width: int, block: int, order: str, taps: int, deep: int
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    rank = len(p.spatial)
+    rank, lanes = len(p.spatial), machine.lanes(p.acc_bytes)
     n, g, o, *outer, x = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
@@ -255,4 +269,7 @@ def schedule(
     sch.reorder(*summed, pixel, vec, lane)
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
+    if order == _ORDERS[0] and asks(p, machine, width, block):
+        sch.annotate(outer[0] if outer else xo, PASSES, 1)
+        sch.annotate(summed[rank], NEXT, p.in_group * p.taps * block)
     sch.decompose_reduction(conv, summed[0])

@@ -52,7 +52,7 @@ _LONGEST = 24  # vectors of a strip's pixels
 _PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
-_SEVERAL = 4  # vectors of input channels
+_SEVERAL, _MANY = 4, 16  # vectors of channels
 _MUCH = 2  # times a core's cache
 
 
@@ -75,11 +75,14 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
     """If x is far larger than a core's cache, and its strips can be asked for or a tile of pixels reads lines
-    of many planes; or planes are small, and weights many, of channels enough to justify a copy that threads
-    share."""
+    of many planes; or has strides, and is read often from far away; or planes are small, and weights many, of
+    channels enough to justify a copy that threads share."""
     lanes = machine.lanes(p.acc_bytes)
     if p.groups > 1 or p.out_group <= lanes:
         return False
+    strided = max(p.stride) > 1 and p.in_group >= _MANY * lanes and p.out_group > _SEVERAL * lanes
+    if machine.far_l3 and strided:  # or x is read for each block of output channels
+        return True
     if _is_far(p, machine) and p.in_group >= _SEVERAL * lanes and p.out_group >= 2 * lanes:
         return True
     if planes.suits(p, machine):
@@ -125,7 +128,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     packing = GatheredPacking(block, width=width, along_pixels=along_pixels)
     strip = min(point["strip"], packing.tiles(p)) or packing.tiles(p)
-    ask = not along_pixels and direct_last.asks(p, machine, strip)
+    ask = (machine.far_l3 or not along_pixels) and direct_last.asks(p, machine, strip)
     afar = _is_far(p, machine)
     return Plan(STRATEGY, ALGORITHM, packing,
                 lambda sch: schedule(sch, p, packing, lanes, strip, ask, afar, point["deep"]), point)

@@ -22,10 +22,12 @@ STRATEGY = "turned"
 # Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
 _MIDDLING, _LARGE = 2, 16
 _PRODUCTS, _OFTEN = 300, 9
+_COPIED = 150  # likewise, products of an element that a core's cache holds
 _FEW = 4  # planes, a line of each of which is near anyway
 _DEEP = 8  # vectors of input channels of one of several groups
 _MANY = 256  # products of an output
 _SIDES = 2  # tiles
+_REST = 8  # parts of a core's cache, of which whatever else there is takes one
 _MOST_VECTORS = 4  # of a register tile
 _LOADS = 2  # per cycle
 _LOADED = 0.05  # cycles that each takes besides
@@ -59,11 +61,14 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
-    """If planes are small; or in one dim, if a stride would otherwise have columns copied element by
-    element."""
+    """If planes are small; or x is, each of whose elements is used often, and the shared cache is far; or in
+    one dim, if a stride would otherwise have columns copied element by element."""
     if crossed.small_planes(p, machine):
         return True
     used = p.taps / prod(p.stride)
+    near = machine.far_l3 and p.acc_bytes * prod(p.x_shape()) <= _MIDDLING * machine.l2
+    if near and not planes.suits(p, machine) and used * p.out_group >= _COPIED:
+        return True
     row = len(p.spatial) == 1 and p.kernel[-1] > p.stride[-1] > 1 and used * p.out_group >= _PRODUCTS
     return row and panels.pays(p, machine)
 
@@ -75,12 +80,21 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     if max(p.dilation) > 1:
         return crossed.tile_of(p, machine)
     have = -(-p.out_group // machine.lanes(p.acc_bytes))
+    lanes, held = machine.lanes(p.acc_bytes), _held(p, machine)
     able = [
         (wide, vectors)
         for vectors in range(1, min(have, _MOST_VECTORS) + 1)
         for wide in range(1, min(p.out_spatial[-1], (machine.vector_registers - 1) // vectors - 1) + 1)
+        if vectors <= held or not crossed.asks(p, machine, wide, vectors * lanes)
     ]
     return min(able, key=lambda tile: (_cycles(p, machine, *tile), -tile[0]), default=(1, 1))
+
+
+def _held(p: Problem, machine: Machine) -> int:
+    """Vectors of output channels of a tile, so that a core's cache holds their weights, those that are asked
+    for meanwhile, and x."""
+    x, weights = p.acc_bytes * p.in_group * prod(p.spatial), machine.vector_bits // 8 * p.in_group * p.taps
+    return max(1, (machine.l2 - machine.l2 // _REST - x) // (2 * weights))
 
 
 def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
@@ -116,7 +130,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     point = crossed.point_of(p, machine, point, tile, taps)
 
     def apply(sch: Schedule) -> None:
-        crossed.schedule(sch, p, lanes, **point)
+        crossed.schedule(sch, p, machine, **point)
         _turn(sch, p, lanes)
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["block"]), apply, point)

@@ -54,7 +54,7 @@ _ALONE = 8  # shares of the shared cache available to a core if the others need 
 _SHUFFLED = 1.4  # of a product if x has to be shuffled for several groups per vector
 _PACKED = 4  # lanes that all machines have
 _LEAST_GAIN = 1.1  # over the direct convolution, by these costs
-_LEAST_OVER_TURNED, _LEAST_OVER_PANELS = 1.25, 1.4
+_LEAST_OVER_TURNED, _LEAST_OVER_PANELS, _LEAST_OVER_COPY = 1.25, 1.4, 1.6
 _MUCH = 4  # times a core's cache
 _SHARES = 8  # of all weights; a core's own cache does not even hold one
 
@@ -78,12 +78,15 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     """More over ``turned``, if many weights come from far away, and over ``panels``, if much of x is read
-    with strides. Measured with AVX2 only."""
+    with strides: measured with AVX2 only. More over a copy of what has strides or dilation, far from a shared
+    cache."""
     products = prod(t.products for t in WinogradPacking(1, sides).transforms(p))
     far = not _held(p, machine, products, p.out_group // _SHARES)
     large = max(p.stride) > 1 and p.acc_bytes * prod(p.x_shape()) > _MUCH * machine.l2
-    if not machine.avx2 or p.groups > 1 or p.channels_last:
+    if p.groups > 1 or p.channels_last:
         return _LEAST_GAIN
+    if not machine.avx2:
+        return _LEAST_OVER_COPY if machine.far_l3 and max(*p.stride, *p.dilation) > 1 else _LEAST_GAIN
     return _LEAST_OVER_PANELS if large else _LEAST_OVER_TURNED if far else _LEAST_GAIN
 
 

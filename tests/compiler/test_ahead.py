@@ -23,6 +23,7 @@ from tvmconv.specs.conv import ConvSpec
 
 _LINE = 16  # floats of a cache line
 _LARGE = "conv2d:1x72x89x101:o40:k1x1:NCHW:float32:bias"
+_TAPS = "conv2d:1x256x8x8:o144:k3x3:s2:p1:NCHW:float32:bias"
 _POINTWISE = "conv2d:1x7x7x512:o144:k1x1:NHWC:float32:bias:relu"
 
 
@@ -54,6 +55,22 @@ def test_the_passes_share_the_next_panel(passes: int) -> None:
     assert len(asked) == passes * 64 and set(panel) <= set(lines)
     assert len(set(lines)) <= 1.25 * len(panel), "little beyond the panel"
     assert max(map(len, asked)) == -(-48 // passes // _LINE) or max(map(len, asked)) == 1
+
+
+def test_tiles_and_taps_within_a_pass_share_too() -> None:
+    @T.prim_func
+    def before(x: T.Buffer((6, 3, 32), "float32"), w: T.Buffer((4, 3, 32, 48), "float32"),
+               y: T.Buffer((6, 48), "float32")):  # fmt: skip
+        for n in T.serial(2, annotations={"tvmconv.passes": 1}):
+            for t in range(3):
+                for k in range(3):
+                    for i in T.serial(32, annotations={"tvmconv.next": 3 * 32 * 48}):
+                        for o in range(48):
+                            y[n * 3 + t, o] += x[n * 3 + t, k, i] * w[2, k, i, o]
+
+    lines = [at // _LINE for each in _asked(before) for at in each]
+    assert set(lines) == set(range(3 * 3 * 32 * 48 // _LINE, 4 * 3 * 32 * 48 // _LINE))
+    assert lines == sorted(lines)
 
 
 @pytest.mark.parametrize(("blocks", "count"), [(1, 1), (2, 1), (3, 2), (7, 1)])
@@ -137,9 +154,11 @@ def test_machine_code_asks(target: str, instruction: str | None) -> None:
         assert {place - 32 * 64 for place in places} <= set(read)
 
 
-@pytest.mark.parametrize("text", [_POINTWISE, _LARGE])
-def test_pointwise_layers_of_many_weights_or_a_large_x_ask(text: str) -> None:
-    machine, spec = resolve("x86-64-v4"), ConvSpec.parse(text)
+@pytest.mark.parametrize(("target", "text"), [
+    ("x86-64-v4", _POINTWISE), ("x86-64-v4", _LARGE), ("sapphirerapids", _TAPS),
+])  # fmt: skip
+def test_layers_of_many_weights_or_a_large_x_ask(target: str, text: str) -> None:
+    machine, spec = resolve(target), ConvSpec.parse(text)
     module = kernel.module_of("f", kernel.scheduled(spec, machine))
     assert "prefetcht1" in lower_cpu(module, llvm_target(machine)).inspect_source("s")
     function = tvmconv.compile({"f": spec}).load()["f"]

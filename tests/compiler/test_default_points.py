@@ -97,6 +97,12 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     ("x86-64-v4", "conv2d:1x64x28x28:o64:k5x5:s3:p2:NCHW:float32:direct"): {"width": 10, "block": 32},
     ("x86-64-v4", "conv2d:1x64x56x56:o64:k1x7:s2:p0x3:NCHW:float32"): {"width": 10, "taps": 0},
+    # Weights that are asked for: blocks of which a core's cache has room for two, and for x.
+    ("sapphirerapids", "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 7, "block": 32},
+    ("sapphirerapids", "conv2d:1x256x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 7, "block": 48},
+    # Strides that are gathered rather than read for each block of channels.
+    ("sapphirerapids", "conv2d:1x256x56x56:o512:k1x1:s2:NCHW:float32"): {"along": "pixels", "width": 48},
+    ("sapphirerapids", "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32"): {"along": "channels"},
     # Sorted rows: few of them at a time for large kernels.
     ("x86-64-v4", "conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW:float32"): {"rows": 2, "vectors": 2},
     ("x86-64-v4", "conv2d:1x72x56x56:o72:k5x5:s2:p2:g72:NCHW:float32"): {"rows": 4, "vectors": 2},

@@ -6,9 +6,9 @@ few rows at once.
 ``tvmconv.ahead = [steps, bytes]`` on a loop: each iteration asks for so many bytes of the weights that the
 one so many steps later reads.
 
-``tvmconv.next = elements`` on a loop that reads a panel of so many weights, inside a loop with
-``tvmconv.passes``, each of whose iterations reads all of the same panel: together they ask for the panel
-after it, each iteration for an equal share, so that memory has the time of all passes to send it.
+``tvmconv.next = elements`` on a loop inside one with ``tvmconv.passes``, each of whose iterations reads all
+of the same panel of so many weights: together they ask for the panel after it, each iteration of these loops
+and of those between for an equal share, so that memory has the time of all passes to send it.
 
 ``tvmconv.rows = [length, count]`` on a loop whose iterations read ``count`` rows of x each, which begin
 ``length`` elements apart, inside a loop with ``tvmconv.strips = elements``, each of whose iterations reads so
@@ -52,7 +52,7 @@ def _asking(stmt: tirx.Stmt, around: Sequence[tirx.For] = ()) -> tirx.Stmt:
     if AHEAD in stmt.annotations:
         asked += _ahead(stmt, *(int(n) for n in stmt.annotations[AHEAD]))
     if NEXT in stmt.annotations and (passes := _within(around, PASSES)):
-        asked += _share(stmt, passes[0], int(stmt.annotations[NEXT]))
+        asked += _share(stmt, passes, int(stmt.annotations[NEXT]))
     if ROWS in stmt.annotations and (loops := _within(around, STRIPS)):
         asked += _next_strip(stmt, loops, *(int(n) for n in stmt.annotations[ROWS]))
     return with_body(stmt, sequence([*asked, body]))
@@ -68,22 +68,19 @@ def _ahead(loop: tirx.For, steps: int, size: int) -> list[tirx.Stmt]:
     return _lines(buffer, first, 0, size)
 
 
-def _share(loop: tirx.For, passes: tirx.For, panel: int) -> list[tirx.Stmt]:
-    buffer, first = _first(loop, loop.min)
+def _share(loop: tirx.For, around: Sequence[tirx.For], panel: int) -> list[tirx.Stmt]:
+    buffer, first = _first(around[0], around[0].min)
     item = tvm.DataType(str(buffer.dtype)).itemsize
-    share = -(-panel // (int(loop.extent) * int(passes.extent)))
-    step = (passes.loop_var - passes.min) * loop.extent + loop.loop_var - loop.min
-    return _lines(buffer, first, panel + step * share, share * item)
+    done, passes = _done([*around, loop])
+    share = -(-panel // passes)
+    return _lines(buffer, first, panel + done * share, share * item)
 
 
 def _next_strip(loop: tirx.For, around: Sequence[tirx.For], length: int, count: int) -> list[tirx.Stmt]:
     strips, *between = around
     elements = int(strips.annotations[STRIPS])
     buffer, first = _first(strips, strips.loop_var + 1, _X)
-    done, passes = tirx.const(0, "int32"), 1
-    for each in between:
-        done = done * each.extent + each.loop_var - each.min
-        passes *= int(each.extent)
+    done, passes = _done(between)
     share, row = -(-elements // passes), (loop.loop_var - loop.min) * count
     size = share * tvm.DataType(str(buffer.dtype)).itemsize
     return [
@@ -91,6 +88,15 @@ def _next_strip(loop: tirx.For, around: Sequence[tirx.For], length: int, count: 
         for one in range(count)
         for line in _lines(buffer, first, (row + one) * length + done * share, size)
     ]
+
+
+def _done(loops: Sequence[tirx.For]) -> tuple[tirx.Expr, int]:
+    """How many iterations of nested loops were before this one, and how many there are."""
+    done, count = tirx.const(0, "int32"), 1
+    for loop in loops:
+        done = done * loop.extent + loop.loop_var - loop.min
+        count *= int(loop.extent)
+    return done, count
 
 
 def _first(loop: tirx.For, at: tirx.Expr, name: str = _WEIGHTS) -> tuple[tirx.Buffer, list[tirx.Expr]]:
