@@ -54,6 +54,7 @@ _ALONE = 8  # shares of the shared cache available to a core if the others need 
 _SHUFFLED = 1.4  # of a product if x has to be shuffled for several groups per vector
 _PACKED = 4  # lanes that all machines have
 _LEAST_GAIN = 1.1  # over the direct convolution, by these costs
+_LEAST_STRIDED = 1.4  # likewise, with a stride
 _LEAST_OVER_TURNED, _LEAST_OVER_PANELS, _LEAST_OVER_COPY = 1.25, 1.4, 1.6
 _MUCH = 4  # times a core's cache
 _SHARES = 8  # of all weights; a core's own cache does not even hold one
@@ -78,11 +79,13 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     """More over ``turned``, if many weights come from far away, and over ``panels``, if much of x is read
-    with strides: measured with AVX2 only. More over a copy of what has strides or dilation, far from a shared
-    cache."""
+    with strides: measured with AVX2 only. Far from a shared cache more over a copy of what has strides or
+    dilation, and over ``direct_last`` with a stride, which copies nothing."""
     products = prod(t.products for t in WinogradPacking(1, sides).transforms(p))
     far = not _held(p, machine, products, p.out_group // _SHARES)
     large = max(p.stride) > 1 and p.acc_bytes * prod(p.x_shape()) > _MUCH * machine.l2
+    if p.channels_last and machine.far_l3 and max(p.stride) > 1:
+        return _LEAST_STRIDED
     if p.groups > 1 or p.channels_last:
         return _LEAST_GAIN
     if not machine.avx2:
@@ -121,7 +124,12 @@ def _cost(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
 
 def _held(p: Problem, machine: Machine, products: int, channels: int) -> bool:
     """Whether a core's own cache holds the weights of this many output channels."""
-    return products * p.acc_bytes * p.in_group * channels <= machine.l2
+    return products * p.acc_bytes * p.in_group * channels <= _room(machine)
+
+
+def _room(machine: Machine) -> int:
+    """Of a core's own cache, for weights: what else goes through it is allowed for if misses cost much."""
+    return machine.l2 * 3 // 4 if machine.far_l3 else machine.l2
 
 
 def _transforms(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
@@ -145,7 +153,7 @@ def _fetch(p: Problem, machine: Machine, products: int) -> float:
     size = products * p.acc_bytes * p.groups * p.in_group * p.out_group
     if size > _ALONE * machine.l3:
         return _FARTHEST
-    return _FAR if size > machine.l2 else _NEAR
+    return _FAR if size > _room(machine) else _NEAR
 
 
 def _sides(p: Problem, machine: Machine) -> tuple[int, int]:

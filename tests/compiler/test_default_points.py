@@ -54,6 +54,10 @@ POINTS = {
     ("znver4", "conv2d:1x7x7x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 4, "block": 64},
     ("znver4", "conv2d:1x28x28x58:o58:k3x3:s2:p1:g58:NHWC:float32"): {"width": 4, "block": 58},
     ("x86-64-v4", "conv2d:1x28x28x192:o192:k3x3:p1:g192:NHWC:float16"): {"width": 7, "block": 32},
+    # Far from a shared cache: not by Winograd's algorithm with a stride, nor by weights that fill a core's.
+    ("sapphirerapids", "conv2d:1x28x28x256:o256:k3x3:s2:p1:NHWC:float32"): {"width": 5, "order": "rows"},
+    ("sapphirerapids", "conv2d:1x7x7x116:o116:k3x3:p1:NHWC:float32"): {"tall": 2, "wide": 4},
+    ("sapphirerapids", "conv2d:1x28x28x128:o128:k3x3:p1:NHWC:float32"): {"tall": 4, "wide": 4},
     # Few groups' channels in a vector: by themselves where too few products share what would be shuffled, and
     # not by Winograd's algorithm where half a vector costs half.
     ("x86-64-v4", "conv2d:1x56x56x192:o48:k1x1:s2:g16:NHWC:float32"): {"block": 3, "strip": 0},
