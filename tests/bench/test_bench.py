@@ -34,17 +34,35 @@ def test_probes_do_what_they_count():
     y = fma(np.array([0.5, 1.0], np.float32))
     np.testing.assert_array_equal(y, np.full_like(y, 2))  # the fixed point of a / 2 + 1
     assert entries["fma_float32"]["flops"] == 2 * y.size * probes.STEPS
-    words = module["fma_int32"].bind()(np.array([1 << 16, 0], np.int32))
+    if native().amx:
+        check_tiles(module["fma_int32"].bind(), entries["fma_int32"]["flops"])
+    else:
+        check_dots(module["fma_int32"].bind(), entries["fma_int32"]["flops"])
+    x = np.random.default_rng(0).random(copy._function.arguments[0].shape, np.float32)
+    np.testing.assert_array_equal(copy(x), x)
+    assert 2 * x.nbytes == 16384
+
+
+def check_tiles(fma, flops):
+    x = np.random.default_rng(0).integers(-128, 128, (2, 32, 64)).astype(np.int8)
+    a, b = x.astype(np.int32)
+    # Words of b hold four rows of one column.
+    b = b.reshape(2, 16, 16, 4).transpose(0, 1, 3, 2).reshape(2, 64, 16)
+    expected = probes.STEPS * np.concatenate([a @ b[0], a @ b[1]], axis=1)
+    y = fma(x.view(np.int32))
+    np.testing.assert_array_equal(y, np.broadcast_to(expected, y.shape))
+    assert flops == 2 * 64 * y.size * probes.STEPS
+
+
+def check_dots(fma, flops):
+    words = fma(np.array([1 << 16, 0], np.int32))
     # One element, that above the low half, times 1 and the others times 0 are added, each step.
     dot, start = probes.dot_of(native()), (1 << 16) + np.arange(len(words[0])) // native().lanes()
     value = start.astype(np.uint32)
     for _ in range(probes.STEPS):
         value += value.view(dot.x).reshape(-1, dot.size)[:, dot.size // 2].astype(np.uint32)
     np.testing.assert_array_equal(words[0].view(np.uint32), value)
-    assert entries["fma_int32"]["flops"] == 2 * dot.size * words.size * probes.STEPS
-    x = np.random.default_rng(0).random(copy._function.arguments[0].shape, np.float32)
-    np.testing.assert_array_equal(copy(x), x)
-    assert 2 * x.nbytes == 16384
+    assert flops == 2 * dot.size * words.size * probes.STEPS
 
 
 def test_roofline_lies_between_what_was_measured():

@@ -46,6 +46,7 @@ void emulated_tilestored64(int8_t t, uint8_t *to, int64_t apart) {
 
 static void multiply(int t, int a, int b, int is_signed) {
   tile *sums = usable(t), *x = usable(a), *w = usable(b);
+  CHECK(t != a && t != b && a != b);                  /* another one, or the CPU refuses the instruction */
   CHECK(sums->rows == x->rows && sums->bytes == w->bytes && x->bytes == 4 * w->rows);
   for (int m = 0; m < sums->rows; ++m)
     for (int n = 0; n < sums->bytes / 4; ++n) {

@@ -16,6 +16,7 @@ from tvmconv.schedules.machines import Machine
 TASKS = 16
 STEPS = 4000
 _CHUNK = 64  # bytes; a task copies whole cache lines
+_TILES, _WORDS = 2, 16  # of tiles of sums, side by side and one below the other; of words in a row of each
 
 
 def library(machine: Machine, dtypes: Sequence[str], sizes: Sequence[int]) -> Library:
@@ -27,6 +28,8 @@ def library(machine: Machine, dtypes: Sequence[str], sizes: Sequence[int]) -> Li
 
 
 def _fma(machine: Machine, dtype: str) -> Kernel:
+    if dtype == "int32" and machine.amx:
+        return _tiles(machine)
     lanes = machine.lanes(ITEMSIZE[dtype])
     # As many sums as cover the latency, and no more than fit in registers with the two factors.
     vectors = min(machine.fma_latency * machine.fma_ports + 2, machine.vector_registers - 4)
@@ -35,6 +38,14 @@ def _fma(machine: Machine, dtype: str) -> Kernel:
     flops = 2 * products * lanes * vectors * STEPS * TASKS
     x, y = Param("x", (2,), dtype), Param("y", (TASKS, vectors * lanes), dtype)
     return _kernel(machine, f"fma_{dtype}", func, x, y, flops)
+
+
+def _tiles(machine: Machine) -> Kernel:
+    """Of products of tiles, with the loads of their factors."""
+    flops = 2 * 4 * _WORDS**3 * _TILES**2 * STEPS * TASKS
+    side = _TILES * _WORDS
+    x, y = Param("x", (2, side, _WORDS), "int32"), Param("y", (TASKS, side, side), "int32")
+    return _kernel(machine, "fma_int32", _tiles_func(), x, y, flops)
 
 
 def _copy(machine: Machine, size: int) -> Kernel:
@@ -88,6 +99,37 @@ def _fma_func(step: Callable, dtype: str, lanes: int, vectors: int) -> Any:
             for v in T.unroll(vectors):
                 for lane in T.vectorized(lanes):
                     y[t, v * lanes + lane] = acc[v * lanes + lane]
+
+    return fma
+
+
+def _tiles_func() -> Any:
+    from tvm.script import tirx as T
+
+    from tvmconv.compiler.lower.amx import CHANNELS, DEPTH, PIXELS, TILE, TILES
+    from tvmconv.compiler.lower.dots import dot_product
+    from tvmconv.schedules.dots import DOTS
+
+    tasks, steps, tiles, words, side = TASKS, STEPS, _TILES, _WORDS, _TILES * _WORDS
+    dot = DOTS["tdpbssd"]
+
+    def product(a: Any, b: Any) -> Any:
+        return dot_product(dot, a, b)
+
+    @T.prim_func(s_tir=True)
+    def fma(x: T.Buffer((2, side, words), "int32"), y: T.Buffer((tasks, side, side), "int32")):
+        T.func_attr({"tirx.noalias": True})
+        for t in T.parallel(tasks):
+            for m, n in T.grid(side, side):
+                y[t, m, n] = 0
+            for _ in T.serial(steps, annotations={TILES: dot.name}):
+                for i, j in T.grid(tiles, tiles):
+                    for m in T.serial(words, annotations={TILE: PIXELS}):
+                        for n in T.serial(words, annotations={TILE: CHANNELS}):
+                            for k in T.serial(words, annotations={TILE: DEPTH}):
+                                y[t, i * words + m, j * words + n] = y[
+                                    t, i * words + m, j * words + n
+                                ] + product(x[0, i * words + m, k], x[1, j * words + k, n])
 
     return fma
 

@@ -181,7 +181,7 @@ def _product(
         return None
     return (
         laid_out(tirx.BufferLoad(store.buffer, store.indices), channels * _WORD, PIXELS, CHANNELS),
-        laid_out(x.args[0], depth * _WORD, PIXELS, DEPTH),
+        laid_out(x if isinstance(x, tvm.ir.TensorLoad) else x.args[0], depth * _WORD, PIXELS, DEPTH),
         laid_out(w, channels * _WORD, DEPTH, CHANNELS),
     )
 
