@@ -10,6 +10,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.amx import CHANNELS, DEPTH, PIXELS, TILE, TILES
+from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
@@ -133,6 +134,7 @@ def schedule(
     tasks = [n, g, oo, *outer, task]
     sch.reorder(*tasks, *inside, oi)
     vector_tile(sch, oi, machine.lanes(), block)
+    sch.annotate(inside[-1] if len(inside) == 2 else inside[-2], ONCE, 1)
     run_parallel(sch, p, tasks)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")

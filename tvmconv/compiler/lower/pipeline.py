@@ -8,6 +8,7 @@ from tvm.target import Target
 
 from tvmconv.compiler.lower.ahead import AskAhead
 from tvmconv.compiler.lower.amx import MultiplyTiles, SetUpTiles
+from tvmconv.compiler.lower.chosen_once import ChooseOnce
 from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
 from tvmconv.compiler.lower.dots import LowerDots
@@ -68,7 +69,7 @@ def _shaping() -> list[tvm.ir.transform.Pass]:
         s.CanonicalizeLoop(), s.LowerInitBlock(), s.PlanAndUpdateBufferAllocationLocation(),
         s.ConvertBlocksToOpaque(), s.CompactBufferAllocation(), s.LowerMatchBuffer(),
         s.StmtSimplify(), s.LowerOpaqueBlock(),
-        AskAhead, WriteOutChoices, ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
+        AskAhead, ChooseOnce, WriteOutChoices, ShapeLoops, t.ConvertSSA(), MoveGuards, t.ConvertSSA(),
     ]
 
 
