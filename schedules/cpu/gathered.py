@@ -23,6 +23,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import crossed, direct_last, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    divisor,
     evenly,
     image_bytes,
     peel_strips,
@@ -48,7 +49,8 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "gathered"
 _ALONG = ("channels", "pixels")  # which of them vectors go along
-_LONGEST = 24  # vectors of a strip's pixels
+_LONGEST, _SHORTER = 24, 12  # vectors of a strip's pixels; if the next one's x takes room as well
+_ASKING = 4  # input channels in a row, so that few iterations ask for the same line
 _PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
@@ -114,7 +116,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(chosen["along"] in _ALONG, chosen, "along", " or ".join(_ALONG))
     along_pixels = chosen["along"] == "pixels"
     width, block = tile_of(p, machine, along_pixels)
-    default = {**chosen, "width": width, "block": block, "strip": 0, "deep": 1}
+    written_out = divisor(p.in_group, _ASKING) if machine.far_l3 and _is_far(p, machine) else 1
+    default = {**chosen, "width": width, "block": block, "strip": 0, "deep": written_out}
     point, given = settled(point, default), point or {}
     width, block = point["width"], point["block"]
     require_within(point, width=pixels, block=p.out_group)
@@ -136,9 +139,13 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 def _is_far(p: Problem, machine: Machine) -> bool:
     """Whether to ask for a strip of x while computing with the one before, for x comes from far away: then
-    memory does not wait for the sums, nor they for memory."""
+    memory does not wait for the sums, nor they for memory. With the shared cache itself far away, if a core's
+    does not hold x and weights."""
     dense = max(p.stride) == 1 and machine.arch == "x86_64"
-    return dense and image_bytes(p) > _MUCH * machine.l2
+    x, weights = image_bytes(p), p.acc_bytes * p.in_group * p.out_group
+    if machine.far_l3:
+        return dense and 2 * x > machine.l2 and x + weights > machine.l2
+    return dense and x > _MUCH * machine.l2
 
 
 def along_of(p: Problem, machine: Machine) -> str:
@@ -166,7 +173,9 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
     pixels, lanes = prod(p.out_spatial), machine.lanes(p.acc_bytes)
     tiles, size = -(-pixels // width), p.acc_bytes * p.in_group
     held = max(1, machine.l2 // 2 // (size * width))
-    if p.acc_bytes * prod(p.spatial) % _PAGE:  # else lines of planes evict one another: many in a row then
+    if machine.far_l3 and _is_far(p, machine):
+        held = max(1, min(held, _SHORTER * lanes // width))
+    elif p.acc_bytes * prod(p.spatial) % _PAGE:  # else lines of planes evict one another: many in a row then
         held = max(1, min(held, _LONGEST * lanes // width))
     if p.batch * p.groups * -(-tiles // held) < FEWEST_TASKS:
         held = max(1, p.batch * p.groups * tiles // FEWEST_TASKS)

@@ -14,7 +14,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.turned import ALGORITHM
 from tvmconv.schedules.cpu import crossed, direct_last, panels, planes
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel
+from tvmconv.schedules.cpu.tiles import image_bytes, peel_at, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
@@ -31,6 +31,7 @@ _REST = 8  # parts of a core's cache, of which whatever else there is takes one
 _MOST_VECTORS = 4  # of a register tile
 _LOADS = 2  # per cycle
 _LOADED = 0.05  # cycles that each takes besides
+_SECOND = 1.4  # cycles, likewise, that a vector of weights takes from a core's second cache
 _WAITING = 1.2  # times the latency that sums which wait for one another take
 _FULL = 1.1  # times as long if a tile takes all registers: whatever else there is spills
 
@@ -93,8 +94,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 def _held(p: Problem, machine: Machine) -> int:
     """Vectors of output channels of a tile, so that a core's cache holds their weights, those that are asked
     for meanwhile, and x."""
-    x, weights = p.acc_bytes * p.in_group * prod(p.spatial), machine.vector_bits // 8 * p.in_group * p.taps
-    return max(1, (machine.l2 - machine.l2 // _REST - x) // (2 * weights))
+    weights = machine.vector_bits // 8 * p.in_group * p.taps
+    return max(1, (machine.l2 - machine.l2 // _REST - image_bytes(p)) // (2 * weights))
 
 
 def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
@@ -104,7 +105,8 @@ def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
         sums = wide * vectors / machine.fma_ports
         full = wide * vectors + vectors + 1 >= machine.vector_registers
         busy = max(sums * (_FULL if full else 1), machine.fma_latency * _WAITING)
-        return max(busy, (wide + vectors) / _LOADS) + (wide + vectors) * _LOADED
+        loads = wide + vectors
+        return max(busy, loads / _LOADS) + loads * _LOADED + _waits(p, machine, loads, vectors)
 
     have = -(-p.out_group // machine.lanes(p.acc_bytes))
     return sum(
@@ -112,6 +114,15 @@ def _cycles(p: Problem, machine: Machine, width: int, vectors: int) -> float:
         for wide, tiles in _parts(p.out_spatial[-1], width)
         for deep, blocks in _parts(have, vectors)
     )
+
+
+def _waits(p: Problem, machine: Machine, loads: int, vectors: int) -> float:
+    """Cycles that a tile's loads take besides if its weights come from a core's second cache, which holds x
+    as well: else few blocks of channels, each of which reads x anew, matter more. Measured where the shared
+    cache is far."""
+    size, weights = image_bytes(p), p.in_group * p.taps * machine.vector_bits // 8
+    second = machine.far_l3 and weights > machine.l1 and 2 * size <= machine.l2
+    return vectors * _SECOND + loads * _LOADED if second else 0.0
 
 
 def _parts(extent: int, size: int) -> list[tuple[int, int]]:

@@ -104,6 +104,11 @@ POINTS = {
     # Weights that are asked for: blocks of which a core's cache has room for two, and for x.
     ("sapphirerapids", "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 7, "block": 32},
     ("sapphirerapids", "conv2d:1x256x14x14:o512:k3x3:s2:p1:NCHW:float32"): {"width": 7, "block": 48},
+    # Weights from a core's second cache: wide tiles, which load them rarely, where x is there as well.
+    ("sapphirerapids", "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32"): {"width": 14, "block": 32},
+    ("sapphirerapids", "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"width": 6, "block": 64},
+    # Strips of a large x, of which a core's cache has room for two.
+    ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 4, "deep": 4},
     # Strides that are gathered rather than read for each block of channels.
     ("sapphirerapids", "conv2d:1x256x56x56:o512:k1x1:s2:NCHW:float32"): {"along": "pixels", "width": 48},
     ("sapphirerapids", "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32"): {"along": "channels"},
