@@ -39,6 +39,11 @@ class Dot:
         return self.name.startswith(AMX)
 
     @property
+    def turned(self) -> str:
+        """The instruction that takes weights as its first operand, for those ``in_tiles``."""
+        return f"{AMX}s{'u' if self.x == 'uint8' else 's'}d"
+
+    @property
     def on_gpu(self) -> bool:
         """Whether it is a function of the CUDA prelude."""
         return self.name.startswith(GPU)

@@ -6,6 +6,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules import traced
 from tvmconv.schedules.cpu import (
     amx_last,
+    amx_planes,
     block,
     crossed,
     deform,
@@ -86,6 +87,7 @@ _INTEGERS = (
     Row(Checked(group_words_last)),
     Row(InWords(groups_last, words_last.product_of)),
     Row(amx_last, amx_last.pays),
+    Row(amx_planes, amx_planes.pays),
     Row(Checked(words_last), tried=amx_last.fits),
     Row(Checked(InWords(direct_last, words_last.dot_of)), tried=_no_words),
     Row(Checked(InWords(planes, words_last.dot_of))),

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.amx import CHANNELS, DEPTH, PIXELS, TILE, TILES
+from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
 from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.integer import over_words
@@ -147,7 +147,7 @@ def schedule(
     row = own[rank - 1] if rank > 1 else part
     sch.reorder(*taps, io, row, *([part] if rank > 1 else []), vec, one, lane, word)
     sch.annotate(taps[0], TILES, dot.name)
-    for loop, role in ((one, PIXELS), (lane, CHANNELS), (word, DEPTH)):
+    for loop, role in ((one, ROWS), (lane, COLUMNS), (word, DEPTH)):
         sch.annotate(loop, TILE, role)
     sch.decompose_reduction(conv, taps[0])
     windows(sch, xo, p, machine, dot, shared=False)

@@ -226,7 +226,7 @@ def schedule(
     sch.set_scope(conv, 0, "local")
     window = stage(sch, "window")
     if window is not None:
-        _sum_windows(sch, p, window, xo, lanes, span)
+        sum_windows(sch, p, window, xo, lanes, span)
     if copy is not None and p.is_depthwise:
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
@@ -253,7 +253,7 @@ def _by_rows(p: Problem) -> bool:
     return len(p.spatial) > 1 and not p.is_depthwise and p.batch * p.groups * p.in_group < FEWEST_TASKS
 
 
-def _sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int) -> None:
+def sum_windows(sch: Schedule, p: Problem, window, place, lanes: int, span: int) -> None:
     """Compute the sums of x over windows (``ops.words``) in ``place``, for its own outputs."""
     sch.compute_at(window, place, preserve_unit_loops=True)
     sch.set_scope(window, 0, "local")

@@ -15,12 +15,21 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import direct_last
-from tvmconv.schedules.cpu.tiles import across_groups, peel_at, peel_tail, run_parallel, vector_tile, widen
+from tvmconv.schedules.cpu.tiles import (
+    across_groups,
+    evenly,
+    peel_at,
+    peel_tail,
+    run_parallel,
+    vector_tile,
+    widen,
+)
 from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require_block, require_registers, require_within, settled
 
 STRATEGY = "transposed_channels"
+_FEW = 2  # vectors of channels of a wide tile
 
 
 def fits(p: TransposedProblem, machine: Machine) -> bool:
@@ -52,7 +61,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
         vectors = min(2, -(-channels // lanes))
         width = min(machine.vector_registers // 2 // vectors, 4, p.positions[-1])
     else:
-        width, vectors = direct_last.tile_of(p.phase(), machine)
+        width, vectors = _tile_of(p, machine)
     point = settled(point, {"width": width, "block": min(vectors * lanes, channels)})
     width, block = point["width"], point["block"]
     require_within(point, width=p.positions[-1])
@@ -60,6 +69,19 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     return Plan(STRATEGY, PhaseSums(), TransposedPacking(block, across),
                 lambda sch: schedule(sch, p, lanes, width, block, across), point)
+
+
+def _tile_of(p: TransposedProblem, machine: Machine) -> tuple[int, int]:
+    """(positions, vectors of channels) of the register tile: as for a phase alone, but as wide as possible if
+    the L1 cache does not hold the weights of a phase for so many channels. Measured where what lies beyond it
+    is slow for two multiply-adds per cycle, on a Granite Rapids."""
+    phase = p.phase()
+    width, vectors = direct_last.tile_of(phase, machine)
+    weights = p.acc_bytes * phase.in_group * phase.taps * vectors * machine.lanes(p.acc_bytes)
+    if not machine.far_l3 or vectors <= _FEW or weights <= machine.l1:
+        return width, vectors
+    wide = evenly(p.positions[-1], (machine.vector_registers - 2 * _FEW) // _FEW)
+    return (wide, _FEW) if wide > width else (width, vectors)
 
 
 def _vectors(p: TransposedProblem, machine: Machine) -> tuple[bool, int, int]:

@@ -169,6 +169,13 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 8, "strip": 0},
     ("znver5", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 16, "walk": "down"},
     ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g32:NHWC:float16"): {"block": 16, "walk": "down"},
+    # Transposed, weights of a phase from a core's second cache: as wide as registers allow.
+    ("sapphirerapids", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 8, "block": 32},
+    ("sapphirerapids", "tconv2d:1x32x32x128:o64:k4x4:s2:p1:NHWC:float32"): {"width": 11, "block": 32},
+    ("znver5", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 4, "block": 64},
+    # AMX, channels first: whole vectors of pixels to a tile, for what stores and loads align then.
+    ("sapphirerapids", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:uint8"): {"columns": 16, "across": 2, "high": 1},
+    ("sapphirerapids", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:int8"): {"columns": 14, "high": 2},
     # Transposed depthwise: sums of a row enough not to wait for each other.
     ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }

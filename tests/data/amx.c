@@ -44,23 +44,26 @@ void emulated_tilestored64(int8_t t, uint8_t *to, int64_t apart) {
   for (int m = 0; m < from->rows; ++m) memcpy(to + m * apart, from->of[m], (size_t)from->bytes);
 }
 
-static void multiply(int t, int a, int b, int is_signed) {
-  tile *sums = usable(t), *x = usable(a), *w = usable(b);
+static int signed_or_not(uint8_t byte, int is_signed) { return is_signed ? (int8_t)byte : byte; }
+
+static void multiply(int t, int a, int b, int signed_a, int signed_b) {
+  tile *sums = usable(t), *left = usable(a), *right = usable(b);
   CHECK(t != a && t != b && a != b);                  /* another one, or the CPU refuses the instruction */
-  CHECK(sums->rows == x->rows && sums->bytes == w->bytes && x->bytes == 4 * w->rows);
+  CHECK(sums->rows == left->rows && sums->bytes == right->bytes && left->bytes == 4 * right->rows);
   for (int m = 0; m < sums->rows; ++m)
     for (int n = 0; n < sums->bytes / 4; ++n) {
       int32_t sum;
       memcpy(&sum, &sums->of[m][4 * n], 4);
-      for (int k = 0; k < x->bytes; ++k) {
-        int factor = is_signed ? (int8_t)x->of[m][k] : x->of[m][k];
-        sum += factor * (int8_t)w->of[k / 4][4 * n + k % 4];
-      }
+      for (int k = 0; k < left->bytes; ++k)
+        sum += signed_or_not(left->of[m][k], signed_a) *
+               signed_or_not(right->of[k / 4][4 * n + k % 4], signed_b);
       memcpy(&sums->of[m][4 * n], &sum, 4);
     }
   __atomic_fetch_add(&amx_products, 1, __ATOMIC_RELAXED);
 }
 
-void emulated_tdpbssd(int8_t t, int8_t a, int8_t b) { multiply(t, a, b, 1); }
+void emulated_tdpbssd(int8_t t, int8_t a, int8_t b) { multiply(t, a, b, 1, 1); }
 
-void emulated_tdpbusd(int8_t t, int8_t a, int8_t b) { multiply(t, a, b, 0); }
+void emulated_tdpbusd(int8_t t, int8_t a, int8_t b) { multiply(t, a, b, 0, 1); }
+
+void emulated_tdpbsud(int8_t t, int8_t a, int8_t b) { multiply(t, a, b, 1, 0); }

@@ -2,9 +2,9 @@
 
 ``tvmconv.tiles = instruction`` on a loop: it, and those inside, add up dot products of words of 8-bit
 integers (``lower.dots``), right after a nest that sets the sums to zero; the innermost are, by
-``tvmconv.tile``, over the "pixels", the "channels" and the "depth" of a tile. Each of those nests becomes one
-instruction, after loads of the tiles that no register holds; the sums are stored where the loops would leave
-them.
+``tvmconv.tile``, over the "rows" and the "columns" of a tile of sums, and its "depth". Each of those nests
+becomes one instruction, after loads of the tiles that no register holds; the sums are stored where the loops
+would leave them.
 
 What shapes registers have is set once for all the iterations of a parallel loop that a thread takes in a row,
 or, where the code in it needs several settings, for each.
@@ -26,7 +26,7 @@ from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
 from tvmconv.schedules.dots import AMX
 
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
-PIXELS, CHANNELS, DEPTH = "pixels", "channels", "depth"
+ROWS, COLUMNS, DEPTH = "rows", "columns", "depth"
 _SHAPES = "tvmconv.tile_shapes"  # AttrStmt: registers have these, as text
 _REGISTERS = 8
 _WORD = 4  # bytes
@@ -56,9 +56,11 @@ class _Tile:
 
 class _Registers:
     """What each holds: sums from the first on, which stay; factors from the last on, of which the one whose
-    last use is longest ago gives way to another of its shape."""
+    last use is longest ago gives way to another of its shape. ``shapes``: of all factors, each of which gets
+    a register."""
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: set[_Shape]) -> None:
+        self._missing = set(shapes)
         self.shapes: list[_Shape] = [_NONE] * _REGISTERS
         self._factors: dict[tuple, int] = {}
 
@@ -73,8 +75,9 @@ class _Registers:
         known = tile.key in self._factors
         if known:
             register = self._factors.pop(tile.key)
-        elif _NONE in self.shapes:
+        elif tile.shape in self._missing or self.shapes.count(_NONE) > len(self._missing):
             register = max(r for r, shape in enumerate(self.shapes) if shape == _NONE)
+            self._missing.discard(tile.shape)
         else:
             old = next(key for key, r in self._factors.items() if self.shapes[r] == tile.shape)
             register = self._factors.pop(old)
@@ -115,7 +118,7 @@ def _by_tiles(nest: tirx.For) -> tirx.Stmt:
         fixed = {loop.loop_var: loop.min + value for loop, value in zip(outer, values, strict=True)}
         if (found := _product(store, tile, guards, fixed)) is not None:
             products.append(found)
-    registers, work = _Registers(), []
+    registers, work = _Registers({factor.shape for _, *factors in products for factor in factors}), []
     sums = {into.key: (registers.of_sums(into), into) for into, _, _ in products}
     for into, *factors in products:
         taken = []
@@ -152,8 +155,8 @@ def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.Buffe
 def _product(
     store: tirx.BufferStore, tile: dict[str, tirx.For], guards: list[tirx.Expr], fixed: dict
 ) -> tuple[_Tile, _Tile, _Tile] | None:
-    """The tiles of sums, pixels and weights of ``store``, with some variables ``fixed``; None if ``guards``
-    leave nothing of them."""
+    """The tiles of sums, and of their factors by rows and by columns, of ``store``, with some variables
+    ``fixed``; None if ``guards`` leave nothing of them."""
     analyzer = tvm.sym.Analyzer()
 
     def at(expr: tirx.Expr, **places: int) -> tirx.Expr:
@@ -175,15 +178,22 @@ def _product(
 
     calls: list[tvm.ir.Call] = []
     tvm_ffi.structural_walk(store.value, [(tvm.ir.Call, calls.append)])
-    x, w = next(call.args for call in calls if call.op.name.startswith(f"tvmconv.{AMX}"))
-    pixels, channels, depth = (count(role) for role in (PIXELS, CHANNELS, DEPTH))
-    if not pixels or not channels:
+    words = next(call.args for call in calls if call.op.name.startswith(f"tvmconv.{AMX}"))
+    x, w = (word.args[0] if isinstance(word, tvm.ir.Call) else word for word in words)
+    turned = _varies(x, tile.get(COLUMNS)) or _varies(w, tile.get(ROWS))
+    left, right = (w, x) if turned else (x, w)
+    rows, columns, depth = (count(role) for role in (ROWS, COLUMNS, DEPTH))
+    if not rows or not columns:
         return None
     return (
-        laid_out(tirx.BufferLoad(store.buffer, store.indices), channels * _WORD, PIXELS, CHANNELS),
-        laid_out(x if isinstance(x, tvm.ir.TensorLoad) else x.args[0], depth * _WORD, PIXELS, DEPTH),
-        laid_out(w, channels * _WORD, DEPTH, CHANNELS),
+        laid_out(tirx.BufferLoad(store.buffer, store.indices), columns * _WORD, ROWS, COLUMNS),
+        laid_out(left, depth * _WORD, ROWS, DEPTH),
+        laid_out(right, columns * _WORD, DEPTH, COLUMNS),
     )
+
+
+def _varies(load: tvm.ir.TensorLoad, loop: tirx.For | None) -> bool:
+    return loop is not None and _mentions(load.indices[0], loop.loop_var)
 
 
 def _mentions(expr: tirx.Expr, var: tirx.Var) -> bool:

@@ -22,11 +22,14 @@ class Packing:
     """The layout of weights in a kernel: one load fetches those of ``block`` output channels.
 
     ``[rows, ceil(channels / block), *kernel, in_group, block]``, the last block of a row padded with zeros. A
-    row holds the output channels of one group, or with ``across_groups`` those of all groups.
+    row holds the output channels of one group, or with ``across_groups`` those of all groups. With ``deep``,
+    a divisor of in_group, as many input channels of each output channel of the block are contiguous:
+    ``[..., in_group / deep, block, deep]``.
     """
 
     block: int
     across_groups: bool = False
+    deep: int = 1
 
     def dtype(self, p: Problem) -> str:
         """The type of the packed weights, and of x when multiplied by them."""
@@ -34,7 +37,10 @@ class Packing:
 
     def shape(self, p: Problem) -> tuple[int, ...]:
         rows, channels = self.rows(p)
-        return (rows, -(-channels // self.block), *p.kernel, p.in_group, self.block)
+        inner = (
+            (p.in_group, self.block) if self.deep == 1 else (p.in_group // self.deep, self.block, self.deep)
+        )
+        return (rows, -(-channels // self.block), *p.kernel, *inner)
 
     def index(self, p: Problem, g: tirx.Expr, o: tirx.Expr, taps: tuple, i: tirx.Expr) -> tuple:
         """The position of the weight of group g, its output channel o, ``taps``, and its input channel i."""
@@ -42,7 +48,10 @@ class Packing:
 
         if self.across_groups:
             g, o = 0, g * p.out_group + o
-        return (g, te.indexdiv(o, self.block), *taps, i, te.indexmod(o, self.block))
+        block, lane = te.indexdiv(o, self.block), te.indexmod(o, self.block)
+        if self.deep == 1:
+            return (g, block, *taps, i, lane)
+        return (g, block, *taps, te.indexdiv(i, self.deep), lane, te.indexmod(i, self.deep))
 
     def pack(self, p: Problem, w: te.Tensor) -> te.Tensor:
         """The packed weights, of ``dtype``, from ``w``, the user's OIHW or HWIO array."""
@@ -60,7 +69,8 @@ class Packing:
         rows, channels = self.rows(p)
 
         def value(row, block, *rest):
-            *taps, i, lane = rest
+            taps, (i, lane, *within) = rest[: len(p.kernel)], rest[len(p.kernel) :]
+            i = i * self.deep + within[0] if within else i
             at = block * self.block + lane
             found = element(p.own_channel(row * channels + at if rows > 1 else at), taps, i)
             if channels % self.block == 0:
@@ -81,8 +91,10 @@ class Packing:
         blocks = self.shape(p)[1]
         padded = np.zeros((rows, blocks * self.block, *w.shape[2:]), w.dtype)
         padded[:, :channels] = w
-        split = padded.reshape(rows, blocks, self.block, *w.shape[2:])
-        return np.ascontiguousarray(np.moveaxis(split, 2, -1))
+        split = np.moveaxis(padded.reshape(rows, blocks, self.block, *w.shape[2:]), 2, -1)
+        if self.deep > 1:
+            split = split.reshape(*split.shape[:-2], -1, self.deep, self.block).swapaxes(-2, -1)
+        return np.ascontiguousarray(split)
 
     def rows(self, p: Problem) -> tuple[int, int]:
         """(rows, output channels per row)."""

@@ -1,0 +1,122 @@
+"""Channels-first convolution of 8-bit integers by AMX: tiles of output channels by pixels along a row, of x
+as ``planes`` copies it, words of neighbours side by side. Sums are then planes already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm.s_tir import Schedule
+
+from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
+from tvmconv.compiler.ops.direct import ALGORITHM
+from tvmconv.compiler.ops.integer import over_words
+from tvmconv.compiler.ops.packing import Packing
+from tvmconv.compiler.ops.problem import Problem
+from tvmconv.compiler.ops.words import in_words
+from tvmconv.schedules.cpu import planes
+from tvmconv.schedules.cpu.amx_last import dot_of
+from tvmconv.schedules.cpu.tiles import divisor, evenly, height, peel_tail, run_parallel, stage, vector_tile
+from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import Plan, Space, require, require_within, settled
+
+STRATEGY = "amx_planes"
+_ROWS = 16  # of a tile, output channels or words; its columns are as many pixels
+_SUMS = 4  # tiles of sums; the other four are for their factors
+_WORTH, _FEWEST = 48, 8  # words in a tile of x, and in a sum: with fewer, vectors are as fast
+
+
+def fits(p: Problem, machine: Machine) -> bool:
+    """With a stride along rows, the words of a tile of x would not be side by side."""
+    return machine.amx and not p.channels_last and p.stride[-1] == 1
+
+
+def pays(p: Problem, machine: Machine) -> bool:
+    """If tiles are full enough, and there is more to do than to store the sums of each."""
+    words = in_words(p, dot_of(p, machine)).in_group * p.taps
+    full = _columns(p) * _depth(p, machine) >= _WORTH and 2 * p.out_group >= _ROWS
+    return full and words >= _FEWEST
+
+
+def space(p: Problem, machine: Machine) -> Space:
+    return {
+        "columns": sorted({evenly(p.out_spatial[-1], most) for most in (8, 12, 14, 16)}),
+        "across": [1, 2, 4],
+        "high": [1, 2, 4] if len(p.spatial) > 1 else [1],
+        "block": sorted({min(n * _ROWS, p.out_group) for n in range(1, 5)}),
+    }
+
+
+def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
+    """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
+    made together for ``block`` channels. Raises ValueError where it does not fit."""
+    dot, columns = dot_of(p, machine), _columns(p)
+    wide = min(2, -(-p.out_group // _ROWS))
+    across = min(_SUMS // wide, -(-p.out_spatial[-1] // columns))
+    default = {
+        "columns": columns,
+        "across": across,
+        "high": min(_SUMS // wide // across, height(p)),
+        "block": min(wide * _ROWS, p.out_group),
+    }
+    point = settled(point, default)
+    require_within(point, columns=min(_ROWS, p.out_spatial[-1]), high=height(p), block=p.out_group)
+    require(
+        point["block"] % _ROWS == 0 or point["block"] == p.out_group,
+        point,
+        "block",
+        f"a multiple of {_ROWS} up to {p.out_group}",
+    )
+    sums = point["across"] * point["high"] * -(-point["block"] // _ROWS)
+    require(1 <= sums <= _SUMS, point, "across", f"1 to {_SUMS} tiles of sums")
+    packing = Packing(point["block"], deep=_depth(p, machine))
+    return Plan(
+        STRATEGY, over_words(ALGORITHM, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
+    )
+
+
+def _columns(p: Problem) -> int:
+    """Pixels of a tile."""
+    return min(_ROWS, p.out_spatial[-1])
+
+
+def _depth(p: Problem, machine: Machine) -> int:
+    """Words of a tile."""
+    return divisor(in_words(p, dot_of(p, machine)).in_group, _ROWS)
+
+
+def schedule(
+    sch: Schedule, p: Problem, machine: Machine, columns: int, across: int, high: int, block: int
+) -> None:
+    dot, rank, lanes = dot_of(p, machine), len(p.spatial), machine.lanes()
+    y, conv, copy = sch.get_sblock("y"), sch.get_sblock("conv"), stage(sch, "pad")
+    n, g, o, *outer, x = sch.get_loops(y)
+    span = min(columns * across, p.out_spatial[-1])
+    oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
+    xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
+    peel_tail(sch, oo, p.out_group, block)
+    peel_tail(sch, xo, p.out_spatial[-1], span)
+    rows = []
+    if outer:
+        ro, ri = sch.split(outer.pop(), [None, high], preserve_unit_iters=True)
+        peel_tail(sch, ro, p.out_spatial[-2], high)
+        outer, rows = [*outer, ro], [ri]
+    tasks = [n, g, oo, *outer]
+    sch.reorder(*tasks, xo, oi, *rows, xi)
+    run_parallel(sch, p, tasks if outer else [*tasks, xo])
+    planes.copy_padded(sch, p, copy)
+    sch.compute_at(conv, xo, preserve_unit_loops=True)
+    sch.set_scope(conv, 0, "local")
+    vector_tile(sch, xi, lanes, span)  # not before, or sums are made for whole vectors
+    own = sch.get_loops(conv)[-(2 * rank + 4) :]
+    channel, pixel, offsets, i = own[2], own[rank + 2], own[rank + 3 : -1], own[-1]
+    row = own[rank + 1] if rank > 1 else None
+    part, column = sch.split(pixel, [None, columns], preserve_unit_iters=True)
+    wide, one = sch.split(channel, [None, _ROWS], preserve_unit_iters=True)
+    io, word = sch.split(i, [None, _depth(p, machine)], preserve_unit_iters=True)
+    sch.reorder(*offsets, io, *([row] if row else []), part, wide, one, column, word)
+    sch.annotate(offsets[0], TILES, dot.turned)
+    for loop, role in ((one, ROWS), (column, COLUMNS), (word, DEPTH)):
+        sch.annotate(loop, TILE, role)
+    sch.decompose_reduction(conv, offsets[0])
+    planes.sum_windows(sch, p, sch.get_sblock("window"), xo, lanes, span)
