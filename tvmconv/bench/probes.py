@@ -106,7 +106,7 @@ def _fma_func(step: Callable, dtype: str, lanes: int, vectors: int) -> Any:
 def _tiles_func() -> Any:
     from tvm.script import tirx as T
 
-    from tvmconv.compiler.lower.amx import CHANNELS, DEPTH, PIXELS, TILE, TILES
+    from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
     from tvmconv.compiler.lower.dots import dot_product
     from tvmconv.schedules.dots import DOTS
 
@@ -124,8 +124,8 @@ def _tiles_func() -> Any:
                 y[t, m, n] = 0
             for _ in T.serial(steps, annotations={TILES: dot.name}):
                 for i, j in T.grid(tiles, tiles):
-                    for m in T.serial(words, annotations={TILE: PIXELS}):
-                        for n in T.serial(words, annotations={TILE: CHANNELS}):
+                    for m in T.serial(words, annotations={TILE: ROWS}):
+                        for n in T.serial(words, annotations={TILE: COLUMNS}):
                             for k in T.serial(words, annotations={TILE: DEPTH}):
                                 y[t, i * words + m, j * words + n] = y[
                                     t, i * words + m, j * words + n
