@@ -23,6 +23,7 @@ from tvmconv.schedules.cpu.tiles import (
     border_tiles,
     evenly,
     image_bytes,
+    lends,
     peel_at,
     peel_tail,
     rows_are_far,
@@ -70,7 +71,8 @@ def pays(p: Problem, machine: Machine) -> bool:
             return False
         return planes.tiles_are_near(p, machine) and planes.fills(prod(p.out_spatial), p, lanes)
     enough = min(prod(p.out_spatial), _ENOUGH * lanes)
-    if p.in_group <= _FEW or most_pixels(p, machine) < enough:
+    few = p.in_group <= _FEW and not lends(p, machine)
+    if few or most_pixels(p, machine) < enough:
         return False
     far = not machine.avx512 and not crossed.reads_near(p, machine)
     return far or crossed.cost(p, machine) >= cost(p, machine)

@@ -14,7 +14,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.phases import ALGORITHM
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.tiles import FETCHED, image_bytes, peel_at
+from tvmconv.schedules.cpu.tiles import FETCHED, image_bytes, lends, peel_at
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
@@ -38,7 +38,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     often = p.kernel[-1] > p.stride[-1]
     if p.is_depthwise or p.out_group == 1:
         return often or (p.kernel[-1] == p.stride[-1] and (p.padded or p.widened))
-    return often and cost(p, machine) < _crossed(p, machine)
+    return often and cost(p, machine) < _crossed(p, machine) and not lends(p, machine)
 
 
 def cost(p: Problem, machine: Machine) -> float:

@@ -18,6 +18,7 @@ PARALLEL_MACS = 40_000
 _WIDEST = 4  # vectors of a register tile
 _LONGEST_UNROLLED = 16  # taps
 _LINE = 64  # bytes of a cache line
+_LENT = 600  # products of an element of x
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
 # What each byte of x that a multiply-add needs from beyond a core's cache adds to its cost (AVX-512, measured
 # on a Zen 4).
@@ -67,6 +68,13 @@ def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
 def image_bytes(p: Problem) -> int:
     """Of a group's channels of an image, in the type of the sums."""
     return p.acc_bytes * p.in_group * prod(p.spatial)
+
+
+def lends(p: Problem, machine: Machine) -> bool:
+    """Whether a copy of x, made by one thread alone, takes others long to read: it is a single row, whose
+    elements are used for few products each, and comes from another core through a shared cache far away."""
+    alone = len(p.spatial) == 1 and p.batch * p.groups * p.in_group == 1
+    return machine.far_l3 and alone and p.taps * p.out_group < _LENT * prod(p.stride)
 
 
 def reread(p: Problem) -> int:

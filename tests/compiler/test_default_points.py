@@ -109,6 +109,9 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"width": 6, "block": 64},
     # Strips of a large x, of which a core's cache has room for two.
     ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 4, "deep": 4},
+    # A row that every thread copies for itself, unless it is used often.
+    ("sapphirerapids", "conv1d:1x1x16000:o64:k16:s8:NCHW:float32"): {"tall": 1, "long": 240},
+    ("sapphirerapids", "conv1d:1x1x16000:o512:k10:s5:NCHW:float32"): {"rows": 1, "strip": 0},
     # Strides that are gathered rather than read for each block of channels.
     ("sapphirerapids", "conv2d:1x256x56x56:o512:k1x1:s2:NCHW:float32"): {"along": "pixels", "width": 48},
     ("sapphirerapids", "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32"): {"along": "channels"},
