@@ -25,6 +25,7 @@ _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles ar
 _MUCH = 4  # times a core's cache: x that is far away
 _TRANSPOSED = 6  # that one of a tile costs to transpose
 _SMALL = 9  # taps by vectors of a tile
+_OFTEN = 12  # multiply-adds for each element of a plane
 _FEW = 200  # elements of a plane
 
 
@@ -81,9 +82,17 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes(p.acc_bytes)
 
     def schedule(sch: Schedule) -> None:
-        planes.schedule(sch, p, lanes, **point, in_rows=lambda sch, p, copy: _sort(sch, p, copy, lanes))
+        rows, ask = (lambda sch, p, copy: _sort(sch, p, copy, lanes)), _asks(p, machine)
+        planes.schedule(sch, p, lanes, **point, in_rows=rows, ask=ask)
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), schedule, point)
+
+
+def _asks(p: Problem, machine: Machine) -> bool:
+    """Whether to ask for the next planes while computing with a copy of some: they come from far away, and
+    an element is used so often that there is time to."""
+    far = machine.far_l3 and p.batch * p.groups * image_bytes(p) > machine.l2
+    return far and p.is_depthwise and p.taps >= _OFTEN * prod(p.stride)
 
 
 def _one_by_one(p: Problem, machine: Machine) -> bool:

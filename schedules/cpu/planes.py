@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import ROWS, STRIPS
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
@@ -190,8 +191,10 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
 def schedule(
     sch: Schedule, p: Problem, lanes: int, *, planes: int, channels: int, rows: int, vectors: int, taps: int,
     deep: int, strip: int, order: str, in_rows: Callable[[Schedule, Problem, Any], None] | None = None,
+    ask: bool = False,
 ) -> None:
-    """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x."""
+    """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x; ``ask``: for
+    the planes that are copied next."""
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = stage(sch, "pad")
     n, g, o, *outer, x = sch.get_loops(y)
@@ -230,6 +233,11 @@ def schedule(
     if copy is not None and p.is_depthwise:
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
+        if ask:
+            tiles = outer[-1] if outer else xo
+            share = -(-planes * prod(p.spatial) // int(sch.get(tiles).extent))
+            sch.annotate(go, STRIPS, share)
+            sch.annotate(tiles, ROWS, [share, 1])
     else:
         run_parallel(sch, p, [n, *tasks])
         if copy is not None:
