@@ -167,15 +167,16 @@ def _lines_are_near(p: Problem, machine: Machine) -> bool:
     return p.in_group * prod(p.kernel[:-1]) * _LINE <= machine.l1
 
 
-def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
+def tile_of(p: Problem, machine: Machine, copied: bool = False) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: wide if lines of x come from far away, since
     each tile loads its own anew; and if a row of taps is a loop, whose iterations would be short
-    otherwise."""
+    otherwise. ``copied``: x is, so that weights come from farther away, which wide tiles load rarely."""
     width, vectors = direct_last.tile_of(p, machine)
     few = min(_FEW_VECTORS, vectors)
     long = vectors > 1 and direct_last.has_few_inputs(p)  # as they are, for LLVM unrolls those
     looped = p.taps > 1 and not long and not direct_last.taps_of(p, machine, width * vectors)
-    if not machine.avx512 or (_lines_are_near(p, machine) and not looped):
+    near = _lines_are_near(p, machine) and not (copied and machine.far_l3)
+    if not machine.avx512 or (near and not looped):
         return width, vectors
     most = (machine.vector_registers - 2 * few) // few
     if looped and any(p.pad[-1]) and p.out_spatial[-1] > most:

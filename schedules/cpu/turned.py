@@ -79,7 +79,7 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     those the one with the most pixels, which loads weights least often. With dilation, tiles as narrow as
     ``crossed`` has them: all pixels of more of them see only padding."""
     if max(p.dilation) > 1:
-        return crossed.tile_of(p, machine)
+        return crossed.tile_of(p, machine, copied=True)
     have = -(-p.out_group // machine.lanes(p.acc_bytes))
     lanes, held = machine.lanes(p.acc_bytes), _held(p, machine)
     able = [

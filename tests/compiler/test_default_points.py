@@ -107,6 +107,7 @@ POINTS = {
     # Weights from a core's second cache: wide tiles, which load them rarely, where x is there as well.
     ("sapphirerapids", "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32"): {"width": 14, "block": 32},
     ("sapphirerapids", "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"width": 6, "block": 64},
+    ("sapphirerapids", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     # Strips of a large x, of which a core's cache has room for two.
     ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 4, "deep": 4},
     # A row that every thread copies for itself, unless it is used often.
