@@ -67,6 +67,8 @@ def suits(p: Problem, machine: Machine) -> bool:
         return False
     some = p.taps == 1 and p.in_group <= _SOME and _size(p) <= machine.l2
     near = _size(p) <= machine.l2 // 2 or p.in_group <= _FEW or some
+    if machine.far_l3 and p.widened and p.taps == 1 and p.in_group > _FEW and 2 * _size(p) > machine.l2:
+        return False  # it would widen all of x first, which is then fetched again: strips are better
     return (near or _take_turns(p, machine)) and fills(width, p, lanes)
 
 

@@ -177,6 +177,9 @@ POINTS = {
     ("sapphirerapids", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 8, "block": 32},
     ("sapphirerapids", "tconv2d:1x32x32x128:o64:k4x4:s2:p1:NHWC:float32"): {"width": 11, "block": 32},
     ("znver5", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 4, "block": 64},
+    # Planes that would be widened and then fetched from far away: strips.
+    ("sapphirerapids", "conv2d:1x64x111x111:o128:k1x1:NCHW:bfloat16"): {"long": 480, "order": "pixels"},
+    ("znver5", "conv2d:1x64x83x83:o128:k1x1:NCHW:float16"): {"channels": 8, "strip": 1},
     # AMX, channels first: whole vectors of pixels to a tile, for what stores and loads align then.
     ("sapphirerapids", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:uint8"): {"columns": 16, "across": 2, "high": 1},
     ("sapphirerapids", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:int8"): {"columns": 14, "high": 2},
