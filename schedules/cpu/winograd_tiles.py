@@ -221,10 +221,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 
 def _tile(p: Problem, machine: Machine, packing: WinogradPacking) -> tuple[int, int, int, int]:
-    """Of the register tile: vectors of channels, rows of tiles, tiles in each; and such steps in a task."""
+    """Of the register tile: vectors of channels (evenly, as measured on a Granite Rapids), rows of tiles,
+    tiles in each; and such steps in a task."""
     height, width = packing.tiles(p)
     lanes, together = machine.lanes(), _together(p, machine)
-    vectors = min(2 if width * height > 4 else 4, -(-p.out_group // lanes))
+    vectors, have = 2 if width * height > 4 else 4, -(-p.out_group // lanes)
+    vectors = evenly(have, vectors) if machine.far_l3 else min(vectors, have)
     most = max((machine.vector_registers - vectors - (not machine.avx512)) // vectors, 1)
     step = evenly(width, most)
     sums = machine.fma_latency * machine.fma_ports  # that keep the ports busy

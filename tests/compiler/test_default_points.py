@@ -177,6 +177,8 @@ POINTS = {
     ("sapphirerapids", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 8, "block": 32},
     ("sapphirerapids", "tconv2d:1x32x32x128:o64:k4x4:s2:p1:NHWC:float32"): {"width": 11, "block": 32},
     ("znver5", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 4, "block": 64},
+    # Few of Winograd's tiles: even blocks of channels.
+    ("sapphirerapids", "conv2d:1x116x7x7:o87:k3x3:p1:NCHW:float32"): {"block": 48, "tall": 4},
     # Planes that would be widened and then fetched from far away: strips.
     ("sapphirerapids", "conv2d:1x64x111x111:o128:k1x1:NCHW:bfloat16"): {"long": 480, "order": "pixels"},
     ("znver5", "conv2d:1x64x83x83:o128:k1x1:NCHW:float16"): {"channels": 8, "strip": 1},
