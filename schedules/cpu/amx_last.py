@@ -32,10 +32,9 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_within, settled
 
 STRATEGY = "amx_last"
-_ROWS = 16  # of a tile, pixels or words
-_SUMS = 4  # tiles of sums; the other four are for their factors
-_WORTH = 64  # words in a tile of x, and
-_FEWEST = 12  # words in a sum: vectors are as fast with fewer
+SIDE = 16  # the most rows of a tile, and words in each
+SUMS = 4  # tiles of sums; the other four registers are for their factors
+_WORTH, _FEWEST = 64, 12  # words in a tile of x, and in a sum: vectors are as fast with fewer
 _TASKS, _TASK = 64, 1 << 21  # at most so many, of at least so many multiply-adds if there are more than two
 
 
@@ -49,10 +48,24 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """If tiles are full enough, and there is more to do than to store the sums of each."""
+    """If there is enough to do for each tile of sums, beside storing it."""
+    return are_full(p, machine, _rows(p), _WORTH, _FEWEST)
+
+
+def are_full(p: Problem, machine: Machine, pixels: int, worth: int, fewest: int) -> bool:
+    """Whether tiles of so many pixels hold at least ``worth`` words of x and half as many output channels as
+    they might, and sums have at least ``fewest`` words."""
     words = in_words(p, dot_of(p, machine)).in_group * p.taps
-    full = _rows(p) * _depth(p, machine) >= _WORTH and 2 * p.out_group >= _ROWS
-    return full and words >= _FEWEST
+    return pixels * depth(p, machine) >= worth and 2 * p.out_group >= SIDE and words >= fewest
+
+
+def require_sums(p: Problem, point: Mapping[str, Any]) -> None:
+    """Raise ValueError unless "block" is whole tiles, or all channels, and there are registers for all tiles
+    of sums."""
+    require(point["block"] % SIDE == 0 or point["block"] == p.out_group, point, "block",
+            f"a multiple of {SIDE} up to {p.out_group}")
+    sums = point["across"] * point["high"] * -(-point["block"] // SIDE)
+    require(1 <= sums <= SUMS, point, "across", f"1 to {SUMS} tiles of sums")
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -61,7 +74,7 @@ def space(p: Problem, machine: Machine) -> Space:
         "rows": sorted({evenly(p.out_spatial[-1], most) for most in (8, 12, 14, 16)}),
         "across": [1, 2, 4],
         "high": [1, 2, 4] if len(p.spatial) > 1 else [1],
-        "block": sorted({min(n * _ROWS, p.out_group) for n in range(1, 5)}),
+        "block": sorted({min(n * SIDE, p.out_group) for n in range(1, 5)}),
         "strip": sorted({1, 2, 4, 8, default["strip"]}),
     }
 
@@ -71,22 +84,19 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     made together for ``block`` channels; as many of those to a task. Raises ValueError where it does not
     fit."""
     dot = dot_of(p, machine)
-    rows, blocks = _rows(p), -(-p.out_group // _ROWS)
+    rows, blocks = _rows(p), -(-p.out_group // SIDE)
     # Weights of many channels, if the first cache keeps them, for one tile of x after the other.
-    panel = _SUMS * _ROWS * 4 * in_words(p, dot).in_group * p.taps
-    wide = min(_SUMS if 3 * panel <= 2 * machine.l1 else 2, blocks)
+    panel = SUMS * SIDE * 4 * in_words(p, dot).in_group * p.taps
+    wide = min(SUMS if 3 * panel <= 2 * machine.l1 else 2, blocks)
     along = -(-p.out_spatial[-1] // rows)
-    across = min(_SUMS // wide, along)
-    high = min(_SUMS // wide // across, height(p))
-    default = {"rows": rows, "across": across, "high": high, "block": min(wide * _ROWS, p.out_group),
-               "strip": _strip(p, rows * across, high, wide * _ROWS)}
+    across = min(SUMS // wide, along)
+    high = min(SUMS // wide // across, height(p))
+    default = {"rows": rows, "across": across, "high": high, "block": min(wide * SIDE, p.out_group),
+               "strip": _strip(p, rows * across, high, wide * SIDE)}
     point = settled(point, default)
-    require_within(point, rows=min(_ROWS, p.out_spatial[-1]), high=height(p), block=p.out_group,
+    require_within(point, rows=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group,
                    strip=p.out_spatial[-1] * height(p))  # fmt: skip
-    require(point["block"] % _ROWS == 0 or point["block"] == p.out_group, point, "block",
-            f"a multiple of {_ROWS} up to {p.out_group}")
-    sums = point["across"] * point["high"] * -(-point["block"] // _ROWS)
-    require(1 <= sums <= _SUMS, point, "across", f"1 to {_SUMS} tiles of sums")
+    require_sums(p, point)
     algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine, dot))
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
@@ -94,12 +104,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 def _rows(p: Problem) -> int:
     """Pixels of a tile."""
-    return evenly(p.out_spatial[-1], _ROWS)
+    return evenly(p.out_spatial[-1], SIDE)
 
 
-def _depth(p: Problem, machine: Machine) -> int:
-    """Words of a tile."""
-    return divisor(in_words(p, dot_of(p, machine)).in_group, _ROWS)
+def depth(p: Problem, machine: Machine) -> int:
+    """Words of a tile: a divisor of those of a group."""
+    return divisor(in_words(p, dot_of(p, machine)).in_group, SIDE)
 
 
 def _strip(p: Problem, width: int, high: int, block: int) -> int:
@@ -142,8 +152,8 @@ def schedule(
     pixel, channel = own[rank], own[rank + 2]
     taps, i = own[rank + 3 : -1], own[-1]
     part, one = sch.split(pixel, [None, rows], preserve_unit_iters=True)
-    vec, lane = sch.split(channel, [None, _ROWS], preserve_unit_iters=True)
-    io, word = sch.split(i, [None, _depth(p, machine)], preserve_unit_iters=True)
+    vec, lane = sch.split(channel, [None, SIDE], preserve_unit_iters=True)
+    io, word = sch.split(i, [None, depth(p, machine)], preserve_unit_iters=True)
     row = own[rank - 1] if rank > 1 else part
     sch.reorder(*taps, io, row, *([part] if rank > 1 else []), vec, one, lane, word)
     sch.annotate(taps[0], TILES, dot.name)

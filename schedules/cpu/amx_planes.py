@@ -13,17 +13,14 @@ from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.compiler.ops.words import in_words
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.amx_last import dot_of
-from tvmconv.schedules.cpu.tiles import divisor, evenly, height, peel_tail, run_parallel, stage, vector_tile
+from tvmconv.schedules.cpu.amx_last import SIDE, SUMS, are_full, depth, dot_of, require_sums
+from tvmconv.schedules.cpu.tiles import evenly, height, peel_tail, run_parallel, stage, vector_tile
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan, Space, require, require_within, settled
+from tvmconv.schedules.plan import Plan, Space, require_within, settled
 
 STRATEGY = "amx_planes"
-_ROWS = 16  # of a tile, output channels or words; its columns are as many pixels
-_SUMS = 4  # tiles of sums; the other four are for their factors
-_WORTH, _FEWEST = 48, 8  # words in a tile of x, and in a sum: with fewer, vectors are as fast
+_WORTH, _FEWEST = 48, 8  # words in a tile of x, and in a sum: vectors are as fast with fewer
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -32,10 +29,8 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 
 def pays(p: Problem, machine: Machine) -> bool:
-    """If tiles are full enough, and there is more to do than to store the sums of each."""
-    words = in_words(p, dot_of(p, machine)).in_group * p.taps
-    full = _columns(p) * _depth(p, machine) >= _WORTH and 2 * p.out_group >= _ROWS
-    return full and words >= _FEWEST
+    """If there is enough to do for each tile of sums, beside storing it."""
+    return are_full(p, machine, _columns(p), _WORTH, _FEWEST)
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -43,7 +38,7 @@ def space(p: Problem, machine: Machine) -> Space:
         "columns": sorted({evenly(p.out_spatial[-1], most) for most in (8, 12, 14, 16)}),
         "across": [1, 2, 4],
         "high": [1, 2, 4] if len(p.spatial) > 1 else [1],
-        "block": sorted({min(n * _ROWS, p.out_group) for n in range(1, 5)}),
+        "block": sorted({min(n * SIDE, p.out_group) for n in range(1, 5)}),
     }
 
 
@@ -51,25 +46,18 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
     made together for ``block`` channels. Raises ValueError where it does not fit."""
     dot, columns = dot_of(p, machine), _columns(p)
-    wide = min(2, -(-p.out_group // _ROWS))
-    across = min(_SUMS // wide, -(-p.out_spatial[-1] // columns))
+    wide = min(2, -(-p.out_group // SIDE))
+    across = min(SUMS // wide, -(-p.out_spatial[-1] // columns))
     default = {
         "columns": columns,
         "across": across,
-        "high": min(_SUMS // wide // across, height(p)),
-        "block": min(wide * _ROWS, p.out_group),
+        "high": min(SUMS // wide // across, height(p)),
+        "block": min(wide * SIDE, p.out_group),
     }
     point = settled(point, default)
-    require_within(point, columns=min(_ROWS, p.out_spatial[-1]), high=height(p), block=p.out_group)
-    require(
-        point["block"] % _ROWS == 0 or point["block"] == p.out_group,
-        point,
-        "block",
-        f"a multiple of {_ROWS} up to {p.out_group}",
-    )
-    sums = point["across"] * point["high"] * -(-point["block"] // _ROWS)
-    require(1 <= sums <= _SUMS, point, "across", f"1 to {_SUMS} tiles of sums")
-    packing = Packing(point["block"], deep=_depth(p, machine))
+    require_within(point, columns=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group)
+    require_sums(p, point)
+    packing = Packing(point["block"], deep=depth(p, machine))
     return Plan(
         STRATEGY, over_words(ALGORITHM, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
     )
@@ -77,12 +65,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 def _columns(p: Problem) -> int:
     """Pixels of a tile."""
-    return min(_ROWS, p.out_spatial[-1])
-
-
-def _depth(p: Problem, machine: Machine) -> int:
-    """Words of a tile."""
-    return divisor(in_words(p, dot_of(p, machine)).in_group, _ROWS)
+    return min(SIDE, p.out_spatial[-1])
 
 
 def schedule(
@@ -112,8 +95,8 @@ def schedule(
     channel, pixel, offsets, i = own[2], own[rank + 2], own[rank + 3 : -1], own[-1]
     row = own[rank + 1] if rank > 1 else None
     part, column = sch.split(pixel, [None, columns], preserve_unit_iters=True)
-    wide, one = sch.split(channel, [None, _ROWS], preserve_unit_iters=True)
-    io, word = sch.split(i, [None, _depth(p, machine)], preserve_unit_iters=True)
+    wide, one = sch.split(channel, [None, SIDE], preserve_unit_iters=True)
+    io, word = sch.split(i, [None, depth(p, machine)], preserve_unit_iters=True)
     sch.reorder(*offsets, io, *([row] if row else []), part, wide, one, column, word)
     sch.annotate(offsets[0], TILES, dot.turned)
     for loop, role in ((one, ROWS), (column, COLUMNS), (word, DEPTH)):

@@ -22,7 +22,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.compiler.lower.kept import LAUNCH
-from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, with_body
 from tvmconv.schedules.dots import AMX
 
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
@@ -112,7 +112,7 @@ def _by_tiles(nest: tirx.For) -> tirx.Stmt:
     loops, guards, store = _parts(nest)
     tile = {str(loop.annotations[TILE]): loop for loop in loops if TILE in loop.annotations}
     others = [loop for loop in loops if TILE not in loop.annotations]
-    outer = [loop for loop in others if _mentions(store.indices[0], loop.loop_var)]
+    outer = [loop for loop in others if mentions(store.indices[0], loop.loop_var)]
     products = []
     for values in product(*(range(int(loop.extent)) for loop in outer)):
         fixed = {loop.loop_var: loop.min + value for loop, value in zip(outer, values, strict=True)}
@@ -193,13 +193,7 @@ def _product(
 
 
 def _varies(load: tvm.ir.TensorLoad, loop: tirx.For | None) -> bool:
-    return loop is not None and _mentions(load.indices[0], loop.loop_var)
-
-
-def _mentions(expr: tirx.Expr, var: tirx.Var) -> bool:
-    found: list[tirx.Var] = []
-    tvm_ffi.structural_walk(expr, [(tirx.Var, found.append)])
-    return any(each.same_as(var) for each in found)
+    return loop is not None and mentions(load.indices[0], loop.loop_var)
 
 
 def _with(expr: tirx.Expr, values: dict) -> tirx.Expr:

@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, is_choice, sequence, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, is_choice, mentions, sequence, with_body
 
 ONCE = "tvmconv.once"
 
@@ -36,7 +36,7 @@ def _cases(nest: tirx.For) -> tirx.Stmt:
     asked: list[tirx.Expr] = []
 
     def note(call: tvm.ir.Call) -> None:
-        if is_choice(call) and not any(_mentions(call.args[0], var) for var in inside):
+        if is_choice(call) and not any(mentions(call.args[0], var) for var in inside):
             asked.append(call.args[0])
 
     tvm_ffi.structural_walk(nest, [(tvm.ir.Call, note)])
@@ -69,12 +69,6 @@ def _with_what_it_needs(before: list[tirx.Stmt], cases: tirx.IfThenElse) -> tirx
             break
         first.insert(0, before.pop())
     return tirx.IfThenElse(cases.condition, sequence(first), cases.else_case)
-
-
-def _mentions(expr: tirx.Expr, var: tirx.Var) -> bool:
-    found: list[tirx.Var] = []
-    tvm_ffi.structural_walk(expr, [(tirx.Var, found.append)])
-    return any(each.same_as(var) for each in found)
 
 
 def _stored(stmt: tirx.Stmt) -> list[tirx.Buffer]:

@@ -27,6 +27,13 @@ def iterations(loop: tirx.For) -> list[tirx.Stmt]:
     return [substitute(loop.body, loop.loop_var, value) for value in values]
 
 
+def mentions(expr: tirx.Expr, var: tirx.Var) -> bool:
+    """Whether ``var`` is in it."""
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(expr, [(tirx.Var, found.append)])
+    return any(each.same_as(var) for each in found)
+
+
 def is_choice(expr: tirx.Expr) -> bool:
     """Whether it is one of two values, of which the other is not computed."""
     return isinstance(expr, tvm.ir.Call) and expr.op.name == "prim.if_then_else"
