@@ -21,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     FETCHED,
     evenly,
     evict_each_other,
+    inputs_of,
     peel_borders,
     peel_tail,
     run_parallel,
@@ -220,7 +221,7 @@ def point_of(
     ``tile``, and ``taps``. Raises ValueError if it does not fit."""
     lanes, (width, vectors) = machine.lanes(p.acc_bytes), tile
     default = {"width": width, "block": min(vectors * lanes, p.out_group), "order": _ORDERS[0], "taps": taps,
-               "deep": 1}
+               "deep": inputs_of(p, machine, width, vectors, taps)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, width=p.out_spatial[-1])

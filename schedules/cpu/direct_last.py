@@ -21,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
     image_bytes,
+    inputs_of,
     peel_borders,
     peel_strips,
     peel_tail,
@@ -84,11 +85,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes(p.acc_bytes)
     width, vectors = tile_of(p, machine)
     width = min(width, _NARROW) if _scattered(p, machine) or _scatters(p, machine) else width
+    taps = taps_of(p, machine, width * vectors)
     default = {"width": width, "block": block_of(p, machine, vectors),
                "strip": _strip(p, machine, width, vectors * lanes),
                "order": _ORDERS[not _weights_are_far(p, machine, min(vectors * lanes, p.out_group))],
-               "taps": taps_of(p, machine, width * vectors),
-               "deep": 1}
+               "taps": taps,
+               "deep": inputs_of(p, machine, width, vectors, taps)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
     require_within(point, width=p.out_spatial[-1])

@@ -21,6 +21,7 @@ from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     divisor,
     evenly,
+    inputs_of,
     peel_at,
     peel_strips,
     peel_tail,
@@ -145,7 +146,8 @@ def point_of(
     default = {
         "planes": planes_of(p, machine) if copied else 1,
         "channels": channels, "rows": rows, "vectors": vectors,
-        "taps": _written_out(p) if p.is_depthwise else 0, "deep": 1,
+        "taps": _written_out(p) if p.is_depthwise else 0,
+        "deep": inputs_of(p, machine) if p.taps == 1 else 1,
         "strip": int(not copied and _take_turns(p, machine)), "order": _ORDERS[0],
     }  # fmt: skip
     point = settled(point, default)
