@@ -150,3 +150,18 @@ def test_targets_with_tiles() -> None:
 def test_the_default(text: str, pays: bool) -> None:
     made = scheduled(ConvSpec.parse(text), resolve("sapphirerapids")).schedule
     assert made["strategy"].startswith("amx_") == pays
+
+
+@pytest.mark.parametrize(("texts", "needed"), [
+    (["conv2d:1x28x28x16:o16:k1x1:NHWC:float32", "conv2d:1x28x28x16:o16:k3x3:p1:g16:NHWC:int8"], False),
+    (["conv2d:1x28x28x16:o16:k1x1:NHWC:float32", "conv2d:1x28x28x128:o128:k1x1:NHWC:int8"], True),
+])  # fmt: skip
+def test_a_library_asks_for_tiles_if_it_multiplies_any(texts: list[str], needed: bool) -> None:
+    """For there are processes that may not: of a thread whose own stack for signals is too small."""
+    machine = resolve("sapphirerapids")
+    kernels = {f"f{i}": build_kernel(ConvSpec.parse(text), machine) for i, text in enumerate(texts)}
+    for library in (Library(kernels, machine), Library(kernels, machine).source()):
+        variant = library.variants[0]
+        assert ({"amx_tile", "amx_int8"} <= set(variant.machine.requires)) == needed
+        assert "avx512_vnni" in variant.machine.requires
+    assert ("amx_tile" in Library(kernels, machine).manifest["target"]["requires"]) == needed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from tvmconv.compiler.artifact.gpu_source import GpuSource
 from tvmconv.formats import manifest, statement
 from tvmconv.formats.kernel import Kernel
 from tvmconv.formats.program import Program, Variant
+from tvmconv.schedules.dots import DOTS
 from tvmconv.schedules.gpu_machines import GpuMachine
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class Library:
         if not functions:
             raise SpecError("functions: none, expected at least one")
         given = [Variant(machine, dict(functions), dict(baked or {})), *others]
+        if len(given) == 1:
+            given = [_without_tiles(given[0])]
         self.variants = tuple(sorted(given, key=lambda v: (-len(v.machine.requires), v.machine.part > 0)))
         check_request({name: _beside(f) for name, f in functions.items()},
                       [variant.machine for variant in self.variants], prefix)
@@ -185,9 +189,25 @@ def _check_targets(machines: Sequence[AnyMachine]) -> None:
         raise TargetError(f"target: {names}, expected targets that a CPU's features tell apart")
 
 
+def _kernels(function: Kernel | Program) -> Sequence[Kernel]:
+    return function.kernels if isinstance(function, Program) else (function,)
+
+
+def _without_tiles(variant: Variant) -> Variant:
+    """``variant``, not asking for AMX if no kernel has products of tiles: systems may forbid these."""
+    machine = variant.machine
+    if isinstance(machine, GpuMachine) or not machine.amx:
+        return variant
+    dots = {kernel.schedule.get("dot") for f in variant.functions.values() for kernel in _kernels(f)}
+    if any(dot is not None and DOTS[dot].in_tiles for dot in dots):
+        return variant
+    requires = tuple(name for name in machine.requires if not name.startswith("amx_"))
+    return replace(variant, machine=replace(machine, requires=requires))
+
+
 def _check_kernels(variant: Variant) -> None:
     for name, function in variant.functions.items():
-        kernels = function.kernels if isinstance(function, Program) else (function,)
+        kernels = _kernels(function)
         code = b"".join(part for kernel in kernels for part in kernel.objects)
         if wanted := set(re.findall(rb"__TVM(?:Backend|FFI)\w+", code)) - _PROVIDED:
             what = ", ".join(sorted(symbol.decode() for symbol in wanted))
