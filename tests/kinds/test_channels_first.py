@@ -19,6 +19,8 @@ from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
+from tvmconv.formats.cpu_features import host_features
+from tvmconv.frontends.verify import verify
 from tvmconv.schedules.cpu import crossed, gathered, panels, phases, turned
 from tvmconv.schedules.machines import Machine, resolve
 from tvmconv.specs.conv import ConvSpec
@@ -234,3 +236,15 @@ def test_strips_fit_the_cache(target: str) -> None:
         tall, long = panels.strip_of(p, machine)
         size = tall * long * p.in_group * p.taps * p.acc_bytes
         assert size <= machine.l2
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4", "sapphirerapids"])
+def test_turned_halves(target: str) -> None:
+    """Of rows of 16 bits, exchanged in registers: bfloat16 changes its type on the way to LLVM."""
+    machine = resolve(target)
+    texts = [f"conv2d:1x40x9x11:o37:k3x3:p1:NCHW:{dtype}:bias" for dtype in ("bfloat16", "float16")]
+    specs = {f"f{i}": ConvSpec.parse(text) for i, text in enumerate(texts)}
+    choice = Choice(turned.STRATEGY, {})
+    kernels = {name: codegen.build_kernel(spec, machine, choice) for name, spec in specs.items()}
+    if host_features().issuperset(machine.requires):
+        assert all(found.ok for found in verify(Library(kernels, machine).load()))

@@ -21,6 +21,7 @@ _FEWEST = 2  # iterations, and lanes, for which it pays
 # Around the value of a variable: TVM's simplifier inlines whatever has no side effects wherever it is named,
 # and turns shuffles of shuffles into trees of thousands of nodes.
 _HELD = "tvmconv.held"
+_STORED = {"bfloat16": "uint16"}  # in the end, when TVM would leave the types of variables as they were
 
 
 def _crossed(loop: tirx.For) -> tirx.Stmt:
@@ -75,8 +76,9 @@ def _chunk(loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], first: int, width
         rows = []
         for lane in range(int(index.lanes)):
             at = base + index.stride * lane
-            rows.append(tirx.BufferLoad(load.source, [tirx.Ramp(at, 1, width) if width > 1 else at]))
-        columns.append(_transposed(rows, width, kind, stmts))
+            row = tirx.BufferLoad(load.source, [tirx.Ramp(at, 1, width) if width > 1 else at])
+            rows.append(_seen_as(_STORED.get(kind, kind), row))
+        columns.append([_seen_as(kind, column) for column in _transposed(rows, width, kind, stmts)])
     if _is_long(loop.body.value):
         return [*stmts, *_looped(loop, loads, columns, first)]
     for k in range(width):
@@ -84,6 +86,13 @@ def _chunk(loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], first: int, width
         store = substitute(_with(loop.body, loads, own), var, tirx.const(first + k, var.ty.dtype))
         stmts.append(_renamed(store))
     return stmts
+
+
+def _seen_as(kind: str, value: tirx.Expr) -> tirx.Expr:
+    """The same bits as elements of another type."""
+    lanes = lanes_of(value)
+    asked = kind if lanes == 1 else f"{kind}x{lanes}"
+    return value if str(value.ty.dtype) == asked else tirx.reinterpret(asked, value)
 
 
 def _with(
