@@ -38,7 +38,7 @@ _WORTH, _FEWEST = 64, 12  # words in a tile of x, and in a sum: vectors are as f
 _TASKS, _TASK = 64, 1 << 21  # at most so many, of at least so many multiply-adds if there are more than two
 
 
-def dot_of(p: Problem, machine: Machine) -> Dot:
+def dot_of(p: Problem) -> Dot:
     """That for x as it is; weights are shifted to match."""
     return DOTS[f"{AMX}{'u' if p.dtype == 'uint8' else 's'}sd"]
 
@@ -49,14 +49,14 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If there is enough to do for each tile of sums, beside storing it."""
-    return are_full(p, machine, _rows(p), _WORTH, _FEWEST)
+    return are_full(p, _rows(p), _WORTH, _FEWEST)
 
 
-def are_full(p: Problem, machine: Machine, pixels: int, worth: int, fewest: int) -> bool:
+def are_full(p: Problem, pixels: int, worth: int, fewest: int) -> bool:
     """Whether tiles of so many pixels hold at least ``worth`` words of x and half as many output channels as
     they might, and sums have at least ``fewest`` words."""
-    words = in_words(p, dot_of(p, machine)).in_group * p.taps
-    return pixels * depth(p, machine) >= worth and 2 * p.out_group >= SIDE and words >= fewest
+    words = in_words(p, dot_of(p)).in_group * p.taps
+    return pixels * depth(p) >= worth and 2 * p.out_group >= SIDE and words >= fewest
 
 
 def require_sums(p: Problem, point: Mapping[str, Any]) -> None:
@@ -83,7 +83,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
     made together for ``block`` channels; as many of those to a task. Raises ValueError where it does not
     fit."""
-    dot = dot_of(p, machine)
+    dot = dot_of(p)
     rows, blocks = _rows(p), -(-p.out_group // SIDE)
     # Weights of many channels, if the first cache keeps them, for one tile of x after the other.
     panel = SUMS * SIDE * 4 * in_words(p, dot).in_group * p.taps
@@ -107,9 +107,9 @@ def _rows(p: Problem) -> int:
     return evenly(p.out_spatial[-1], SIDE)
 
 
-def depth(p: Problem, machine: Machine) -> int:
+def depth(p: Problem) -> int:
     """Words of a tile: a divisor of those of a group."""
-    return divisor(in_words(p, dot_of(p, machine)).in_group, SIDE)
+    return divisor(in_words(p, dot_of(p)).in_group, SIDE)
 
 
 def _strip(p: Problem, width: int, high: int, block: int) -> int:
@@ -123,7 +123,7 @@ def _strip(p: Problem, width: int, high: int, block: int) -> int:
 def schedule(
     sch: Schedule, p: Problem, machine: Machine, rows: int, across: int, high: int, block: int, strip: int
 ) -> None:
-    dot, rank, width = dot_of(p, machine), len(p.spatial), rows * across
+    dot, rank, width = dot_of(p), len(p.spatial), rows * across
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     if copied(p, dot):
         copy_words(sch, p, dot, machine)
@@ -144,7 +144,7 @@ def schedule(
     tasks = [n, g, oo, *outer, task]
     sch.reorder(*tasks, *inside, oi)
     vector_tile(sch, oi, machine.lanes(), block)
-    sch.annotate(inside[-1] if len(inside) == 2 else inside[-2], ONCE, 1)
+    sch.annotate(inside[len(inside) // 2], ONCE, 1)  # the loops over the outputs of a tile
     run_parallel(sch, p, tasks)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
@@ -153,7 +153,7 @@ def schedule(
     taps, i = own[rank + 3 : -1], own[-1]
     part, one = sch.split(pixel, [None, rows], preserve_unit_iters=True)
     vec, lane = sch.split(channel, [None, SIDE], preserve_unit_iters=True)
-    io, word = sch.split(i, [None, depth(p, machine)], preserve_unit_iters=True)
+    io, word = sch.split(i, [None, depth(p)], preserve_unit_iters=True)
     row = own[rank - 1] if rank > 1 else part
     sch.reorder(*taps, io, row, *([part] if rank > 1 else []), vec, one, lane, word)
     sch.annotate(taps[0], TILES, dot.name)

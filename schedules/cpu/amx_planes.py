@@ -30,7 +30,7 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If there is enough to do for each tile of sums, beside storing it."""
-    return are_full(p, machine, _columns(p), _WORTH, _FEWEST)
+    return are_full(p, _columns(p), _WORTH, _FEWEST)
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -45,7 +45,7 @@ def space(p: Problem, machine: Machine) -> Space:
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
     made together for ``block`` channels. Raises ValueError where it does not fit."""
-    dot, columns = dot_of(p, machine), _columns(p)
+    dot, columns = dot_of(p), _columns(p)
     wide = min(2, -(-p.out_group // SIDE))
     across = min(SUMS // wide, -(-p.out_spatial[-1] // columns))
     default = {
@@ -57,7 +57,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     point = settled(point, default)
     require_within(point, columns=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group)
     require_sums(p, point)
-    packing = Packing(point["block"], deep=depth(p, machine))
+    packing = Packing(point["block"], deep=depth(p))
     return Plan(
         STRATEGY, over_words(ALGORITHM, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
     )
@@ -71,7 +71,7 @@ def _columns(p: Problem) -> int:
 def schedule(
     sch: Schedule, p: Problem, machine: Machine, columns: int, across: int, high: int, block: int
 ) -> None:
-    dot, rank, lanes = dot_of(p, machine), len(p.spatial), machine.lanes()
+    dot, rank, lanes = dot_of(p), len(p.spatial), machine.lanes()
     y, conv, copy = sch.get_sblock("y"), sch.get_sblock("conv"), stage(sch, "pad")
     n, g, o, *outer, x = sch.get_loops(y)
     span = min(columns * across, p.out_spatial[-1])
@@ -96,7 +96,7 @@ def schedule(
     row = own[rank + 1] if rank > 1 else None
     part, column = sch.split(pixel, [None, columns], preserve_unit_iters=True)
     wide, one = sch.split(channel, [None, SIDE], preserve_unit_iters=True)
-    io, word = sch.split(i, [None, depth(p, machine)], preserve_unit_iters=True)
+    io, word = sch.split(i, [None, depth(p)], preserve_unit_iters=True)
     sch.reorder(*offsets, io, *([row] if row else []), part, wide, one, column, word)
     sch.annotate(offsets[0], TILES, dot.turned)
     for loop, role in ((one, ROWS), (column, COLUMNS), (word, DEPTH)):

@@ -57,7 +57,6 @@ _APART = 1.6  # what a multiply-add of planes costs where no load of x serves tw
 _MANY = 64  # planes
 _DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
 _WIDE = 4  # vectors of output channels that make few
-_ASKED = 32  # tiles of pixels; with more, the next block's wait is short beside the time that one is used
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -239,7 +238,7 @@ def asks(p: Problem, machine: Machine, width: int, block: int) -> bool:
     weights = p.acc_bytes * p.taps * p.in_group * p.out_group
     tiles = prod(p.out_spatial[:-1]) * -(-p.out_spatial[-1] // width)
     far = machine.far_l3 and 4 * weights >= machine.l2 and block < p.out_group
-    return far and 1 < tiles <= _ASKED
+    return far and 1 < tiles <= direct_last.ASKED
 
 
 def schedule(

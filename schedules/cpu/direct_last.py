@@ -57,7 +57,7 @@ _STRIPS = (0, 1, 2, 4, 8, 16)
 _MANY_TILES = 16  # of pixels, enough to divide those among threads
 _LONGEST = 64  # such tiles in a strip
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
-_ASKED = 32  # tiles of pixels; with more, a block of weights is long in use, and the next one's wait is short
+ASKED = 32  # tiles of pixels; with more, a block of weights is long in use, and the next one's wait is short
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -216,7 +216,7 @@ def asks(p: Problem, machine: Machine, tiles: int) -> bool:
     weights come from far away; those of several taps, or of one tile, the CPU fetches ahead well enough."""
     weights = p.acc_bytes * p.groups * p.out_group * p.in_group
     far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
-    return far and p.taps == 1 and 1 < tiles <= _ASKED
+    return far and p.taps == 1 and 1 < tiles <= ASKED
 
 
 def _weights_are_far(p: Problem, machine: Machine, block: int) -> bool:

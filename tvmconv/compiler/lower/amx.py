@@ -22,7 +22,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.compiler.lower.kept import LAUNCH
-from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, substitute, with_body
 from tvmconv.schedules.dots import AMX
 
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
@@ -115,7 +115,7 @@ def _by_tiles(nest: tirx.For) -> tirx.Stmt:
     outer = [loop for loop in others if mentions(store.indices[0], loop.loop_var)]
     products = []
     for values in product(*(range(int(loop.extent)) for loop in outer)):
-        fixed = {loop.loop_var: loop.min + value for loop, value in zip(outer, values, strict=True)}
+        fixed = [(loop.loop_var, loop.min + value) for loop, value in zip(outer, values, strict=True)]
         if (found := _product(store, tile, guards, fixed)) is not None:
             products.append(found)
     registers, work = _Registers({factor.shape for _, *factors in products for factor in factors}), []
@@ -153,15 +153,18 @@ def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.Buffe
 
 
 def _product(
-    store: tirx.BufferStore, tile: dict[str, tirx.For], guards: list[tirx.Expr], fixed: dict
+    store: tirx.BufferStore, tile: dict[str, tirx.For], guards: list[tirx.Expr],
+    fixed: Sequence[tuple[tirx.Var, tirx.Expr]],
 ) -> tuple[_Tile, _Tile, _Tile] | None:
     """The tiles of sums, and of their factors by rows and by columns, of ``store``, with some variables
     ``fixed``; None if ``guards`` leave nothing of them."""
     analyzer = tvm.sym.Analyzer()
 
     def at(expr: tirx.Expr, **places: int) -> tirx.Expr:
-        values = {loop.loop_var: loop.min + places.get(role, 0) for role, loop in tile.items()}
-        return analyzer.simplify(_with(expr, {**fixed, **values}))
+        own = [(loop.loop_var, loop.min + places.get(role, 0)) for role, loop in tile.items()]
+        for var, value in (*fixed, *own):
+            expr = substitute(expr, var, value)
+        return analyzer.simplify(expr)
 
     def count(role: str) -> int:
         """Iterations of the loop of ``role`` that all guards let pass, which are its first ones."""
@@ -194,15 +197,6 @@ def _product(
 
 def _varies(load: tvm.ir.TensorLoad, loop: tirx.For | None) -> bool:
     return loop is not None and mentions(load.indices[0], loop.loop_var)
-
-
-def _with(expr: tirx.Expr, values: dict) -> tirx.Expr:
-    """``expr`` with values for variables."""
-
-    def swap(var: tirx.Var) -> tirx.Expr:
-        return next((value for known, value in values.items() if var.same_as(known)), var)
-
-    return tvm_ffi.structural_map(expr, [(tirx.Var, swap)])
 
 
 MultiplyTiles = func_pass("tvmconv.MultiplyTiles", _multiplied)

@@ -52,17 +52,13 @@ def _loads_across(loop: tirx.For) -> list[tvm.ir.TensorLoad]:
         (index,) = load.indices
         if not isinstance(index.stride, tirx.IntImm) or index.stride.value < _FEWEST:
             return
-        after = _at(index.base, var, var + tirx.const(1, var.ty.dtype))
+        after = substitute(index.base, var, var + tirx.const(1, var.ty.dtype))
         step = analyzer.simplify(after - index.base)
         if isinstance(step, tirx.IntImm) and step.value == 1 and index.stride.value >= int(loop.extent):
             found.append(load)
 
     tvm_ffi.structural_walk(loop.body.value, [(tvm.ir.TensorLoad, note)])
     return found
-
-
-def _at(expr: tirx.Expr, var: tirx.Var, value: tirx.Expr) -> tirx.Expr:
-    return tvm_ffi.structural_map(expr, [(tirx.Var, lambda v: value if v.same_as(var) else v)])
 
 
 def _chunk(loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], first: int, width: int) -> list[tirx.Stmt]:
@@ -72,7 +68,7 @@ def _chunk(loop: tirx.For, loads: Sequence[tvm.ir.TensorLoad], first: int, width
     columns: list[list[tirx.Expr]] = []
     for load in loads:
         index, kind = load.indices[0], str(load.source.dtype)
-        base = _at(index.base, var, tirx.const(first, var.ty.dtype))
+        base = substitute(index.base, var, tirx.const(first, var.ty.dtype))
         rows = []
         for lane in range(int(index.lanes)):
             at = base + index.stride * lane

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import tvm
 import tvm_ffi
 from tvm import tirx
 
+_Node = TypeVar("_Node")  # a statement or an expression
 
-def substitute(node: tirx.Stmt, var: tirx.Var, value: tirx.Expr) -> tirx.Stmt:
+
+def substitute(node: _Node, var: tirx.Var, value: tirx.Expr) -> _Node:
     """``node`` with every use of ``var`` replaced by ``value``."""
     return tvm_ffi.structural_map(node, [(tirx.Var, lambda v: value if v.same_as(var) else v)])
 
