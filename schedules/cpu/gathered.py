@@ -23,9 +23,9 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import crossed, direct_last, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
-    divisor,
     evenly,
     image_bytes,
+    inputs_of,
     peel_strips,
     peel_tail,
     register_tile,
@@ -49,12 +49,13 @@ from tvmconv.schedules.plan import (
 
 STRATEGY = "gathered"
 _ALONG = ("channels", "pixels")  # which of them vectors go along
-_LONGEST, _SHORTER = 24, 12  # vectors of a strip's pixels; if the next one's x takes room as well
-_ASKING = 4  # input channels in a row, so that few iterations ask for the same line
+_LONGEST = 24  # vectors of a strip's pixels
+_STREAMED = 32  # likewise, where the CPU alone has to fetch them ahead, which it begins anew for each plane
 _PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
 _SEVERAL, _MANY = 4, 16  # vectors of channels
+_LARGE = 40  # vectors of pixels
 _MUCH = 2  # times a core's cache
 
 
@@ -87,12 +88,25 @@ def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
         return True
     if _is_far(p, machine) and p.in_group >= _SEVERAL * lanes and p.out_group >= 2 * lanes:
         return True
+    if machine.far_l3 and _is_reread(p, machine):
+        return True
     if planes.suits(p, machine):
         return False
     many = p.acc_bytes * p.in_group * p.out_group >= _MUCH * machine.l2
     read = p.acc_bytes * p.in_group * prod(p.out_spatial)
     far = read > _MUCH * machine.l2 and not planes.tiles_are_near(p, machine)
     return far or (many and 2 * p.out_group >= p.in_group and crossed.small_planes(p, machine))
+
+
+def _is_reread(p: Problem, machine: Machine) -> bool:
+    """Whether so many blocks of output channels read x that they had better find strips of it in a core's
+    cache, which other work may share: of an image large enough for several strips, or if that cache has no
+    room for the weights."""
+    lanes, pixels = machine.lanes(p.acc_bytes), prod(p.out_spatial)
+    if max(p.stride) > 1 or p.in_group < 2 * lanes or p.out_group < _SEVERAL * lanes:
+        return False
+    many = p.acc_bytes * p.in_group * p.out_group >= machine.l2
+    return planes.fills(pixels, p, lanes) and (many or pixels >= _LARGE * lanes)
 
 
 def space(p: Problem, machine: Machine) -> Space:
@@ -116,8 +130,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(chosen["along"] in _ALONG, chosen, "along", " or ".join(_ALONG))
     along_pixels = chosen["along"] == "pixels"
     width, block = tile_of(p, machine, along_pixels)
-    written_out = divisor(p.in_group, _ASKING) if machine.far_l3 and _is_far(p, machine) else 1
-    default = {**chosen, "width": width, "block": block, "strip": 0, "deep": written_out}
+    deep = inputs_of(p, machine, block, -(-width // lanes)) if along_pixels else 1
+    default = {**chosen, "width": width, "block": block, "strip": 0, "deep": deep}
     point, given = settled(point, default), point or {}
     width, block = point["width"], point["block"]
     require_within(point, width=pixels, block=p.out_group)
@@ -132,15 +146,15 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     packing = GatheredPacking(block, width=width, along_pixels=along_pixels)
     strip = min(point["strip"], packing.tiles(p)) or packing.tiles(p)
     ask = (machine.far_l3 or not along_pixels) and direct_last.asks(p, machine, strip)
-    afar = _is_far(p, machine)
+    afar = _is_far(p, machine) and not machine.far_l3
     return Plan(STRATEGY, ALGORITHM, packing,
                 lambda sch: schedule(sch, p, packing, lanes, strip, ask, afar, point["deep"]), point)
 
 
 def _is_far(p: Problem, machine: Machine) -> bool:
-    """Whether to ask for a strip of x while computing with the one before, for x comes from far away: then
-    memory does not wait for the sums, nor they for memory. With the shared cache itself far away, if a core's
-    does not hold x and weights."""
+    """Whether x comes from far away. Then a strip is asked for while computing with the one before, so that
+    memory does not wait for the sums, nor they for memory; but not where the shared cache itself is far away:
+    a core has too few places for what it asks for, and the CPU does better with long strips."""
     dense = max(p.stride) == 1 and machine.arch == "x86_64"
     x, weights = image_bytes(p), p.acc_bytes * p.in_group * p.out_group
     if machine.far_l3:
@@ -174,7 +188,7 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
     tiles, size = -(-pixels // width), p.acc_bytes * p.in_group
     held = max(1, machine.l2 // 2 // (size * width))
     if machine.far_l3 and _is_far(p, machine):
-        held = max(1, min(held, _SHORTER * lanes // width))
+        held = max(1, min(held, _STREAMED * lanes // width))
     elif p.acc_bytes * prod(p.spatial) % _PAGE:  # else lines of planes evict one another: many in a row then
         held = max(1, min(held, _LONGEST * lanes // width))
     if p.batch * p.groups * -(-tiles // held) < FEWEST_TASKS:

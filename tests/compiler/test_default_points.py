@@ -108,8 +108,10 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32"): {"width": 14, "block": 32},
     ("sapphirerapids", "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"width": 6, "block": 64},
     ("sapphirerapids", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
-    # Strips of a large x, of which a core's cache has room for two.
-    ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 4, "deep": 4},
+    # Strips of an x that comes from a far cache, or that many blocks of channels read.
+    ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 10, "deep": 2},
+    ("sapphirerapids", "conv2d:1x64x56x56:o256:k1x1:NCHW:float32"): {"strip": 6, "width": 64},
+    ("sapphirerapids", "conv2d:1x96x112x112:o24:k1x1:NCHW:float32"): {"strip": 1, "vectors": 4},
     # A row that every thread copies for itself, unless it is used often.
     ("sapphirerapids", "conv1d:1x1x16000:o64:k16:s8:NCHW:float32"): {"tall": 1, "long": 240},
     ("sapphirerapids", "conv1d:1x1x16000:o512:k10:s5:NCHW:float32"): {"rows": 1, "strip": 0},
