@@ -26,7 +26,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body, with_parts
 
 AHEAD = "tvmconv.ahead"
 NEXT = "tvmconv.next"
@@ -39,15 +39,8 @@ _WEIGHTS, _X = "w", "x"
 
 def _asking(stmt: tirx.Stmt, around: Sequence[tirx.For] = ()) -> tirx.Stmt:
     """``stmt``, inside the loops ``around``, with what annotations say."""
-    if isinstance(stmt, tirx.SeqStmt):
-        return sequence([_asking(s, around) for s in stmt.seq])
-    if isinstance(stmt, tirx.AttrStmt):
-        return with_body(stmt, _asking(stmt.body, around))
-    if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else _asking(stmt.else_case, around)
-        return tirx.IfThenElse(stmt.condition, _asking(stmt.then_case, around), orelse)
     if not isinstance(stmt, tirx.For):
-        return stmt
+        return with_parts(stmt, lambda part: _asking(part, around))
     body, asked = _asking(stmt.body, [*around, stmt]), []
     if AHEAD in stmt.annotations:
         asked += _ahead(stmt, *(int(n) for n in stmt.annotations[AHEAD]))

@@ -22,7 +22,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.compiler.lower.kept import LAUNCH
-from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, substitute, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, substitute, with_parts
 from tvmconv.schedules.dots import AMX
 
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
@@ -100,12 +100,7 @@ def _multiplied(stmt: tirx.Stmt) -> tirx.Stmt:
             else:
                 found.append(_multiplied(each))
         return sequence(found)
-    if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else _multiplied(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _multiplied(stmt.then_case), orelse)
-    if isinstance(stmt, tirx.For | tirx.AttrStmt):
-        return with_body(stmt, _multiplied(stmt.body))
-    return stmt
+    return with_parts(stmt, _multiplied)
 
 
 def _by_tiles(nest: tirx.For) -> tirx.Stmt:
@@ -227,12 +222,7 @@ def _set_up(stmt: tirx.Stmt) -> tirx.Stmt:
         around = _around(shapes, tvm_ffi.structural_map(stmt, [(tirx.AttrStmt, _bare)]))
         zero = tirx.const(0, "int32")
         return tirx.AttrStmt(zero, LAUNCH, zero, around) if parallel else around
-    if isinstance(stmt, tirx.SeqStmt):
-        return sequence([_set_up(each) for each in stmt.seq])
-    if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else _set_up(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _set_up(stmt.then_case), orelse)
-    return with_body(stmt, _set_up(stmt.body))
+    return with_parts(stmt, _set_up)
 
 
 def _is_shaped(stmt: tirx.Stmt) -> bool:

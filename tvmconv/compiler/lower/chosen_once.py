@@ -11,7 +11,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, is_choice, mentions, sequence, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, is_choice, mentions, sequence, with_parts
 
 ONCE = "tvmconv.once"
 
@@ -22,12 +22,9 @@ def _chosen(stmt: tirx.Stmt) -> tirx.Stmt:
         for each in map(_chosen, stmt.seq):
             found.append(_with_what_it_needs(found, each) if _is_for_two_cases(each) else each)
         return sequence(found)
-    if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else _chosen(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _chosen(stmt.then_case), orelse)
     if isinstance(stmt, tirx.For) and ONCE in stmt.annotations:
         return _cases(stmt)
-    return with_body(stmt, _chosen(stmt.body)) if isinstance(stmt, tirx.For | tirx.AttrStmt) else stmt
+    return with_parts(stmt, _chosen)
 
 
 def _cases(nest: tirx.For) -> tirx.Stmt:

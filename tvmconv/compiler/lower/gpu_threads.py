@@ -10,23 +10,17 @@ from __future__ import annotations
 import tvm
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, substitute, with_parts
 
 SPREAD = "tvmconv.spread"
 _THREAD_INDEX = 1  # IterVar's type
 
 
 def spread_loops(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, tirx.SeqStmt):
-        return sequence([spread_loops(s) for s in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        if SPREAD in stmt.annotations:
-            count, threads = map(int, stmt.annotations[SPREAD])
-            return _spread(stmt, count, threads)
-        return with_body(stmt, spread_loops(stmt.body))
-    if isinstance(stmt, tirx.AttrStmt):
-        return with_body(stmt, spread_loops(stmt.body))
-    return stmt
+    if isinstance(stmt, tirx.For) and SPREAD in stmt.annotations:
+        count, threads = map(int, stmt.annotations[SPREAD])
+        return _spread(stmt, count, threads)
+    return with_parts(stmt, spread_loops)
 
 
 def _spread(loop: tirx.For, count: int, threads: int) -> tirx.Stmt:

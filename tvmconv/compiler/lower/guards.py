@@ -14,7 +14,7 @@ import tvm_ffi
 from tvm import tirx
 
 from tvmconv.compiler.lower.loops import RANGE
-from tvmconv.compiler.lower.rewrite import func_pass, is_choice, iterations, sequence, substitute, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, is_choice, iterations, substitute, with_body, with_parts
 
 Guards = list[tirx.Expr]
 _NEVER = tirx.const(False, "bool")
@@ -62,23 +62,17 @@ class _Mover:
 
     def visit(self, stmt: tirx.Stmt) -> tuple[Guards, tirx.Stmt]:
         """(guards, statement) that together mean ``stmt``."""
-        if isinstance(stmt, tirx.SeqStmt):
-            return [], sequence([self.run(s) for s in stmt.seq])
-        if isinstance(stmt, tirx.AttrStmt):
-            if stmt.attr_key == RANGE:
-                self.analyzer.bind(stmt.node, tvm.ir.Range.from_min_extent(0, stmt.value))
-                return [], self.run(stmt.body)
-            return [], with_body(stmt, self.run(stmt.body))
-        if isinstance(stmt, tirx.IfThenElse):
-            if stmt.else_case is not None:
-                return [], tirx.IfThenElse(stmt.condition, self.run(stmt.then_case), self.run(stmt.else_case))
+        if isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == RANGE:
+            self.analyzer.bind(stmt.node, tvm.ir.Range.from_min_extent(0, stmt.value))
+            return [], self.run(stmt.body)
+        if isinstance(stmt, tirx.IfThenElse) and stmt.else_case is None:
             guards, body = self.visit(stmt.then_case)
             return self.simplify(_conjuncts(stmt.condition)) + guards, body
         if isinstance(stmt, tirx.For):
             return self.visit_for(stmt)
         if isinstance(stmt, tirx.BufferStore):
             return self.visit_store(stmt)
-        return [], stmt
+        return [], with_parts(stmt, self.run)
 
     def simplify(self, guards: Guards) -> Guards:
         simple = [self.analyzer.simplify(g) for g in guards]

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_parts
 
 PEEL = "tvmconv.peel"
 PARALLEL = "tvmconv.parallel"
@@ -25,21 +25,12 @@ RANGE = "tvmconv.range"  # AttrStmt: the variable ``node`` lies in [0, value)
 
 
 def shape_loops(stmt: tirx.Stmt) -> tirx.Stmt:
-    if isinstance(stmt, tirx.SeqStmt):
-        return sequence([shape_loops(s) for s in stmt.seq])
-    if isinstance(stmt, tirx.AttrStmt):
-        return with_body(stmt, shape_loops(stmt.body))
-    if isinstance(stmt, tirx.IfThenElse):
-        orelse = None if stmt.else_case is None else shape_loops(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, shape_loops(stmt.then_case), orelse)
-    if isinstance(stmt, tirx.For):
-        if PARALLEL in stmt.annotations:
-            return _fused(stmt, int(stmt.annotations[PARALLEL]))
+    if isinstance(stmt, tirx.For) and PARALLEL in stmt.annotations:
+        return _fused(stmt, int(stmt.annotations[PARALLEL]))
+    if isinstance(stmt, tirx.For) and (PEEL in stmt.annotations or VECTORS in stmt.annotations):
         body = shape_loops(stmt.body)
-        if PEEL in stmt.annotations or VECTORS in stmt.annotations:
-            return sequence([_part(stmt, body, *bounds) for bounds in _bounds(stmt)])
-        return with_body(stmt, body)
-    return stmt
+        return sequence([_part(stmt, body, *bounds) for bounds in _bounds(stmt)])
+    return with_parts(stmt, shape_loops)
 
 
 def _bounds(loop: tirx.For) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import tvm
@@ -22,6 +23,16 @@ def with_body(stmt: tirx.Stmt, body: tirx.Stmt) -> tirx.Stmt:
         return tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, body, stmt.thread_binding,
                         stmt.annotations, stmt.step)
     return tirx.AttrStmt(stmt.node, stmt.attr_key, stmt.value, body)
+
+
+def with_parts(stmt: tirx.Stmt, rewrite: Callable[[tirx.Stmt], tirx.Stmt]) -> tirx.Stmt:
+    """``stmt`` with each statement directly in it replaced by ``rewrite`` of it; itself if there is none."""
+    if isinstance(stmt, tirx.SeqStmt):
+        return sequence([rewrite(each) for each in stmt.seq])
+    if isinstance(stmt, tirx.IfThenElse):
+        orelse = None if stmt.else_case is None else rewrite(stmt.else_case)
+        return tirx.IfThenElse(stmt.condition, rewrite(stmt.then_case), orelse)
+    return with_body(stmt, rewrite(stmt.body)) if isinstance(stmt, tirx.For | tirx.AttrStmt) else stmt
 
 
 def iterations(loop: tirx.For) -> list[tirx.Stmt]:

@@ -8,7 +8,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body
+from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body, with_parts
 
 _MOST = 1 << 14  # bytes; far too much for registers, and threads may have small stacks
 
@@ -41,18 +41,11 @@ def _framed(body: tirx.Stmt) -> tirx.Stmt:
 
 def _align(stmt: tirx.Stmt) -> tirx.Stmt:
     """The bodies of what becomes a separate function in LLVM, ``_framed``."""
-    if isinstance(stmt, tirx.SeqStmt):
-        return sequence([_align(s) for s in stmt.seq])
-    if isinstance(stmt, tirx.For):
-        parallel = stmt.kind == tirx.ForKind.PARALLEL
-        return with_body(stmt, _framed(stmt.body) if parallel else _align(stmt.body))
-    if isinstance(stmt, tirx.AttrStmt):
-        body = _align(stmt.body)
-        return with_body(stmt, _framed(body) if stmt.attr_key == "compute_scope" else body)
-    if isinstance(stmt, tirx.IfThenElse):
-        other = None if stmt.else_case is None else _align(stmt.else_case)
-        return tirx.IfThenElse(stmt.condition, _align(stmt.then_case), other)
-    return stmt
+    if isinstance(stmt, tirx.For) and stmt.kind == tirx.ForKind.PARALLEL:
+        return with_body(stmt, _framed(stmt.body))
+    if isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == "compute_scope":
+        return with_body(stmt, _framed(_align(stmt.body)))
+    return with_parts(stmt, _align)
 
 
 AlignSpills = func_pass("tvmconv.AlignSpills", _align)
