@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import LINE, PAGE
 from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
@@ -43,7 +44,6 @@ from tvmconv.schedules.plan import (
 STRATEGY = "crossed"
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _FEW_VECTORS = 2  # of a wide tile
-_LINE = 64  # bytes of a cache line
 _LINES, _SMALL = 4, 8  # lines that are too many for a small plane; vectors of such planes
 _AGAIN = 6  # taps that use an element of such a plane, if a stride skips some of them
 # Cost of a multiply-add, with lines of x in the L1 cache, further away, or evicting each other there.
@@ -51,8 +51,8 @@ _NEAR, _FAR, _COLLIDING = 1.1, 1.25, 1.7
 # With AVX-512, measured on a Zen 4: that cost, whatever the L1 cache holds; and multiply-adds that
 # a vector of y costs.
 _LONG, _OF_Y = 1.04, 20
-# Times as much where no other row of taps reads a line again, or planes so far apart evict each other's.
-_ONCE, _PAGE = 3, 4096
+# Times as much where no other row of taps reads a line again, or planes whole pages apart evict each other's.
+_ONCE = 3
 _APART = 1.6  # what a multiply-add of planes costs where no load of x serves two taps
 _MANY = 64  # planes
 _DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
@@ -97,7 +97,7 @@ def reads_strides(p: Problem, machine: Machine) -> bool:
         return False
     if machine.far_l3 and p.out_group > _WIDE * lanes:  # x is read for each of several blocks
         return False
-    return p.acc_bytes * prod(p.spatial) % _PAGE > 0
+    return p.acc_bytes * prod(p.spatial) % PAGE > 0
 
 
 def skips(p: Problem, machine: Machine) -> bool:
@@ -151,7 +151,7 @@ def _fetched(p: Problem, machine: Machine) -> float:
     far = len(p.spatial) > 1 and p.acc_bytes * p.in_group * rows * prod(p.spatial[1:]) > machine.l2
     vectors = -(-_block(p, machine) // machine.lanes(p.acc_bytes))
     again = prod(p.stride) * (p.kernel[0] if far else 1) / (p.taps * vectors)
-    once = p.taps == p.kernel[-1] or p.acc_bytes * prod(p.spatial) % _PAGE == 0
+    once = p.taps == p.kernel[-1] or p.acc_bytes * prod(p.spatial) % PAGE == 0
     return stored + FETCHED * p.acc_bytes * again * (_ONCE if once else 1)
 
 
@@ -160,11 +160,11 @@ def small_planes(p: Problem, machine: Machine) -> bool:
     which each element is used; with a stride often."""
     plane, many = p.acc_bytes * prod(p.spatial), _SMALL * machine.lanes(p.acc_bytes)
     used = max(p.stride) == 1 or p.taps >= _AGAIN * prod(p.stride)
-    return plane < _LINES * _LINE and plane % _LINE > 0 and used and p.in_group >= many
+    return plane < _LINES * LINE and plane % LINE > 0 and used and p.in_group >= many
 
 
 def _lines_are_near(p: Problem, machine: Machine) -> bool:
-    return p.in_group * prod(p.kernel[:-1]) * _LINE <= machine.l1
+    return p.in_group * prod(p.kernel[:-1]) * LINE <= machine.l1
 
 
 def tile_of(p: Problem, machine: Machine, copied: bool = False) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
@@ -50,7 +51,6 @@ STRATEGY = "direct_last"
 _WRITTEN_OUT = 3  # multiply-adds per register in a row of taps; with more, LLVM loads far ahead and spills
 _WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
 _FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
-_LINE = 64  # bytes of a cache line
 _THIN = 0.85  # worth of a tile of one or two pixels whose weights come from a core's second cache
 _NARROW = 8  # pixels of a tile that is the only one of its strip
 _STRIPS = (0, 1, 2, 4, 8, 16)
@@ -149,14 +149,14 @@ def block_of(p: Problem, machine: Machine, vectors: int) -> int:
 def _scattered(p: Problem, machine: Machine) -> bool:
     """Whether a group's few channels are read from pixels of a large image, of which prefetching brings too
     little: all groups of a few pixels are then computed at once."""
-    few = p.groups > 1 == p.taps and p.in_group * p.acc_bytes <= 2 * _LINE
+    few = p.groups > 1 == p.taps and p.in_group * p.acc_bytes <= 2 * LINE
     return few and len(p.spatial) == 1 and prod(p.x_shape()) * p.acc_bytes > machine.l2
 
 
 def _scatters(p: Problem, machine: Machine) -> bool:
     """Whether a group's few channels are stored into pixels of an image that a core's cache does not hold:
     of a wide tile, all stores then wait at once. Measured with AVX-512 only."""
-    few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * _LINE and machine.avx512
+    few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * LINE and machine.avx512
     return few and p.groups * p.out_group * prod(p.out_spatial) * p.acc_bytes > machine.l2
 
 
@@ -195,7 +195,7 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     tiles = -(-p.out_spatial[-1] // width)
     if p.batch * tiles >= _MANY_TILES:
         return min(_LONGEST, -(-tiles // 2))
-    contended = p.groups * p.out_group * p.acc_bytes % _LINE and block < p.out_group
+    contended = p.groups * p.out_group * p.acc_bytes % LINE and block < p.out_group
     if not contended:
         return 0
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import PAGE
 from tvmconv.compiler.lower.ahead import NEXT, PASSES, ROWS, STRIPS
 from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops.gathered import ALGORITHM, GatheredPacking
@@ -51,7 +52,6 @@ STRATEGY = "gathered"
 _ALONG = ("channels", "pixels")  # which of them vectors go along
 _LONGEST = 24  # vectors of a strip's pixels
 _STREAMED = 32  # likewise, where the CPU alone has to fetch them ahead, which it begins anew for each plane
-_PAGE = 4096  # bytes
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
 _FEW = 4  # planes
 _SEVERAL, _MANY = 4, 16  # vectors of channels
@@ -189,7 +189,7 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
     held = max(1, machine.l2 // 2 // (size * width))
     if machine.far_l3 and _is_far(p, machine):
         held = max(1, min(held, _STREAMED * lanes // width))
-    elif p.acc_bytes * prod(p.spatial) % _PAGE:  # else lines of planes evict one another: many in a row then
+    elif p.acc_bytes * prod(p.spatial) % PAGE:  # else lines of planes evict one another: many in a row then
         held = max(1, min(held, _LONGEST * lanes // width))
     if p.batch * p.groups * -(-tiles // held) < FEWEST_TASKS:
         held = max(1, p.batch * p.groups * tiles // FEWEST_TASKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from math import gcd, prod
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.ops.problem import Problem, reach_of
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, evenly, height
 from tvmconv.schedules.machines import Machine
@@ -24,7 +25,6 @@ _WIDEST = 8  # likewise, of wide ones
 _FEW_ROWS = 4  # of a strip of a large image
 _FEW = 4  # vectors of one pixel in a tile, if they have to be widened
 _LEAST = 256  # bytes of sums of the narrowest tiles
-_LINE = 64  # bytes of a cache line
 _ROUND = 256  # bytes; pixels a multiple of that apart use few sets of the caches for a block of channels
 _ROUNDER = 512  # likewise, half as many
 
@@ -70,7 +70,7 @@ def _short_tile(p: Problem, machine: Machine, have: int) -> tuple[int, int]:
     """(pixels, vectors of channels) of a tile in a short row, if a vector is as long as a cache line: as few
     channels as hide the latency of sums, if the L1 cache holds what so wide a tile reads of them. But more,
     whose lines are fetched together, if it does not; and where vectors share lines."""
-    wide, shared = evenly(p.out_spatial[-1], _WIDEST), _pixel_bytes(p) % _LINE > 0
+    wide, shared = evenly(p.out_spatial[-1], _WIDEST), _pixel_bytes(p) % LINE > 0
     width = min(_WIDTH, p.out_spatial[-1])
     held = machine.l1_ways * _places(p, machine)
     if shared and have <= 4:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.ahead import ROWS, STRIPS
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
@@ -49,7 +50,6 @@ _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _MOST_TAPS = 441  # unrolled: more code takes long to compile, and does not fit the L1 cache
 _FEW, _SOME = 8, 64  # planes of x that are as good where the cache has no room for them, or just room
 VECTORS = 3  # of a register tile, for which parts of a row are made
-_LINE = 64  # bytes of a cache line
 _AROUND = 8  # times a core's cache: planes of x and y that the next cache holds
 # Of vectors along rows, with one tap and with more, if those of output channels are full.
 _LEAST_FILLED = {True: 0.9, False: 0.95}
@@ -80,7 +80,7 @@ def _take_turns(p: Problem, machine: Machine) -> bool:
         return False
     result = p.acc_bytes * p.out_group * prod(p.out_spatial)
     _, _, vectors = tile_of(p, machine)
-    lines = vectors * machine.lanes(p.acc_bytes) * p.acc_bytes // _LINE
+    lines = vectors * machine.lanes(p.acc_bytes) * p.acc_bytes // LINE
     return lines > 1 and tiles_are_near(p, machine) and _size(p) + result <= _AROUND * machine.l2
 
 

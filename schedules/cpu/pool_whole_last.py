@@ -9,6 +9,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, whole_last_func
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
@@ -20,7 +21,6 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "pool_whole_last"
-_LINE = 64  # bytes of a cache line, which tasks that share it would each read
 
 
 def fits(p: PoolProblem, machine: Machine) -> bool:
@@ -35,7 +35,7 @@ def space(p: PoolProblem, machine: Machine) -> Space:
 def plan_of(p: PoolProblem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: channels of a task. Raises ValueError where it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
-    line = -(-_LINE // (lanes * ITEMSIZE[p.dtype]))
+    line = -(-LINE // (lanes * ITEMSIZE[p.dtype]))  # vectors; tasks that share it would each read it
     vectors = max(line, min(8, p.batch * -(-p.channels // lanes) // FEWEST_TASKS))
     point = settled(point, {"block": min(vectors * lanes, p.channels)})
     require_block(point, lanes, p.channels)

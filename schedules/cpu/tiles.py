@@ -7,6 +7,7 @@ from math import gcd, prod
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
 from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.compiler.ops.pooling import PoolProblem
@@ -17,7 +18,6 @@ from tvmconv.schedules.machines import Machine
 PARALLEL_MACS = 40_000
 _WIDEST = 4  # vectors of a register tile
 _LONGEST_UNROLLED = 16  # taps
-_LINE = 64  # bytes of a cache line
 _LENT = 600  # products of an element of x
 _MANY = 32  # input channels
 _MOST_IN_LINE = 4  # vectors of a copy or a transform
@@ -62,7 +62,7 @@ def register_tile(
 def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
     """Whether the L1 cache has no room for a line of each of so many planes of x, at one place in them."""
     apart, page = p.acc_bytes * prod(p.spatial), machine.l1 // machine.l1_ways
-    places = min(page // gcd(apart, page), page // _LINE)
+    places = min(page // gcd(apart, page), page // LINE)
     return planes > machine.l1_ways * places
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.base.dtypes import ITEMSIZE
+from tvmconv.base.memory import PAGE
 from tvmconv.compiler.ops import winograd_rows
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.group_tiles import is_large
@@ -27,7 +28,6 @@ _WIDE = 16  # lanes: machines of so wide vectors have 32 registers of them
 _FEWEST_VECTORS = 4  # of channels
 _SMALL = 16  # rows and columns
 _FEW = 8  # vectors of channels
-_PAGE = 4096  # bytes
 _INNER = ("pairs", "vectors")  # which of them a task goes through last
 
 
@@ -41,7 +41,7 @@ def pays(p: Problem, machine: Machine) -> bool:
     images, unless blocks of channels share few sets. On Zen 4 it is 1.05 to 1.5 times as fast, but up to a
     tenth slower before an activation with an exponential; on a Granite Rapids, whose additions have no ports
     of their own, 1.0 to 1.4 times, for it loads less."""
-    if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % _PAGE == 0 or machine.lanes() < _WIDE:
+    if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % PAGE == 0 or machine.lanes() < _WIDE:
         return False
     vectors = p.groups / machine.lanes()
     if vectors >= 1 and (is_large(p, machine) or not _collide(p, machine)):
@@ -92,7 +92,7 @@ def _block(p: Problem, machine: Machine) -> int:
 
 def _collide(p: Problem, machine: Machine) -> bool:
     """Whether a block of channels, if those are many, has few sets of the near cache."""
-    return p.groups > _FEW * machine.lanes() and p.groups * ITEMSIZE[p.dtype] % (_PAGE // 2) == 0
+    return p.groups > _FEW * machine.lanes() and p.groups * ITEMSIZE[p.dtype] % (PAGE // 2) == 0
 
 
 def schedule(sch: Schedule, p: Problem, lanes: int, *, rows: int, block: int, order: str, inner: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tvmconv.base.memory import PAGE
 from tvmconv.network.graph import Graph
 from tvmconv.network.views import Views
 from tvmconv.specs.operators import Map
 
 ALIGNMENT = 64
 _LARGE, _APART = 1 << 14, 256  # bytes
-_PAGE = 4096
 
 
 @dataclass
@@ -161,12 +161,12 @@ def _near(at: int, size: int, busy: Sequence[tuple[int, int]]) -> list[int]:
 
 def _handed_over(buffers: Sequence[Buffer], places: Mapping[str, int], total: int) -> int:
     """How often two threads that halve each buffer write to memory that was the other's, in pages."""
-    owner = np.full(total // _PAGE + 1, -1, np.int8)
+    owner = np.full(total // PAGE + 1, -1, np.int8)
     count = 0
     for buffer in sorted(buffers, key=lambda one: one.first):
         at, half = places[buffer.name], buffer.bytes // 2
         for thread, start in enumerate((at, at + half)):
-            part = owner[start // _PAGE : (start + half) // _PAGE]
+            part = owner[start // PAGE : (start + half) // PAGE]
             count += int(np.count_nonzero(part == 1 - thread))
             part[:] = thread
     return count

@@ -13,12 +13,12 @@ import numpy as np
 
 from tvmconv.base.dtypes import BFLOAT16, name_of, numpy_dtype
 from tvmconv.base.errors import SpecError
+from tvmconv.base.memory import PAGE
 
 # From Python 3.12 on, NumPy's types declare that its arrays are buffers.
 from_buffer: Callable[[Any], ctypes.c_char] = ctypes.c_char.from_buffer
 
 ALIGNMENT = 64  # of what the runtime allocates
-_PAGE = 4096
 _STEP = 11 * ALIGNMENT  # between arrays' offsets in a page; no power of two is a small multiple of it
 _places = itertools.count()
 _NUMPY_HEARS = tuple(int(part) for part in np.__version__.split(".")[:2]) >= (2, 1)
@@ -186,12 +186,12 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any], nbytes: int) -> np.ndarr
     CPU mistakes a load for one of data just stored; for two arrays with equal offsets and rows a power of two
     apart, that is nearly every load.
     """
-    if nbytes < _PAGE:
+    if nbytes < PAGE:
         memory, place = np.empty(nbytes + ALIGNMENT, np.uint8), 0
     else:
-        memory, place = np.empty(nbytes + _PAGE, np.uint8), next(_places) * _STEP % _PAGE
+        memory, place = np.empty(nbytes + PAGE, np.uint8), next(_places) * _STEP % PAGE
     start = ctypes.addressof(from_buffer(memory))
-    return np.ndarray(shape, dtype, memory, (place - start) % (ALIGNMENT if nbytes < _PAGE else _PAGE))
+    return np.ndarray(shape, dtype, memory, (place - start) % (ALIGNMENT if nbytes < PAGE else PAGE))
 
 
 def aligned(array: Any) -> np.ndarray[Any, Any]:

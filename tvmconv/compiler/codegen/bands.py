@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
+from tvmconv.base.memory import PAGE
 from tvmconv.compiler.codegen.band_arithmetic import Floats, Integers
 from tvmconv.compiler.codegen.band_filters import filter_in_place, filter_in_ring, in_rows
 from tvmconv.compiler.codegen.band_scales import hold, only_scales, scaled_weights
@@ -37,8 +38,6 @@ from tvmconv.formats.kernel import Param
 from tvmconv.schedules.cpu.tiles import PARALLEL_MACS
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.block import BlockSpec
-
-_PAGE = 4096
 
 Stmts = list[tirx.Stmt]
 
@@ -69,7 +68,7 @@ class _Bands:
         wide = self.chunks * packing.chunk
         # Else every pixel's sums would compete for the same lines of the cache.
         bytes_ = wide * itemsize(self.does.element)
-        self.wide = wide + lanes if bytes_ % (_PAGE // 4) == 0 else wide
+        self.wide = wide + lanes if bytes_ % (PAGE // 4) == 0 else wide
         # Channels of x, filled up to whole words.
         self.inputs = self.does.words(spec.in_channels) * self.does.size
         self.reads_words = isinstance(self.does, Integers) and spec.expand > 0  # rows of them, from x

@@ -26,6 +26,7 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body, with_parts
 
 AHEAD = "tvmconv.ahead"
@@ -33,7 +34,6 @@ NEXT = "tvmconv.next"
 PASSES = "tvmconv.passes"
 ROWS = "tvmconv.rows"
 STRIPS = "tvmconv.strips"
-_LINE = 64  # bytes of a cache line
 _WEIGHTS, _X = "w", "x"
 
 
@@ -109,7 +109,7 @@ def _lines(buffer: tirx.Buffer, first: list, offset: tirx.Expr | int, size: int)
     """Ask for each line of ``size`` bytes, ``offset`` elements after the one of indices ``first``."""
     item = tvm.DataType(str(buffer.dtype)).itemsize
     *outer, last = first
-    return [_ask(buffer, [*outer, last + offset + at // item]) for at in range(0, size, _LINE)]
+    return [_ask(buffer, [*outer, last + offset + at // item]) for at in range(0, size, LINE)]
 
 
 def _ask(buffer: tirx.Buffer, indices: list[tirx.Expr]) -> tirx.Stmt:

@@ -10,6 +10,7 @@ import numpy as np
 from tvm import tirx
 
 from tvmconv.base.dtypes import numpy_dtype, rounded
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
@@ -29,7 +30,6 @@ from tvmconv.schedules.machines import Machine
 from tvmconv.specs.operators import Copy, Piece, Type
 from tvmconv.specs.operators.expression import cast
 
-_LINE = 64  # bytes of x that a tile takes of each row
 _INTERLEAVED = 3  # most planes whose pixels are put together in whole vectors
 _TILE = 16  # most rows and columns: of bytes, a tile of lines would be thousands of shuffles
 
@@ -130,7 +130,7 @@ def _piece(x: Array, y: Array, loops: Sequence[Loop], start: tuple[Index, Index]
         others = [one for one in outer if one is not crossing]
         if crossing.steps[1] == last.size <= _INTERLEAVED and size in (4, 8):
             return _interleaved(x, y, others, crossing, last, start, lanes, work)
-        return transposed(x, y, others, crossing, last, start, lanes, max(1, _LINE // size), work)
+        return transposed(x, y, others, crossing, last, start, lanes, max(1, LINE // size), work)
     step, to_step = last.steps
 
     def row(at: tuple[Index, ...], width: int) -> tirx.Stmt:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tvm import tirx
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
@@ -33,7 +34,6 @@ from tvmconv.specs.operators.copy import strides
 
 _VECTORS = 2  # of a panel's width
 _MOST_ROWS = 8  # of a register tile
-_LINE = 64
 
 
 class Factor(NamedTuple):
@@ -102,7 +102,7 @@ def product(sizes: tuple[int, int, int], a: Factor, b: Factor, batch: Sequence[L
             else:
                 made.append(turned(
                     b.array, packed, [], Loop(inner, (b.row, width)), Loop(width, (b.column, 1)), (at[1], 0),
-                    lanes, _LINE // itemsize(kind), 0))  # fmt: skip
+                    lanes, LINE // itemsize(kind), 0))  # fmt: skip
 
         def part(first: int, count: int, tall: int) -> tirx.Stmt:
             return loop(count, lambda m: _tile(moved(at, tuple(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.codegen.nest import (
     Array,
     Index,
@@ -30,7 +31,6 @@ from tvmconv.specs.operators import Recurrent
 from tvmconv.specs.operators.recurrent import DIRECTIONS, GATES
 
 _VECTORS = 2  # of units at a time, for each gate
-_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def body(op: Recurrent, machine: Machine, inputs: list[Array], outputs: list[Arr
             stmts.append(_products(op, machine, (x, w, gx), first, stop, put))
     stmts.append(transposed(
         r, rt, [Loop(directions, (gates * units, units * gates))] * (directions > 1),
-        Loop(units, (1, gates)), Loop(gates, (units, 1)), (0, 0), lanes, _LINE // itemsize(kind),
+        Loop(units, (1, gates)), Loop(gates, (units, 1)), (0, 0), lanes, LINE // itemsize(kind),
         directions * gates * units))  # fmt: skip
     layer = _Layer(op, lanes, inputs, outputs, gx, rt)
 
