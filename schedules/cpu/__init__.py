@@ -26,6 +26,7 @@ from tvmconv.schedules.cpu import (
     transposed,
     transposed_planes,
     turned,
+    winograd_cost,
     winograd_rows,
     winograd_tiles,
     words_last,
@@ -67,7 +68,7 @@ _DIRECT = (
 )
 _FLOATS = {
     None: (
-        Row(winograd_tiles, winograd_tiles.pays, _transforms),
+        Row(winograd_tiles, winograd_cost.pays, _transforms),
         Row(winograd_rows, winograd_rows.pays, across_groups),
         Row(strassen, strassen.pays, strassen.worth_trying),
         _GROUPS_LAST,
