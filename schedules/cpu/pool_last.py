@@ -9,7 +9,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, columns_func, has_columns, windows_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem
+from tvmconv.compiler.ops.pooling import Pooling, columns_func, has_columns, windows_func
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     height,

@@ -10,7 +10,8 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.loops import VECTORS
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, planes_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem
+from tvmconv.compiler.ops.pooling import Pooling, planes_func
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     border_tiles,

@@ -10,7 +10,8 @@ from tvm.s_tir import Schedule
 
 from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.base.memory import LINE
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, whole_last_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem
+from tvmconv.compiler.ops.pooling import Pooling, whole_last_func
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (

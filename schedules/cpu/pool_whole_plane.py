@@ -8,7 +8,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, whole_plane_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem
+from tvmconv.compiler.ops.pooling import Pooling, whole_plane_func
 from tvmconv.schedules.cpu.tiles import FEWEST_TASKS, divisor, peel_tail, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (

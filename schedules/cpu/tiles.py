@@ -10,7 +10,7 @@ from tvm.s_tir import Schedule
 from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
 from tvmconv.compiler.ops.deform import DeformProblem
-from tvmconv.compiler.ops.pooling import PoolProblem
+from tvmconv.compiler.ops.pool_problem import PoolProblem
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 

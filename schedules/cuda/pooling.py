@@ -7,7 +7,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, windows_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem
+from tvmconv.compiler.ops.pooling import Pooling, windows_func
 from tvmconv.schedules.cuda.tiles import VECTOR_BYTES, divisor, divisors, inline_pad, spread
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.plan import Plan, Space, require_divides, require_within, settled

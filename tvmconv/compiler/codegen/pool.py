@@ -5,7 +5,8 @@ from __future__ import annotations
 from tvm import tirx
 
 from tvmconv.compiler.codegen.family import Family
-from tvmconv.compiler.ops.pooling import Pooling, PoolProblem, problem_of, windows_func
+from tvmconv.compiler.ops.pool_problem import PoolProblem, problem_of
+from tvmconv.compiler.ops.pooling import Pooling, windows_func
 from tvmconv.schedules.gpu_machines import GpuMachine
 from tvmconv.schedules.machines import Machine
 from tvmconv.specs.pooling import PoolSpec
