@@ -24,6 +24,7 @@ from tvmconv.schedules.cpu.tiles import (
     evict_each_other,
     inputs_of,
     peel_borders,
+    peel_strips,
     peel_tail,
     run_parallel,
     vector_tile,
@@ -242,14 +243,21 @@ def asks(p: Problem, machine: Machine, width: int, block: int) -> bool:
 
 
 def schedule(
-    sch: Schedule, p: Problem, machine: Machine, *, width: int, block: int, order: str, taps: int, deep: int
-) -> None:
+    sch: Schedule, p: Problem, machine: Machine, *, width: int, block: int, order: str, taps: int, deep: int,
+    strip: int = 0,
+) -> Any:  # fmt: skip
+    """Schedule the kernel; the loop over strips of so many rows of the output, along its first dimension."""
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     rank, lanes = len(p.spatial), machine.lanes(p.acc_bytes)
     n, g, o, *outer, x = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
-    tasks = [n, g, *outer, oo] if order == "channels" else [n, g, oo, *outer]
+    strips = []
+    if strip:
+        high, row = sch.split(outer[0], [None, strip], preserve_unit_iters=True)
+        peel_strips(sch, high, row, p.out_spatial[0], 1, strip)
+        strips, outer = [high], [row, *outer[1:]]
+    tasks = [n, g, *strips, *outer, oo] if order == "channels" else [n, g, *strips, oo, *outer]
     sch.reorder(*tasks, xo, oi, xi)
     peel_borders(sch, xo, p, rank - 1, width)
     peel_tail(sch, oo, p.out_group, block)
@@ -259,7 +267,7 @@ def schedule(
     else:
         sch.unroll(oi)
         sch.vectorize(xi)
-    run_parallel(sch, p, tasks if rank > 1 else [*tasks, xo])
+    run_parallel(sch, p, [n, g, *strips] if strips else tasks if rank > 1 else [*tasks, xo])
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     own = sch.get_loops(conv)[-(2 * rank + 4):]
@@ -274,3 +282,4 @@ def schedule(
         sch.annotate(outer[0] if outer else xo, PASSES, 1)
         sch.annotate(summed[rank], NEXT, p.in_group * p.taps * block)
     sch.decompose_reduction(conv, summed[0])
+    return strips[0] if strips else None

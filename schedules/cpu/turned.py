@@ -10,13 +10,19 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.compiler.ops.turned import ALGORITHM
+from tvmconv.compiler.ops.turned import ALGORITHM, TurnedPacking
 from tvmconv.schedules.cpu import crossed, direct_last, panels, planes
-from tvmconv.schedules.cpu.tiles import image_bytes, peel_at, peel_tail, run_parallel
+from tvmconv.schedules.cpu.tiles import (
+    FEWEST_TASKS,
+    evenly,
+    image_bytes,
+    peel_at,
+    peel_tail,
+    run_parallel,
+)
 from tvmconv.schedules.machines import Machine
-from tvmconv.schedules.plan import Plan, Space
+from tvmconv.schedules.plan import Plan, Space, require
 
 STRATEGY = "turned"
 # Of x, in times a core's cache; taps that use an element, and products of one, that pay for copying it.
@@ -27,6 +33,7 @@ _FEW = 4  # planes, a line of each of which is near anyway
 _DEEP = 8  # vectors of input channels of one of several groups
 _MANY = 256  # products of an output
 _SIDES = 2  # tiles
+_PART = 4  # parts of a core's cache, of which the copy of a strip's rows takes one at most
 _REST = 8  # parts of a core's cache, of which whatever else there is takes one
 _MOST_VECTORS = 4  # of a register tile
 _LOADS = 2  # per cycle
@@ -131,34 +138,63 @@ def _parts(extent: int, size: int) -> list[tuple[int, int]]:
 
 
 def space(p: Problem, machine: Machine) -> Space:
-    return crossed.space(p, machine)
+    heights = {0, strip_of(p, machine), 1, 2, 4} if len(p.spatial) > 1 else {0}
+    return {**crossed.space(p, machine), "strip": sorted(n for n in heights if n < p.out_spatial[0])}
+
+
+def strip_of(p: Problem, machine: Machine) -> int:
+    """Rows of the output to compute from one copy, where a core's cache would not hold x and all of it, and
+    holds all weights, which every strip goes through; 0 elsewhere. Measured where the shared cache is far."""
+    rows = p.batch * p.out_spatial[0]
+    if not machine.far_l3 or len(p.spatial) == 1 or rows < FEWEST_TASKS:
+        return 0
+    if p.groups > 1 or max(p.dilation) > 1:
+        return 0
+    weights, x = p.acc_bytes * p.taps * p.in_group * p.out_group, p.batch * image_bytes(p)
+    if 2 * weights > machine.l2 or 2 * x <= machine.l2:
+        return 0
+    row = p.acc_bytes * p.in_group * prod(p.spatial[1:])
+    held = (machine.l2 // _PART // row - p.extent(0)) // p.stride[0] + 1
+    strip = evenly(p.out_spatial[0], max(1, min(held, rows // FEWEST_TASKS)))
+    return strip if strip < p.out_spatial[0] else 0
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: see ``crossed.plan_of``."""
-    lanes, tile = machine.lanes(p.acc_bytes), tile_of(p, machine)
+    """The plan for ``point``: see ``crossed.plan_of``; and rows of the output that are computed from one copy
+    of what they read of x (0: all, from one of x)."""
+    lanes, tile, given = machine.lanes(p.acc_bytes), tile_of(p, machine), dict(point or {})
     taps = direct_last.taps_of(p, machine, prod(tile)) if max(p.dilation) > 1 else 0
-    point = crossed.point_of(p, machine, point, tile, taps)
+    strip = given.pop("strip", None)
+    point = crossed.point_of(p, machine, given, tile, taps)
+    strip = point["strip"] = strip_of(p, machine) if strip is None else strip
+    most = p.out_spatial[0] - 1 if len(p.spatial) > 1 else 0
+    require(0 <= strip <= most, point, "strip", f"0 to {most}")
 
     def apply(sch: Schedule) -> None:
-        crossed.schedule(sch, p, machine, **point)
-        _turn(sch, p, lanes)
+        place = crossed.schedule(sch, p, machine, **point)
+        _turn(sch, p, lanes, place)
 
-    return Plan(STRATEGY, ALGORITHM, Packing(point["block"]), apply, point)
+    return Plan(STRATEGY, ALGORITHM, TurnedPacking(point["block"], strip=strip), apply, point)
 
 
-def _turn(sch: Schedule, p: Problem, lanes: int) -> None:
+def _turn(sch: Schedule, p: Problem, lanes: int, place: Any) -> None:
     """Copy x by tiles of as many pixels as channels, each of a vector; two side by side read whole lines of a
-    plane, of which caches may not hold as many as there are planes."""
-    n, *spatial, g, i = sch.get_loops(sch.get_sblock("turned"))
-    pixel, pixels = sch.fuse(*spatial), prod(p.spatial)
+    plane, of which caches may not hold as many as there are planes. The rows of a strip in ``place``, or all
+    of x before."""
+    turned, plane = sch.get_sblock("turned"), p.spatial
+    if place is not None:
+        sch.compute_at(turned, place, preserve_unit_loops=True)
+        plane = plane[1:]
+    *before, g, i = sch.get_loops(turned)
+    pixel, pixels = sch.fuse(*before[-len(plane) :]), prod(plane)
     high, wide = min(lanes, pixels), min(lanes, p.in_group)
     po, side, pi = sch.split(pixel, [None, _SIDES, high], preserve_unit_iters=True)
     io, ii = sch.split(i, [None, wide], preserve_unit_iters=True)
-    sch.reorder(n, g, po, io, side, pi, ii)
+    sch.reorder(g, po, io, side, pi, ii)
     peel_tail(sch, po, pixels, _SIDES * high)
     peel_at(sch, side, _SIDES, [pixels % (_SIDES * high) // high])
     peel_tail(sch, io, p.in_group, wide)
     sch.unroll(pi)
     sch.vectorize(ii)
-    run_parallel(sch, p, [n, g, po])
+    if place is None:
+        run_parallel(sch, p, [before[0], g, po])

@@ -107,6 +107,11 @@ POINTS = {
     # Weights from a core's second cache: wide tiles, which load them rarely, where x is there as well.
     ("sapphirerapids", "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32"): {"width": 14, "block": 32},
     ("sapphirerapids", "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"width": 6, "block": 64},
+    # A copy of a few rows at a time, where a core's cache would not hold x and all of its copy.
+    ("sapphirerapids", "conv2d:4x64x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"strip": 14},
+    ("sapphirerapids", "conv3d:1x64x16x28x28:o144:k1x3x3:p0x1x1:NCHW:float32"): {"strip": 2},
+    ("sapphirerapids", "conv2d:1x64x56x56:o128:k3x3:s2:p1:NCHW:float32"): {"strip": 0},
+    ("sapphirerapids", "conv2d:1x256x28x28:o512:k3x3:s2:p1:NCHW:float32"): {"strip": 0},
     ("sapphirerapids", "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32"): {"width": 11, "block": 32},
     # Strips of an x that comes from a far cache, or that many blocks of channels read.
     ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 10, "deep": 2},

@@ -3,6 +3,7 @@ last stage transposes into planes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,25 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, split
 
 if TYPE_CHECKING:
-    from tvm import te
+    from tvm import te, tirx
 
 
-def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor):
+def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> Any:
     """The stage ``conv``, ``(batch, *out_spatial, groups, out_group)``; as a function of an index into the
     channels-first result. ``x``: a ``conv.Padded``."""
+    padded = x.copy()
+
+    def read(n, g, i, pixel, taps):
+        return padded(*join(p, n, g, i, place_of(p, pixel, taps)))
+
+    return sums_of(p, packing, read, w)
+
+
+def sums_of(p: Problem, packing: Packing, read: Callable[..., tirx.Expr], w: te.Tensor) -> Any:
+    """See ``sums``; ``read``: x as a function of (n, g, i, place in the output, taps)."""
     from tvm import te
 
-    q, padded = replace(p, channels_last=True), x.copy()
+    q = replace(p, channels_last=True)
     live = [p.live_taps(d) for d in range(len(p.kernel))]
     axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
     taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
@@ -28,14 +39,11 @@ def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor):
     def value(*at):
         n, g, o, spatial = split(q, at)
         weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(padded(*join(p, n, g, i, place_of(p, spatial, taps))) * weight, axis=[*axes, i])
+        return te.sum(read(n, g, i, spatial, taps) * weight, axis=[*axes, i])
 
     conv = te.compute(q.y_shape, value, name="conv")
 
-    def read(*at):
-        return conv(*join(q, *split(p, at)))
-
-    return read
+    return lambda *at: conv(*join(q, *split(p, at)))
 
 
 ALGORITHM = Sums("crossed", sums)
