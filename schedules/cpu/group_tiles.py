@@ -116,7 +116,7 @@ def walk_of(p: Problem, machine: Machine) -> str:
     if _by_pixels(p, machine):
         shared = (p.kernel[-2] + 1) * p.spatial[-1] * _pixel_bytes(p)
         held = p.stride[-2] > 1 or (2 * shared < machine.l2 and not machine.avx512)
-        afar = is_large(p, machine) or _is_far(p, machine)
+        afar = is_large(p, machine) or _is_far(p, machine) or outgrows(p, machine)
         return "across" if afar and p.kernel[-1] > 1 and held else "down"
     if p.stride[-1] > 1 or p.out_spatial[-1] < _LONG_ROW or p.kernel[-1] == 1:
         return "down"
@@ -165,8 +165,12 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     """Whether to take all channels of a tile before the next one: of large images, so that each pixel is
     fetched once; and where a block of channels has few sets of the caches. Not for large kernels with many
     weights, whose sums take longer than that, nor in short rows or small images, whose pixels stay near. With
-    vectors as long as a cache line, only what comes from memory."""
-    if p.in_group > 1 or len(p.spatial) == 1 or _is_apart(p):
+    vectors as long as a cache line, only what comes from memory, or a shared cache far away."""
+    if len(p.spatial) == 1 or _is_apart(p):
+        return False
+    if outgrows(p, machine):
+        return True
+    if p.in_group > 1:
         return False
     if machine.avx512:
         return _is_far(p, machine)
@@ -178,6 +182,16 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     near = 4 * prod(p.spatial) * _pixel_bytes(p) <= 3 * machine.l2  # beside y
     alike = _pixel_bytes(p) % (_ROUND if light else _ROUNDER) == 0 and not near
     return is_large(p, machine) or (alike and p.out_spatial[-1] > _SHORT_ROW)
+
+
+def outgrows(p: Problem, machine: Machine) -> bool:
+    """Whether x and y outgrow a core's cache, where the shared one is far away: whole pixels, one after the
+    other, then come sooner than the same line or two of each. The sums of larger kernels wait less for them,
+    and find rows again in the L1 cache, which has no room for whole pixels of so many."""
+    if not machine.far_l3 or len(p.spatial) == 1:
+        return False
+    size = p.batch * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
+    return 4 * size > 3 * machine.l2 * max(1, p.kernel[-1] // 2)
 
 
 def _is_light(p: Problem, machine: Machine) -> bool:

@@ -15,7 +15,7 @@ from tvmconv.base.dtypes import ITEMSIZE
 from tvmconv.base.memory import PAGE
 from tvmconv.compiler.ops import winograd_rows
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu.group_tiles import is_large
+from tvmconv.schedules.cpu.group_tiles import is_large, outgrows
 from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_borders, peel_tail, run_parallel
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require, require_block, require_within, settled
@@ -85,7 +85,7 @@ def _block(p: Problem, machine: Machine) -> int:
     """Channels of a task: all, contiguous as they are, if they are few or the image has to come from afar; of
     others one vector, whose rows then stay in the near cache, unless they share few of its sets."""
     lanes = machine.lanes()
-    if p.groups <= _FEW * lanes or is_large(p, machine):
+    if p.groups <= _FEW * lanes or is_large(p, machine) or outgrows(p, machine):
         return p.groups
     return max(b for b in _blocks(p, lanes) if b <= _FEW * lanes) if _collide(p, machine) else lanes
 

@@ -54,6 +54,15 @@ POINTS = {
     ("znver4", "conv2d:1x7x7x1024:o1024:k3x3:p1:g1024:NHWC:float32"): {"width": 4, "block": 64},
     ("znver4", "conv2d:1x28x28x58:o58:k3x3:s2:p1:g58:NHWC:float32"): {"width": 4, "block": 58},
     ("x86-64-v4", "conv2d:1x28x28x192:o192:k3x3:p1:g192:NHWC:float16"): {"width": 7, "block": 32},
+    # Images that outgrow a core's cache, the shared one far away: whole pixels; of large kernels, only larger
+    # images. Small groups not by Winograd's algorithm then.
+    ("sapphirerapids", "conv2d:1x56x56x128:o128:k3x3:s2:p1:g128:NHWC:float32"): {"order": "pixels"},
+    ("sapphirerapids", "conv2d:1x28x28x128:o128:k3x3:s2:p1:g128:NHWC:float32"): {"order": "channels"},
+    ("sapphirerapids", "conv2d:1x28x28x768:o768:k7x7:p3:g768:NHWC:float32"): {"order": "pixels"},
+    ("sapphirerapids", "conv2d:1x56x56x144:o144:k7x7:p3:g144:NHWC:float32"): {"order": "channels"},
+    ("sapphirerapids", "conv2d:1x56x56x144:o144:k3x3:p1:g144:NHWC:float32"): {"block": 144},
+    ("sapphirerapids", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:float32"): {"order": "pixels"},
+    ("sapphirerapids", "conv2d:1x14x14x256:o256:k3x3:p1:g64:NHWC:float32"): {"tall": 4, "wide": 4},
     # Far from a shared cache: not by Winograd's algorithm with a stride, nor by weights that fill a core's.
     ("sapphirerapids", "conv2d:1x28x28x256:o256:k3x3:s2:p1:NHWC:float32"): {"width": 5, "order": "rows"},
     ("sapphirerapids", "conv2d:1x7x7x116:o116:k3x3:p1:NHWC:float32"): {"tall": 2, "wide": 4},
