@@ -1,5 +1,6 @@
 """Channels-first convolution of 8-bit integers by AMX: tiles of output channels by pixels along a row, of x
-as ``planes`` copies it, words of neighbours side by side. Sums are then planes already."""
+as ``planes`` copies it, or ``phases`` where there is a stride: words of neighbours are side by side. Sums are
+then planes already."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
-from tvmconv.compiler.ops.direct import ALGORITHM
+from tvmconv.compiler.ops import direct, phases
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu import phases as by_phase
 from tvmconv.schedules.cpu import planes
 from tvmconv.schedules.cpu.amx_last import SIDE, SUMS, are_full, depth, dot_of, require_sums
 from tvmconv.schedules.cpu.tiles import evenly, height, peel_tail, run_parallel, stage, vector_tile
@@ -24,8 +26,7 @@ _WORTH, _FEWEST = 48, 8  # words in a tile of x, and in a sum: vectors are as fa
 
 
 def fits(p: Problem, machine: Machine) -> bool:
-    """With a stride along rows, the words of a tile of x would not be side by side."""
-    return machine.amx and not p.channels_last and p.stride[-1] == 1
+    return machine.amx and not p.channels_last
 
 
 def pays(p: Problem, machine: Machine) -> bool:
@@ -58,8 +59,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_within(point, columns=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group)
     require_sums(p, point)
     packing = Packing(point["block"], deep=depth(p))
+    of = phases.ALGORITHM if p.stride[-1] > 1 else direct.ALGORITHM
     return Plan(
-        STRATEGY, over_words(ALGORITHM, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
+        STRATEGY, over_words(of, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
     )
 
 
@@ -87,7 +89,7 @@ def schedule(
     tasks = [n, g, oo, *outer]
     sch.reorder(*tasks, xo, oi, *rows, xi)
     run_parallel(sch, p, tasks if outer else [*tasks, xo])
-    planes.copy_padded(sch, p, copy)
+    planes.copy_padded(sch, p, copy, by_phase.sort_rows(lanes) if p.stride[-1] > 1 else None)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     vector_tile(sch, xi, lanes, span)  # not before, or sums are made for whole vectors

@@ -3,7 +3,7 @@ which what the lanes of a vector read is contiguous."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
@@ -82,8 +82,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes(p.acc_bytes)
 
     def schedule(sch: Schedule) -> None:
-        rows, ask = (lambda sch, p, copy: _sort(sch, p, copy, lanes)), _asks(p, machine)
-        planes.schedule(sch, p, lanes, **point, in_rows=rows, ask=ask)
+        planes.schedule(sch, p, lanes, **point, in_rows=sort_rows(lanes), ask=_asks(p, machine))
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), schedule, point)
 
@@ -102,8 +101,12 @@ def _one_by_one(p: Problem, machine: Machine) -> bool:
     return machine.avx2 or (machine.avx512 and small)
 
 
+def sort_rows(lanes: int) -> Callable[[Schedule, Problem, Any], None]:
+    """For ``planes``: copies rows phase by phase, in vectors where all phases are inside x."""
+    return lambda sch, p, copy: _sort(sch, p, copy, lanes)
+
+
 def _sort(sch: Schedule, p: Problem, copy, lanes: int) -> None:
-    """Copy rows phase by phase, in vectors where all phases are inside x."""
     rank, stride, (lo, _) = len(p.spatial), p.stride[-1], p.pad[-1]
     *rows, phase, at = sch.get_loops(copy)[-(rank + 1):]
     for d, loop in enumerate(rows):

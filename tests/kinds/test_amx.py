@@ -47,6 +47,11 @@ SHAPES = [
     "conv2d:1x58x8x28:o64:k3x3:p2:d2:NCHW:{}:bias",
     "conv2d:1x64x8x19:o64:k3x3:p1:g2:NCHW:{}",
     "conv1d:1x32x170:o72:k5:p2:NCW:{}:bias",
+    # With a stride along rows, from a copy sorted by phase; taps in all of them, in one, padding in between.
+    "conv2d:2x64x14x33:o40:k3x3:s2:p1:NCHW:{}:bias",
+    "conv2d:1x96x15x32:o29:k1x1:s2:NCHW:{}",
+    "conv1d:1x34x171:o48:k5:s3:p2:NCW:{}:bias",
+    "conv3d:1x64x4x5x19:o16:k1x3x3:s1x2x2:p0x1x2:d1x1x2:NCDHW:{}",
     "conv3d:1x32x4x5x18:o16:k2x3x3:p1:NCDHW:{}",
 ]
 EACH = [filled(shape, TYPES[(i + j) % len(TYPES)]) for i, shape in enumerate(SHAPES) for j in (0, 3)]
@@ -144,7 +149,7 @@ def test_targets_with_tiles() -> None:
     ("conv2d:1x28x28x116:o116:k1x1:NHWC:uint8", False),  # 29 words
     ("conv2d:1x28x28x64:o64:k3x3:p1:g64:NHWC:uint8", False),
     ("conv2d:1x256x14x14:o256:k3x3:p1:NCHW:int8", True),
-    ("conv2d:1x256x14x14:o256:k3x3:s2:p1:NCHW:int8", False),
+    ("conv2d:1x256x14x14:o256:k3x3:s2:p1:NCHW:int8", True),
     ("conv2d:1x24x56x56:o144:k1x1:NCHW:int8", False),
 ])  # fmt: skip
 def test_the_default(text: str, pays: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tvm import te, tirx
 
 from tvmconv.compiler.lower.dots import dot_product
+from tvmconv.compiler.ops import phases as by_phase
 from tvmconv.compiler.ops import tensor_gemm, words
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes, Sums
 from tvmconv.compiler.ops.conv import packed_channels
@@ -24,17 +25,18 @@ from tvmconv.schedules.dots import Dot
 
 
 def kernel_func(
-    p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1, shared: bool = False
-) -> tirx.PrimFunc:
+    p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1, shared: bool = False,
+    sort: bool = False,
+) -> tirx.PrimFunc:  # fmt: skip
     """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
     ``Result`` has them.
 
-    Stages ``pad`` (``words.copied``), ``conv``, ``y``; if zero points stay in the factors (``words.shifts``)
-    also those of ``words.window`` (``lanes``, ``shared``), and then there is always a bias. With a
-    ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem in words, bias,
-    w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape`` (flat with a
-    ``TensorPacking``), others (1,).
+    Stages ``pad`` (``words.copied``; ``sort``: as in ``words.sources``), ``conv``, ``y``; where zero points
+    stay in the factors (``words.shifts``) also those of ``words.window`` (``lanes``, ``shared``), and always
+    a bias. With a ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem
+    in words, bias, w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape``
+    (flat with a ``TensorPacking``), others (1,).
     """
     done, tensor = words.in_words(p, dot), packing if isinstance(packing, TensorPacking) else None
     done_y = p if tensor is None else flat(p)
@@ -45,7 +47,7 @@ def kernel_func(
     result = Result(p, q, done_y.result_shape, always_bias=kept)
     w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
-    source = words.sources(p, dot, x, x_zero)
+    source = words.sources(p, dot, x, x_zero, sort=sort)
     if tensor is not None:
         assert dot is not None
         acc = tensor_gemm.products(done, tensor, source, w, dot)
@@ -223,7 +225,8 @@ class IntegerSums(_Integers):
 
     def definition(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``kernel_func``."""
-        return kernel_func(p, packing, self.dot, does, self.lanes, self.shared)
+        sort = self.of is by_phase.ALGORITHM
+        return kernel_func(p, packing, self.dot, does, self.lanes, self.shared, sort)
 
 
 @dataclass(frozen=True)

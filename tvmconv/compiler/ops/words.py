@@ -52,11 +52,16 @@ def shifted(value: tirx.Expr, dtype: str) -> tirx.Expr:
 
 
 def sources(
-    p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, reach: tuple[int, ...] | None = None
-):
+    p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, reach: tuple[int, ...] | None = None,
+    sort: bool = False,
+):  # fmt: skip
     """A function of (n, g, i, spatial): word i of a padded place. ``zero``: x's zero point, shifted as x.
-    ``reach``: how many positions of each dimension a copy has, if not those that outputs look at."""
+    ``reach``: how many positions of each dimension a copy has, if not those that outputs look at. ``sort``:
+    in a channels-first copy, rows are as in ``ops.phases``, (phase, place in strides)."""
     reach = reach or tuple(reach_of(p, d) for d in range(len(p.spatial)))
+    stride, strides = p.stride[-1], -(-reach[-1] // p.stride[-1])
+    if sort:
+        reach = (*reach[:-1], strides * stride)
     size = 1 if dot is None else dot.size
     kind = "int32" if dot is None or dot.size == 1 else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)
@@ -77,6 +82,9 @@ def sources(
     done = replace(p, in_group=-(-p.in_group // size) * (size if whole else 1))
 
     def value(*at):
+        if sort:
+            *outer, phase, column = at
+            at = (*outer, column * stride + phase)
         n, g, c, spatial = split(p, at)
         place = [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]
         if whole:
@@ -87,6 +95,14 @@ def sources(
         inside = conditions_inside(p, spatial, reach)
         return te.if_then_else(te.all(*inside), found, otherwise) if inside else found
 
+    if sort:
+        pad = te.compute((*done.x_shape(reach)[:-1], stride, strides), value, name="pad")
+
+        def sorted_word(n, g, i, at):
+            *rows, column = at
+            return pad(n, g, i, *rows, te.indexmod(column, stride), te.indexdiv(column, stride))
+
+        return sorted_word
     pad = te.compute(done.x_shape(reach), value, name="pad")
     if not whole or size == 1:
         return lambda n, g, i, at: pad(*join(p, n, g, i, at))
