@@ -5,8 +5,9 @@ from pathlib import Path
 import edge
 import numpy as np
 import pytest
+import tvm_ffi
 from guard import in_child
-from operator_calls import STRATEGIES, assert_close, check_all, check_random, check_ulps, drawn
+from operator_calls import STRATEGIES, assert_close, check_all, check_random, check_ulps, compiled, drawn
 
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.lower import lowered
@@ -81,6 +82,21 @@ def test_vector_math() -> None:
 
 def test_large_ones() -> None:
     in_child(check_all, LARGE)
+
+
+@pytest.mark.parametrize("of", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16"])
+def test_clips_before_casts(of: str, dtype: str) -> None:
+    """To the limits of a type and to others, of what is beyond them and of NaN."""
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    edges = np.array([least, most, 7, 9, 0], of)
+    odd = [np.nan, np.inf, -np.inf, 3e9, -3e9, 1e30]
+    x = np.concatenate([edges, edges - 0.5, edges + 0.5, odd]).astype(of)
+    for lo, hi in ((least, most), (7.5, 9), (least, most + 1)):
+        made = compiled(parse_operator(f"map:{len(x)}:{of}:cast_{dtype}(clip(a,{lo},{hi}))"))
+        made(tvm_ffi.from_dlpack(x), tvm_ffi.from_dlpack(y := np.full(len(x), 99, dtype)))
+        clipped = np.where(np.isnan(x), 0, np.clip(x, lo, hi))
+        np.testing.assert_array_equal(y, clipped.astype(np.int64).astype(dtype))
 
 
 def test_maps_are_of_vectors() -> None:

@@ -15,6 +15,7 @@ from tvmconv.compiler.ops import epilogue, vector_math
 from tvmconv.specs.operators import expression as ex
 
 Expr = tirx.Expr
+_SHORT = ("int8", "uint8", "int16", "uint16")
 
 
 def value_of(tree: ex.Expression, inputs: Sequence[Expr], dtypes: Sequence[str],
@@ -31,10 +32,22 @@ def value_of(tree: ex.Expression, inputs: Sequence[Expr], dtypes: Sequence[str],
     known = types[1:] if function.types == "where" else types
     own = next((dtype for dtype in known if dtype), wanted)
     asked = None if function.types == "cast" else own
-    values = [value_of(argument, inputs, dtypes, asked) for argument in arguments]
     if function.types == "cast":
-        return v_.cast(values[0], head.removeprefix("cast_"))
+        dtype = head.removeprefix("cast_")
+        of, bounds = _bounded(arguments[0], dtype) if types[0] in FLOATS else (arguments[0], None)
+        return v_.cast(value_of(of, inputs, dtypes, asked), dtype, bounds)
+    values = [value_of(argument, inputs, dtypes, asked) for argument in arguments]
     return _FUNCTIONS[head](*values)
+
+
+def _bounded(tree: ex.Expression, dtype: str) -> tuple[ex.Expression, tuple[float, float] | None]:
+    """What a clip between numbers that an integer ``dtype`` holds is of, and these; or it, and None."""
+    head, *arguments = tree
+    if head != "clip" or dtype not in _SHORT or any(bound[0] != "number" for bound in arguments[1:]):
+        return tree, None
+    lo, hi = (float(bound[1]) for bound in arguments[1:])
+    held = np.iinfo(dtype).min <= lo <= hi <= np.iinfo(dtype).max
+    return (arguments[0], (lo, hi)) if held else (tree, None)
 
 
 def function(name: str) -> Callable[..., Expr]:

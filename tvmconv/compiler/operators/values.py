@@ -160,10 +160,10 @@ def power(a: Expr, b: Expr) -> Expr:
 _FIRST_BEYOND = {"float32": 2147483520.0, "float64": 2147483647.0}  # the largest that an int32 holds
 
 
-def cast(v: Expr, dtype: str) -> Expr:
+def cast(v: Expr, dtype: str, bounds: tuple[float, float] | None = None) -> Expr:
     """v converted, to what is computed with instead of ``dtype``: floats rounded to ``dtype``, integers cut
     towards zero; NaN to 0. What the integer has no room for wraps, or is the nearest that an int32 (of the
-    wider types, an int64) holds."""
+    wider types, an int64) holds. ``bounds``, which an int32 holds: a float is clipped to them before."""
     kind = kind_of(v)
     if dtype in FLOATS:
         if kind == "bool":
@@ -179,6 +179,8 @@ def cast(v: Expr, dtype: str) -> Expr:
         most = _FIRST_BEYOND[kind] if wide == "int32" else {
             "float32": 9223371487098961920.0, "float64": 9223372036854774784.0}[kind]  # fmt: skip
         low = -(2.0**31) if wide == "int32" else -(2.0**63)
+        if bounds is not None:  # one clamp is enough
+            low, most = bounds
 
         def clipped(v: Expr) -> Expr:
             inside = tirx.Select(v > number(most, v), number(most, v), v)
