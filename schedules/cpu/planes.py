@@ -26,6 +26,7 @@ from tvmconv.schedules.cpu.tiles import (
     peel_at,
     peel_strips,
     peel_tail,
+    planes_of,
     register_tile,
     run_parallel,
     stage,
@@ -53,6 +54,7 @@ VECTORS = 3  # of a register tile, for which parts of a row are made
 _AROUND = 8  # times a core's cache: planes of x and y that the next cache holds
 # Of vectors along rows, with one tap and with more, if those of output channels are full.
 _LEAST_FILLED = {True: 0.9, False: 0.95}
+_LARGE = 5  # taps of a row that share much of what they load
 _ALONE = 0.8  # worth of a tile of one vector
 
 
@@ -168,19 +170,12 @@ def _written_out(p: Problem) -> int:
     return max(n for n in range(min(2, dims) + 1) if prod(p.kernel[dims - n :]) <= _MOST_TAPS)
 
 
-def planes_of(p: Problem, machine: Machine) -> int:
-    """Planes of a depthwise convolution to copy at a time: what half the L1 cache holds, if that leaves
-    enough tasks; the largest such divisor of their number."""
-    size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
-    most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
-    return divisor(p.groups, most)
-
-
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     """(output channels, rows, vectors along the row) of the register tile."""
     width = -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
     if p.out_group == 1:
-        vectors = min(width, 2)
+        whole = machine.far_l3 and p.kernel[-1] >= _LARGE and width == VECTORS  # nobody has measured others
+        vectors = width if whole else min(width, 2)
         most = min(4, (machine.vector_registers - 2) // vectors)
         return 1, min(p.out_spatial[-2], most) if len(p.spatial) > 1 else 1, vectors
     channels, vectors = register_tile(

@@ -24,6 +24,7 @@ _MOST_IN_LINE = 4  # vectors of a copy or a transform
 # What each byte of x that a multiply-add needs from beyond a core's cache adds to its cost (AVX-512, measured
 # on a Zen 4).
 FETCHED = 0.15
+_LEAST_COPY = 1024  # bytes of planes that are copied at a time
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
 
@@ -113,6 +114,17 @@ def height(p: Problem | PoolProblem) -> int:
 def divisor(number: int, most: int) -> int:
     """The largest divisor of ``number`` that is at most ``most``, or 1."""
     return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)
+
+
+def planes_of(p: Problem, machine: Machine) -> int:
+    """Planes of a depthwise convolution to copy at a time: what half the L1 cache holds, if that leaves
+    enough tasks; the largest such divisor of their number. Where the shared cache is far away, one, if it is
+    not so small that it would be read while it is stored: x then comes while there are sums."""
+    size = p.acc_bytes * prod(s + lo + hi for s, (lo, hi) in zip(p.spatial, p.pad, strict=True))
+    most = min(machine.l1 // 2 // size, p.batch * p.groups // FEWEST_TASKS)
+    if machine.far_l3 and len(p.spatial) > 1:
+        most = min(most, -(-_LEAST_COPY // size))
+    return divisor(p.groups, most)
 
 
 def border_tiles(p: Problem | PoolProblem, d: int, tile: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, run_parallel, vector_tile
+from tvmconv.schedules.cpu.tiles import evenly, peel_at, peel_tail, planes_of, run_parallel, vector_tile
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
     Plan,
@@ -66,7 +66,7 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     if phases > 1:
         vectors = evenly(width, min(4, width, max(1, (machine.vector_registers - 4) // phases)))
     point = settled(None if point is None else {"phases": 1, **point}, {
-        "planes": planes.planes_of(p.phase(), machine), "channels": channels, "vectors": vectors,
+        "planes": planes_of(p.phase(), machine), "channels": channels, "vectors": vectors,
         "phases": phases,
     })  # fmt: skip
     channels, vectors = point["channels"], point["vectors"]

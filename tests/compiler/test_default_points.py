@@ -132,6 +132,10 @@ POINTS = {
     # Strides that are gathered rather than read for each block of channels.
     ("sapphirerapids", "conv2d:1x256x56x56:o512:k1x1:s2:NCHW:float32"): {"along": "pixels", "width": 48},
     ("sapphirerapids", "conv2d:1x1024x14x14:o2048:k1x1:s2:NCHW:float32"): {"along": "channels"},
+    # Planes that are copied one by one, the shared cache far away, unless tiny; three vectors at once.
+    ("sapphirerapids", "conv2d:1x576x14x14:o576:k3x3:p1:g576:NCHW:float32"): {"planes": 1, "rows": 4},
+    ("sapphirerapids", "conv2d:1x576x7x7:o576:k3x3:p1:g576:NCHW:float32"): {"planes": 4},
+    ("sapphirerapids", "conv2d:1x116x33x33:o116:k7x7:p3:g116:NCHW:float32"): {"planes": 1, "vectors": 3},
     # Sorted rows: few of them at a time for large kernels.
     ("x86-64-v4", "conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW:float32"): {"rows": 2, "vectors": 2},
     ("x86-64-v4", "conv2d:1x72x56x56:o72:k5x5:s2:p2:g72:NCHW:float32"): {"rows": 4, "vectors": 2},
