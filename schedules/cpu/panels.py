@@ -48,6 +48,7 @@ _ORDERS = ("pixels", "channels")  # which of them the tiles of a strip go throug
 _LONGEST = 32  # vectors of a strip's pixels
 _ENOUGH = 8  # vectors of pixels
 _FEW = 4  # planes
+_STREAMS = 64  # rows of x
 _PAIR = 2  # vectors of a tile
 _SHARED = 3  # parts of a core's cache, of which columns take one
 _REREAD = 4  # likewise, if the next strip's columns are partly made of the same rows of x
@@ -63,7 +64,9 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """If planes are large or their rows poor vectors, and a strip has enough pixels to justify going through
     all weights. A few planes are better read in place, and with many groups each has few weights."""
-    if p.groups > 1 or planes.suits(p, machine) or prod(p.out_spatial) == 1:
+    if p.groups > 1 or prod(p.out_spatial) == 1:
+        return False
+    if planes.suits(p, machine) and not crossed.skips(p, machine):
         return False
     lanes = machine.lanes(p.acc_bytes)
     if p.taps == 1:
@@ -74,8 +77,18 @@ def pays(p: Problem, machine: Machine) -> bool:
     few = p.in_group <= _FEW and not lends(p, machine)
     if few or most_pixels(p, machine) < enough:
         return False
-    far = not machine.avx512 and not crossed.reads_near(p, machine)
+    if machine.avx512:
+        far = _is_far(p, machine)
+    else:
+        far = not crossed.reads_near(p, machine)
     return far or crossed.cost(p, machine) >= cost(p, machine)
+
+
+def _is_far(p: Problem, machine: Machine) -> bool:
+    """Whether x comes from beyond a core's cache, in rows alone, that no other row of the output reads again:
+    more of them than the CPU follows at a time, to fetch them ahead."""
+    alone = len(p.spatial) == 1 and p.in_group >= _STREAMS
+    return alone and p.batch * image_bytes(p) > machine.l2
 
 
 def cost(p: Problem, machine: Machine) -> float:

@@ -126,6 +126,10 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 10, "deep": 2},
     ("sapphirerapids", "conv2d:1x64x56x56:o256:k1x1:NCHW:float32"): {"strip": 6, "width": 64},
     ("sapphirerapids", "conv2d:1x96x112x112:o24:k1x1:NCHW:float32"): {"strip": 1, "vectors": 4},
+    # Many rows alone, of a large x: copied in strips, which read each of them in long runs.
+    ("sapphirerapids", "conv1d:1x64x16000:o64:k2:p256+0:d256:NCHW:float32"): {"tall": 1, "long": 480},
+    ("x86-64-v4", "conv1d:1x128x16000:o128:k3:p32+0:d16:NCHW:float32"): {"tall": 1, "long": 480},
+    ("x86-64-v4", "conv1d:1x48x44100:o48:k5:p32:d16:NCHW:float32"): {"width": 6, "block": 48},
     # A row that every thread copies for itself, unless it is used often.
     ("sapphirerapids", "conv1d:1x1x16000:o64:k16:s8:NCHW:float32"): {"tall": 1, "long": 240},
     ("sapphirerapids", "conv1d:1x1x16000:o512:k10:s5:NCHW:float32"): {"rows": 1, "strip": 0},
