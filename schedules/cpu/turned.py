@@ -57,7 +57,7 @@ def pays(p: Problem, machine: Machine) -> bool:
         return p.groups == 1 < prod(p.out_spatial) and _pays_in_long_vectors(p, machine)
     if (p.groups > 1 and p.in_group < _DEEP * lanes) or prod(p.out_spatial) == 1:
         return False
-    size, used = p.acc_bytes * prod(p.x_shape()), p.taps / prod(p.stride)
+    size, used = p.acc_bytes * prod(p.x_shape()), _used(p)
     if size > _LARGE * machine.l2 and used < _OFTEN:
         return False
     if size > _MIDDLING * machine.l2 and used * p.out_group < _PRODUCTS:
@@ -73,12 +73,17 @@ def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
     one dim, if a stride would otherwise have columns copied element by element."""
     if crossed.small_planes(p, machine):
         return True
-    used = p.taps / prod(p.stride)
+    used = _used(p)
     near = machine.far_l3 and p.acc_bytes * prod(p.x_shape()) <= _MIDDLING * machine.l2
     if near and not planes.suits(p, machine) and used * p.out_group >= _COPIED:
         return True
     row = len(p.spatial) == 1 and p.kernel[-1] > p.stride[-1] > 1 and used * p.out_group >= _PRODUCTS
     return row and panels.pays(p, machine)
+
+
+def _used(p: Problem) -> float:
+    """How many taps use an element of x, in the mean."""
+    return p.taps * prod(p.out_spatial) / prod(p.spatial)
 
 
 def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
