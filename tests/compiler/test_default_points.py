@@ -126,6 +126,8 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x64x256x256:o32:k1x1:NCHW:float32"): {"strip": 10, "deep": 2},
     ("sapphirerapids", "conv2d:1x64x56x56:o256:k1x1:NCHW:float32"): {"strip": 6, "width": 64},
     ("sapphirerapids", "conv2d:1x96x112x112:o24:k1x1:NCHW:float32"): {"strip": 1, "vectors": 4},
+    # A row of y, which uses x once: in place.
+    ("sapphirerapids", "conv2d:1x128x3x224:o128:k3x3:s3:p1:NCHW:float32"): {"width": 5, "block": 64},
     # Many rows alone, of a large x: copied in strips, which read each of them in long runs.
     ("sapphirerapids", "conv1d:1x64x16000:o64:k2:p256+0:d256:NCHW:float32"): {"tall": 1, "long": 480},
     ("x86-64-v4", "conv1d:1x128x16000:o128:k3:p32+0:d16:NCHW:float32"): {"tall": 1, "long": 480},

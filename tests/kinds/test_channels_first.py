@@ -197,7 +197,6 @@ BY_RULE_AVX2 = {
     "conv3d:1x64x8x28x28:o128:k1x3x3:p0x1x1:NCHW:float32": "turned",
     "conv3d:1x64x16x56x56:o64:k3x3x3:p1:NCHW:float32": "turned",
     "conv2d:1x256x28x28:o256:k3x3:s2:p1:NCHW:float32": "turned",  # Winograd's weights, larger, from far away
-    "conv2d:1x128x3x224:o128:k3x3:s3:p1:NCHW:float32": "crossed",  # a row of y, which uses x once
     "conv2d:1x512x14x14:o512:k3x3:p1:NCHW:float32": "turned",
     "conv2d:1x128x56x56:o128:k3x3:s2:p1:NCHW:float32": "winograd_tiles",
     "conv2d:1x64x128x128:o64:k3x3:s2:p1:NCHW:float32": "panels",  # much of x
