@@ -184,14 +184,14 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     return is_large(p, machine) or (alike and p.out_spatial[-1] > _SHORT_ROW)
 
 
-def outgrows(p: Problem, machine: Machine) -> bool:
-    """Whether x and y outgrow a core's cache, where the shared one is far away: whole pixels, one after the
-    other, then come sooner than the same line or two of each. The sums of larger kernels wait less for them,
-    and find rows again in the L1 cache, which has no room for whole pixels of so many."""
+def outgrows(p: Problem, machine: Machine, cores: int = 1) -> bool:
+    """Whether x and y outgrow the caches of so many cores, where the shared one is far away: whole pixels,
+    one after the other, then come sooner than the same line or two of each. The sums of larger kernels
+    wait less for them, and find rows again in the L1 cache, which has no room for whole pixels of so many."""
     if not machine.far_l3 or len(p.spatial) == 1:
         return False
     size = p.batch * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
-    return 4 * size > 3 * machine.l2 * max(1, p.kernel[-1] // 2)
+    return 4 * size > 3 * cores * machine.l2 * max(1, p.kernel[-1] // 2)
 
 
 def _is_light(p: Problem, machine: Machine) -> bool:

@@ -30,13 +30,13 @@ _SHARES = 8  # of all weights; a core's own cache does not even hold one
 def pays(p: Problem, machine: Machine) -> bool:
     """If it costs less than the direct convolution, with full vectors; and x's few channels can be moved
     together: without masks, AVX2 moves three one by one, for all that a tile transforms. Nor does it if tasks
-    take a line of each pixel from a shared cache far away."""
+    take a line of each pixel from a shared cache far away, not only on one thread."""
     together = together_of(p, machine)
     scattered = p.channels_last and p.in_group * together == 3
     unmasked = machine.memory_operands and not machine.avx512  # nobody has measured others than x86
     if together * p.out_group < machine.lanes() or (scattered and unmasked):
         return False
-    if across_groups(p, machine) and group_tiles.outgrows(p, machine):
+    if across_groups(p, machine) and group_tiles.outgrows(p, machine, cores=2):
         return False
     sides = sides_of(p, machine)
     own = _cost(p, machine, sides) + _transforms(p, machine, sides)
