@@ -83,10 +83,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
     made together for ``block`` channels; as many of those to a task. Raises ValueError where it does not
     fit."""
-    dot, rows = dot_of(p), _rows(p)
+    dot = dot_of(p)
+    rows, blocks = _rows(p), -(-p.out_group // SIDE)
+    # Weights of many channels, if the first cache keeps them, for one tile of x after the other.
+    panel = SUMS * SIDE * 4 * in_words(p, dot).in_group * p.taps
+    wide = min(SUMS if 3 * panel <= 2 * machine.l1 else 2, blocks)
     along = -(-p.out_spatial[-1] // rows)
-    # Two tiles of x by two of weights: for four products four loads, with one of x five.
-    wide = min(2 if along * height(p) > 1 else SUMS, -(-p.out_group // SIDE))
     across = min(SUMS // wide, along)
     high = min(SUMS // wide // across, height(p))
     default = {"rows": rows, "across": across, "high": high, "block": min(wide * SIDE, p.out_group),
