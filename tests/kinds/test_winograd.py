@@ -18,6 +18,7 @@ from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops.toom_cook import transform
 from tvmconv.compiler.ops.winograd import sides
 from tvmconv.formats.choice import Choice
+from tvmconv.frontends.verify import verify
 from tvmconv.schedules.cpu import winograd_rows, winograd_tiles
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
@@ -154,3 +155,13 @@ def test_points_that_do_not_fit(strategy: str, point: dict, said: str) -> None:
     descriptor = DEPTHWISE[0] if strategy == "winograd_rows" else TILED[0] + ":winograd"
     with pytest.raises(ValueError, match=said):
         codegen.scheduled(ConvSpec.parse(descriptor), resolve("x86-64-v3"), Choice(strategy, point))
+
+
+def test_clipped_sums_err_as_large_ones() -> None:
+    """Results of a tile err alike, those that a clip makes small as well: `verify` allows for the largest."""
+    spec = ConvSpec.parse("conv2d:1x256x28x28:o256:k3x3:p1:g8:NCHW:float32:relu6")
+    machine, choice = resolve("x86-64-v3"), Choice("winograd_tiles", {"tall": 4, "wide": 4})
+    kernel = codegen.build_kernel(spec, machine, choice, "k_clipped")
+    checks = list(verify(Library({"clipped": kernel}, machine).load()))
+    assert len(checks) == 2 and all(check.ok for check in checks), checks
+    assert all(check.tolerance < 1e-5 and check.max_abs > 0 for check in checks)

@@ -41,7 +41,8 @@ class Check:
 
     name: its C name. descriptor: what it computes. fill, seed: of the data. max_abs: the largest absolute
     error. max_rel: max_abs over the size of the result: its largest value, but on normal data at least the
-    rms value of a sum of that many products, else at least 1. tolerance: the largest max_rel that passes; 0
+    rms value of a sum of that many products (of the largest of such sums if the schedule rounds integers, for
+    all results of a tile then err alike), else at least 1. tolerance: the largest max_rel that passes; 0
     means that every element has to be equal. wrong: elements outside that. worst: index of the largest error,
     None if there are no elements.
     """
@@ -155,6 +156,8 @@ def prepare(
         given = tolerance if fill == "normal" else None
         tolerance = default_tolerance(spec) if given is None else given
         size = _size_of_sums(spec, arrays)
+        if rounds and spec.is_exact:
+            size *= math.sqrt(2 * math.log(max(expected.size, 2)))  # the largest sum, even if it is clipped
         if given is None and not spec.is_exact and spec.out_dtype in ACTIVATION_ERRORS:
             result = max(float(np.max(np.abs(expected), initial=0.0)), size)
             tolerance += ACTIVATION_ERRORS[spec.out_dtype] * max(1.0, size) / (result or 1.0)
