@@ -47,7 +47,7 @@ def kernel_func(
     result = Result(p, q, done_y.result_shape, always_bias=kept)
     w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
-    source = words.sources(p, dot, x, x_zero, sort=sort)
+    source = words.sources(p, dot, x, x_zero, by_phase.reach(p, packing) if sort else None, sort)
     if tensor is not None:
         assert dot is not None
         acc = tensor_gemm.products(done, tensor, source, w, dot)

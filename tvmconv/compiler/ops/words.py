@@ -57,11 +57,10 @@ def sources(
 ):  # fmt: skip
     """A function of (n, g, i, spatial): word i of a padded place. ``zero``: x's zero point, shifted as x.
     ``reach``: how many positions of each dimension a copy has, if not those that outputs look at. ``sort``:
-    in a channels-first copy, rows are as in ``ops.phases``, (phase, place in strides)."""
+    in a channels-first copy, rows are as in ``ops.phases``, (phase, place in strides), whose ``reach`` it has
+    then."""
     reach = reach or tuple(reach_of(p, d) for d in range(len(p.spatial)))
-    stride, strides = p.stride[-1], -(-reach[-1] // p.stride[-1])
-    if sort:
-        reach = (*reach[:-1], strides * stride)
+    stride = p.stride[-1]
     size = 1 if dot is None else dot.size
     kind = "int32" if dot is None or dot.size == 1 else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)
@@ -96,7 +95,7 @@ def sources(
         return te.if_then_else(te.all(*inside), found, otherwise) if inside else found
 
     if sort:
-        pad = te.compute((*done.x_shape(reach)[:-1], stride, strides), value, name="pad")
+        pad = te.compute((*done.x_shape(reach)[:-1], stride, reach[-1] // stride), value, name="pad")
 
         def sorted_word(n, g, i, at):
             *rows, column = at
