@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tvmconv.compiler.ops.copies import Copy
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, flat, reach_of, split
 from tvmconv.formats.kernel import Param
@@ -141,7 +142,7 @@ class Sums(FloatConvolution):
     ``packing``: the class of its packings. ``flat``: the result's pixels are in one dimension, and so are the
     kernel's taps. If ``conv`` isn't shaped as the result: its ``shape``, the ``place`` of its elements in the
     result as ``(n, g, o, spatial)`` with conditions, and the ``reach`` of each dimension into x; each a
-    function of (p, packing).
+    function of (p, packing). ``copy``: how it has a copy of x lie.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Sums(FloatConvolution):
     shape: Callable[[Problem, Any], tuple[int, ...]] | None = None
     place: Callable[[Problem, Any, Sequence], tuple[tuple, list]] | None = None
     reach: Callable[[Problem, Any], tuple[int, ...]] | None = None
+    copy: type[Copy] = Copy
 
     def seen(self, p: Problem) -> Problem:
         """The problem that weights and result are shaped for."""

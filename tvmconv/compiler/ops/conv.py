@@ -77,15 +77,25 @@ def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
-def conditions_inside(p: Problem, spatial: Sequence, reach: Sequence[int]) -> list:
-    """The conditions for ``spatial``, a place among the ``reach`` padded positions, to be inside x."""
+def unpadded(p: Problem, place: Sequence) -> list:
+    """The index into x along each dimension of a padded ``place``."""
+    return [s - lo for s, (lo, _) in zip(place, p.pad, strict=True)]
+
+
+def where_inside(
+    p: Problem, place: Sequence, reach: Sequence[int], value: tirx.Expr, outside: tirx.Expr,
+    conditions: Sequence[tirx.Expr] = (),
+) -> tirx.Expr:  # fmt: skip
+    """``value`` if ``place``, one of the ``reach`` padded positions, is inside x and ``conditions`` hold;
+    else ``outside``."""
     inside = []
-    for s, (lo, _), size, end in zip(spatial, p.pad, p.spatial, reach, strict=True):
+    for s, (lo, _), size, end in zip(place, p.pad, p.spatial, reach, strict=True):
         if lo:
             inside.append(s >= lo)
         if end > lo + size:
             inside.append(s < lo + size)
-    return inside
+    inside += conditions
+    return te.if_then_else(te.all(*inside), value, outside) if inside else value
 
 
 class Padded:
@@ -96,11 +106,14 @@ class Padded:
 
     def __call__(self, n, g, c, spatial: Sequence, conditions: Sequence[tirx.Expr] = ()) -> tirx.Expr:
         """Input channel c of group g at one of those positions; zero also where a condition doesn't hold."""
-        p = self.p
-        inside = [*conditions_inside(p, spatial, self.reach), *conditions]
-        source = self.x(*join(p, n, g, c, [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]))
-        source = source.astype(self.dtype)
-        return te.if_then_else(te.all(*inside), source, tirx.const(0, self.dtype)) if inside else source
+        source = self.x(*join(self.p, n, g, c, unpadded(self.p, spatial))).astype(self.dtype)
+        return self.where_inside(spatial, source, conditions)
+
+    def where_inside(
+        self, place: Sequence, value: tirx.Expr, conditions: Sequence[tirx.Expr] = ()
+    ) -> tirx.Expr:
+        """``value`` if ``place`` is inside x and ``conditions`` hold, else 0."""
+        return where_inside(self.p, place, self.reach, value, tirx.const(0, self.dtype), conditions)
 
     def copy(self) -> te.Tensor:
         """All of it, in the layout of ``p``, as the stage ``pad``; x itself if that is the same."""

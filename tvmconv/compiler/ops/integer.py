@@ -9,10 +9,10 @@ from typing import Any
 from tvm import te, tirx
 
 from tvmconv.compiler.lower.dots import dot_product
-from tvmconv.compiler.ops import phases as by_phase
 from tvmconv.compiler.ops import tensor_gemm, words
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes, Sums
 from tvmconv.compiler.ops.conv import packed_channels
+from tvmconv.compiler.ops.copies import Copy
 from tvmconv.compiler.ops.integer_result import Result, packed_scales
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.placing import with_placed_result
@@ -25,18 +25,18 @@ from tvmconv.schedules.dots import Dot
 
 
 def kernel_func(
-    p: Problem, packing: Packing, dot: Dot | None, q: Epilogue, lanes: int = 1, shared: bool = False,
-    sort: bool = False,
+    p: Problem, packing: Packing, copy: Copy, dot: Dot | None, q: Epilogue, lanes: int = 1,
+    shared: bool = False,
 ) -> tirx.PrimFunc:  # fmt: skip
     """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
     ``Result`` has them.
 
-    Stages ``pad`` (``words.copied``; ``sort``: as in ``words.sources``), ``conv``, ``y``; where zero points
-    stay in the factors (``words.shifts``) also those of ``words.window`` (``lanes``, ``shared``), and always
-    a bias. With a ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem
-    in words, bias, w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape``
-    (flat with a ``TensorPacking``), others (1,).
+    Stages ``pad`` (``words.copied``; as ``copy`` says), ``conv``, ``y``; where zero points stay in the
+    factors (``words.shifts``) also those of ``words.window`` (``lanes``, ``shared``), and always a bias. With
+    a ``TensorPacking`` also ``columns``. Shapes: the weights' ``packing.shape`` of the problem in words,
+    bias, w's zero points and multiplier (groups, out_group), residual and y ``p.result_shape`` (flat with a
+    ``TensorPacking``), others (1,).
     """
     done, tensor = words.in_words(p, dot), packing if isinstance(packing, TensorPacking) else None
     done_y = p if tensor is None else flat(p)
@@ -47,7 +47,7 @@ def kernel_func(
     result = Result(p, q, done_y.result_shape, always_bias=kept)
     w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
-    source = words.sources(p, dot, x, x_zero, by_phase.reach(p, packing) if sort else None, sort)
+    source = words.sources(p, dot, x, x_zero, copy)
     if tensor is not None:
         assert dot is not None
         acc = tensor_gemm.products(done, tensor, source, w, dot)
@@ -93,7 +93,7 @@ def transposed_func(
     w = te.placeholder(packing.shape(done), "int32", name="w")
     x_zero = te.placeholder((1,), p.dtype, name="x_zero")
     result, phases = Result(p, q, p.result_shape), Phases(p, planes)
-    source = words.sources(phases.padded, dot, x, x_zero, phases.reach)
+    source = words.sources(phases.padded, dot, x, x_zero, Copy(phases.padded, phases.reach))
     phase = phases.sums(packing, source, done.in_group, w, dot)
 
     def finish(*at):
@@ -225,8 +225,8 @@ class IntegerSums(_Integers):
 
     def definition(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``kernel_func``."""
-        sort = self.of is by_phase.ALGORITHM
-        return kernel_func(p, packing, self.dot, does, self.lanes, self.shared, sort)
+        copy = self.of.copy(p, self.of.reaches(p, packing))
+        return kernel_func(p, packing, copy, self.dot, does, self.lanes, self.shared)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tvmconv.compiler.ops.algorithm import Sums
+from tvmconv.compiler.ops.copies import SortedRows
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, join, place_of, reach_of, split
+from tvmconv.compiler.ops.problem import Problem, place_of, reach_of, split
 
 if TYPE_CHECKING:
     from tvm import te
@@ -20,32 +21,24 @@ def reach(p: Problem, packing: Packing) -> tuple[int, ...]:
 
 
 def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> te.Tensor:
-    """The stages ``pad``, (batch, groups, in_group, *outer dims, phase, place in strides), and ``conv``, the
-    latter shaped as ``p``'s y; ``x``: a ``conv.Padded``."""
+    """The stages ``pad``, as ``SortedRows`` lie, and ``conv``, shaped as ``p``'s y; ``x``: a
+    ``conv.Padded``."""
     from tvm import te
 
-    stride = p.stride[-1]
-    *outer, last = x.reach
+    rows = SortedRows(p, x.reach)
     live = [p.live_taps(d) for d in range(len(p.kernel))]
     axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
     taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
     i = te.reduce_axis((0, p.in_group), name="i")
 
-    def element(n, g, c, *place):
-        *rows, phase, at = place
-        return x(n, g, c, [*rows, at * stride + phase])
-
-    pad = te.compute((p.batch, p.groups, p.in_group, *outer, stride, last // stride), element, name="pad")
+    pad = te.compute(rows.shape, lambda *at: x(*rows.parts(at)), name="pad")
 
     def value(*at):
         n, g, o, spatial = split(p, at)
-        *rows, _ = place_of(p, spatial, taps)
-        offset = taps[-1] * p.dilation[-1]
-        place = (te.indexmod(offset, stride), spatial[-1] + te.indexdiv(offset, stride))
         weight = w(*packing.index(p, g, o, tuple(taps), i))
-        return te.sum(pad(*join(p, n, g, i, [*rows, *place])) * weight, axis=[*axes, i])
+        return te.sum(pad(*rows.index(n, g, i, place_of(p, spatial, taps))) * weight, axis=[*axes, i])
 
     return te.compute(p.y_shape, value, name="conv")
 
 
-ALGORITHM = Sums("phases", sums, reach=reach)
+ALGORITHM = Sums("phases", sums, reach=reach, copy=SortedRows)

@@ -57,19 +57,15 @@ class _Turned:
 
     def __call__(self, n, g, i, pixel: Sequence, taps: Sequence) -> tirx.Expr:
         """The element of channel i of group g that ``taps`` of an output multiply."""
-        from tvm import te, tirx
-
-        from tvmconv.compiler.ops.conv import conditions_inside
+        from tvmconv.compiler.ops.conv import unpadded
 
         p = self.x.p
         place = place_of(p, pixel, taps)
-        at = [s - lo for s, (lo, _) in zip(place, p.pad, strict=True)]
+        at = unpadded(p, place)
         if self.strip:
             row = pixel[0] % self.strip * p.stride[0] + taps[0] * p.dilation[0]
             at[:1] = [pixel[0] // self.strip, row]
-        value = self.turned(n, *at, g, i)
-        inside = conditions_inside(p, place, self.x.reach)
-        return te.if_then_else(te.all(*inside), value, tirx.const(0, self.x.dtype)) if inside else value
+        return self.x.where_inside(place, self.turned(n, *at, g, i))
 
 
 def sums(p: Problem, packing: TurnedPacking, x: Any, w: te.Tensor) -> Any:

@@ -21,7 +21,8 @@ from tvm import te, tirx
 from tvmconv.base.dtypes import BYTES
 from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.lower.words import word
-from tvmconv.compiler.ops.conv import conditions_inside
+from tvmconv.compiler.ops.conv import unpadded, where_inside
+from tvmconv.compiler.ops.copies import Copy
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
@@ -51,16 +52,9 @@ def shifted(value: tirx.Expr, dtype: str) -> tirx.Expr:
     return value.astype(dtype) ^ tirx.const(128 if dtype == "uint8" else -128, dtype)
 
 
-def sources(
-    p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, reach: tuple[int, ...] | None = None,
-    sort: bool = False,
-):  # fmt: skip
-    """A function of (n, g, i, spatial): word i of a padded place. ``zero``: x's zero point, shifted as x.
-    ``reach``: how many positions of each dimension a copy has, if not those that outputs look at. ``sort``:
-    in a channels-first copy, rows are as in ``ops.phases``, (phase, place in strides), whose ``reach`` it has
-    then."""
-    reach = reach or tuple(reach_of(p, d) for d in range(len(p.spatial)))
-    stride = p.stride[-1]
+def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, copy: Copy):
+    """A function of (n, g, i, place): word i of a padded place. ``zero``: x's zero point, shifted as x.
+    ``copy``: how the stage ``pad`` lies, if there is one."""
     size = 1 if dot is None else dot.size
     kind = "int32" if dot is None or dot.size == 1 else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)
@@ -78,34 +72,22 @@ def sources(
 
     # Elements, which words are loaded from; else words. A GPU's kernel makes those as it reads x, no copy.
     whole = size == 1 or (p.channels_last and not dot.on_gpu)
-    done = replace(p, in_group=-(-p.in_group // size) * (size if whole else 1))
+    copy = replace(copy, p=replace(p, in_group=-(-p.in_group // size) * (size if whole else 1)))
 
     def value(*at):
-        if sort:
-            *outer, phase, column = at
-            at = (*outer, column * stride + phase)
-        n, g, c, spatial = split(p, at)
-        place = [s - lo for s, (lo, _) in zip(spatial, p.pad, strict=True)]
+        n, g, c, place = copy.parts(at)
+        own = unpadded(p, place)
         if whole:
-            found, otherwise = element(n, g, c, place), outside
+            found, otherwise = element(n, g, c, own), outside
         else:
-            found = word([element(n, g, size * c + j, place) for j in range(size)])
+            found = word([element(n, g, size * c + j, own) for j in range(size)])
             otherwise = word([outside] * size)
-        inside = conditions_inside(p, spatial, reach)
-        return te.if_then_else(te.all(*inside), found, otherwise) if inside else found
+        return where_inside(p, place, copy.reach, found, otherwise)
 
-    if sort:
-        pad = te.compute((*done.x_shape(reach)[:-1], stride, reach[-1] // stride), value, name="pad")
-
-        def sorted_word(n, g, i, at):
-            *rows, column = at
-            return pad(n, g, i, *rows, te.indexmod(column, stride), te.indexdiv(column, stride))
-
-        return sorted_word
-    pad = te.compute(done.x_shape(reach), value, name="pad")
+    pad = te.compute(copy.shape, value, name="pad")
     if not whole or size == 1:
-        return lambda n, g, i, at: pad(*join(p, n, g, i, at))
-    return lambda n, g, i, at: word([pad(*join(p, n, g, size * i + j, at)) for j in range(size)])
+        return lambda n, g, i, at: pad(*copy.index(n, g, i, at))
+    return lambda n, g, i, at: word([pad(*copy.index(n, g, size * i + j, at)) for j in range(size)])
 
 
 def window(
