@@ -3,6 +3,7 @@
     python scripts/kernel_hashes.py -o before.json            # all sets, four targets; then change the code
     python scripts/kernel_hashes.py --against before.json     # the same kernels again; 1 if any differs
     python scripts/kernel_hashes.py --set mobilenet_v1 --target x86-64-v3 --sample 10 -o few.json
+    python scripts/kernel_hashes.py --epilogue none --epilogue full --sample 40 -o fused.json
 
 By the shipped records, with no cache. A kernel is its objects (cubins on a GPU, with their CUDA source); the
 schedule that the manifest will state is compared as well.
@@ -18,9 +19,11 @@ import random
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 from bench_layers import SETS, network
+from network_layers import EPILOGUES
 
 import tvmconv
 from tvmconv.base.errors import Error
@@ -66,6 +69,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--set", dest="sets", action="append", choices=list(SETS), help="default: all")
     parser.add_argument("--layout", action="append", choices=["NHWC", "NCHW"], help="default: both")
+    parser.add_argument("--epilogue", action="append", choices=EPILOGUES,
+                        help="full: bias, residual, activation of networks; default: none")  # fmt: skip
     parser.add_argument("--target", dest="targets", action="append", help=f"default: {', '.join(TARGETS)}")
     parser.add_argument("--sample", type=int, help="this many layers per target, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="seed of that draw")
@@ -82,8 +87,8 @@ def _run(args: argparse.Namespace) -> int:
         before = json.loads(args.against.read_text())
         wanted = {target: list(kernels) for target, kernels in before.items()}
     else:
-        layouts = args.layout or ["NHWC", "NCHW"]
-        found = (network(name, layout) for name in args.sets or SETS for layout in layouts)
+        ways = product(args.sets or SETS, args.layout or ["NHWC", "NCHW"], args.epilogue or ["none"])
+        found = (network(*way) for way in ways)
         descriptors = list(dict.fromkeys(str(spec) for specs in found for spec in specs))
         if args.sample and args.sample < len(descriptors):
             descriptors = random.Random(args.seed).sample(descriptors, args.sample)
