@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -123,7 +124,8 @@ def test_by_loops() -> None:
 
 
 def test_machine_code() -> None:
-    """Four products to four loads, registers set up once for all tiles of a thread."""
+    """Four products to four loads, registers set up once for all tiles of a thread; no row of sums crosses a
+    cache line."""
     machine, spec = resolve("sapphirerapids"), ConvSpec.parse("conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8")
     made = kernel.scheduled(spec, machine)
     assert made.schedule["strategy"] == amx_last.STRATEGY
@@ -132,6 +134,7 @@ def test_machine_code() -> None:
     count = Counter(lines)
     assert count["tdpbssd"] == count["tileloadd"] > 0
     assert count["ldtilecfg"] == count["tilerelease"] == 1
+    assert re.search(r"andq\s+\$-64, %rsp", text)
 
 
 def test_targets_with_tiles() -> None:

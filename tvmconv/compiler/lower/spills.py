@@ -11,17 +11,25 @@ from tvm import tirx
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body, with_parts
 
 _MOST = 1 << 14  # bytes; far too much for registers, and threads may have small stacks
+_LINE = 64  # bytes of a cache line
 
 
 # Register tiles stay on the stack, from where LLVM takes them into registers. TVM would allocate each from
 # the workspace, once per task and tile, and LLVM would then have to write its sums there although nobody
-# reads them.
-def _kept(alloc: tirx.AllocBuffer) -> tirx.AllocBuffer:
+# reads them. What does stay in memory (the sums that AMX stores) is made of vectors: TVM places elements at
+# multiples of 16 bytes, from where each row would cross a cache line.
+def _kept(alloc: tirx.AllocBuffer) -> tirx.Stmt:
     buffer = alloc.buffer
     size = prod(int(n) for n in buffer.shape) * tvm.DataType(str(buffer.dtype)).itemsize
     if buffer.scope() != "local" or size > _MOST:
         return alloc
-    return tirx.AllocBuffer(buffer, {**alloc.annotations, "disable_lower_builtin": tirx.const(1, "bool")})
+    on_stack = {**alloc.annotations, "disable_lower_builtin": tirx.const(1, "bool")}
+    if size % _LINE:
+        return tirx.AllocBuffer(buffer, on_stack)
+    lines = tirx.decl_buffer((size // _LINE,), f"int32x{_LINE // 4}", f"{buffer.name}_lines", scope="local")
+    return sequence(
+        [tirx.AllocBuffer(lines, on_stack), tirx.DeclBuffer(buffer, data=tirx.buffer_data(lines))]
+    )
 
 
 KeepTiles = func_pass(
