@@ -234,8 +234,9 @@ def point_of(
 
 
 def asks(p: Problem, machine: Machine, width: int, block: int) -> bool:
-    """Whether to ask for the next block of weights while tiles of ``width`` pixels use one: if there are many
-    weights, few tiles, and the shared cache is far away."""
+    """Whether to ask for the next block of weights while all tiles of ``width`` pixels use one: if there are
+    many weights, few tiles, and the shared cache is far away. Not in strips, of which a core's cache holds
+    all weights: asking took 1.01 to 1.02 times as long on a Sapphire Rapids."""
     weights = p.acc_bytes * p.taps * p.in_group * p.out_group
     tiles = prod(p.out_spatial[:-1]) * -(-p.out_spatial[-1] // width)
     far = machine.far_l3 and 4 * weights >= machine.l2 and block < p.out_group
@@ -278,7 +279,7 @@ def schedule(
     sch.reorder(*summed, pixel, vec, lane)
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
-    if order == _ORDERS[0] and asks(p, machine, width, block):
+    if order == _ORDERS[0] and not strip and asks(p, machine, width, block):
         sch.annotate(outer[0] if outer else xo, PASSES, 1)
         sch.annotate(summed[rank], NEXT, p.in_group * p.taps * block)
     sch.decompose_reduction(conv, summed[0])

@@ -130,7 +130,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(chosen["along"] in _ALONG, chosen, "along", " or ".join(_ALONG))
     along_pixels = chosen["along"] == "pixels"
     width, block = tile_of(p, machine, along_pixels)
-    deep = inputs_of(p, machine, block, -(-width // lanes)) if along_pixels else 1
+    deep = inputs_of(p, machine, block, -(-width // lanes), along=pixels) if along_pixels else 1
     default = {**chosen, "width": width, "block": block, "strip": 0, "deep": deep}
     point, given = settled(point, default), point or {}
     width, block = point["width"], point["block"]

@@ -79,15 +79,18 @@ def lends(p: Problem, machine: Machine) -> bool:
     return machine.far_l3 and alone and p.taps * p.out_group < _LENT * prod(p.stride)
 
 
-def inputs_of(p: Problem, machine: Machine, width: int = 0, vectors: int = 0, taps: int = 0) -> int:
+def inputs_of(
+    p: Problem, machine: Machine, width: int = 0, vectors: int = 0, taps: int = 0, along: int | None = None
+) -> int:  # fmt: skip
     """Input channels to write out: two where the shared cache is far away, for their loads begin earlier. Not
     if taps are written out (so many dims of them); nor for a tile of one pixel, of a partial vector, or of
-    ``width`` by ``vectors`` that leave too few registers for the weights of both. Measured on a Granite
-    Rapids: 1.0 to 1.1 times as fast."""
+    ``width`` by ``vectors`` that leave too few registers for the weights of both. ``along``: elements that
+    vectors go along, a group's output channels if not given. Measured on a Granite Rapids: 1.0 to 1.1 times
+    as fast."""
     if not machine.far_l3 or p.widened or p.in_group < _MANY or p.in_group % 2 or width == 1:
         return 1
     lanes = machine.lanes(p.acc_bytes)
-    whole = min(vectors * lanes, p.out_group) % lanes == 0
+    whole = min(vectors * lanes, p.out_group if along is None else along) % lanes == 0
     room = (width + 2) * vectors <= machine.vector_registers
     return 2 if whole and room and (taps == 0 or p.kernel[-1] == 1) else 1
 

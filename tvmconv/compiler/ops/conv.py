@@ -77,6 +77,13 @@ def channel_array(p: Problem, name: str, dtype: str | None = None) -> te.Tensor:
     return te.placeholder((p.groups, p.out_group), dtype or p.acc_dtype, name=name)
 
 
+def live_axes(p: Problem) -> tuple[list, list]:
+    """(reduction axes, tap of each): those of the taps that do not see padding alone."""
+    live = [p.live_taps(d) for d in range(len(p.kernel))]
+    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
+    return axes, [axis + taps.start if taps.start else axis for axis, taps in zip(axes, live, strict=True)]
+
+
 def unpadded(p: Problem, place: Sequence) -> list:
     """The index into x along each dimension of a padded ``place``."""
     return [s - lo for s, (lo, _) in zip(place, p.pad, strict=True)]

@@ -30,10 +30,10 @@ def sums_of(p: Problem, packing: Packing, read: Callable[..., tirx.Expr], w: te.
     """See ``sums``; ``read``: x as a function of (n, g, i, place in the output, taps)."""
     from tvm import te
 
+    from tvmconv.compiler.ops.conv import live_axes
+
     q = replace(p, channels_last=True)
-    live = [p.live_taps(d) for d in range(len(p.kernel))]
-    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
-    taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
+    axes, taps = live_axes(p)
     i = te.reduce_axis((0, p.in_group), name="i")
 
     def value(*at):

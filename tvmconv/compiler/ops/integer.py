@@ -11,7 +11,7 @@ from tvm import te, tirx
 from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.ops import tensor_gemm, words
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue, Shapes, Sums
-from tvmconv.compiler.ops.conv import packed_channels
+from tvmconv.compiler.ops.conv import live_axes, packed_channels
 from tvmconv.compiler.ops.copies import Copy
 from tvmconv.compiler.ops.integer_result import Result, packed_scales
 from tvmconv.compiler.ops.packing import Packing
@@ -146,7 +146,7 @@ def check_func(p: Problem, dot: Dot, q: Epilogue) -> tirx.PrimFunc:
 
 
 def _sums(p: Problem, done: Problem, packing: Packing, dot: Dot | None, source, w: te.Tensor) -> te.Tensor:
-    axes, taps = words.live(p)
+    axes, taps = live_axes(p)
     i = te.reduce_axis((0, done.in_group), name="i")
 
     def value(*at):

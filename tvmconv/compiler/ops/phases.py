@@ -25,10 +25,10 @@ def sums(p: Problem, packing: Packing, x: Any, w: te.Tensor) -> te.Tensor:
     ``conv.Padded``."""
     from tvm import te
 
+    from tvmconv.compiler.ops.conv import live_axes
+
     rows = SortedRows(p, x.reach)
-    live = [p.live_taps(d) for d in range(len(p.kernel))]
-    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(live)]
-    taps = [axis + first.start if first.start else axis for axis, first in zip(axes, live, strict=True)]
+    axes, taps = live_axes(p)
     i = te.reduce_axis((0, p.in_group), name="i")
 
     pad = te.compute(rows.shape, lambda *at: x(*rows.parts(at)), name="pad")

@@ -21,7 +21,7 @@ from tvm import te, tirx
 from tvmconv.base.dtypes import BYTES
 from tvmconv.compiler.lower.dots import dot_product
 from tvmconv.compiler.lower.words import word
-from tvmconv.compiler.ops.conv import unpadded, where_inside
+from tvmconv.compiler.ops.conv import live_axes, unpadded, where_inside
 from tvmconv.compiler.ops.copies import Copy
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_of, split
@@ -97,7 +97,7 @@ def window(
     is. Stages ``part``, of ``lanes`` words side by side, if there are several; ``column`` if ``shared``, sums
     over what a window sees at one place along a row, which the next windows see too; and ``window``."""
     done, one = in_words(p, dot), replace(p, out_group=1)
-    axes, taps = live(p)
+    axes, taps = live_axes(p)
     if shared:
         across, along, axes = axes[-1], taps[-1], axes[:-1]
         shape = (*one.y_shape[: len(p.spatial)], reach_of(p, -1), p.groups, 1)
@@ -159,7 +159,7 @@ def _ones(p: Problem, dot: Dot, i: tirx.Expr) -> tirx.Expr:
 def window_of_tiles(p: Problem, packing: TensorPacking, dot: Dot, source, some: te.Tensor) -> te.Tensor:
     """As ``window``, with the dimensions of ``packing.pixel_dims``: the stage ``window``."""
     shape = packing.sums_shape(p)
-    axes, taps = live(p)
+    axes, taps = live_axes(p)
     i, most = te.reduce_axis((0, in_words(p, dot).in_group), name="i"), prod(p.out_spatial) - 1
 
     def value(*at):
@@ -171,13 +171,6 @@ def window_of_tiles(p: Problem, packing: TensorPacking, dot: Dot, source, some: 
         return te.sum(te.if_then_else(tirx.NE(some(0), 0), term, tirx.const(0, "int32")), axis=[*axes, i])
 
     return te.compute(packing.pixel_dims(p, shape), value, name="window")
-
-
-def live(p: Problem) -> tuple[list, list]:
-    """(reduction axes, tap of each): those of the taps that do not see padding alone."""
-    ranges = [p.live_taps(d) for d in range(len(p.kernel))]
-    axes = [te.reduce_axis((0, len(taps)), name=f"k{d}") for d, taps in enumerate(ranges)]
-    return axes, [axis + taps.start if taps.start else axis for axis, taps in zip(axes, ranges, strict=True)]
 
 
 def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, zero: te.Tensor) -> te.Tensor:
@@ -226,7 +219,7 @@ def corrections(
     """What a sum of shifted factors needs: (groups, out_group) to add to it; what to multiply the sum of x
     with and take off; and (1,) whether any of the latter is not 0."""
     shape = (p.groups, p.out_group)
-    axes, taps = live(p)
+    axes, taps = live_axes(p)
     i = te.reduce_axis((0, p.in_group), name="i")
     terms = p.in_group * prod(len(p.live_taps(d)) for d in range(len(p.kernel)))
 
