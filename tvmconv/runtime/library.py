@@ -19,8 +19,9 @@ from tvmconv.formats import library_file as files
 from tvmconv.formats import manifest as manifests
 from tvmconv.formats import weights_file
 from tvmconv.runtime import claims, libc, mapping
+from tvmconv.runtime.bound import Bound
 from tvmconv.runtime.by_shape import ByShape, groups_of
-from tvmconv.runtime.function import Bound, Function
+from tvmconv.runtime.function import Function
 from tvmconv.runtime.program import ProgramFunction
 from tvmconv.runtime.threads import check_environment
 
