@@ -7,7 +7,7 @@ becomes one instruction, after loads of the tiles that no register holds; the su
 would leave them.
 
 What shapes registers have is set once for all the iterations of a parallel loop that a thread takes in a row,
-or, where the code in it needs several settings, for each.
+or, where the code in it needs several settings, whenever those change.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tvmconv.schedules.dots import AMX
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
 ROWS, COLUMNS, DEPTH = "rows", "columns", "depth"
 _SHAPES = "tvmconv.tile_shapes"  # AttrStmt: registers have these, as text
+_PRODUCT = "tvmconv.tile_product"  # AttrStmt: one of two tiles, which are loaded if need be
 _REGISTERS = 8
 _WORD = 4  # bytes
 
@@ -116,20 +117,24 @@ def _by_tiles(nest: tirx.For) -> tirx.Stmt:
     registers, work = _Registers({factor.shape for _, *factors in products for factor in factors}), []
     sums = {into.key: (registers.of_sums(into), into) for into, _, _ in products}
     for into, *factors in products:
-        taken = []
+        taken, loads = [], []
         for factor in factors:
             register, known = registers.of_factor(factor)
-            work += [] if known else [factor.moved("loadd", register)]
+            loads += [] if known else [factor.moved("loadd", register)]
             taken.append(register)
-        work.append(_call(str(nest.annotations[TILES]), sums[into.key][0], *taken))
+        added = _call(str(nest.annotations[TILES]), sums[into.key][0], *taken)
+        work.append(_noted(_PRODUCT, tvm.ir.StringImm(""), sequence([*loads, added])))
     body = sequence(work)
     for loop in reversed([loop for loop in others if loop not in outer]):
         body = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
     zeros = [_call("tilezero", register) for register, _ in sums.values()]
     stores = [into.moved("stored", register) for register, into in sums.values()]
     shapes = ",".join(f"{rows}x{size}" for rows, size in registers.shapes)
-    made = sequence([*zeros, body, *stores])
-    return tirx.AttrStmt(tirx.const(0, "int32"), _SHAPES, tvm.ir.StringImm(shapes), made)
+    return _noted(_SHAPES, tvm.ir.StringImm(shapes), sequence([*zeros, body, *stores]))
+
+
+def _noted(key: str, value: tvm.ir.StringImm, stmt: tirx.Stmt) -> tirx.AttrStmt:
+    return tirx.AttrStmt(tirx.const(0, "int32"), key, value, stmt)
 
 
 def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.BufferStore]:
@@ -218,19 +223,56 @@ def _set_up(stmt: tirx.Stmt) -> tirx.Stmt:
         return stmt
     loop = stmt if isinstance(stmt, tirx.For) else None
     parallel = loop is not None and loop.kind == tirx.ForKind.PARALLEL
-    if shapes is not None and (parallel or (loop and not _has_parallel(loop)) or _is_shaped(stmt)):
-        around = _around(shapes, tvm_ffi.structural_map(stmt, [(tirx.AttrStmt, _bare)]))
-        zero = tirx.const(0, "int32")
-        return tirx.AttrStmt(zero, LAUNCH, zero, around) if parallel else around
-    return with_parts(stmt, _set_up)
+    if shapes is not None and (parallel or (loop and not _has_parallel(loop)) or is_products(stmt)):
+        around = sequence([*_settings(shapes), _bare(stmt), _call("tilerelease")])
+    elif parallel:
+        around = _switching(loop)
+    else:
+        return with_parts(stmt, _set_up)
+    zero = tirx.const(0, "int32")
+    return tirx.AttrStmt(zero, LAUNCH, zero, around) if parallel else around
 
 
-def _is_shaped(stmt: tirx.Stmt) -> bool:
+def _switching(loop: tirx.For) -> tirx.Stmt:
+    """``loop``, in which settings change: a thread knows those that it has."""
+    current, first = tirx.decl_buffer((1,), "int32", "settings", scope="local"), [tirx.const(0, "int32")]
+    known: list[list[_Shape]] = [[]]
+
+    def switched(stmt: tirx.Stmt) -> tirx.Stmt:
+        shapes = _shapes(stmt)
+        if not shapes:
+            return stmt if shapes == [] else with_parts(stmt, switched)
+        if shapes not in known:
+            known.append(shapes)
+        number = tirx.const(known.index(shapes), "int32")
+        set_up = [*_settings(shapes), tirx.BufferStore(current, number, first)]
+        change = tirx.IfThenElse(tirx.BufferLoad(current, first) != number, sequence(set_up), None)
+        return sequence([change, _bare(stmt)])
+
+    none = tirx.BufferStore(current, first[0], first)
+    return sequence([tirx.AllocBuffer(current), none, switched(loop), _call("tilerelease")])
+
+
+def is_products(stmt: tirx.Stmt) -> bool:
+    """Whether ``stmt`` is what ``MultiplyTiles`` makes of a nest."""
     return isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == _SHAPES
 
 
-def _bare(stmt: tirx.AttrStmt) -> tirx.Stmt:
-    return stmt.body if _is_shaped(stmt) else stmt
+def is_product(stmt: tirx.Stmt) -> bool:
+    """Whether ``stmt`` is one of two tiles."""
+    return isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == _PRODUCT
+
+
+def has_products(stmt: tirx.Stmt) -> bool:
+    """Whether there is any in ``stmt``."""
+    return _shapes(stmt) != []
+
+
+def _bare(stmt: tirx.Stmt) -> tirx.Stmt:
+    """``stmt`` without the notes of what it needs."""
+    return tvm_ffi.structural_map(
+        stmt, [(tirx.AttrStmt, lambda attr: attr.body if attr.attr_key in (_SHAPES, _PRODUCT) else attr)]
+    )
 
 
 def _has_parallel(stmt: tirx.Stmt) -> bool:
@@ -239,8 +281,8 @@ def _has_parallel(stmt: tirx.Stmt) -> bool:
     return any(loop.kind == tirx.ForKind.PARALLEL for loop in found)
 
 
-def _around(shapes: Sequence[_Shape], body: tirx.Stmt) -> tirx.Stmt:
-    """``body`` between instructions that set registers' shapes, and give them back to the system."""
+def _settings(shapes: Sequence[_Shape]) -> list[tirx.Stmt]:
+    """What sets registers' shapes, until they are given back to the system."""
     settings = bytearray(64)
     settings[0] = 1  # the only palette
     for register, (rows, size) in enumerate(shapes):
@@ -250,8 +292,7 @@ def _around(shapes: Sequence[_Shape], body: tirx.Stmt) -> tirx.Stmt:
     stores = [tirx.BufferStore(buffer, tirx.const(word, "int64"), [tirx.const(at, "int32")])
               for at, word in enumerate(words)]  # fmt: skip
     place = tirx.address_of(tirx.BufferLoad(buffer, [tirx.const(0, "int32")]))
-    begin, end = _call("ldtilecfg", place), _call("tilerelease")
-    return sequence([tirx.AllocBuffer(buffer), *stores, begin, body, end])
+    return [tirx.AllocBuffer(buffer), *stores, _call("ldtilecfg", place)]
 
 
 SetUpTiles = func_pass("tvmconv.SetUpTiles", _set_up)

@@ -8,10 +8,10 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
+from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, with_body, with_parts
 
 _MOST = 1 << 14  # bytes; far too much for registers, and threads may have small stacks
-_LINE = 64  # bytes of a cache line
 
 
 # Register tiles stay on the stack, from where LLVM takes them into registers. TVM would allocate each from
@@ -24,9 +24,9 @@ def _kept(alloc: tirx.AllocBuffer) -> tirx.Stmt:
     if buffer.scope() != "local" or size > _MOST:
         return alloc
     on_stack = {**alloc.annotations, "disable_lower_builtin": tirx.const(1, "bool")}
-    if size % _LINE:
+    if size % LINE:
         return tirx.AllocBuffer(buffer, on_stack)
-    lines = tirx.decl_buffer((size // _LINE,), f"int32x{_LINE // 4}", f"{buffer.name}_lines", scope="local")
+    lines = tirx.decl_buffer((size // LINE,), f"int32x{LINE // 4}", f"{buffer.name}_lines", scope="local")
     return sequence(
         [tirx.AllocBuffer(lines, on_stack), tirx.DeclBuffer(buffer, data=tirx.buffer_data(lines))]
     )
