@@ -123,18 +123,40 @@ def test_by_loops() -> None:
     check(*compiled(EACH[::3], machine))
 
 
+def machine_code(text: str) -> tuple[str, list[str]]:
+    """For a CPU with tiles, and the first word of each line."""
+    machine = resolve("sapphirerapids")
+    made = kernel.scheduled(ConvSpec.parse(text), machine)
+    assert made.schedule["strategy"] == amx_last.STRATEGY
+    text = lower_cpu(kernel.module_of("sums", made), llvm_target(machine)).inspect_source("s")
+    return text, [words[0] for line in text.splitlines() if (words := line.split())]
+
+
 def test_machine_code() -> None:
     """Four products to four loads, registers set up once for all tiles of a thread; no row of sums crosses a
     cache line."""
-    machine, spec = resolve("sapphirerapids"), ConvSpec.parse("conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8")
-    made = kernel.scheduled(spec, machine)
-    assert made.schedule["strategy"] == amx_last.STRATEGY
-    text = lower_cpu(kernel.module_of("sums", made), llvm_target(machine)).inspect_source("s")
-    lines = [words[0] for line in text.splitlines() if (words := line.split())]
+    text, lines = machine_code("conv2d:1x28x28x128:o128:k3x3:p1:NHWC:int8")
     count = Counter(lines)
     assert count["tdpbssd"] == count["tileloadd"] > 0
     assert count["ldtilecfg"] == count["tilerelease"] == 1
     assert re.search(r"andq\s+\$-64, %rsp", text)
+
+
+@pytest.mark.parametrize("text", [
+    "conv2d:1x14x14x512:o512:k1x1:NHWC:int8",  # a loop over steps of products
+    "conv2d:1x28x28x128:o512:k1x1:NHWC:uint8",  # two steps
+    "conv2d:1x56x56x64:o64:k1x1:NHWC:int8",  # one
+    "conv2d:1x56x56x64:o64:k3x3:p1:NHWC:int8",
+])  # fmt: skip
+def test_results_beside_products(text: str) -> None:
+    """Before sums of the next tiles are stored, after the first products of these."""
+    _, lines = machine_code(text)
+    made = 0
+    for stored in (at for at, word in enumerate(lines) if word == "tilestored"):
+        begun = max(at for at, word in enumerate(lines[:stored]) if word == "tilezero")
+        first = next(at for at, word in enumerate(lines) if at > begun and word.startswith("tdp"))
+        made += any(word.startswith("vpmov") for word in lines[first:stored])
+    assert made
 
 
 def test_targets_with_tiles() -> None:

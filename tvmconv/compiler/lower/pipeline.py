@@ -8,6 +8,7 @@ from tvm.target import Target
 
 from tvmconv.compiler.lower.ahead import AskAhead
 from tvmconv.compiler.lower.amx import MultiplyTiles, SetUpTiles
+from tvmconv.compiler.lower.beside import PipelineTiles
 from tvmconv.compiler.lower.chosen_once import ChooseOnce
 from tvmconv.compiler.lower.copies import CopyInVectors
 from tvmconv.compiler.lower.crossed import CrossTiles, LetGo
@@ -78,7 +79,7 @@ def _passes(target: Target) -> list[tvm.ir.transform.Pass]:
     s, t = s_tir.transform, tirx.transform
     return [
         t.FlattenBuffer(), t.BF16ComputeLegalize(), t.NarrowDataType(32),
-        *([MultiplyTiles] if _has_tiles(target) else []),
+        *([MultiplyTiles, PipelineTiles, t.ConvertSSA()] if _has_tiles(target) else []),
         WriteOut, CopyInVectors, t.VectorizeLoop(True), KeepNaN,
         CrossTiles, LoadWords, LoadWindows, LowerDots,
         t.StorageRewrite(), t.StmtSimplify(), s.RenormalizeSplitPattern(), t.RemoveNoOp(),
