@@ -21,8 +21,8 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
-    image_bytes,
     inputs_of,
+    keeps_block,
     peel_borders,
     peel_strips,
     peel_tail,
@@ -83,12 +83,12 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     weights before the next (0: all of a row); order of tasks; innermost dims of taps unrolled; input channels
     unrolled. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
-    width, vectors = tile_of(p, machine)
+    width, vectors = _tile_of(p, machine)
     width = min(width, _NARROW) if _scattered(p, machine) or _scatters(p, machine) else width
     taps = taps_of(p, machine, width * vectors)
     default = {"width": width, "block": block_of(p, machine, vectors),
                "strip": _strip(p, machine, width, vectors * lanes),
-               "order": _ORDERS[not _weights_are_far(p, machine, min(vectors * lanes, p.out_group))],
+               "order": _ORDERS[not keeps_block(p, machine, min(vectors * lanes, p.out_group))],
                "taps": taps,
                "deep": inputs_of(p, machine, width, vectors, taps)}
     point = settled(point, default)
@@ -106,8 +106,20 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, ask, **point), point)
 
 
-def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
-    """(pixels, vectors of output channels) of the register tile: the pair that wastes least."""
+def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
+    """As ``tile_of``, but narrower if a core's cache then keeps the weights of a block for all rows. Measured
+    where the shared cache is far away."""
+    width, vectors = tile_of(p, machine)
+    lanes = machine.lanes(p.acc_bytes)
+    for fewer in range(vectors, 0, -1) if machine.far_l3 else ():
+        if keeps_block(p, machine, min(fewer * lanes, p.out_group)):
+            return tile_of(p, machine, fewer)
+    return width, vectors
+
+
+def tile_of(p: Problem, machine: Machine, widest: int = 0) -> tuple[int, int]:
+    """(pixels, vectors of output channels) of the register tile: the pair that wastes least, of at most
+    ``widest`` vectors (0: any)."""
     lanes = machine.lanes(p.acc_bytes)
     have = -(-p.out_group // lanes)
     width = p.out_spatial[-1]
@@ -122,6 +134,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
         return min(sums // vectors, _kept(p, machine))
 
     def balance(pixels: int, vectors: int) -> float:
+        if 0 < widest < vectors:
+            return 0.0
         pieces = -(-width // pixels) * -(-have // vectors)
         shared = _balance(p.batch * p.groups * pieces) if len(p.spatial) == 1 else 1.0
         return shared * _fed(p, machine, pixels, vectors)
@@ -217,17 +231,6 @@ def asks(p: Problem, machine: Machine, tiles: int) -> bool:
     weights = p.acc_bytes * p.groups * p.out_group * p.in_group
     far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
     return far and p.taps == 1 and 1 < tiles <= ASKED
-
-
-def _weights_are_far(p: Problem, machine: Machine, block: int) -> bool:
-    """Whether a core's cache does not hold all weights, which each row would then fetch anew, but those of a
-    block of output channels beside x: then all rows use one block before the next. Measured where a core
-    multiplies two vectors of AVX-512 per cycle; of a Zen 4's tuned records half have it so."""
-    if not machine.avx512 or machine.halved or len(p.spatial) == 1:
-        return False
-    weights = p.acc_bytes * p.taps * p.in_group
-    held = weights * block + p.groups * image_bytes(p) <= machine.l2
-    return held and weights * p.groups * p.out_group > machine.l2
 
 
 def _balance(pieces: int) -> float:

@@ -195,6 +195,11 @@ POINTS = {
     ("x86-64-v4", "conv2d:2x7x7x128:o1536:k3x3:p1:d2:NHWC:float32"): {"block": 64, "order": "rows"},
     ("x86-64-v4", "conv2d:1x14x14x1024:o2048:k1x1:s2:NHWC:float32"): {"block": 48, "order": "rows"},
     ("x86-64-v4", "conv2d:1x56x56x64:o128:k3x3:s2:p1:NHWC:float32:direct"): {"order": "channels"},
+    # Likewise for larger ones, far from a shared cache, by a block whose weights a core's cache keeps.
+    ("sapphirerapids", "conv2d:1x14x14x1024:o512:k7x1:p3x0:NHWC:float32"): {"block": 48, "order": "rows"},
+    ("sapphirerapids", "conv2d:1x28x28x512:o1024:k3x3:s2:p1:NHWC:float32"): {"block": 64, "order": "rows"},
+    ("sapphirerapids", "conv3d:1x8x14x14x256:o256:k3x3x3:p1:NHWC:float32"): {"block": 32, "order": "rows"},
+    ("sapphirerapids", "conv3d:1x8x14x14x256:o256:k3x1x1:p1x0x0:NHWC:float32"): {"order": "channels"},
     # Groups that fill half a vector, to be widened: by themselves if that takes ports of multiply-adds.
     ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 8, "strip": 0},
     ("znver5", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 16, "walk": "down"},
