@@ -62,7 +62,7 @@ def _run(run_app, argv: list[str]) -> int:
         _settle_stdout()
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     except Exception as error:
-        message = usage_message(error)
+        message = usage_message(error, argv)
         if message is None:
             raise
         return _fail(message)

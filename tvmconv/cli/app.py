@@ -114,12 +114,13 @@ def run_app(argv: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def usage_message(error: Any) -> str | None:
-    """The one line for an error of the argument parser; None if `error` is something else."""
+def usage_message(error: Any, argv: Sequence[str]) -> str | None:
+    """The one line for an error of the argument parser in `argv`; None if `error` is something else."""
     # Typer brings its own copy of click since 0.20 or so: take the base class from what it raises.
     bases = [base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException"]
     if not any(isinstance(error, base) for base in bases):
         return None
     context = getattr(error, "ctx", None)
-    where = context.command_path if context is not None else "tvmconv"
+    verb = f" {argv[0]}" if argv and argv[0].replace("-", "_") in VERBS else ""
+    where = context.command_path if context is not None else f"tvmconv{verb}"
     return f"{error.format_message().rstrip('.')} (see '{where} --help')"

@@ -129,10 +129,6 @@ def compile_verb(
 ) -> None:
     """See HELP."""
     bare, (descriptors, onnx, whole) = onnx is None, given.whole_if_bare(descriptors, onnx, whole)
-    if output is None:
-        if onnx is None or not bare:
-            raise Error("-o FILE: missing; expected a library to write, .so, .a or .o")
-        output = Path(f"{onnx.stem}.so")
     if not whole and weights != "baked":
         raise Error(f"--weights {weights}: needs --whole")
     if onnx is None and blocks != "auto":
@@ -146,9 +142,13 @@ def compile_verb(
             raise Error("nothing to compile: expected a DESCRIPTOR, -f FILE with one a line, or --onnx MODEL")
     elif found:
         raise Error(f"--onnx {onnx}: expected no descriptors beside a model")
+    if output is None:
+        if onnx is None or not bare:
+            raise Error("-o FILE: missing; expected a library to write, .so, .a or .o")
+        output = Path(f"{onnx.stem}.so")
     made = outputs.Outputs.of(output, header, no_header, depfile)
     with without_torch():
-        made.check(target, cc)
+        made.check(target, cc, soname)
     logs = logs_of(log, no_user_logs)
     start = time.perf_counter()
     how: dict[str, Any] = {

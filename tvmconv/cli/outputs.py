@@ -46,14 +46,16 @@ class Outputs:
         """Those that are written."""
         return [file for file in (self.library, self.header, self.depfile) if file is not None]
 
-    def check(self, target: str, cc: str | None) -> None:
+    def check(self, target: str, cc: str | None, soname: str | None) -> None:
         """Find out before a long compile that such a file cannot be made. Raises Error."""
         from tvmconv.compiler.artifact.compilers import find_cc
-        from tvmconv.compiler.artifact.linker import kind_of
+        from tvmconv.compiler.artifact.linker import check_soname, kind_of
         from tvmconv.schedules.machines import resolve_all
 
         machine = resolve_all(target)[0]
-        kind_of(self.library, machine)
+        kind = kind_of(self.library, machine)
+        if soname is not None:
+            check_soname(soname, self.library, kind)
         find_cc(machine, cc)
 
     def write_depfile(self, inputs: Iterable[Path]) -> None:

@@ -80,6 +80,8 @@ def verify_verb(
     from tvmconv.frontends.verify import FILLS, verify
 
     logs = logs_of(log, no_user_logs)
+    if given.kind_of_file(what[0]) == "model":
+        given.expect_library(Path(what[0]))
     if not all(map(looks_like_descriptor, what)):
         given.expect_library(Path(what[0]))
         refuse_with_library(target, logs)

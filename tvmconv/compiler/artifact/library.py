@@ -104,8 +104,8 @@ class Library:
         kind = linker.kind_of(path, self.machine)
         beside = path.with_suffix(".weights").name if self._weights == "file" else None
         source = self.source(kind, beside)
-        if soname is not None and not re.fullmatch(r"[\w.+-]+", soname, re.ASCII):
-            raise ArtifactError(f"soname: {soname!r}, expected the name of a file")
+        if soname is not None:
+            linker.check_soname(soname, path, kind)
         files = {path: (self._link(soname or path.name, source, level), 0o777 if kind == "shared" else 0o666)}
         if header is not False:
             text = c_header.generate(source, self._manifest, path.stem)

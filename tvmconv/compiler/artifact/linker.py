@@ -49,6 +49,14 @@ def kind_of(path: Path, machine: AnyMachine) -> str:
     return _KINDS[suffix]
 
 
+def check_soname(soname: str, path: Path, kind: str) -> None:
+    """Raises ArtifactError unless ``path``, of this ``kind``, can have such a name in it."""
+    if kind != "shared":
+        raise ArtifactError(f"soname: {soname!r}, expected none for {path}, which is linked into a program")
+    if not re.fullmatch(r"[\w.+-]+", soname, re.ASCII):
+        raise ArtifactError(f"soname: {soname!r}, expected the name of a file")
+
+
 def link(
     sources: Sequence[str], objects: Sequence[bytes], exports: Sequence[str], machine: AnyMachine, *,
     soname: str, kind: str = "shared", data: Mapping[str, bytes] | None = None, cc: str | None = None,

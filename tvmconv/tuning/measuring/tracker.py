@@ -24,7 +24,7 @@ def address(text: str) -> tuple[str, int]:
     """(host, port) of ``HOST:PORT``. Raises TuningError."""
     host, colon, port = text.rpartition(":")
     if not (colon and host and port.isdecimal() and 0 < int(port) < 65536):
-        raise TuningError(f"{text!r}, expected HOST:PORT, as 127.0.0.1:9190")
+        raise TuningError(f"address: {text!r}, expected HOST:PORT, as 127.0.0.1:9190")
     return host, int(port)
 
 
