@@ -102,8 +102,14 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
     few = p.in_group <= _FEW and not machine.memory_operands
-    packing, ask = Packing(block), asks(p, machine, point["strip"] or -(-p.out_spatial[-1] // width))
-    return Plan(STRATEGY, ALGORITHM, packing, lambda sch: schedule(sch, p, lanes, few, ask, **point), point)
+    packing, tiles = Packing(block), point["strip"] or -(-p.out_spatial[-1] // width)
+    # Nobody has measured others: they ask in each row.
+    by_rows = machine.far_l3 and point["order"] == _ORDERS[0] and not point["strip"]
+    if by_rows:
+        tiles *= prod(p.out_spatial[:-1])
+    ask = asks(p, machine, tiles)
+    return Plan(STRATEGY, ALGORITHM, packing,
+                lambda sch: schedule(sch, p, lanes, few, ask, by_rows, **point), point)
 
 
 def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
@@ -227,10 +233,11 @@ def _rereading(p: Problem, machine: Machine, width: int) -> int:
 
 def asks(p: Problem, machine: Machine, tiles: int) -> bool:
     """Whether to ask for the next block of weights while so many tiles of pixels use one. In a network, many
-    weights come from far away; those of several taps, or of one tile, the CPU fetches ahead well enough."""
-    weights = p.acc_bytes * p.groups * p.out_group * p.in_group
+    weights come from far away; those of one tile, or of several taps unless the shared cache itself is far
+    away, the CPU fetches ahead well enough."""
+    weights = p.acc_bytes * p.groups * p.out_group * p.in_group * p.taps
     far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
-    return far and p.taps == 1 and 1 < tiles <= ASKED
+    return far and (p.taps == 1 or machine.far_l3) and 1 < tiles <= ASKED
 
 
 def _balance(pieces: int) -> float:
@@ -247,8 +254,8 @@ def _kept(p: Problem, machine: Machine) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, few: bool, ask: bool, *, width: int, block: int, strip: int,
-    order: str, taps: int, deep: int,
+    sch: Schedule, p: Problem, lanes: int, few: bool, ask: bool, by_rows: bool, *, width: int, block: int,
+    strip: int, order: str, taps: int, deep: int,
 ) -> None:
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.widened else None
@@ -288,6 +295,6 @@ def schedule(
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     if ask:
-        sch.annotate(xo, PASSES, 1)
-        sch.annotate(inputs[0], NEXT, p.in_group * block)
+        sch.annotate(outer[0] if outer and by_rows else xo, PASSES, 1)
+        sch.annotate(inputs[0], NEXT, p.taps * p.in_group * block)
     sch.decompose_reduction(conv, summed[0])

@@ -25,6 +25,8 @@ _LINE = 16  # floats of a cache line
 _LARGE = "conv2d:1x72x89x101:o40:k1x1:NCHW:float32:bias"
 _PLANES = "conv2d:1x160x60x61:o160:k7x7:s2:p3:g160:NCHW:float32:bias"
 _TAPS = "conv2d:1x256x8x8:o144:k3x3:s2:p1:NCHW:float32:bias"
+_TAPS_LAST = "conv2d:1x14x14x256:o272:k3x3:s2:p1:NHWC:float32:bias"
+_STRIDED = "conv2d:1x14x14x1024:o592:k1x1:s2:NHWC:float32:bias"
 _POINTWISE = "conv2d:1x7x7x512:o144:k1x1:NHWC:float32:bias:relu"
 
 
@@ -157,6 +159,7 @@ def test_machine_code_asks(target: str, instruction: str | None) -> None:
 
 @pytest.mark.parametrize(("target", "text"), [
     ("x86-64-v4", _POINTWISE), ("x86-64-v4", _LARGE), ("sapphirerapids", _TAPS), ("sapphirerapids", _PLANES),
+    ("sapphirerapids", _TAPS_LAST), ("sapphirerapids", _STRIDED),
 ])  # fmt: skip
 def test_layers_of_many_weights_or_a_large_x_ask(target: str, text: str) -> None:
     machine, spec = resolve(target), ConvSpec.parse(text)
