@@ -6,6 +6,7 @@ from onnx import TensorProto, helper
 from small_networks import model
 
 import tvmconv
+from tvmconv import network as networks
 from tvmconv.network.importing import import_model
 from tvmconv.network.interpret import interpret
 
@@ -95,3 +96,9 @@ def test_nodes_in_any_order_and_outputs_that_are_inputs():
     x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
     found = interpret(graph, {"x": x})
     assert np.array_equal(found["y"], np.maximum(-x, 0)) and np.array_equal(found["z"], x)
+
+
+def test_a_network_without_inputs():
+    every = {"x": np.ones((1, 3, 8, 8), np.float32)}
+    with pytest.raises(tvmconv.SpecError, match="no inputs but those with fixed values, expected some that"):
+        networks.compile(model(helper.make_node("Relu", ["x"], ["y"])), "x86-64-v2", fixed=every)

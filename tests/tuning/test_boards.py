@@ -313,5 +313,8 @@ def test_a_service_that_is_no_tracker() -> None:
         listening.listen()
         with pytest.raises(TuningError, match="timed out"):
             trackers.boards(listening.getsockname())
+        place = listening.getsockname()
+    with pytest.raises(TuningError, match=f"expected a running 'tvmconv board tracker --port {place[1]}'"):
+        trackers.boards(place)
     with pytest.raises(TuningError, match="expected HOST:PORT"):
         trackers.address("rpi4.local")

@@ -125,6 +125,10 @@ def compile(
         raise SpecError(f"weights: {weights!r}, expected one of {', '.join(WEIGHTS)}")
     chooser(blocks, Logs(machines[0], tuning_logs))
     networks = _networks(source, shapes, fixed, layout)
+    for network in networks:
+        if not network.graph.inputs:
+            fixed_ones = " but those with fixed values" if network.fixed else ""
+            raise SpecError(f"{network.model.name}: no inputs{fixed_ones}, expected some that calls give")
     prefix, named = prefix or prefix_of(networks[0].model), names_of(name, networks)
     check_request(dict.fromkeys(named, BESIDE_STEPS), machines, prefix)
     if cc is not None:

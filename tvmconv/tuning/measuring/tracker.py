@@ -50,11 +50,9 @@ def servers(tracker: tuple[str, int]) -> list[tuple[str, int]]:
                 raise OSError("another service answers")
             return _servers(json.loads(_receive(connection, size, end)))
     except (OSError, ValueError, RecursionError) as error:
-        host, port = tracker
         why = "another service answers" if isinstance(error, ValueError | RecursionError) else error
         raise TuningError(
-            f"tracker {where}: {why}; expected a running 'python -m tvm.exec.rpc_tracker --host {host} "
-            f"--port {port} --port-end {port + 1}'"
+            f"tracker {where}: {why}; expected a running 'tvmconv board tracker --port {tracker[1]}'"
         ) from None
 
 
