@@ -174,6 +174,10 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
         return False
     if machine.avx512:
         return _is_far(p, machine)
+    if p.widened and machine.memory_operands:
+        # Results may be four times as large as x: their lines are then written once, not half by half.
+        size = prod(p.spatial) * _pixel_bytes(p)  # of such results
+        return _pixel_bytes(p) >= _ROUND and size > machine.l2 and not _is_far(p, machine)
     if not _in_lines(p, machine):
         return False
     light = _is_light(p, machine)

@@ -97,6 +97,8 @@ POINTS = {
     ("x86-64-v4", "conv2d:1x256x14x14:o256:k7x7:p3:g32:NCHW:bfloat16"): {"channels": 8, "rows": 2},
     ("x86-64-v4", "conv2d:1x64x14x14:o128:k3x3:p1:g32:NCHW:float32"): {"channels": 4, "rows": 4},
     # Words: no tile of a single vector, and less of one where a short loop is unrolled.
+    ("x86-64-v3", "conv2d:4x56x56x128:o128:k3x3:p1:g128:NHWC:uint8/int32"): {"order": "pixels"},
+    ("x86-64-v3", "conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:int8"): {"order": "channels"},
     ("x86-64-v4-vnni", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"block": 48},
     ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
     # Many groups of few channels: words of several groups in a vector, of which a tile has two.
