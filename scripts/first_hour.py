@@ -8,7 +8,7 @@ folder, as somebody would who reads it, and prints how long each took.
 
 Blocks of `sh` and `python` are run, up to the first command that fails; a block with a file's name is written
 to that file. Blocks of `console`, which change the machine, are left out: `tvmconv` is the one beside this
-Python.
+Python, and a folder that `scripts/debian_root.sh` has made here or in the checkout is linked.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "tvmconv" / "docs"
 TITLE = "The first hour"
+_ROOT = re.compile(r"^(scripts/debian_root\.sh \S+ (\S+))", re.M)
 _BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.M | re.S)
 # Searches of seconds, where time is short: the same commands, with another budget.
 _SHORTER = (
@@ -68,10 +69,23 @@ def shorter(text: str) -> str:
     return text
 
 
+def link_roots(guide: str, folder: Path) -> None:
+    """Links in ``folder`` to what the hour has `scripts/debian_root.sh` make, where it is not there. Raises
+    LookupError where nobody has made it."""
+    for command, name in _ROOT.findall(first_hour(guide)):
+        if (folder / name).exists():
+            continue
+        made = next((place / name for place in (Path.cwd(), ROOT) if (place / name).is_dir()), None)
+        if made is None:
+            raise LookupError(f"{name}: not here, expected what '{command}' makes")
+        (folder / name).symlink_to(made)
+
+
 def run(guide: str, folder: Path, short: bool = False) -> Iterator[str]:
     """Do the first hour in ``folder``; yields what each block printed. Raises CalledProcessError for one that
-    failed. short: with searches of seconds."""
+    failed, LookupError for what it needs first. short: with searches of seconds."""
     (folder / "scripts").symlink_to(ROOT / "scripts")
+    link_roots(guide, folder)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "PATH": path, "XDG_DATA_HOME": str(folder / "data")}
     total = 0.0
@@ -114,6 +128,9 @@ def main() -> int:
                     pass
             except FileExistsError:
                 print(f"first_hour: error: --folder {folder}: was used before", file=sys.stderr)
+                return 2
+            except LookupError as error:
+                print(f"first_hour: error: {guide}: {error.args[0]}", file=sys.stderr)
                 return 2
             except subprocess.CalledProcessError as error:
                 print(f"first_hour: error: {guide}: exit status {error.returncode}", file=sys.stderr)

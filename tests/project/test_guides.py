@@ -45,6 +45,21 @@ def test_other_guides_have_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().err.startswith("first_hour: error: speed: expected one of builds, cuda")
 
 
+def test_an_hour_that_needs_a_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(first_hour, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["first_hour.py", "edge"])
+    assert first_hour.main() == 2
+    said = capsys.readouterr().err
+    assert "edge: arm64-root: not here, expected what 'scripts/debian_root.sh arm64 arm64-root' makes" in said
+    (tmp_path / "arm64-root").mkdir()
+    (tmp_path / "hour").mkdir()
+    first_hour.link_roots("edge", tmp_path / "hour")
+    assert (tmp_path / "hour" / "arm64-root").resolve() == tmp_path / "arm64-root"
+
+
 @pytest.mark.parametrize("guide", ["builds", "cuda", "deploy", "learn", "tuning"])  # edge: test_edge_docs.py
 def test_first_hour(guide: str, tmp_path: Path, record_property: Callable[[str, str], None]) -> None:
     start = time.perf_counter()
