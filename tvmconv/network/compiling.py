@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tvmconv.base.errors import Error, SpecError, TargetError
 from tvmconv.compiler.artifact.compilers import find_cc
 from tvmconv.compiler.artifact.library import Library, check_request
@@ -255,14 +253,4 @@ def _buffers(planned: Planned) -> list[dict[str, Any]]:
 
 
 def _about(network: Network) -> dict[str, Any]:
-    return {
-        "onnx": {
-            "model": os.path.basename(network.model.name),
-            "digest": network.model.digest,
-            "shapes": {name: list(shape) for name, shape in network.shapes.items()},
-            "layout": network.door,
-            "whole": True,
-            **({"fixed": {name: np.asarray(value).tolist() for name, value in network.fixed.items()}}
-               if network.fixed else {}),
-        }
-    }
+    return network.model.facts(network.shapes, network.door, network.fixed, whole=True)

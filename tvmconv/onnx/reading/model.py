@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
 
 from tvmconv.base.errors import Error, SpecError
 from tvmconv.onnx.reading.external import load_external
@@ -46,6 +49,22 @@ class Model:
         given = {tensor.name for tensor in self.proto.graph.initializer}
         given |= {tensor.values.name for tensor in self.proto.graph.sparse_initializer}
         return {value.name: value for value in self.proto.graph.input if value.name not in given}
+
+    def facts(
+        self, shapes: Mapping[str, Sequence[int]], layout: str, fixed: Mapping[str, Any], **more: Any
+    ) -> dict[str, Any]:
+        """What the manifest of a library that is made from it says of it, and ``more``."""
+        values = {name: np.asarray(value).tolist() for name, value in fixed.items()}
+        return {
+            "onnx": {
+                "model": os.path.basename(self.name),
+                "digest": self.digest,
+                "shapes": {name: list(shape) for name, shape in shapes.items()},
+                "layout": layout,
+                **more,
+                **({"fixed": values} if values else {}),
+            }
+        }
 
 
 def load(source: Source | Model) -> Model:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from tvmconv.base.errors import SpecError
 from tvmconv.formats.logs.lookup import Folders
@@ -88,19 +85,10 @@ def compile_model(
 
 def _about(found: Extraction, named: Mapping[str, list[Layer]]) -> Mapping[str, Any]:
     function_of = {layer.name: name for name, layers in named.items() for layer in layers}
-    return {
-        "onnx": {
-            "model": os.path.basename(found.model.name),
-            "digest": found.model.digest,
-            "shapes": {name: list(shape) for name, shape in found.shapes.items()},
-            "layout": found.layout,
-            **({"blocks": True} if found.blocks else {}),
-            "layers": [
-                {"node": layer.name, "function": function_of[layer.name], "inputs": dict(layer.inputs),
-                 "output": layer.y}
-                for layer in found.layers
-            ],
-            **({"fixed": {name: np.asarray(value).tolist() for name, value in found.fixed.items()}}
-               if found.fixed else {}),
-        }
-    }
+    layers = [
+        {"node": layer.name, "function": function_of[layer.name], "inputs": dict(layer.inputs),
+         "output": layer.y}
+        for layer in found.layers
+    ]  # fmt: skip
+    blocks = {"blocks": True} if found.blocks else {}
+    return found.model.facts(found.shapes, found.layout, found.fixed, **blocks, layers=layers)
