@@ -24,7 +24,13 @@ from tvmconv.schedules.cpu.tiles import (
     vector_tile,
     widen,
 )
-from tvmconv.schedules.cpu.transposed_planes import MOST_WRITTEN_OUT, write_out_dilated
+from tvmconv.schedules.cpu.transposed_planes import (
+    MOST_WRITTEN_OUT,
+    WIDE,
+    joins,
+    unlike,
+    write_out_dilated,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require_block, require_registers, require_within, settled
 
@@ -37,8 +43,14 @@ def fits(p: TransposedProblem, machine: Machine) -> bool:
 
 
 def pays_in_planes(p: TransposedProblem, machine: Machine) -> bool:
-    """Whether vectors along rows are fuller than vectors of channels, for a channels-first problem."""
+    """Whether vectors along rows are fuller than vectors of channels, for a channels-first problem; and, of
+    whole groups of channels, are interleaved well: where a row is not part of one vector alone, and all
+    phases have as many taps. Measured with AVX-512 only."""
     lanes, width = machine.lanes(p.acc_bytes), p.positions[-1]
+    if machine.avx512 and joins(p) and p.in_group > lanes < 2 * p.out_group:
+        part = p.out_spatial[-1] < lanes * p.stride[-1]
+        if part or (lanes >= WIDE and unlike(p) and p.kernel[-1] > p.stride[-1]):
+            return False
     filled = width / (-(-width // lanes) * lanes)
     return not p.channels_last and 2 * filled > min(1.0, p.out_group / lanes)
 

@@ -30,7 +30,7 @@ STRATEGY = "transposed_planes"
 MOST_WRITTEN_OUT = 8  # phases, and taps, of a dim
 _MOST_JOINED = 4  # phases; with more, most of what an interleaving vector loads is for other vectors
 
-_WIDE = 16  # lanes: more than one such vector of phases with unlike taps is often interleaved through memory
+WIDE = 16  # lanes: more than one such vector of phases with unlike taps is often interleaved through memory
 _TALL = 12  # channels of a tile then
 _ALONE = 4  # vectors of a single channel
 
@@ -55,13 +55,12 @@ def plan_of(p: TransposedProblem, machine: Machine, point: Mapping[str, Any] | N
     lanes = machine.lanes(p.acc_bytes)
     width = -(-p.positions[-1] // lanes)
     channels, _, vectors = planes.tile_of(p.phase(), machine)
-    alone = p.out_group == 1 and (lanes < _WIDE or p.is_depthwise)
+    alone = p.out_group == 1 and (lanes < WIDE or p.is_depthwise)
     if alone and machine.memory_operands:
         vectors = evenly(width, min(width, _ALONE))  # there are no rows beside them, as planes have
     phases = 8 if p.out_group == 1 and _alike(p, 8) and machine.vector_registers >= 16 else 1
     vectors = min(vectors, _most_vectors(p))
-    unlike = p.kernel[-1] % p.tap_step(len(p.kernel) - 1) > 0
-    if _joined(p) and lanes >= _WIDE and unlike and not alone:
+    if joins(p) and lanes >= WIDE and unlike(p) and not alone:
         channels, vectors = evenly(p.out_group, _TALL), 1
     if phases > 1:
         vectors = evenly(width, min(4, width, max(1, (machine.vector_registers - 4) // phases)))
@@ -88,13 +87,18 @@ def _alike(p: TransposedProblem, phases: int) -> bool:
     return not (p.kernel[0] % p.stride[0] or p.out_spatial[0] % p.stride[0] or p.pad[0][0] % p.stride[0])
 
 
-def _joined(p: TransposedProblem) -> bool:
+def joins(p: TransposedProblem) -> bool:
     """Whether a row's phases are interleaved in registers."""
     return 1 < p.stride[-1] <= _MOST_JOINED
 
 
+def unlike(p: TransposedProblem) -> bool:
+    """Whether a row's phases differ in the number of their taps."""
+    return p.kernel[-1] % p.tap_step(len(p.kernel) - 1) > 0
+
+
 def _most_vectors(p: TransposedProblem) -> int:
-    return 7 // (p.stride[-1] - 1) if _joined(p) else 7
+    return 7 // (p.stride[-1] - 1) if joins(p) else 7
 
 
 def write_out_dilated(sch: Schedule, p: TransposedProblem, phases: list) -> None:
@@ -110,7 +114,7 @@ def schedule(
 ) -> None:
     y, phase, conv = sch.get_sblock("y"), sch.get_sblock("phase"), sch.get_sblock("conv")
     copy = sch.get_sblock("pad") if p.phase().padded or p.widened else None
-    joined = _joined(p)
+    joined = joins(p)
     if not joined:
         sch.compute_inline(phase)
     rank = len(p.spatial)

@@ -49,8 +49,11 @@ def fits(p: Problem, machine: Machine) -> bool:
 
 def pays(p: Problem, machine: Machine) -> bool:
     """If output channels are whole vectors, there are many sums for each that is transposed as well, and the
-    copy is small, or each of its elements is used often. Measured with AVX2 and AVX-512 only."""
+    copy is small, or each of its elements is used often; or taps that see padding are worth skipping, but x
+    is widened, which ``crossed`` does by a copy with its zeros. Measured with AVX2 and AVX-512 only."""
     lanes = machine.lanes(p.acc_bytes)
+    if machine.avx512 and p.widened and p.in_group > _FEW and crossed.skips(p, machine):
+        return True
     if not (machine.avx2 or machine.avx512) or p.in_group <= _FEW or p.out_group < 2 * lanes:
         return False
     if machine.avx512:

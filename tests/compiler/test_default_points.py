@@ -210,6 +210,13 @@ POINTS = {
     ("sapphirerapids", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 8, "block": 32},
     ("sapphirerapids", "tconv2d:1x32x32x128:o64:k4x4:s2:p1:NHWC:float32"): {"width": 11, "block": 32},
     ("znver5", "tconv2d:1x8x8x512:o64:k4x4:s2:p1:NHWC:float32"): {"width": 4, "block": 64},
+    # Transposed, channels first: by vectors of channels if rows are less than a vector, or phases unlike.
+    ("x86-64-v4", "tconv2d:1x128x16x16:o64:k3x3:s3:p1:NCHW:float32"): {"width": 4, "block": 64},
+    ("sapphirerapids", "tconv2d:1x64x56x56:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
+    ("sapphirerapids", "tconv2d:1x128x16x16:o64:k4x4:s2:p1:NCHW:float32"): {"channels": 16, "vectors": 1},
+    ("sapphirerapids", "tconv2d:1x64x56x56:o32:k1x1:s2:NCHW:float32"): {"channels": 11, "vectors": 1},
+    # Taps that see much padding, of x that is widened: a copy without its zeros.
+    ("x86-64-v4", "conv2d:1x256x14x14:o256:k3x3:p8:d8:g32:NCHW:bfloat16"): {"width": 14, "strip": 0},
     # Few of Winograd's tiles: even blocks of channels.
     ("sapphirerapids", "conv2d:1x116x7x7:o87:k3x3:p1:NCHW:float32"): {"block": 48, "tall": 4},
     # Planes that would be widened and then fetched from far away: strips.
