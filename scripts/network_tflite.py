@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as tf
+from tflite_model import F32, FUSED, Array, TfliteModel, Unfit
 
 from tvmconv.network.composing import composed
 from tvmconv.network.graph import Editor, Graph, Node
@@ -21,24 +22,12 @@ from tvmconv.onnx.reading.model import Shapes
 from tvmconv.specs.operators import Copy, Layer, Map, Normalise, Piece, Reduce, Resize
 from tvmconv.specs.operators.copy import joined, strides
 
-Array = np.ndarray[Any, Any]
-F32 = np.float32
-_FUSED = {None: tf.ActivationFunctionType.NONE, "relu": tf.ActivationFunctionType.RELU,
-          "relu6": tf.ActivationFunctionType.RELU6}  # fmt: skip
-_UNARY = {"sigmoid": "LOGISTIC", "relu": "RELU", "hard_swish": "HARD_SWISH", "tanh": "TANH", "exp": "EXP",
-          "sqrt": "SQRT", "neg": "NEG", "abs": "ABS", "log": "LOG"}  # fmt: skip
-_BINARY = {"add": "ADD", "sub": "SUB", "mul": "MUL", "div": "DIV", "max": "MAXIMUM", "min": "MINIMUM"}
-
-
-class Unfit(Exception):
-    """TFLite has no operator for a node, or none that is written here."""
-
 
 def write(source: Path, shapes: Shapes, path: Path) -> None:
     """Write an ONNX model as a .tflite model, images channels-last at its ends too. Raises Unfit, Error."""
     some = tuple(rewrite for rewrite in EVERY if rewrite is not merged_copies)
     graph = channels_last(until_stable(import_model(source, shapes), some), "NHWC")
-    path.write_bytes(_Model(until_stable(graph, (*some, _chains_merged))).bytes())
+    path.write_bytes(_Network(until_stable(graph, (*some, _chains_merged))).bytes())
 
 
 def _chains_merged(graph: Graph) -> Graph:
@@ -57,44 +46,18 @@ def _chains_merged(graph: Graph) -> Graph:
     return editor.graph()
 
 
-class _Model:
-    """A model in the making: tensors, and operators one after the other."""
+class _Network(TfliteModel):
+    """A graph's nodes as operators, each by the method for its kind."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph, self.model, self.main = graph, tf.ModelT(), tf.SubGraphT()
-        self.model.version, self.model.buffers, self.model.subgraphs = 3, [tf.BufferT()], [self.main]
-        self.model.operatorCodes, self.main.tensors, self.main.operators = [], [], []
-        self.codes: dict[tuple[str, int], int] = {}
+        super().__init__()
+        self.graph = graph
         self.positive: set[int] = set()  # tensors with nothing below 0
         self.at: dict[str, int] = {name: self.tensor(graph.type(name).shape) for name in graph.inputs}
         self.main.inputs = list(self.at.values())
         for node in graph.nodes:
             self.node(node)
         self.main.outputs = [self.at[name] for name in graph.outputs.values()]
-
-    def bytes(self) -> bytes:
-        import flatbuffers
-
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(self.model.Pack(builder), b"TFL3")
-        return bytes(builder.Output())
-
-    def tensor(self, shape: Sequence[int], data: Array | None = None) -> int:
-        made, held = tf.TensorT(), tf.BufferT()
-        if data is not None:
-            held.data = np.ascontiguousarray(data).view(np.uint8).ravel()
-        whole = data is not None and data.dtype == np.int32
-        made.name, made.shape = f"t{len(self.main.tensors)}", list(map(int, shape))
-        made.type = tf.TensorType.INT32 if whole else tf.TensorType.FLOAT32
-        made.buffer = len(self.model.buffers)
-        self.model.buffers.append(held)
-        self.main.tensors.append(made)
-        return len(self.main.tensors) - 1
-
-    def array(self, values: Any, dtype: Any = F32) -> int:
-        """A constant."""
-        array = np.asarray(values, dtype)
-        return self.tensor(array.shape, array)
 
     def value(self, name: str) -> int:
         """A value's tensor."""
@@ -104,29 +67,6 @@ class _Model:
                 raise Unfit(f"a constant of {array.dtype}")
             self.at[name] = self.tensor(array.shape, array)
         return self.at[name]
-
-    def shape(self, tensor: int) -> tuple[int, ...]:
-        return tuple(self.main.tensors[tensor].shape)
-
-    def add(self, kind: str, inputs: Sequence[int], shape: Sequence[int], options: Any = None,
-            version: int = 1, **fields: Any) -> int:  # fmt: skip
-        """Add an operator; its result."""
-        key = kind, version
-        if key not in self.codes:
-            code = tf.OperatorCodeT()
-            code.builtinCode, code.version = getattr(tf.BuiltinOperator, kind), version
-            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-            self.codes[key] = len(self.model.operatorCodes)
-            self.model.operatorCodes.append(code)
-        op, y = tf.OperatorT(), self.tensor(shape)
-        op.opcodeIndex, op.inputs, op.outputs = self.codes[key], list(inputs), [y]
-        if options is not None:
-            for name, value in fields.items():
-                setattr(options, name, value)
-            op.builtinOptionsType = getattr(tf.BuiltinOptions, type(options).__name__.removesuffix("T"))
-            op.builtinOptions = options
-        self.main.operators.append(op)
-        return y
 
     def node(self, node: Node) -> None:
         for name in (*node.inputs, *node.outputs):
@@ -140,14 +80,6 @@ class _Model:
         if isinstance(node.op, Layer) and node.op.spec.activation in ("relu", "relu6"):
             self.positive.add(y)
 
-    def reshaped(self, x: int, shape: Sequence[int]) -> int:
-        if self.shape(x) == tuple(shape):
-            return x
-        return self.add("RESHAPE", [x, self.array(shape, np.int32)], shape, tf.ReshapeOptionsT(),
-                        newShape=list(shape))  # fmt: skip
-
-    # Layers
-
     def layer(self, node: Node) -> int:
         spec: Any = node.op.spec  # type: ignore[attr-defined]
         given = dict(zip(node.op.arguments, node.inputs, strict=True))  # type: ignore[attr-defined]
@@ -160,14 +92,14 @@ class _Model:
         if w is None:
             raise Unfit(f"{spec}: weights that are computed")
         bias = self.value(given["bias"]) if spec.bias else self.array(np.zeros(spec.out_channels))
-        apart = spec.residual or spec.activation not in _FUSED
-        fused = _FUSED[None if apart else spec.activation]
+        apart = spec.residual or spec.activation not in FUSED
+        fused = FUSED[None if apart else spec.activation]
         y = self.convolution(spec, x, w, bias, fused)
         activation = spec.activation
         if spec.residual:
-            here = activation if activation in _FUSED else None
+            here = activation if activation in FUSED else None
             y = self.add("ADD", [y, self.value(given["residual"])], self.shape(y), tf.AddOptionsT(),
-                         fusedActivationFunction=_FUSED[here])  # fmt: skip
+                         fusedActivationFunction=FUSED[here])  # fmt: skip
             activation = activation if here is None else None
         return self.activated(y, activation) if apart else y
 
@@ -200,16 +132,6 @@ class _Model:
         return self.add("CONV_2D", [x, self.array(w.transpose(3, 0, 1, 2)), bias], spec.output_shape,
                         tf.Conv2DOptionsT(), **window)  # fmt: skip
 
-    def padded(self, x: int, padding: Sequence[Sequence[int]], value: float = 0.0) -> int:
-        if not any(map(any, padding)):
-            return x
-        pads = np.array([[0, 0], *padding, [0, 0]], np.int32)
-        shape = [n + int(p.sum()) for n, p in zip(self.shape(x), pads, strict=True)]
-        if value == 0:
-            return self.add("PAD", [x, self.array(pads, np.int32)], shape, tf.PadOptionsT())
-        return self.add("PADV2", [x, self.array(pads, np.int32), self.array([value])], shape,
-                        tf.PadV2OptionsT())  # fmt: skip
-
     def pool(self, spec: Any, x: int) -> int:
         if spec.rank != 2 or set(spec.dilation) != {1}:
             raise Unfit(str(spec))
@@ -230,14 +152,6 @@ class _Model:
         kind = "MAX_POOL_2D" if largest else "AVERAGE_POOL_2D"
         return self.add(kind, [x], spec.output_shape, tf.Pool2DOptionsT(), **options)
 
-    # Element-wise
-
-    def activated(self, y: int, activation: str | None) -> int:
-        if activation is None:
-            return y
-        name, _, numbers = activation.partition("=")
-        return self.function(name, [y, *(self.array(float(n)) for n in numbers.split(",") if n)])
-
     def map(self, node: Node) -> int:
         values = [self.value(name) for name in node.inputs]
 
@@ -248,41 +162,6 @@ class _Model:
             return self.function(head, list(map(of, arguments)))
 
         return of(node.op.tree)  # type: ignore[attr-defined]
-
-    def function(self, name: str, arguments: list[int]) -> int:
-        x = arguments[0]
-        shape = np.broadcast_shapes(*map(self.shape, arguments))
-        numbers = [self.number(tensor) for tensor in arguments[1:]]
-        if name in _UNARY and len(arguments) == 1:
-            options = {"EXP": tf.ExpOptionsT, "NEG": tf.NegOptionsT, "ABS": tf.AbsOptionsT,
-                       "HARD_SWISH": tf.HardSwishOptionsT}.get(_UNARY[name])  # fmt: skip
-            return self.add(_UNARY[name], arguments, shape, options and options())
-        if name in ("max", "min"):
-            return self.add(_BINARY[name], arguments, shape, tf.MaximumMinimumOptionsT())
-        if name in _BINARY:
-            options = getattr(tf, f"{_BINARY[name].title()}OptionsT")()
-            return self.add(_BINARY[name], arguments, shape, options)
-        if name == "relu6" or (name == "clip" and numbers == [0, 6]):
-            return self.add("RELU6", [x], shape)
-        if name == "silu":
-            return self.function("mul", [x, self.function("sigmoid", [x])])
-        if name in ("gelu", "gelu_tanh"):
-            return self.add("GELU", [x], shape, tf.GeluOptionsT(), approximate=name == "gelu_tanh")
-        if name == "hard_sigmoid":
-            slope, offset = (*numbers, 0.5)[:2] if numbers else (1 / 6, 0.5)
-            y = x if np.isclose(slope, 1 / 6) else self.function("mul", [x, self.array(6 * slope)])
-            y = self.add("ADD", [y, self.array(6 * offset)], shape, tf.AddOptionsT(),
-                         fusedActivationFunction=tf.ActivationFunctionType.RELU6)  # fmt: skip
-            return self.function("mul", [y, self.array(1 / 6)])
-        raise Unfit(name)
-
-    def number(self, tensor: int) -> float:
-        data = self.model.buffers[self.main.tensors[tensor].buffer].data
-        if data is None or self.shape(tensor):
-            return math.nan
-        return float(np.asarray(data, np.uint8).view(F32)[0])
-
-    # Moving
 
     def copy(self, node: Node) -> int:
         op, inputs = node.op, [self.value(name) for name in node.inputs]
@@ -320,19 +199,6 @@ class _Model:
             raise Unfit(f"a copy by {piece}")
         wide, turn = self.reshaped(x, before), [order.index(loop) for loop in range(len(order))]
         return self.reshaped(self.turned(wide, turn), shape)
-
-    def turned(self, x: int, order: Sequence[int]) -> int:
-        """Dims in another order."""
-        if list(order) == sorted(order):
-            return x
-        shape = [self.shape(x)[dim] for dim in order]
-        return self.add("TRANSPOSE", [x, self.array(order, np.int32)], shape, tf.TransposeOptionsT())
-
-    # The rest
-
-    def mean(self, x: int, axes: Sequence[int]) -> int:
-        shape = [1 if axis in axes else size for axis, size in enumerate(self.shape(x))]
-        return self.add("MEAN", [x, self.array(axes, np.int32)], shape, tf.ReducerOptionsT(), keepDims=True)
 
     def reduce(self, node: Node) -> int:
         op, x = node.op, self.value(node.inputs[0])
