@@ -24,16 +24,15 @@ Exit status: 0 if nothing was found, 1 if something was, 2 for a usage error.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hunt_layers import SETS, layer
+from hunt_log import Found, read, shown, write
 
 from tvmconv.base.errors import Error
 from tvmconv.compiler import codegen
@@ -49,40 +48,6 @@ _SEARCH = Effort(rounds=7, burst=0.0005, seconds=0.4)
 _DUEL = Effort(rounds=15, burst=0.001, seconds=1.0)
 _TIMEOUT = 60.0  # seconds for a check and a time, on a machine that does much else
 _KEPT = 2  # points whose neighbours the next round tries
-
-
-@dataclass(frozen=True)
-class Found:
-    """The outcome for a layer: seconds of its default and of its winner, and the candidates' number."""
-
-    descriptor: str
-    default: Choice
-    winner: Choice
-    default_seconds: float
-    seconds: float
-    candidates: int
-    error: str = ""
-    number: int | None = None
-
-    @property
-    def ratio(self) -> float:
-        return self.default_seconds / self.seconds if self.seconds else 1.0
-
-    @classmethod
-    def read(cls, line: str) -> Found:
-        facts = json.loads(line)
-        return cls(**{**facts, **{key: Choice(**facts[key]) for key in ("default", "winner")}})
-
-    def __str__(self) -> str:
-        if self.error:
-            return f"  -   {self.descriptor}\n        {self.error}"
-        default, winner = shown(self.default), shown(self.winner)
-        times = f"{1e6 * self.default_seconds:.1f} us, {1e6 * self.seconds:.1f} by"
-        return f"{self.ratio:5.2f} {self.descriptor}\n        {default}: {times} {winner}"
-
-
-def shown(choice: Choice) -> str:
-    return " ".join([choice.strategy, *(f"{knob}={value}" for knob, value in choice.point.items())])
 
 
 class Hunter:
@@ -216,21 +181,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def names(text: str) -> list[str]:
     return text.split(",")
-
-
-def read(path: Path | None) -> list[Found]:
-    """The log's lines, but for one that was cut off."""
-    lines = path.read_text().split("\n") if path and path.exists() else []
-    return [Found.read(line) for line in lines[:-1]]
-
-
-def write(path: Path, found: Found) -> None:
-    """Append a line, in the place of one that was cut off."""
-    text = path.read_bytes() if path.exists() else b""
-    if text and not text.endswith(b"\n"):
-        os.truncate(path, text.rfind(b"\n") + 1)
-    with path.open("a") as file:
-        file.write(json.dumps(asdict(found)) + "\n")
 
 
 def todo(args: argparse.Namespace) -> Iterator[tuple[int | None, Spec]]:
