@@ -10,10 +10,12 @@ are channels-last, so for channels-first x and y the padding and the last store 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import AHEAD
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
@@ -35,6 +37,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "winograd_tiles"
 _FORMER = {"tall": 2, "wide": 2, "lines": 1}  # the values in points older than these knobs
 _PACKED = 4  # lanes that all machines have
+_AHEAD = 64  # input channels
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -81,14 +84,21 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(together == 1 or block == p.out_group, point, "block", str(p.out_group))
     require_registers(point, "step", point["lines"] * step * -(-block // lanes), machine.vector_registers)
     packing = WinogradPacking(block, packing.tile, together)
+    ask = asks(p, machine, packing)
     return Plan(
-        STRATEGY, winograd.ALGORITHM, packing, lambda sch: schedule(sch, p, packing, lanes, point), point,
-        exact=all(t.exact for t in packing.transforms(p)), pack=pack_schedule,
+        STRATEGY, winograd.ALGORITHM, packing, lambda sch: schedule(sch, p, packing, lanes, ask, point),
+        point, exact=all(t.exact for t in packing.transforms(p)), pack=pack_schedule,
     )  # fmt: skip
 
 
+def asks(p: Problem, machine: Machine, packing: WinogradPacking) -> bool:
+    """Whether to ask for weights ahead: of many, each is used for a few tiles, and far from a shared cache it
+    comes too late. Nobody has measured other machines."""
+    return machine.far_l3 and 4 * p.acc_bytes * prod(packing.shape(p)) >= machine.l2
+
+
 def schedule(
-    sch: Schedule, p: Problem, packing: WinogradPacking, lanes: int, point: Mapping[str, Any]
+    sch: Schedule, p: Problem, packing: WinogradPacking, lanes: int, ask: bool, point: Mapping[str, Any]
 ) -> None:
     lines, step, tiles = point["lines"], point["step"], point["steps"] * point["step"]
     stages = ("y", "conv", "folded", "products", "patches", "rows", "pad")
@@ -122,7 +132,8 @@ def schedule(
         sch.compute_at(pad, task, preserve_unit_loops=True)
     _rows(sch, rows, lanes, packing.together * p.in_group)
     _patches(sch, patches, lanes, packing.together * p.in_group)
-    _products(sch, products, lanes, packing.together * packing.block)
+    channels = packing.together * packing.block
+    _products(sch, products, lanes, channels, channels * p.acc_bytes if ask else 0)
 
 
 def pack_schedule(sch: Schedule) -> None:
@@ -165,8 +176,9 @@ def _patches(sch: Schedule, patches, lanes: int, channels: int) -> None:
     sch.unroll(b)
 
 
-def _products(sch: Schedule, products, lanes: int, channels: int) -> None:
-    """A matrix product at each of the transformed positions, its sums in registers until complete."""
+def _products(sch: Schedule, products, lanes: int, channels: int, asked: int) -> None:
+    """A matrix product at each of the transformed positions, its sums in registers until complete. ``asked``:
+    bytes of weights of an input channel, if they are asked for ahead."""
     a, b, n, py, line, px, tile, g, o, t, i = sch.get_loops(products)[-11:]
     vec, lane = vector_tile(sch, sch.fuse(o, t), lanes, channels)
     sch.reorder(a, b, n, py, px, g, i, line, tile, vec, lane)
@@ -176,4 +188,6 @@ def _products(sch: Schedule, products, lanes: int, channels: int) -> None:
     vector_tile(sch, sch.fuse(to_o, to_t), lanes, channels)
     for loop in (line, tile, to_line, to_tile):
         sch.unroll(loop)
+    if asked:
+        sch.annotate(i, AHEAD, [_AHEAD, asked])
     sch.decompose_reduction(products, i)
