@@ -35,7 +35,9 @@ STRATEGY = "amx_last"
 SIDE = 16  # the most rows of a tile, and words in each
 SUMS = 4  # tiles of sums; the other four registers are for their factors
 _WORTH, _FEWEST = 64, 12  # words in a tile of x, and in a sum: vectors are as fast with fewer
-_TASKS, _TASK = 64, 1 << 21  # at most so many, of at least so many multiply-adds if there are more than two
+# At most so many tasks, of at least so many multiply-adds if there are more than two: results of each one's
+# last tiles are made beside nothing.
+_TASKS, _TASK = 64, 1 << 22
 
 
 def dot_of(p: Problem) -> Dot:
@@ -117,7 +119,9 @@ def _strip(p: Problem, width: int, high: int, block: int) -> int:
     tiles = -(-p.out_spatial[-2] // high) if len(p.spatial) > 1 else -(-p.out_spatial[-1] // width)
     others = p.batch * p.groups * prod(p.out_spatial[:-2]) * -(-p.out_group // block)
     tasks = min(_TASKS, max(2, p.macs // _TASK))
-    return -(-tiles // max(1, tasks // others))
+    strip = -(-tiles // max(1, tasks // others))
+    # A shorter last strip is code of its own, and ends what follows one another.
+    return next((size for size in range(strip, 2 * strip) if tiles % size == 0), strip)
 
 
 def schedule(

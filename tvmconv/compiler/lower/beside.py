@@ -9,7 +9,7 @@ the sums.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import tvm_ffi
@@ -23,17 +23,16 @@ _AT_A_TIME = 2  # iterations of results, or more: what all share is loaded anew 
 
 @dataclass(frozen=True)
 class _Group:
-    """Tiles: arrays of their own, their products, and what makes results of the sums; all in ``loop``, or
-    once."""
+    """Tiles: arrays of their own, their products, and what makes results of the sums; all in ``loops``."""
 
     arrays: list[tirx.Stmt]
     products: tirx.AttrStmt
     results: tirx.Stmt
-    loop: tirx.For | None
+    loops: list[tirx.For]
 
     @property
     def count(self) -> int:
-        return 1 if self.loop is None else int(self.loop.extent)
+        return _count(self.loops)
 
     @property
     def condition(self) -> tirx.Expr | None:
@@ -44,11 +43,9 @@ class _Group:
         """The results, or where there is a choice the second way."""
         return self.results.else_case if isinstance(self.results, tirx.IfThenElse) else self.results
 
-    def at(self, part: tirx.Stmt, value: tirx.Expr | int) -> tirx.Stmt:
-        """``part``, in an iteration of ``loop``."""
-        if self.loop is None:
-            return part
-        return substitute(part, self.loop.loop_var, self.loop.min + value)
+    def at(self, part: tirx.Stmt, number: tirx.Expr) -> tirx.Stmt:
+        """``part``, in an iteration of ``loops``."""
+        return _iteration(self.loops, part, number)
 
 
 def _pipelined(stmt: tirx.Stmt) -> tirx.Stmt:
@@ -82,14 +79,13 @@ def _group(stmts: Sequence[tirx.Stmt]) -> tuple[_Group, int] | None:
         body = stmts[0].body
         inside = list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]
         found = _group(inside)
-        if found is None or found[1] < len(inside) or found[0].loop is not None:
+        if found is None or found[1] < len(inside):
             return None
-        one = found[0]
-        return _Group(one.arrays, one.products, one.results, stmts[0]), 1
+        return replace(found[0], loops=[stmts[0], *found[0].loops]), 1
     at = next((at for at, stmt in enumerate(stmts) if not isinstance(stmt, tirx.AllocBuffer)), len(stmts))
     if len(stmts) < at + 2 or not is_products(stmts[at]) or has_products(stmts[at + 1]):
         return None
-    group = _Group(list(stmts[:at]), stmts[at], stmts[at + 1], None)
+    group = _Group(list(stmts[:at]), stmts[at], stmts[at + 1], [])
     return (group, at + 2) if _loops(group.nest())[0] else None
 
 
@@ -100,13 +96,13 @@ def _together(groups: list[_Group], stmt: tirx.Stmt) -> tirx.Stmt:
     made: list[tirx.Stmt] = []
     waiting: tirx.Stmt | None = None  # results of the group before
     for group in groups:
-        products, nest = group.products, group.nest()
-        made += [*group.arrays, _beside(group.at(products, 0), waiting)]
-        if group.count > 1:
-            var = tirx.Var(group.loop.loop_var.name, group.loop.loop_var.ty.dtype)
+        products, nest, last = group.products, group.nest(), group.count - 1
+        made += [*group.arrays, _beside(group.at(products, tirx.const(0, "int32")), waiting)]
+        if last:
+            var = tirx.Var("before", "int32")
             both = _beside(group.at(products, var + 1), group.at(nest, var))
-            made.append(tirx.For(var, 0, group.count - 1, tirx.ForKind.SERIAL, both))
-        waiting = group.at(nest, group.count - 1)
+            made.append(tirx.For(var, 0, last, tirx.ForKind.SERIAL, both))
+        waiting = group.at(nest, tirx.const(last, "int32"))
     in_a_row = sequence([*made, waiting])
     conditions = [group.condition for group in groups]
     if all(condition is None for condition in conditions):
@@ -135,26 +131,22 @@ def _beside(products: tirx.AttrStmt, results: tirx.Stmt | None) -> tirx.Stmt:
         return products
     stmts = list(products.body.seq)
     places = [at for at, stmt in enumerate(stmts) if is_product(stmt) or isinstance(stmt, tirx.For)]
-    zeros, steps, stores = stmts[: places[0]], stmts[places[0] : places[-1] + 1], stmts[places[-1] + 1 :]
-    around, step = _loops(sequence(steps))
+    zeros, nest, stores = stmts[: places[0]], stmts[places[0] : places[-1] + 1], stmts[places[-1] + 1 :]
+    around, step = _loops(sequence(nest))
     iterations, one = _loops(results)
-    each = [int(loop.extent) for loop in iterations]
-    count = prod(int(loop.extent) for loop in around)
+    count, steps = _count(iterations), _count(around)
     made = list(step.seq) if isinstance(step, tirx.SeqStmt) else [step]
-    shares = min(len(made), -(-prod(each) // (_AT_A_TIME * count)))  # of each step
-    size = -(-prod(each) // (count * shares))
+    shares = min(len(made), -(-count // (_AT_A_TIME * steps)))  # of each step
+    size = -(-count // (steps * shares))
     body = []
     for share in range(shares):
         first = (_number(around) * shares + share) * size
         body += made[share * len(made) // shares : (share + 1) * len(made) // shares]
         inner = tirx.Var("share", "int32")
-        at, work = first + inner if size > 1 else first, one
-        for place, loop in enumerate(iterations):
-            index = at // prod(each[place + 1 :])
-            index = index % each[place] if place else index
-            work = substitute(work, loop.loop_var, loop.min + index)
-        if count * shares * size > prod(each):
-            work = tirx.IfThenElse(at < prod(each), work, None)
+        at = first + inner if size > 1 else first
+        work = _iteration(iterations, one, at)
+        if steps * shares * size > count:
+            work = tirx.IfThenElse(at < count, work, None)
         body.append(tirx.For(inner, 0, size, tirx.ForKind.SERIAL, work) if size > 1 else work)
     beside = sequence(body)
     for loop in reversed(around):
@@ -169,6 +161,19 @@ def _loops(stmt: tirx.Stmt) -> tuple[list[tirx.For], tirx.Stmt]:
         found.append(stmt)
         stmt = stmt.body
     return found, stmt
+
+
+def _count(loops: Sequence[tirx.For]) -> int:
+    """Iterations of a nest."""
+    return prod(int(loop.extent) for loop in loops)
+
+
+def _iteration(loops: Sequence[tirx.For], body: tirx.Stmt, number: tirx.Expr) -> tirx.Stmt:
+    """``body`` in iteration ``number`` of a nest."""
+    for at, loop in enumerate(loops):
+        index = number // _count(loops[at + 1 :])
+        body = substitute(body, loop.loop_var, loop.min + (index % int(loop.extent) if at else index))
+    return body
 
 
 def _number(loops: Sequence[tirx.For]) -> tirx.Expr:
