@@ -30,6 +30,7 @@ from tvmconv.schedules.cpu.tiles import (
     reread,
     rows_are_far,
     run_parallel,
+    streams,
     vector_tile,
     widen,
     write_out,
@@ -82,8 +83,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels and channels of the register tile; tiles of pixels that use one block of
     weights before the next (0: all of a row); order of tasks; innermost dims of taps unrolled; input channels
     unrolled. Raises ValueError if it does not fit."""
-    lanes = machine.lanes(p.acc_bytes)
-    width, vectors = _tile_of(p, machine)
+    lanes, (width, vectors) = machine.lanes(p.acc_bytes), _tile_of(p, machine)
     width = min(width, _NARROW) if _scattered(p, machine) or _scatters(p, machine) else width
     taps = taps_of(p, machine, width * vectors)
     default = {"width": width, "block": block_of(p, machine, vectors),
@@ -116,9 +116,8 @@ def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     """As ``tile_of``, but narrower if a core's cache then keeps the weights of a block for all rows. Measured
     where the shared cache is far away."""
     width, vectors = tile_of(p, machine)
-    lanes = machine.lanes(p.acc_bytes)
     for fewer in range(vectors, 0, -1) if machine.far_l3 else ():
-        if keeps_block(p, machine, min(fewer * lanes, p.out_group)):
+        if keeps_block(p, machine, min(fewer * machine.lanes(p.acc_bytes), p.out_group)):
             return tile_of(p, machine, fewer)
     return width, vectors
 
@@ -126,10 +125,8 @@ def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
 def tile_of(p: Problem, machine: Machine, widest: int = 0) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: the pair that wastes least, of at most
     ``widest`` vectors (0: any)."""
-    lanes = machine.lanes(p.acc_bytes)
-    have = -(-p.out_group // lanes)
-    width = p.out_spatial[-1]
-    narrow = not machine.avx512
+    have = -(-p.out_group // machine.lanes(p.acc_bytes))
+    width, narrow = p.out_spatial[-1], not machine.avx512
 
     def most(vectors: int) -> int:
         # A register for the weights of each vector, and one for the input they multiply (AVX-512 takes it
@@ -214,7 +211,8 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
         return 1
     tiles = -(-p.out_spatial[-1] // width)
     if p.batch * tiles >= _MANY_TILES:
-        return min(_LONGEST, -(-tiles // 2))
+        together = block < p.out_group and streams(p, machine)
+        return 1 if together else min(_LONGEST, -(-tiles // 2))
     contended = p.groups * p.out_group * p.acc_bytes % LINE and block < p.out_group
     if not contended:
         return 0

@@ -97,6 +97,8 @@ def rows_of(p: Problem, machine: Machine, block: int, order: str) -> int:
     fewest = 2 if set(p.dilation) == {1} and machine.arch == "x86_64" else 1
     strips = min(height(p), max(fewest, -(-FEWEST_TASKS // others)))
     rows = -(-height(p) // strips)
+    if rows < p.kernel[-2:][0] and p.kernel[-1] == 1 and outgrows(p, machine):
+        rows = min(height(p), 2 * rows)  # fewer tasks, which fetch less of what others fetch as well
     if is_large(p, machine) and p.kernel[-1] > 1:
         few = p.stride[-1] == 1 or _by_pixels(p, machine)
         rows = min(rows, _FEW_ROWS if few else 4 * _FEW_ROWS)

@@ -126,6 +126,14 @@ def keeps_block(p: Problem, machine: Machine, block: int) -> bool:
     return weights * block + p.groups * image_bytes(p) <= machine.l2 < of_all
 
 
+def streams(p: Problem, machine: Machine) -> bool:
+    """Whether y goes far away, where lines come and go together with their neighbours, and the L1 cache keeps
+    all weights: tiles then have all their channels at once. Measured where the shared cache is far away."""
+    weights = p.acc_bytes * p.groups * p.in_group * p.out_group
+    y = p.acc_bytes * p.groups * p.out_group * prod(p.out_spatial)
+    return machine.far_l3 and 2 * weights <= machine.l1 and y > machine.l2
+
+
 def height(p: Problem | PoolProblem) -> int:
     """Rows of the output."""
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1

@@ -62,6 +62,7 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x56x56x144:o144:k7x7:p3:g144:NHWC:float32"): {"order": "channels"},
     ("sapphirerapids", "conv2d:1x56x56x144:o144:k3x3:p1:g144:NHWC:float32"): {"block": 144},
     ("sapphirerapids", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:float32"): {"order": "pixels"},
+    ("sapphirerapids", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"rows": 4},
     ("sapphirerapids", "conv2d:1x14x14x256:o256:k3x3:p1:g64:NHWC:float32"): {"tall": 4, "wide": 4},
     # Far from a shared cache: not by Winograd's algorithm with a stride, nor by weights that fill a core's.
     ("sapphirerapids", "conv2d:1x28x28x256:o256:k3x3:s2:p1:NHWC:float32"): {"width": 5, "order": "rows"},
@@ -202,6 +203,10 @@ POINTS = {
     ("sapphirerapids", "conv2d:1x28x28x512:o1024:k3x3:s2:p1:NHWC:float32"): {"block": 64, "order": "rows"},
     ("sapphirerapids", "conv3d:1x8x14x14x256:o256:k3x3x3:p1:NHWC:float32"): {"block": 32, "order": "rows"},
     ("sapphirerapids", "conv3d:1x8x14x14x256:o256:k3x1x1:p1x0x0:NHWC:float32"): {"order": "channels"},
+    # Few weights, and a y that goes far away: all channels of a tile at once.
+    ("sapphirerapids", "conv2d:1x112x112x16:o96:k1x1:NHWC:float32"): {"block": 48, "strip": 1},
+    ("sapphirerapids", "conv2d:1x56x56x24:o144:k1x1:NHWC:float32"): {"block": 48, "strip": 64},
+    ("znver5", "conv2d:1x112x112x16:o96:k1x1:NHWC:float32"): {"strip": 64},
     # Groups that fill half a vector, to be widened: by themselves if that takes ports of multiply-adds.
     ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 8, "strip": 0},
     ("znver5", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 16, "walk": "down"},
