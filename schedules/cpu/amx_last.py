@@ -94,7 +94,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     across = min(SUMS // wide, along)
     high = min(SUMS // wide // across, height(p))
     default = {"rows": rows, "across": across, "high": high, "block": min(wide * SIDE, p.out_group),
-               "strip": _strip(p, rows * across, high, wide * SIDE)}
+               "strip": strip_of(p, rows * across, high, wide * SIDE)}
     point = settled(point, default)
     require_within(point, rows=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group,
                    strip=p.out_spatial[-1] * height(p))  # fmt: skip
@@ -114,7 +114,7 @@ def depth(p: Problem) -> int:
     return divisor(in_words(p, dot_of(p)).in_group, SIDE)
 
 
-def _strip(p: Problem, width: int, high: int, block: int) -> int:
+def strip_of(p: Problem, width: int, high: int, block: int) -> int:
     """Rows of tiles, or in one dim tiles, to a task."""
     tiles = -(-p.out_spatial[-2] // high) if len(p.spatial) > 1 else -(-p.out_spatial[-1] // width)
     others = p.batch * p.groups * prod(p.out_spatial[:-2]) * -(-p.out_group // block)

@@ -10,14 +10,23 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
+from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops import direct, phases
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import phases as by_phase
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.amx_last import SIDE, SUMS, are_full, depth, dot_of, require_sums
-from tvmconv.schedules.cpu.tiles import evenly, height, peel_tail, run_parallel, stage, vector_tile
+from tvmconv.schedules.cpu.amx_last import SIDE, SUMS, are_full, depth, dot_of, require_sums, strip_of
+from tvmconv.schedules.cpu.tiles import (
+    evenly,
+    height,
+    peel_strips,
+    peel_tail,
+    run_parallel,
+    stage,
+    vector_tile,
+)
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space, require_within, settled
 
@@ -35,28 +44,29 @@ def pays(p: Problem, machine: Machine) -> bool:
 
 
 def space(p: Problem, machine: Machine) -> Space:
+    default = plan_of(p, machine).point
     return {
         "columns": sorted({evenly(p.out_spatial[-1], most) for most in (8, 12, 14, 16)}),
         "across": [1, 2, 4],
         "high": [1, 2, 4] if len(p.spatial) > 1 else [1],
         "block": sorted({min(n * SIDE, p.out_group) for n in range(1, 5)}),
+        "strip": sorted({1, 2, 4, 8, default["strip"]}) if len(p.spatial) > 1 else [1],
     }
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
     """The plan for ``point``: pixels of a tile; tiles side by side, and rows of the image, whose sums are
-    made together for ``block`` channels. Raises ValueError where it does not fit."""
+    made together for ``block`` channels; as many of those to a task. Raises ValueError where it does not
+    fit."""
     dot, columns = dot_of(p), _columns(p)
     wide = min(2, -(-p.out_group // SIDE))
     across = min(SUMS // wide, -(-p.out_spatial[-1] // columns))
-    default = {
-        "columns": columns,
-        "across": across,
-        "high": min(SUMS // wide // across, height(p)),
-        "block": min(wide * SIDE, p.out_group),
-    }
+    high, block = min(SUMS // wide // across, height(p)), min(wide * SIDE, p.out_group)
+    strip = strip_of(p, columns * across, high, block) if len(p.spatial) > 1 else 1
+    default = {"columns": columns, "across": across, "high": high, "block": block, "strip": strip}
     point = settled(point, default)
-    require_within(point, columns=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group)
+    require_within(point, columns=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group,
+                   strip=height(p))  # fmt: skip
     require_sums(p, point)
     packing = Packing(point["block"], deep=depth(p))
     of = phases.ALGORITHM if p.stride[-1] > 1 else direct.ALGORITHM
@@ -71,7 +81,7 @@ def _columns(p: Problem) -> int:
 
 
 def schedule(
-    sch: Schedule, p: Problem, machine: Machine, columns: int, across: int, high: int, block: int
+    sch: Schedule, p: Problem, machine: Machine, columns: int, across: int, high: int, block: int, strip: int
 ) -> None:
     dot, rank, lanes = dot_of(p), len(p.spatial), machine.lanes()
     y, conv, copy = sch.get_sblock("y"), sch.get_sblock("conv"), stage(sch, "pad")
@@ -81,13 +91,15 @@ def schedule(
     xo, xi = sch.split(x, [None, span], preserve_unit_iters=True)
     peel_tail(sch, oo, p.out_group, block)
     peel_tail(sch, xo, p.out_spatial[-1], span)
-    rows = []
+    strips, rows = [], []
     if outer:
         ro, ri = sch.split(outer.pop(), [None, high], preserve_unit_iters=True)
-        peel_tail(sch, ro, p.out_spatial[-2], high)
-        outer, rows = [*outer, ro], [ri]
+        task, ro = sch.split(ro, [None, strip], preserve_unit_iters=True)
+        peel_strips(sch, task, ro, p.out_spatial[-2], high, strip)
+        outer, strips, rows = [*outer, task], [ro], [ri]
     tasks = [n, g, oo, *outer]
-    sch.reorder(*tasks, xo, oi, *rows, xi)
+    sch.reorder(*tasks, *strips, xo, oi, *rows, xi)
+    sch.annotate(oi, ONCE, 1)  # the loops over the outputs of a tile
     run_parallel(sch, p, tasks if outer else [*tasks, xo])
     planes.copy_padded(sch, p, copy, by_phase.sort_rows(lanes) if p.stride[-1] > 1 else None)
     sch.compute_at(conv, xo, preserve_unit_loops=True)
