@@ -137,7 +137,7 @@ _PRESETS = {
         # All CPUs with AMX (Sapphire, Emerald and Granite Rapids) have these caches, on a mesh of cores.
         replace(_VNNI, name="sapphirerapids", features=(*_VNNI.features, "amx-tile", "amx-int8"),
                 requires=(*_VNNI.requires, "amx_tile", "amx_int8"), l1=48 * K, l1_ways=12, l2=2048 * K,
-                base="x86-64-v4", amx=True, far_l3=True),
+                amx=True, far_l3=True),
         # Cortex-A53 and A72 have two 64-bit pipes, equivalent to one of 128; from A76 on there are two of
         # 128.
         _arm8("aarch64-generic", "generic", 1, 4, 32, 256),
