@@ -91,7 +91,10 @@ def inputs_of(
     if not machine.far_l3 or p.widened or p.in_group < _MANY or p.in_group % 2 or width == 1:
         return 1
     lanes = machine.lanes(p.acc_bytes)
-    whole = min(vectors * lanes, p.out_group if along is None else along) % lanes == 0
+    if along is None:  # a last block with a partial vector counts too: LLVM spills there
+        whole = vectors == 0 or p.out_group % lanes == 0
+    else:
+        whole = min(vectors * lanes, along) % lanes == 0
     room = (width + 2) * vectors <= machine.vector_registers
     return 2 if whole and room and (taps == 0 or p.kernel[-1] == 1) else 1
 
