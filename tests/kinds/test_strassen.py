@@ -18,6 +18,7 @@ from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops import strassen as product
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
+from tvmconv.frontends.verify import verify
 from tvmconv.schedules.cpu import strassen
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
@@ -156,3 +157,13 @@ def test_it_is_the_default_of_deep_layers_of_many_pixels() -> None:
             assert (made["strategy"] == strassen.STRATEGY) == pays, f"{descriptor} {target}"
             direct = codegen.scheduled(ConvSpec.parse(descriptor + ":direct"), resolve(target)).schedule
             assert direct["strategy"] != strassen.STRATEGY
+
+
+def test_clipped_results_err_as_the_largest_sums_do() -> None:
+    """A block's products are in several of its results, also in those that a clip makes small."""
+    spec = ConvSpec.parse("conv2d:1x28x28x128:o512:k1x1:NHWC:float32:bias:relu6")
+    machine, choice = resolve("x86-64-v3"), Choice("strassen", {"levels": 2})
+    kernel = codegen.build_kernel(spec, machine, choice, "k_clipped")
+    normal, integer = verify(Library({"clipped": kernel}, machine).load())
+    assert normal.ok and integer.ok, (normal, integer)
+    assert integer.max_abs == 0 < normal.max_abs and normal.tolerance < 1e-5

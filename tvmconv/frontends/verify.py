@@ -30,6 +30,7 @@ __all__ = ["FILLS", "Case", "Check", "check", "default_tolerance", "prepare", "v
 FILLS = ("normal", "integer")
 """The kinds of random data: standard normal numbers, and small integers."""
 
+_MIXES = ("strassen",)  # algorithms that are exact for integers, but add up products of several results
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
 """The error allowed to an activation of x, over max(1, |x|), besides the result's rounding: needed near 0,
 where a result says nothing about the size of x. 16-bit ones are computed in float32."""
@@ -40,11 +41,11 @@ class Check:
     """What one function did on one fill.
 
     name: its C name. descriptor: what it computes. fill, seed: of the data. max_abs: the largest absolute
-    error. max_rel: max_abs over the size of the result: its largest value, but on normal data at least the
-    rms value of a sum of that many products (of the largest of such sums if the schedule rounds integers, for
-    all results of a tile then err alike), else at least 1. tolerance: the largest max_rel that passes; 0
-    means that every element has to be equal. wrong: elements outside that. worst: index of the largest error,
-    None if there are no elements.
+    error. max_rel: max_abs over the size of the result: its largest value, but on normal data at least
+    the rms value of a sum of that many products (of the largest of such sums if the schedule rounds
+    integers or is Strassen's, for all results of a tile then err alike), else at least 1. tolerance: the
+    largest max_rel that passes; 0 means that every element has to be equal. wrong: elements outside that.
+    worst: index of the largest error, None if there are no elements.
     """
 
     name: str
@@ -151,12 +152,13 @@ def prepare(
     arrays = random_arrays(spec, entry["arguments"], fill, seed)
     expected = spec.reference(arrays)
     size = 1.0  # what the activations' own errors are relative to, if the sums have none
-    rounds = not entry.get("schedule", {}).get("exact", True)
+    schedule = entry.get("schedule", {})
+    rounds = not schedule.get("exact", True)
     if fill == "normal" or rounds:
         given = tolerance if fill == "normal" else None
         tolerance = default_tolerance(spec) if given is None else given
         size = _size_of_sums(spec, arrays)
-        if rounds and spec.is_exact:
+        if (rounds or schedule.get("algorithm") in _MIXES) and spec.is_exact:
             size *= math.sqrt(2 * math.log(max(expected.size, 2)))  # the largest sum, even if it is clipped
         if given is None and not spec.is_exact and spec.out_dtype in ACTIVATION_ERRORS:
             result = max(float(np.max(np.abs(expected), initial=0.0)), size)
