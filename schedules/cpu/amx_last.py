@@ -9,6 +9,7 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
 from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
@@ -34,6 +35,7 @@ from tvmconv.schedules.plan import Plan, Space, require, require_within, settled
 STRATEGY = "amx_last"
 SIDE = 16  # the most rows of a tile, and words in each
 SUMS = 4  # tiles of sums; the other four registers are for their factors
+_PARTS = 16  # of a core's second cache, of which weights that are asked for take one at least
 _WORTH, _FEWEST = 64, 12  # words in a tile of x, and in a sum: vectors are as fast with fewer
 # At most so many tasks, of at least so many multiply-adds if there are more than two: results of each one's
 # last tiles are made beside nothing.
@@ -124,6 +126,12 @@ def strip_of(p: Problem, width: int, high: int, block: int) -> int:
     return next((size for size in range(strip, 2 * strip) if tiles % size == 0), strip)
 
 
+def asks(p: Problem, machine: Machine, block: int) -> bool:
+    """Whether to ask for the next block of weights while all tiles use one: products are made faster than
+    memory sends even few weights."""
+    return _PARTS * p.taps * p.in_group * p.groups * p.out_group >= machine.l2 and block < p.out_group
+
+
 def schedule(
     sch: Schedule, p: Problem, machine: Machine, rows: int, across: int, high: int, block: int, strip: int
 ) -> None:
@@ -160,6 +168,9 @@ def schedule(
     io, word = sch.split(i, [None, depth(p)], preserve_unit_iters=True)
     row = own[rank - 1] if rank > 1 else part
     sch.reorder(*taps, io, row, *([part] if rank > 1 else []), vec, one, lane, word)
+    if asks(p, machine, block):
+        sch.annotate(outer[0] if outer else task, PASSES, 1)
+        sch.annotate(io, NEXT, p.taps * in_words(p, dot).in_group * block)
     sch.annotate(taps[0], TILES, dot.name)
     for loop, role in ((one, ROWS), (lane, COLUMNS), (word, DEPTH)):
         sch.annotate(loop, TILE, role)

@@ -20,7 +20,7 @@ from tvm import tirx
 
 from tvmconv.compiler.artifact.library import Library
 from tvmconv.compiler.codegen import build_kernel, check_choice, kernel, scheduled, spaces
-from tvmconv.compiler.lower import amx, lower_cpu, pipeline
+from tvmconv.compiler.lower import amx, amx_settings, lower_cpu, pipeline
 from tvmconv.formats.choice import Choice
 from tvmconv.frontends.verify import random_arrays
 from tvmconv.schedules.cpu import amx_last, amx_planes
@@ -96,7 +96,8 @@ def test_by_tiles_written_in_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         given = [tirx.const(arg, "int8") if isinstance(arg, int) else arg for arg in args]
         return tirx.Evaluate(tirx.call_extern("void", f"emulated_{name}", *given))
 
-    monkeypatch.setattr(amx, "_call", emulated)
+    for module in (amx, amx_settings):
+        monkeypatch.setattr(module, "call", emulated)
     monkeypatch.setattr(pipeline, "_has_tiles", lambda target: True)
     kernels = {}
     for spec in map(ConvSpec.parse, EACH[::2]):  # each shape, and each type

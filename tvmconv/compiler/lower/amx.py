@@ -5,14 +5,10 @@ integers (``lower.dots``), right after a nest that sets the sums to zero; the in
 ``tvmconv.tile``, over the "rows" and the "columns" of a tile of sums, and its "depth". Each of those nests
 becomes one instruction, after loads of the tiles that no register holds; the sums are stored where the loops
 would leave them.
-
-What shapes registers have is set once for all the iterations of a parallel loop that a thread takes in a row,
-or, where the code in it needs several settings, whenever those change.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product, takewhile
@@ -21,20 +17,14 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.kept import LAUNCH
+from tvmconv.compiler.lower.amx_settings import NONE, PRODUCT, SHAPES, Shape, call, noted
 from tvmconv.compiler.lower.rewrite import func_pass, mentions, sequence, substitute, with_parts
 from tvmconv.schedules.dots import AMX
 
 TILES, TILE = "tvmconv.tiles", "tvmconv.tile"
 ROWS, COLUMNS, DEPTH = "rows", "columns", "depth"
-_SHAPES = "tvmconv.tile_shapes"  # AttrStmt: registers have these, as text
-_PRODUCT = "tvmconv.tile_product"  # AttrStmt: one of two tiles, which are loaded if need be
 _REGISTERS = 8
 _WORD = 4  # bytes
-
-_Shape = tuple[int, int]
-"""Rows, and bytes of each."""
-_NONE = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -43,7 +33,7 @@ class _Tile:
 
     first: tirx.BufferLoad
     apart: int
-    shape: _Shape
+    shape: Shape
 
     @property
     def key(self) -> tuple:
@@ -52,7 +42,7 @@ class _Tile:
 
     def moved(self, name: str, register: int) -> tirx.Stmt:
         """Load it, or store it."""
-        return _call(f"tile{name}64", register, tirx.address_of(self.first), tirx.const(self.apart, "int64"))
+        return call(f"tile{name}64", register, tirx.address_of(self.first), tirx.const(self.apart, "int64"))
 
 
 class _Registers:
@@ -60,14 +50,14 @@ class _Registers:
     last use is longest ago gives way to another of its shape. ``shapes``: of all factors, each of which gets
     a register."""
 
-    def __init__(self, shapes: set[_Shape]) -> None:
+    def __init__(self, shapes: set[Shape]) -> None:
         self._missing = set(shapes)
-        self.shapes: list[_Shape] = [_NONE] * _REGISTERS
+        self.shapes: list[Shape] = [NONE] * _REGISTERS
         self._factors: dict[tuple, int] = {}
 
     def of_sums(self, tile: _Tile) -> int:
         """One that is not in use."""
-        register = self.shapes.index(_NONE)
+        register = self.shapes.index(NONE)
         self.shapes[register] = tile.shape
         return register
 
@@ -76,8 +66,8 @@ class _Registers:
         known = tile.key in self._factors
         if known:
             register = self._factors.pop(tile.key)
-        elif tile.shape in self._missing or self.shapes.count(_NONE) > len(self._missing):
-            register = max(r for r, shape in enumerate(self.shapes) if shape == _NONE)
+        elif tile.shape in self._missing or self.shapes.count(NONE) > len(self._missing):
+            register = max(r for r, shape in enumerate(self.shapes) if shape == NONE)
             self._missing.discard(tile.shape)
         else:
             old = next(key for key, r in self._factors.items() if self.shapes[r] == tile.shape)
@@ -86,26 +76,23 @@ class _Registers:
         return register, known
 
 
-def _call(name: str, *args: int | tirx.Expr) -> tirx.Stmt:
-    """An instruction; integers are registers."""
-    given = [tirx.const(arg, "int8") if isinstance(arg, int) else arg for arg in args]
-    return tirx.Evaluate(tirx.call_llvm_intrin("void", f"llvm.x86.{name}", *given))
-
-
 def _multiplied(stmt: tirx.Stmt) -> tirx.Stmt:
     if isinstance(stmt, tirx.SeqStmt):
         found: list[tirx.Stmt] = []
         for each in stmt.seq:
             if isinstance(each, tirx.For) and TILES in each.annotations:
-                found[-1] = _by_tiles(each)  # in place of the nest that sets the sums to zero
+                if (parts := _parts(each)) is not None:
+                    found[-1] = _by_tiles(each, *parts)  # in place of the nest that sets the sums to zero
             else:
                 found.append(_multiplied(each))
         return sequence(found)
     return with_parts(stmt, _multiplied)
 
 
-def _by_tiles(nest: tirx.For) -> tirx.Stmt:
-    loops, guards, store = _parts(nest)
+def _by_tiles(
+    nest: tirx.For, loops: list[tirx.For], guards: list[tirx.Expr], asks: list[tirx.Stmt],
+    store: tirx.BufferStore,
+) -> tirx.Stmt:  # fmt: skip
     tile = {str(loop.annotations[TILE]): loop for loop in loops if TILE in loop.annotations}
     others = [loop for loop in loops if TILE not in loop.annotations]
     outer = [loop for loop in others if mentions(store.indices[0], loop.loop_var)]
@@ -122,24 +109,24 @@ def _by_tiles(nest: tirx.For) -> tirx.Stmt:
             register, known = registers.of_factor(factor)
             loads += [] if known else [factor.moved("loadd", register)]
             taken.append(register)
-        added = _call(str(nest.annotations[TILES]), sums[into.key][0], *taken)
-        work.append(_noted(_PRODUCT, tvm.ir.StringImm(""), sequence([*loads, added])))
+        added = call(str(nest.annotations[TILES]), sums[into.key][0], *taken)
+        work.append(noted(PRODUCT, tvm.ir.StringImm(""), sequence([*asks, *loads, added])))
+        asks = []
     body = sequence(work)
     for loop in reversed([loop for loop in others if loop not in outer]):
         body = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
-    zeros = [_call("tilezero", register) for register, _ in sums.values()]
+    zeros = [call("tilezero", register) for register, _ in sums.values()]
     stores = [into.moved("stored", register) for register, into in sums.values()]
     shapes = ",".join(f"{rows}x{size}" for rows, size in registers.shapes)
-    return _noted(_SHAPES, tvm.ir.StringImm(shapes), sequence([*zeros, body, *stores]))
+    return noted(SHAPES, tvm.ir.StringImm(shapes), sequence([*zeros, body, *stores]))
 
 
-def _noted(key: str, value: tvm.ir.StringImm, stmt: tirx.Stmt) -> tirx.AttrStmt:
-    return tirx.AttrStmt(tirx.const(0, "int32"), key, value, stmt)
-
-
-def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.BufferStore]:
-    """Of loops around a store: these, the conditions on the way, and the store."""
-    loops, guards = [], []
+def _parts(
+    nest: tirx.Stmt,
+) -> tuple[list[tirx.For], list[tirx.Expr], list[tirx.Stmt], tirx.BufferStore] | None:
+    """Of loops around a store: these, the conditions on the way, what asks for weights, and the store; None
+    if taps that see only padding left nothing but what asks."""
+    loops, guards, asks = [], [], []
     while not isinstance(nest, tirx.BufferStore):
         if isinstance(nest, tirx.For):
             loops.append(nest)
@@ -147,9 +134,14 @@ def _parts(nest: tirx.Stmt) -> tuple[list[tirx.For], list[tirx.Expr], tirx.Buffe
         elif isinstance(nest, tirx.IfThenElse) and nest.else_case is None:
             guards.append(nest.condition)
             nest = nest.then_case
+        elif isinstance(nest, tirx.SeqStmt) and all(isinstance(s, tirx.Evaluate) for s in nest.seq[:-1]):
+            asks += nest.seq[:-1]
+            nest = nest.seq[-1]
+        elif isinstance(nest, tirx.Evaluate):
+            return None
         else:
             raise AssertionError(f"{TILES}: {nest}, expected loops around one store")
-    return loops, guards, nest
+    return loops, guards, asks, nest
 
 
 def _product(
@@ -200,100 +192,3 @@ def _varies(load: tvm.ir.TensorLoad, loop: tirx.For | None) -> bool:
 
 
 MultiplyTiles = func_pass("tvmconv.MultiplyTiles", _multiplied)
-
-
-def _shapes(stmt: tirx.Stmt) -> list[_Shape] | None:
-    """Those that all of ``stmt`` needs, none if nothing does; None if it needs different ones."""
-    found: list[tuple[_Shape, ...]] = []
-
-    def note(attr: tirx.AttrStmt) -> None:
-        if attr.attr_key == _SHAPES:
-            pairs = (one.split("x") for one in attr.value.value.split(","))
-            found.append(tuple((int(rows), int(size)) for rows, size in pairs))
-
-    tvm_ffi.structural_walk(stmt, [(tirx.AttrStmt, note)])
-    each = [set(of_register) - {_NONE} for of_register in zip(*found, strict=True)]
-    return None if any(len(shapes) > 1 for shapes in each) else [max(s, default=_NONE) for s in each]
-
-
-def _set_up(stmt: tirx.Stmt) -> tirx.Stmt:
-    """``stmt`` with the settings that it needs, each around as much as possible."""
-    shapes = _shapes(stmt)
-    if shapes == []:
-        return stmt
-    loop = stmt if isinstance(stmt, tirx.For) else None
-    parallel = loop is not None and loop.kind == tirx.ForKind.PARALLEL
-    if shapes is not None and (parallel or (loop and not _has_parallel(loop)) or is_products(stmt)):
-        around = sequence([*_settings(shapes), _bare(stmt), _call("tilerelease")])
-    elif parallel:
-        around = _switching(loop)
-    else:
-        return with_parts(stmt, _set_up)
-    zero = tirx.const(0, "int32")
-    return tirx.AttrStmt(zero, LAUNCH, zero, around) if parallel else around
-
-
-def _switching(loop: tirx.For) -> tirx.Stmt:
-    """``loop``, in which settings change: a thread knows those that it has."""
-    current, first = tirx.decl_buffer((1,), "int32", "settings", scope="local"), [tirx.const(0, "int32")]
-    known: list[list[_Shape]] = [[]]
-
-    def switched(stmt: tirx.Stmt) -> tirx.Stmt:
-        shapes = _shapes(stmt)
-        if not shapes:
-            return stmt if shapes == [] else with_parts(stmt, switched)
-        if shapes not in known:
-            known.append(shapes)
-        number = tirx.const(known.index(shapes), "int32")
-        set_up = [*_settings(shapes), tirx.BufferStore(current, number, first)]
-        change = tirx.IfThenElse(tirx.BufferLoad(current, first) != number, sequence(set_up), None)
-        return sequence([change, _bare(stmt)])
-
-    none = tirx.BufferStore(current, first[0], first)
-    return sequence([tirx.AllocBuffer(current), none, switched(loop), _call("tilerelease")])
-
-
-def is_products(stmt: tirx.Stmt) -> bool:
-    """Whether ``stmt`` is what ``MultiplyTiles`` makes of a nest."""
-    return isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == _SHAPES
-
-
-def is_product(stmt: tirx.Stmt) -> bool:
-    """Whether ``stmt`` is one of two tiles."""
-    return isinstance(stmt, tirx.AttrStmt) and stmt.attr_key == _PRODUCT
-
-
-def has_products(stmt: tirx.Stmt) -> bool:
-    """Whether there is any in ``stmt``."""
-    return _shapes(stmt) != []
-
-
-def _bare(stmt: tirx.Stmt) -> tirx.Stmt:
-    """``stmt`` without the notes of what it needs."""
-    return tvm_ffi.structural_map(
-        stmt, [(tirx.AttrStmt, lambda attr: attr.body if attr.attr_key in (_SHAPES, _PRODUCT) else attr)]
-    )
-
-
-def _has_parallel(stmt: tirx.Stmt) -> bool:
-    found: list[tirx.For] = []
-    tvm_ffi.structural_walk(stmt, [(tirx.For, found.append)])
-    return any(loop.kind == tirx.ForKind.PARALLEL for loop in found)
-
-
-def _settings(shapes: Sequence[_Shape]) -> list[tirx.Stmt]:
-    """What sets registers' shapes, until they are given back to the system."""
-    settings = bytearray(64)
-    settings[0] = 1  # the only palette
-    for register, (rows, size) in enumerate(shapes):
-        settings[16 + 2 * register], settings[48 + register] = size, rows
-    words = struct.unpack("<8q", settings)
-    buffer = tirx.decl_buffer((len(words),), "int64", "tile_shapes", scope="local")
-    stores = [tirx.BufferStore(buffer, tirx.const(word, "int64"), [tirx.const(at, "int32")])
-              for at, word in enumerate(words)]  # fmt: skip
-    place = tirx.address_of(tirx.BufferLoad(buffer, [tirx.const(0, "int32")]))
-    return [tirx.AllocBuffer(buffer), *stores, _call("ldtilecfg", place)]
-
-
-SetUpTiles = func_pass("tvmconv.SetUpTiles", _set_up)
-"""After functions have their final form, before ``KeepTiles``."""

@@ -15,7 +15,7 @@ from math import prod
 import tvm_ffi
 from tvm import tirx
 
-from tvmconv.compiler.lower.amx import has_products, is_product, is_products
+from tvmconv.compiler.lower.amx_settings import has_products, is_product, is_products
 from tvmconv.compiler.lower.rewrite import func_pass, sequence, substitute, with_body, with_parts
 
 _AT_A_TIME = 2  # iterations of results, or more: what all share is loaded anew each time

@@ -7,7 +7,8 @@ from tvm import s_tir, tirx
 from tvm.target import Target
 
 from tvmconv.compiler.lower.ahead import AskAhead
-from tvmconv.compiler.lower.amx import MultiplyTiles, SetUpTiles
+from tvmconv.compiler.lower.amx import MultiplyTiles
+from tvmconv.compiler.lower.amx_settings import SetUpTiles
 from tvmconv.compiler.lower.beside import PipelineTiles
 from tvmconv.compiler.lower.chosen_once import ChooseOnce
 from tvmconv.compiler.lower.copies import CopyInVectors
