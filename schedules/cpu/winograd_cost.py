@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from math import prod
+from math import inf, prod
 
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
@@ -46,12 +46,13 @@ def pays(p: Problem, machine: Machine) -> bool:
 def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
     """More over ``turned``, if many weights come from far away, and over ``panels``, if much of x is read
     with strides: measured with AVX2 only. Far from a shared cache more over a copy of what has strides or
-    dilation, and over ``direct_last`` with a stride, which copies nothing."""
+    dilation, and over ``direct_last`` with a stride, which copies nothing; no gain is enough where
+    transforms outweigh the products of few input channels."""
     products = prod(t.products for t in WinogradPacking(1, sides).transforms(p))
     far = not _held(p, machine, products, p.out_group // _SHARES)
     large = max(p.stride) > 1 and p.acc_bytes * prod(p.x_shape()) > _MUCH * machine.l2
     if p.channels_last and machine.far_l3 and max(p.stride) > 1:
-        return _LEAST_STRIDED
+        return _LEAST_STRIDED if p.in_group >= machine.lanes() else inf
     if p.groups > 1 or p.channels_last:
         return _LEAST_GAIN
     if not machine.avx2:

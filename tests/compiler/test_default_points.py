@@ -220,6 +220,9 @@ POINTS = {
     ("sapphirerapids", "tconv2d:1x64x56x56:o32:k3x3:s2:p1:NCHW:float32"): {"width": 8, "block": 32},
     ("sapphirerapids", "tconv2d:1x128x16x16:o64:k4x4:s2:p1:NCHW:float32"): {"channels": 16, "vectors": 1},
     ("sapphirerapids", "tconv2d:1x64x56x56:o32:k1x1:s2:NCHW:float32"): {"channels": 11, "vectors": 1},
+    # A stride and few input channels, far from a shared cache: not by Winograd's algorithm.
+    ("sapphirerapids", "conv2d:1x224x224x3:o64:k7x7:s2:p3:NHWC:float32"): {"width": 4, "taps": 0},
+    ("znver5", "conv2d:1x224x224x3:o64:k7x7:s2:p3:NHWC:float32"): {"tall": 3, "wide": 3},
     # Two input channels an iteration, but not with a last block whose last vector is partial: it would spill.
     ("sapphirerapids", "conv2d:1x28x28x116:o128:k1x1:NHWC:float32"): {"deep": 2},
     ("sapphirerapids", "conv2d:1x28x28x116:o116:k1x1:NHWC:float32"): {"deep": 1},
