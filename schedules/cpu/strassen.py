@@ -13,11 +13,11 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.ahead import AHEAD
 from tvmconv.compiler.ops import strassen
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.strassen import LEVELS, StrassenPacking
 from tvmconv.schedules.cpu.tiles import (
+    ask_ahead,
     peel_at,
     peel_tail,
     run_parallel,
@@ -47,7 +47,6 @@ _STREAMED, _NEAR = 0.9, 0.2  # multiply-adds that a vector of weights costs a st
 _LONGEST = 28  # sets of pixels of a strip
 _FEWEST = 24  # such sets in all: with fewer, threads would each read all weights for few pixels
 _THREADS = (2, 4)  # among which strips should divide evenly
-_AHEAD = 64  # input channels
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -202,7 +201,7 @@ def _products(sch: Schedule, products, lanes: int, block: int) -> None:
     vector_tile(sch, to_o, lanes, block)
     for loop in (tile, to_tile):
         sch.unroll(loop)
-    sch.annotate(i, AHEAD, [_AHEAD, block * 4])
+    ask_ahead(sch, i, block * 4)
     sch.decompose_reduction(products, i)
 
 

@@ -8,6 +8,7 @@ from math import gcd, prod
 from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import LINE
+from tvmconv.compiler.lower.ahead import AHEAD
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
 from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.compiler.ops.pool_problem import PoolProblem
@@ -24,6 +25,7 @@ _MOST_IN_LINE = 4  # vectors of a copy or a transform
 # What each byte of x that a multiply-add needs from beyond a core's cache adds to its cost (AVX-512, measured
 # on a Zen 4).
 FETCHED = 0.15
+_AHEAD = 64  # input channels
 _LEAST_COPY = 1024  # bytes of planes that are copied at a time
 _REFETCHED = 4  # times as many bytes of weights as of x
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
@@ -224,6 +226,11 @@ def write_out(sch: Schedule, loop, times: int) -> list:
     outer, inner = sch.split(loop, [None, times], preserve_unit_iters=True)
     sch.unroll(inner)
     return [outer, inner]
+
+
+def ask_ahead(sch: Schedule, loop, size: int) -> None:
+    """Have ``loop``, over input channels, ask for the weights of later ones: ``size`` bytes of each."""
+    sch.annotate(loop, AHEAD, [_AHEAD, size])
 
 
 def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:

@@ -15,12 +15,18 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.ahead import AHEAD
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
 from tvmconv.schedules.cpu import direct_last
-from tvmconv.schedules.cpu.tiles import peel_at, peel_tail, run_parallel, vector_run, vector_tile
+from tvmconv.schedules.cpu.tiles import (
+    ask_ahead,
+    peel_at,
+    peel_tail,
+    run_parallel,
+    vector_run,
+    vector_tile,
+)
 from tvmconv.schedules.cpu.winograd_cost import able_sides, sides_of, tile_of, together_of
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
@@ -37,7 +43,6 @@ from tvmconv.schedules.plan import (
 STRATEGY = "winograd_tiles"
 _FORMER = {"tall": 2, "wide": 2, "lines": 1}  # the values in points older than these knobs
 _PACKED = 4  # lanes that all machines have
-_AHEAD = 64  # input channels
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -189,5 +194,5 @@ def _products(sch: Schedule, products, lanes: int, channels: int, asked: int) ->
     for loop in (line, tile, to_line, to_tile):
         sch.unroll(loop)
     if asked:
-        sch.annotate(i, AHEAD, [_AHEAD, asked])
+        ask_ahead(sch, i, asked)
     sch.decompose_reduction(products, i)
