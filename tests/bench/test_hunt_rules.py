@@ -7,6 +7,9 @@ import pytest
 from places import SCRIPTS
 
 from tvmconv.schedules.cpu import direct_last
+from tvmconv.schedules.machines import resolve
+from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.measuring.runner import Measured
 
 LAYER = "conv2d:1x28x28x64:o64:k3x3:s2:p1:NHWC:float32"
 
@@ -52,6 +55,30 @@ def test_a_bad_default_is_listed_once(hunt, tmp_path, monkeypatch, capsys):
     again = capsys.readouterr()
     assert again.out == listed.out and not again.err  # nothing was measured
     assert hunt.main(["--log", str(log), "--report", "--above", "1000"]) == 0
+
+
+@pytest.mark.parametrize(("first", "second", "counts"), [(2.0, 1.1, 1.1), (1.5, 2.0, 1.5), (1.2, 9.0, 1.2)])
+def test_a_finding_counts_by_the_lower_of_two_duels(hunt, monkeypatch, first, second, counts):
+    """The second in another process on other data, where the first found something."""
+    asked, processes = [], set()
+
+    def measure(self, kernels, names, effort):
+        self._start()
+        duel = effort.rounds == 15
+        if duel:
+            asked.append(effort.fills)
+            processes.add(self.process.process.pid)
+        ratio = (first, second)[len(asked) - 1] if duel else 1.0
+        yield from (Measured([1.0], [ratio]) for _ in names)
+
+    monkeypatch.setattr(hunt, "_PAUSE", 0.0)
+    monkeypatch.setattr(hunt.LocalRunner, "measure", measure)
+    hunter = hunt.Hunter(resolve("native"), 1, 1, 1.3)
+    try:
+        assert hunter.hunt(parse_spec(LAYER)).ratio == counts
+    finally:
+        hunter.stop()
+    assert asked == [("normal",), ("integer",)][: 1 + (first > 1.3)] and len(processes) == len(asked)
 
 
 @pytest.mark.parametrize(
