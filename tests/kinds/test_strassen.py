@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import guard
 import numpy as np
@@ -18,11 +19,12 @@ from tvmconv.compiler.baking import packed_weights
 from tvmconv.compiler.ops import strassen as product
 from tvmconv.compiler.ops.problem import problem_of
 from tvmconv.formats.choice import Choice
-from tvmconv.frontends.verify import verify
+from tvmconv.frontends.verify import check, verify
 from tvmconv.schedules.cpu import strassen
 from tvmconv.schedules.machines import resolve
 from tvmconv.specs.conv import ConvSpec
 from tvmconv.specs.reference.floats import conv_reference
+from tvmconv.tuning.measuring.runner import BASELINE, SEARCH, LocalRunner
 
 DESCRIPTORS = (
     "conv2d:1x14x14x64:o128:k1x1:NHWC:float32:bias:relu6",
@@ -164,6 +166,31 @@ def test_clipped_results_err_as_the_largest_sums_do() -> None:
     spec = ConvSpec.parse("conv2d:1x28x28x128:o512:k1x1:NHWC:float32:bias:relu6")
     machine, choice = resolve("x86-64-v3"), Choice("strassen", {"levels": 2})
     kernel = codegen.build_kernel(spec, machine, choice, "k_clipped")
-    normal, integer = verify(Library({"clipped": kernel}, machine).load())
+    module = Library({"clipped": kernel}, machine).load()
+    normal, integer = verify(module)
     assert normal.ok and integer.ok, (normal, integer)
     assert integer.max_abs == 0 < normal.max_abs and normal.tolerance < 1e-5
+    runner = LocalRunner(machine, 1)  # the tuner's check, which has facts of the schedule alone
+    try:
+        (measured,) = runner.measure({BASELINE: kernel}, [BASELINE], SEARCH)
+    finally:
+        runner.stop()
+    assert not measured.error
+    facts = codegen.scheduled(spec, machine, Choice("direct_last", {})).schedule
+    assert kernel.schedule["combines"] and "combines" not in facts
+    wrong = check(SlightlyWrong(module["clipped"]), module.manifest["functions"][0], "normal")
+    assert (wrong.wrong, wrong.worst) == (1, (0, 3, 4, 5))
+
+
+class SlightlyWrong:
+    """A function of which one result is off by little."""
+
+    def __init__(self, function: tvmconv.runtime.Function) -> None:
+        self.function = function
+
+    def bind(self, *weights: np.ndarray) -> Any:
+        def call(x: np.ndarray, out: np.ndarray) -> None:
+            self.function.bind(*weights)(x, out=out)
+            out[0, 3, 4, 5] += 2e-3
+
+        return call

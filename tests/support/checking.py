@@ -11,9 +11,6 @@ from tvmconv.base.dtypes import ACCUMULATORS, epsilon, numpy_dtype, rounded, wid
 from tvmconv.specs.activations import activate
 from tvmconv.specs.reference.floats import conv_reference, shuffled_channels
 
-COMBINES = ("winograd", "strassen")
-"""How the algorithms are called that add up what does not belong together, and cancel it again."""
-
 
 def random_arrays(spec, fill="normal", seed=0):
     """x, w, bias (None without one), the same in every run.
@@ -102,7 +99,7 @@ def assert_right(spec, y, x, w, bias, fill="normal", *, schedule=None, **extra):
         expected = widened(rounded(expected, spec.out_dtype)).astype(np.float64)
     else:
         allowed = allowed_error(spec, x, w, bias, **extra)
-        if schedule.get("algorithm", "direct").startswith(COMBINES):
+        if schedule.get("combines"):
             # Its sums take in all of a tile, several times over, and cancel what does not belong.
             allowed = np.full_like(allowed, 4 * allowed.max(initial=0))
         if spec.out_dtype != ACCUMULATORS[spec.dtype]:  # one more rounding, the last

@@ -17,14 +17,13 @@ from tvmconv.frontends.verify import operands
 from tvmconv.runtime import arrays
 
 _TOLERATED = 5  # percent above the roof
-_SAVING = ("winograd", "winograd_rows", "strassen")  # take fewer multiplications than the roof counts
 
 
 def is_above(percent: float, facts: Mapping[str, Any]) -> bool:
     """Whether a kernel that reaches so much of the roof is faster than that, by more than measurements vary,
-    and not by fewer multiplications: the roof's measurement was disturbed. ``facts``: its schedule's, or a
-    step's."""
-    return bool(percent > 100 + _TOLERATED) and facts.get("algorithm") not in _SAVING
+    and not by fewer multiplications than the roof counts: the roof's measurement was disturbed. ``facts``:
+    its schedule's, or a step's."""
+    return bool(percent > 100 + _TOLERATED) and not facts.get("combines", False)
 
 
 @dataclass

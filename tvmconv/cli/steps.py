@@ -42,6 +42,7 @@ def timed(
             "flops": facts["flops"],
             "bytes": max(facts["bytes"], 1),
             "algorithm": facts.get("algorithm"),
+            "combines": facts.get("combines", False),
         })  # fmt: skip
     dtypes = [_sums(row["descriptor"]) for row in rows]
     roof = _roof(module, dtypes, threads)

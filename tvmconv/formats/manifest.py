@@ -51,9 +51,10 @@ def steps_symbol(symbol: str) -> str:
 def steps_of(function: Mapping[str, Any], target: str) -> list[dict[str, Any]]:
     """What the entry of a function of several steps says of each, where kernels for ``target`` run:
     "descriptor" of the kernel, "source": the model's nodes, "flops", "bytes": those that it must move at
-    least, "algorithm" of a convolution, "results": arrays that it writes, as {"value": its name, "at":
-    "workspace" or an output's name, "offset" in bytes, "shape", "dtype"} and "pitch" where rows along the
-    last dim lie so many elements apart. Empty for a library that does not say."""
+    least, "algorithm" of a convolution and "combines" if it takes fewer products than the definition,
+    "results": arrays that it writes, as {"value": its name, "at": "workspace" or an output's name, "offset"
+    in bytes, "shape", "dtype"} and "pitch" where rows along the last dim lie so many elements apart. Empty
+    for a library that does not say."""
     plan = function.get(PLANS, {}).get(target, function)
     columns = zip(plan[STEPS], plan.get("sources", ()), plan.get("step_facts", ()), strict=False)
     return [{"descriptor": text, "source": source, **facts} for text, source, facts in columns]

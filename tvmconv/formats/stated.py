@@ -110,8 +110,9 @@ _RESULT = _table({
     "value": _TEXT, "at": _TEXT, "offset": _number, "shape": _SHAPE, "dtype": _one_of(*ITEMSIZE),
 }, {"pitch": _number})  # fmt: skip
 _FACTS = _table(
-    {"flops": _number, "bytes": _number, "results": _list(_RESULT)}, {"algorithm": _TEXT}
-)  # fmt: skip
+    {"flops": _number, "bytes": _number, "results": _list(_RESULT)},
+    {"algorithm": _TEXT, "combines": _a(bool, "true or false")},
+)
 _STEPS = {"steps": _list(_TEXT, 1), "sources": _list(_list(_TEXT)), "step_facts": _list(_FACTS)}
 _PLAN = _table(_STEPS)
 _BUFFERS = _list(_table({

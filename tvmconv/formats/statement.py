@@ -12,6 +12,8 @@ from tvmconv.formats.program import Place, Program, Variant, arrays_of
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine
 
+_OF_SCHEDULE = ("algorithm", "combines")  # facts of a kernel's schedule that a step states too
+
 
 def build(
     variants: Sequence[Variant],
@@ -102,7 +104,7 @@ def _steps(program: Program) -> dict[str, Any]:
         {
             "flops": step.flops,
             "bytes": step.traffic,
-            **{key: step.kernel.schedule[key] for key in ("algorithm",) if key in step.kernel.schedule},
+            **{key: step.kernel.schedule[key] for key in _OF_SCHEDULE if key in step.kernel.schedule},
             "results": [
                 {"value": value, "at": at(place), "offset": place.offset, "shape": list(param.shape),
                  "dtype": param.dtype, **({"pitch": param.pitch} if param.pitch else {})}

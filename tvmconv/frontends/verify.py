@@ -4,7 +4,8 @@ Two fills of random data. "normal": standard normal numbers, within a tolerance 
 the sums. "integer": small integers, whose sums are exact in any order of summation, so that a single wrong
 tap shows; the result must be equal if the activation is exact too, and otherwise have only the activation's
 error. Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of
-"normal". Needs numpy and the reference, no compiler.
+"normal"; where it says that products are part of several results (``combines``), results that a clip made
+small may err as the others do. Needs numpy and the reference, no compiler.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ __all__ = ["FILLS", "Case", "Check", "check", "default_tolerance", "prepare", "v
 FILLS = ("normal", "integer")
 """The kinds of random data: standard normal numbers, and small integers."""
 
-_MIXES = ("strassen",)  # algorithms that are exact for integers, but add up products of several results
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
 """The error allowed to an activation of x, over max(1, |x|), besides the result's rounding: needed near 0,
 where a result says nothing about the size of x. 16-bit ones are computed in float32."""
@@ -43,7 +43,7 @@ class Check:
     name: its C name. descriptor: what it computes. fill, seed: of the data. max_abs: the largest absolute
     error. max_rel: max_abs over the size of the result: its largest value, but on normal data at least
     the rms value of a sum of that many products (of the largest of such sums if the schedule rounds
-    integers or is Strassen's, for all results of a tile then err alike), else at least 1. tolerance: the
+    integers or combines products, for all results of a tile then err alike), else at least 1. tolerance: the
     largest max_rel that passes; 0 means that every element has to be equal. wrong: elements outside that.
     worst: index of the largest error, None if there are no elements.
     """
@@ -158,7 +158,7 @@ def prepare(
         given = tolerance if fill == "normal" else None
         tolerance = default_tolerance(spec) if given is None else given
         size = _size_of_sums(spec, arrays)
-        if (rounds or schedule.get("algorithm") in _MIXES) and spec.is_exact:
+        if (rounds or schedule.get("combines", False)) and spec.is_exact:
             size *= math.sqrt(2 * math.log(max(expected.size, 2)))  # the largest sum, even if it is clipped
         if given is None and not spec.is_exact and spec.out_dtype in ACTIVATION_ERRORS:
             result = max(float(np.max(np.abs(expected), initial=0.0)), size)

@@ -99,9 +99,13 @@ class LoopNest(Algorithm):
 
 
 class FloatConvolution(Algorithm):
-    """What algorithms for convolutions of floats have in common."""
+    """What algorithms for convolutions of floats have in common.
+
+    ``combines``: whether it takes fewer products than the definition, of sums of elements, each for several
+    results: what does not belong in one cancels there, so that all of a tile err alike."""
 
     name: str
+    combines: bool = False
 
     def seen(self, p: Problem) -> Problem:
         """The problem that weights and result are shaped for."""
@@ -131,7 +135,8 @@ class FloatConvolution(Algorithm):
 
     def facts(self, exact: bool) -> dict[str, Any]:
         """See ``Algorithm``."""
-        return {"algorithm": self.name, "exact": exact}
+        combines = {"combines": True} if self.combines else {}
+        return {"algorithm": self.name, "exact": exact, **combines}
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,7 @@ class Sums(FloatConvolution):
     place: Callable[[Problem, Any, Sequence], tuple[tuple, list]] | None = None
     reach: Callable[[Problem, Any], tuple[int, ...]] | None = None
     copy: type[Copy] = Copy
+    combines: bool = False
 
     def seen(self, p: Problem) -> Problem:
         """The problem that weights and result are shaped for."""

@@ -174,4 +174,6 @@ def patch_reach(p: Problem, packing: StrassenPacking) -> tuple[int, ...]:
     return (packing.parts * packing.tiles(p),)
 
 
-ALGORITHM = Sums("strassen", sums, StrassenPacking, shape=y_shape, place=place, reach=patch_reach)
+ALGORITHM = Sums(
+    "strassen", sums, StrassenPacking, shape=y_shape, place=place, reach=patch_reach, combines=True
+)

@@ -175,4 +175,6 @@ def patch_reach(p: Problem, packing: WinogradPacking) -> tuple[int, ...]:
     return tuple(t.reach(count) * d for t, count, d in dims)
 
 
-ALGORITHM = Sums("winograd", sums, WinogradPacking, shape=y_shape, place=place, reach=patch_reach)
+ALGORITHM = Sums(
+    "winograd", sums, WinogradPacking, shape=y_shape, place=place, reach=patch_reach, combines=True
+)

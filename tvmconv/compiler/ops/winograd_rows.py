@@ -112,4 +112,6 @@ def patch_reach(p: Problem, packing: RowsPacking) -> tuple[int, ...]:
     return reach_of(p, 0), 2 * pairs(p) + 2
 
 
-ALGORITHM = Sums("winograd_rows", sums, RowsPacking, shape=y_shape, place=place, reach=patch_reach)
+ALGORITHM = Sums(
+    "winograd_rows", sums, RowsPacking, shape=y_shape, place=place, reach=patch_reach, combines=True
+)

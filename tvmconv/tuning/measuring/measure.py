@@ -45,7 +45,8 @@ def measure(message: dict[str, Any]) -> dict[str, Any]:
         module = _library(message["library"])
         entry = next(e for e in module.manifest["functions"] if e["name"] == message["function"])
         facts = {"name": "", **{key: entry[key] for key in ("descriptor", "arguments")}}
-        facts["schedule"] = {"exact": entry["schedule"].get("exact", True)}
+        # What the data and the tolerance depend on, and no more: candidates that share it share a case.
+        facts["schedule"] = {k: v for k, v in entry["schedule"].items() if k in ("exact", "combines")}
         cases = [_case(json.dumps(facts), fill) for fill in message["fills"]]
     except Exception as error:
         return {"error": f"loading: {error}"}
