@@ -17,7 +17,7 @@ from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import direct_last, planes
+from tvmconv.schedules.cpu import direct_last, pixel_tiles, planes
 from tvmconv.schedules.cpu.tiles import (
     FETCHED,
     evenly,
@@ -172,10 +172,10 @@ def tile_of(p: Problem, machine: Machine, copied: bool = False) -> tuple[int, in
     """(pixels, vectors of output channels) of the register tile: wide if lines of x come from far away, since
     each tile loads its own anew; and if a row of taps is a loop, whose iterations would be short
     otherwise. ``copied``: x is, so that weights come from farther away, which wide tiles load rarely."""
-    width, vectors = direct_last.tile_of(p, machine)
+    width, vectors = pixel_tiles.tile_of(p, machine)
     few = min(_FEW_VECTORS, vectors)
-    long = vectors > 1 and direct_last.has_few_inputs(p)  # as they are, for LLVM unrolls those
-    looped = p.taps > 1 and not long and not direct_last.taps_of(p, machine, width * vectors)
+    long = vectors > 1 and pixel_tiles.has_few_inputs(p)  # as they are, for LLVM unrolls those
+    looped = p.taps > 1 and not long and not pixel_tiles.taps_of(p, machine, width * vectors)
     near = _lines_are_near(p, machine) and not (copied and machine.far_l3)
     if not machine.avx512 or (near and not looped):
         return width, vectors
@@ -202,7 +202,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: pixels and channels of the register tile; order of tasks; innermost dims of
     taps written out; input channels written out. Raises ValueError where it does not fit."""
     tile = tile_of(p, machine)
-    point = point_of(p, machine, point, tile, direct_last.taps_of(p, machine, prod(tile)))
+    point = point_of(p, machine, point, tile, pixel_tiles.taps_of(p, machine, prod(tile)))
 
     def apply(sch: Schedule) -> None:
         if p.widened:  # once, not for every tile

@@ -8,7 +8,7 @@ separate tiles, so there is no padded copy of x.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 from tvm.s_tir import Schedule
@@ -18,19 +18,18 @@ from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu.pixel_tiles import FEW_INPUTS, block_of, taps_of, tile_of
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
+    image_bytes,
     inputs_of,
-    keeps_block,
     peel_borders,
     peel_strips,
     peel_tail,
-    register_tile,
     reread,
     rows_are_far,
     run_parallel,
-    streams,
     vector_tile,
     widen,
     write_out,
@@ -49,14 +48,11 @@ from tvmconv.schedules.plan import (
 )
 
 STRATEGY = "direct_last"
-_WRITTEN_OUT = 3  # multiply-adds per register in a row of taps; with more, LLVM loads far ahead and spills
-_WITH_CHANNELS = 8  # likewise, for few input channels, which LLVM then unrolls as well
-_FEW = 8  # input channels; LLVM unrolls a loop of fewer, loads too far ahead and spills
-_THIN = 0.85  # worth of a tile of one or two pixels whose weights come from a core's second cache
 _NARROW = 8  # pixels of a tile that is the only one of its strip
 _STRIPS = (0, 1, 2, 4, 8, 16)
 _MANY_TILES = 16  # of pixels, enough to divide those among threads
 _LONGEST = 64  # such tiles in a strip
+_REFETCHED = 4  # times as many bytes of weights as of x
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 ASKED = 32  # tiles of pixels; with more, a block of weights is long in use, and the next one's wait is short
 
@@ -88,7 +84,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     taps = taps_of(p, machine, width * vectors)
     default = {"width": width, "block": block_of(p, machine, vectors),
                "strip": _strip(p, machine, width, vectors * lanes),
-               "order": _ORDERS[not keeps_block(p, machine, min(vectors * lanes, p.out_group))],
+               "order": _ORDERS[not _keeps_block(p, machine, min(vectors * lanes, p.out_group))],
                "taps": taps,
                "deep": inputs_of(p, machine, width, vectors, taps)}
     point = settled(point, default)
@@ -101,7 +97,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["taps"] <= len(p.kernel), point, "taps", f"0 to {len(p.kernel)}")
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
-    few = p.in_group <= _FEW and not machine.memory_operands
+    few = p.in_group <= FEW_INPUTS and not machine.memory_operands
     packing, tiles = Packing(block), point["strip"] or -(-p.out_spatial[-1] // width)
     # Nobody has measured others: they ask in each row.
     by_rows = machine.far_l3 and point["order"] == _ORDERS[0] and not point["strip"]
@@ -117,50 +113,25 @@ def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
     where the shared cache is far away."""
     width, vectors = tile_of(p, machine)
     for fewer in range(vectors, 0, -1) if machine.far_l3 else ():
-        if keeps_block(p, machine, min(fewer * machine.lanes(p.acc_bytes), p.out_group)):
+        if _keeps_block(p, machine, min(fewer * machine.lanes(p.acc_bytes), p.out_group)):
             return tile_of(p, machine, fewer)
     return width, vectors
 
 
-def tile_of(p: Problem, machine: Machine, widest: int = 0) -> tuple[int, int]:
-    """(pixels, vectors of output channels) of the register tile: the pair that wastes least, of at most
-    ``widest`` vectors (0: any)."""
-    have = -(-p.out_group // machine.lanes(p.acc_bytes))
-    width, narrow = p.out_spatial[-1], not machine.avx512
-
-    def most(vectors: int) -> int:
-        # A register for the weights of each vector, and one for the input they multiply (AVX-512 takes it
-        # from memory if there is only one); with a row of taps, room for what is loaded ahead.
-        sums = machine.vector_registers - vectors - (narrow or vectors > 1)
-        if p.kernel[-1] > 1:
-            sums = (machine.vector_registers - narrow) * 5 // 8
-        return min(sums // vectors, _kept(p, machine))
-
-    def balance(pixels: int, vectors: int) -> float:
-        if 0 < widest < vectors:
-            return 0.0
-        pieces = -(-width // pixels) * -(-have // vectors)
-        shared = _balance(p.batch * p.groups * pieces) if len(p.spatial) == 1 else 1.0
-        return shared * _fed(p, machine, pixels, vectors)
-
-    return register_tile(machine, width, have, most, balance)
-
-
-def _fed(p: Problem, machine: Machine, pixels: int, vectors: int) -> float:
-    """What a tile is worth, 1 for the best, given where its weights come from: with AVX2, a core's second
-    cache gives no more than a vector per cycle, too little for one or two pixels."""
-    weights = p.acc_bytes * p.in_group * p.taps * vectors * machine.lanes(p.acc_bytes)
-    far = machine.avx2 and weights > machine.l1
-    return _THIN if far and pixels < min(3, p.out_spatial[-1]) else 1.0
-
-
-def block_of(p: Problem, machine: Machine, vectors: int) -> int:
-    """Output channels of a register tile so wide. Not a vector and a part of one, if that takes less time
-    than a whole one: by themselves, the weights of each are aligned. But a single pixel has few sums."""
-    lanes = machine.lanes(p.acc_bytes)
-    if machine.halved and lanes < p.out_group < 2 * lanes and prod(p.out_spatial) > 1:
-        return lanes
-    return min(vectors * lanes, p.out_group)
+def _keeps_block(p: Problem, machine: Machine, block: int) -> bool:
+    """Whether all rows, channels last, best use one block of output channels before the next: a core's cache
+    does not hold all weights, which each row would then fetch anew, but those of a block beside x. Where the
+    shared cache is far away, also if x is fetched for each block instead, and is several times less. Measured
+    where a core multiplies two vectors of AVX-512 per cycle; of a Zen 4's tuned records half have it so."""
+    if not machine.avx512 or machine.halved or len(p.spatial) == 1:
+        return False
+    weights, rows = p.acc_bytes * p.taps * p.in_group, prod(p.out_spatial[:-1])
+    of_all = weights * p.groups * p.out_group
+    if machine.far_l3 and 4 * weights * block <= 3 * machine.l2 < 4 * of_all:
+        again = p.groups * -(-p.out_group // block) * image_bytes(p)
+        if _REFETCHED * again <= (rows - 1) * of_all:
+            return True
+    return weights * block + p.groups * image_bytes(p) <= machine.l2 < of_all
 
 
 def _scattered(p: Problem, machine: Machine) -> bool:
@@ -175,22 +146,6 @@ def _scatters(p: Problem, machine: Machine) -> bool:
     of a wide tile, all stores then wait at once. Measured with AVX-512 only."""
     few = p.groups > 1 and p.out_group * p.acc_bytes <= 2 * LINE and machine.avx512
     return few and p.groups * p.out_group * prod(p.out_spatial) * p.acc_bytes > machine.l2
-
-
-def taps_of(p: Problem, machine: Machine, sums: int) -> int:
-    """Innermost dims of taps to unroll, for this many vectors of sums."""
-    row = p.kernel[-1] * sums
-    if machine.avx512 and has_few_inputs(p):
-        return 0  # or LLVM keeps all that a row of taps reads of x, broadcast, and spills
-    most = _WITH_CHANNELS * machine.vector_registers
-    if p.in_group <= _FEW and row * p.in_group > most:
-        return 0
-    return int(row <= _WRITTEN_OUT * machine.vector_registers)
-
-
-def has_few_inputs(p: Problem) -> bool:
-    """Whether LLVM unrolls a loop over its input channels."""
-    return 1 < p.in_group <= _FEW
 
 
 def _has_strips(p: Problem) -> bool:
@@ -211,12 +166,20 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
         return 1
     tiles = -(-p.out_spatial[-1] // width)
     if p.batch * tiles >= _MANY_TILES:
-        together = block < p.out_group and streams(p, machine)
+        together = block < p.out_group and _streams(p, machine)
         return 1 if together else min(_LONGEST, -(-tiles // 2))
     contended = p.groups * p.out_group * p.acc_bytes % LINE and block < p.out_group
     if not contended:
         return 0
     return max(n for n in _STRIPS[1:] if n == 1 or p.batch * (tiles // n) >= FEWEST_TASKS)
+
+
+def _streams(p: Problem, machine: Machine) -> bool:
+    """Whether y goes far away, where lines come and go together with their neighbours, and the L1 cache keeps
+    all weights: tiles then have all their channels at once. Measured where the shared cache is far away."""
+    weights = p.acc_bytes * p.groups * p.in_group * p.out_group
+    y = p.acc_bytes * p.groups * p.out_group * prod(p.out_spatial)
+    return machine.far_l3 and 2 * weights <= machine.l1 and y > machine.l2
 
 
 def _rereading(p: Problem, machine: Machine, width: int) -> int:
@@ -236,19 +199,6 @@ def asks(p: Problem, machine: Machine, tiles: int) -> bool:
     weights = p.acc_bytes * p.groups * p.out_group * p.in_group * p.taps
     far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
     return far and (p.taps == 1 or machine.far_l3) and 1 < tiles <= ASKED
-
-
-def _balance(pieces: int) -> float:
-    """The fraction of time that threads work, if tasks of whole pieces are distributed among them."""
-    return pieces / (-(-pieces // FEWEST_TASKS) * FEWEST_TASKS)
-
-
-def _kept(p: Problem, machine: Machine) -> int:
-    """Pixels of a row whose channels the L1 cache can hold at a time: of those a multiple of a page apart it
-    has room for one per way."""
-    apart = p.stride[-1] * p.groups * p.in_group * p.acc_bytes
-    page = machine.l1 // machine.l1_ways
-    return machine.l1_ways * page // gcd(apart, page)
 
 
 def schedule(

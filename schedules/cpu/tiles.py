@@ -27,7 +27,6 @@ _MOST_IN_LINE = 4  # vectors of a copy or a transform
 FETCHED = 0.15
 _AHEAD = 64  # input channels
 _LEAST_COPY = 1024  # bytes of planes that are copied at a time
-_REFETCHED = 4  # times as many bytes of weights as of x
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
 
@@ -113,30 +112,6 @@ def reread(p: Problem) -> int:
 def rows_are_far(p: Problem, machine: Machine) -> bool:
     """Whether a core's cache does not hold together the rows that are ``reread``."""
     return reread(p) * p.spatial[-1] > machine.l2
-
-
-def keeps_block(p: Problem, machine: Machine, block: int) -> bool:
-    """Whether all rows, channels last, best use one block of output channels before the next: a core's cache
-    does not hold all weights, which each row would then fetch anew, but those of a block beside x. Where the
-    shared cache is far away, also if x is fetched for each block instead, and is several times less. Measured
-    where a core multiplies two vectors of AVX-512 per cycle; of a Zen 4's tuned records half have it so."""
-    if not machine.avx512 or machine.halved or len(p.spatial) == 1:
-        return False
-    weights, rows = p.acc_bytes * p.taps * p.in_group, prod(p.out_spatial[:-1])
-    of_all = weights * p.groups * p.out_group
-    if machine.far_l3 and 4 * weights * block <= 3 * machine.l2 < 4 * of_all:
-        again = p.groups * -(-p.out_group // block) * image_bytes(p)
-        if _REFETCHED * again <= (rows - 1) * of_all:
-            return True
-    return weights * block + p.groups * image_bytes(p) <= machine.l2 < of_all
-
-
-def streams(p: Problem, machine: Machine) -> bool:
-    """Whether y goes far away, where lines come and go together with their neighbours, and the L1 cache keeps
-    all weights: tiles then have all their channels at once. Measured where the shared cache is far away."""
-    weights = p.acc_bytes * p.groups * p.in_group * p.out_group
-    y = p.acc_bytes * p.groups * p.out_group * prod(p.out_spatial)
-    return machine.far_l3 and 2 * weights <= machine.l1 and y > machine.l2
 
 
 def height(p: Problem | PoolProblem) -> int:

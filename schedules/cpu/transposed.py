@@ -14,7 +14,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import TransposedPacking, TransposedProblem
-from tvmconv.schedules.cpu import direct_last
+from tvmconv.schedules.cpu import pixel_tiles
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     evenly,
@@ -88,7 +88,7 @@ def _tile_of(p: TransposedProblem, machine: Machine) -> tuple[int, int]:
     the L1 cache does not hold the weights of a phase for so many channels. Measured where what lies beyond it
     is slow for two multiply-adds per cycle, on a Granite Rapids."""
     phase = p.phase()
-    width, vectors = direct_last.tile_of(phase, machine)
+    width, vectors = pixel_tiles.tile_of(phase, machine)
     weights = p.acc_bytes * phase.in_group * phase.taps * vectors * machine.lanes(p.acc_bytes)
     if not machine.far_l3 or vectors <= _FEW or weights <= machine.l1:
         return width, vectors

@@ -12,7 +12,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.turned import ALGORITHM, TurnedPacking
-from tvmconv.schedules.cpu import crossed, direct_last, panels, planes
+from tvmconv.schedules.cpu import crossed, panels, pixel_tiles, planes
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
@@ -171,7 +171,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: see ``crossed.plan_of``; and rows of the output that are computed from one copy
     of what they read of x (0: all, from one of x)."""
     lanes, tile, given = machine.lanes(p.acc_bytes), tile_of(p, machine), dict(point or {})
-    taps = direct_last.taps_of(p, machine, prod(tile)) if max(p.dilation) > 1 else 0
+    taps = pixel_tiles.taps_of(p, machine, prod(tile)) if max(p.dilation) > 1 else 0
     strip = given.pop("strip", None)
     point = crossed.point_of(p, machine, given, tile, taps)
     strip = point["strip"] = strip_of(p, machine) if strip is None else strip

@@ -8,7 +8,7 @@ from math import inf, prod
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
-from tvmconv.schedules.cpu import direct_last, group_tiles
+from tvmconv.schedules.cpu import group_tiles, pixel_tiles
 from tvmconv.schedules.cpu.tiles import across_groups, evenly, evict_each_other
 from tvmconv.schedules.machines import Machine
 
@@ -63,7 +63,7 @@ def _least_gain(p: Problem, machine: Machine, sides: tuple[int, int]) -> float:
 def _by_definition(p: Problem, machine: Machine) -> float:
     """The cost of one output vector by direct convolution, in tiles of pixels whose weights stay in a core's
     own cache. Of groups that fill half a vector, it takes them one by one if that costs no more."""
-    pixels, _ = direct_last.tile_of(p, machine)
+    pixels, _ = pixel_tiles.tile_of(p, machine)
     sums = p.seen(0) * p.seen(1) * (1 + _NEAR / pixels) + p.taps * _fetch(p, machine, p.taps) / p.batch
     halves = machine.halved and 2 * p.out_group == machine.lanes()
     shuffled = across_groups(p, machine) and not halves

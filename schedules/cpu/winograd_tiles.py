@@ -18,7 +18,7 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
-from tvmconv.schedules.cpu import direct_last
+from tvmconv.schedules.cpu import pixel_tiles
 from tvmconv.schedules.cpu.tiles import (
     ask_ahead,
     peel_at,
@@ -81,7 +81,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     height, width = packing.tiles(p)
     vectors, lines, step, steps = tile_of(p, machine, packing)
     default = {"tall": tall, "wide": wide, "lines": lines, "steps": steps, "step": step,
-               "block": direct_last.block_of(p, machine, vectors)}
+               "block": pixel_tiles.block_of(p, machine, vectors)}
     point = settled(point, default)
     block, step = point["block"], point["step"]
     require_within(point, lines=height, step=width, steps=-(-width // step) if step else 0)
