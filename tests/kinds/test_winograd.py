@@ -115,6 +115,20 @@ def test_small_integers_are_as_near_as_stated() -> None:
     assert inexact  # or the README could say that all are exact
 
 
+def test_short_sums_are_no_wrong_ones() -> None:
+    """What tiles with inexact factors err by does not shrink with the sums."""
+    machine, kernels = resolve("native"), {}
+    for number, (kernel, side) in enumerate(((2, 4), (3, 4), (4, 2))):
+        spec = ConvSpec.parse(f"conv2d:1x33x33x1:o32:k{kernel}x{kernel}:NHWC:float32:winograd")
+        choice = Choice(winograd_tiles.STRATEGY, {"tall": side, "wide": side})
+        kernels[f"f{number}"] = codegen.build_kernel(spec, machine, choice, f"k_f{number}")
+        assert not kernels[f"f{number}"].schedule["exact"]
+    module = Library(kernels, machine).load()
+    for seed in range(30):
+        for found in verify(module, seed=seed):
+            assert found.ok and found.tolerance < 4e-6, found
+
+
 def test_how_many_multiplications() -> None:
     counts = {(2, 3, 1): 4, (4, 3, 1): 6, (2, 3, 2): 5, (3, 3, 2): 7, (3, 1, 1): 3}
     assert {key: transform(*key).products for key in counts} == counts

@@ -4,8 +4,9 @@ Two fills of random data. "normal": standard normal numbers, within a tolerance 
 the sums. "integer": small integers, whose sums are exact in any order of summation, so that a single wrong
 tap shows; the result must be equal if the activation is exact too, and otherwise have only the activation's
 error. Where the manifest says that a schedule rounds integers too (``exact``), the tolerance is that of
-"normal"; where it says that products are part of several results (``combines``), results that a clip made
-small may err as the others do. Needs numpy and the reference, no compiler.
+"normal", and a bit more for the transformations of tiles; where it says that products are part of several
+results (``combines``), results that a clip made small may err as the others do. Needs numpy and the
+reference, no compiler.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = ["FILLS", "Case", "Check", "check", "default_tolerance", "prepare", "v
 FILLS = ("normal", "integer")
 """The kinds of random data: standard normal numbers, and small integers."""
 
+_TRANSFORMS = 16  # spacings more, however short the sums are: for those of tiles, if factors are inexact
 ACTIVATION_ERRORS = {"float64": 2.5e-16, "float32": 1.3e-7, "float16": 1.3e-7, "bfloat16": 1.3e-7}
 """The error allowed to an activation of x, over max(1, |x|), besides the result's rounding: needed near 0,
 where a result says nothing about the size of x. 16-bit ones are computed in float32."""
@@ -153,12 +155,14 @@ def prepare(
     expected = spec.reference(arrays)
     size = 1.0  # what the activations' own errors are relative to, if the sums have none
     schedule = entry.get("schedule", {})
-    rounds = not schedule.get("exact", True)
+    rounds, combines = not schedule.get("exact", True), schedule.get("combines", False)
     if fill == "normal" or rounds:
         given = tolerance if fill == "normal" else None
         tolerance = default_tolerance(spec) if given is None else given
+        if given is None and rounds and combines:
+            tolerance += _TRANSFORMS * _coarsest_epsilon(spec)
         size = _size_of_sums(spec, arrays)
-        if (rounds or schedule.get("combines", False)) and spec.is_exact:
+        if (rounds or combines) and spec.is_exact:
             size *= math.sqrt(2 * math.log(max(expected.size, 2)))  # the largest sum, even if it is clipped
         if given is None and not spec.is_exact and spec.out_dtype in ACTIVATION_ERRORS:
             result = max(float(np.max(np.abs(expected), initial=0.0)), size)
