@@ -58,6 +58,7 @@ _APART = 1.6  # what a multiply-add of planes costs where no load of x serves tw
 _MANY = 64  # planes
 _DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
 _WIDE = 4  # vectors of output channels that make few
+_BRIEF = 128  # products of sums that take less long than to store them where planes of y evict each other
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -170,13 +171,19 @@ def _lines_are_near(p: Problem, machine: Machine) -> bool:
 
 def tile_of(p: Problem, machine: Machine, copied: bool = False) -> tuple[int, int]:
     """(pixels, vectors of output channels) of the register tile: wide if lines of x come from far away, since
-    each tile loads its own anew; and if a row of taps is a loop, whose iterations would be short
+    each tile loads its own anew; or those of planes of x or y evict each other, each of which a few pixels
+    after the other would fetch anew; and if a row of taps is a loop, whose iterations would be short
     otherwise. ``copied``: x is, so that weights come from farther away, which wide tiles load rarely."""
     width, vectors = pixel_tiles.tile_of(p, machine)
+    lanes = machine.lanes(p.acc_bytes)
+    apart = evict_each_other(p, machine, min(vectors * lanes, p.out_group), p.out_spatial)
+    if machine.avx512 and apart and p.in_group * p.taps <= _BRIEF and p.out_spatial[-1] >= lanes:
+        return lanes, 1  # a whole line of each plane
+    apart = apart or (not copied and evict_each_other(p, machine, p.in_group))
     few = min(_FEW_VECTORS, vectors)
     long = vectors > 1 and pixel_tiles.has_few_inputs(p)  # as they are, for LLVM unrolls those
     looped = p.taps > 1 and not long and not pixel_tiles.taps_of(p, machine, width * vectors)
-    near = _lines_are_near(p, machine) and not (copied and machine.far_l3)
+    near = _lines_are_near(p, machine) and not apart and not (copied and machine.far_l3)
     if not machine.avx512 or (near and not looped):
         return width, vectors
     most = (machine.vector_registers - 2 * few) // few

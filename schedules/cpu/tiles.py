@@ -62,9 +62,10 @@ def register_tile(
     return best
 
 
-def evict_each_other(p: Problem, machine: Machine, planes: int) -> bool:
-    """Whether the L1 cache has no room for a line of each of so many planes of x, at one place in them."""
-    apart, page = p.acc_bytes * prod(p.spatial), machine.l1 // machine.l1_ways
+def evict_each_other(p: Problem, machine: Machine, planes: int, spatial: Sequence[int] | None = None) -> bool:
+    """Whether the L1 cache has no room for a line of each of so many planes, at one place in them: of x, or
+    of this size."""
+    apart, page = p.acc_bytes * prod(spatial or p.spatial), machine.l1 // machine.l1_ways
     places = min(page // gcd(apart, page), page // LINE)
     return planes > machine.l1_ways * places
 

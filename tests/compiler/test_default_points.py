@@ -236,6 +236,11 @@ POINTS = {
     # AMX, channels first: whole vectors of pixels to a tile, for what stores and loads align then.
     ("sapphirerapids", "conv2d:1x64x56x56:o64:k3x3:p1:NCHW:uint8"): {"columns": 16, "across": 2, "high": 1},
     ("sapphirerapids", "conv2d:1x256x14x14:o256:k3x3:p1:NCHW:int8"): {"columns": 14, "high": 2},
+    # Planes of y a power of two apart: wide tiles store to their lines once; of few products whole lines.
+    ("znver5", "conv2d:1x64x64x64:o64:k3x3:s2:p1:NCHW:float32"): {"width": 11, "block": 32},
+    ("znver5", "conv3d:1x3x16x112x112:o64:k7x1x7:s1x2x2:p3x0x3:NCHW:float32"): {"width": 14, "block": 32},
+    ("znver5", "conv2d:1x3x256x256:o96:k4x4:s4:NCHW:float32"): {"width": 16, "block": 16},
+    ("znver5", "conv2d:1x3x224x224:o96:k4x4:s4:NCHW:float32"): {"width": 4, "block": 48},
     # Transposed depthwise: sums of a row enough not to wait for each other.
     ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }
