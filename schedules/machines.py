@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from tvmconv.base.errors import TargetError
@@ -12,7 +13,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 
 __all__ = [
     "CHOSEN_BY_MODEL", "AnyMachine", "GpuMachine", "Machine", "Target", "names", "native", "near", "presets",
-    "resolve", "resolve_all",
+    "resolve", "resolve_all", "warn_of_another_cpu",
 ]  # fmt: skip
 
 AnyMachine = Machine | GpuMachine
@@ -89,3 +90,11 @@ def native() -> Machine:
         have = ", ".join(preset.name for preset in presets())
         raise TargetError(f"target: 'native', but no preset fits this {arch} CPU; there are {have}")
     return max(able, key=lambda m: (len(m.requires), bool(part) and m.part == part, not m.part))
+
+
+def warn_of_another_cpu(machine: AnyMachine) -> None:
+    """Warn where ``machine`` is a model of CPU and this is another, which runs its code: what is best, or how
+    long it takes, may differ."""
+    if isinstance(machine, Machine) and machine.part and (here := native()).name != machine.name:
+        told = f"target {machine.name}: this CPU is another, {here.name} to tvmconv"
+        warnings.warn(f"{told}; what is measured is true of this one", RuntimeWarning, stacklevel=3)

@@ -1,7 +1,9 @@
-"""Targets given in full: code uses nothing that a library could not look for at run time, and it runs."""
+"""Targets given in full: code uses nothing that a library could not look for at run time, and it runs.
+Targets that name another CPU."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 
 import tvmconv
 from tvmconv.compiler.codegen.kernel import assembly_of
+from tvmconv.formats import cpu_features
 from tvmconv.schedules import llvm
-from tvmconv.schedules.machines import resolve
+from tvmconv.schedules.machines import resolve, warn_of_another_cpu
 from tvmconv.specs.kinds import parse_spec
+from tvmconv.tuning.search.tuner import runner_here
 
 # What RISC-V's letters imply, as LLVM calls it, and names that only tune.
 _IMPLIED = {"64bit", "zaamo", "zalrsc", "zca", "zcd", "zicsr", "zifencei", "zmmul"}
@@ -91,3 +95,36 @@ def test_a_cortex_a9_that_is_asked_for_by_name(tmp_path: Path) -> None:
     for suffix in (".so", ".a"):
         path = library.export(tmp_path / f"edge{suffix}")
         edge.Emulated(path, library.manifest, "arm-linux-gnueabihf.2.17").assert_right("cortex-a9")
+
+
+@pytest.mark.parametrize(
+    "here, target, warns",
+    [
+        ("znver5", "znver4", True),
+        ("znver5", "znver5", False),
+        ("znver5", "x86-64-v4-vnni", False),  # of any CPU with its features
+        ("znver4", "znver3", True),  # the same family
+        ("x86-64-v4-vnni", "znver4", True),  # Intel's
+        ("cortex-a76", "cortex-a72", True),
+        ("aarch64-generic", "aarch64-generic", False),
+    ],
+)
+def test_timing_for_another_cpu_warns(
+    here: str, target: str, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = resolve(here)
+    facts = {"arch": machine.arch, "features": frozenset(machine.requires), "part": machine.part}
+    for name, fact in facts.items():
+        monkeypatch.setattr(cpu_features, f"host_{name}", lambda fact=fact: fact)
+    assert resolve("native").name == here
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        warn_of_another_cpu(resolve(target))
+    assert len(told) == warns
+    assert all(f"target {target}: this CPU is another, {here}" in str(one.message) for one in told)
+
+
+def test_the_tuner_warns_of_another_cpu() -> None:
+    model = replace(resolve("native"), name="model", part=1)
+    with pytest.warns(RuntimeWarning, match=f"target model: this CPU is another, {resolve('native').name}"):
+        runner_here(model, 1).stop()

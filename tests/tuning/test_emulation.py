@@ -43,6 +43,13 @@ def test_this_cpu_is_none() -> None:
     assert emulation.emulator() is None
 
 
+def test_a_name_without_a_number_says_too_little() -> None:
+    cpu = "processor\t: 0\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC{}\n\n"
+    assert emulation.name_in(2 * cpu.format("")) == "AMD EPYC (family 25, model 17)"
+    assert emulation.name_in(cpu.format(" 9554 64-Core")) == "AMD EPYC 9554 64-Core"
+    assert emulation.name_in("processor\t: 0\nCPU part\t: 0xd0c\n") == ""
+
+
 @pytest.mark.parametrize("arch", ["aarch64", "armv7"])
 def test_an_emulated_cpu_tells(arch: str) -> None:
     """By each of the signs alone, since another emulator may hide some."""

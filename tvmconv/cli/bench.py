@@ -29,7 +29,7 @@ from tvmconv.cli.options import (
 from tvmconv.cli.outputs import check_file
 from tvmconv.cli.specs import looks_like_descriptor
 from tvmconv.cli.static import report as static_report
-from tvmconv.cli.targets import check_here
+from tvmconv.cli.targets import check_timed_here
 
 if TYPE_CHECKING:
     from tvmconv.bench.own import Line
@@ -121,7 +121,7 @@ def bench(
     else:
         if "cuda-" in target:
             raise Error(f"--target {target}: expected a CPU; scripts/gpu_check.sh times on GPUs")
-        check_here(target)
+        check_timed_here(target)
     from tvmconv.bench import against as others
     from tvmconv.cli.report import figures
 

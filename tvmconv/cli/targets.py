@@ -14,6 +14,7 @@ from tvmconv.schedules.gpu_machines import GpuMachine
 if TYPE_CHECKING:
     from tvmconv.schedules.machines import AnyMachine, Machine
 
+
 def check_one(target: str) -> None:
     """Raise TargetError for several targets."""
     from tvmconv.schedules.machines import resolve
@@ -37,6 +38,14 @@ def check_here(target: str) -> None:
         if machine.arch == host_arch() and (not have or have.issuperset(machine.requires)):
             return
     raise TargetError(f"--target {target}: expected one that this machine runs, as native")
+
+
+def check_timed_here(target: str) -> None:
+    """As `check_here`, and a warning where this CPU is not the one that ``target`` names."""
+    from tvmconv.schedules.machines import resolve, warn_of_another_cpu
+
+    check_here(target)
+    warn_of_another_cpu(resolve(target))
 
 
 HELP = """List the targets: what --target takes.

@@ -27,7 +27,7 @@ from tvmconv.cli.options import (
 )
 from tvmconv.cli.outputs import check_file
 from tvmconv.cli.specs import looks_like_descriptor
-from tvmconv.cli.targets import check_here
+from tvmconv.cli.targets import check_timed_here
 
 if TYPE_CHECKING:
     from tvmconv.cli.report.facts import Report
@@ -93,7 +93,7 @@ def report(
     output = output or Path(f"{(library or onnx or Path('layers')).stem}.html")
     _check_output(output)
     if library is None:
-        check_here(target)
+        check_timed_here(target)
     else:
         given.expect_library(library)
         if files or shapes or fixed or whole or layout != "auto" or target != "native":

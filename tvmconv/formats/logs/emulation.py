@@ -31,11 +31,22 @@ def cpu_model() -> str:
     emulates = emulator()
     if emulates is not None:
         return f"{host_arch()}, emulated by {emulates}"
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
+    name = name_in(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    if name:
+        return name
     board = Path("/proc/device-tree/model")
     return board.read_text(encoding="utf-8").strip("\0\n ") if board.is_file() else os.uname().machine
+
+
+def name_in(cpuinfo: str) -> str:
+    """The x86 CPU's name in the text of ``/proc/cpuinfo``; with family and model where a hypervisor leaves no
+    number in it ("AMD EPYC" is a Zen 3, 4 or 5). "" if there is none."""
+    pairs = [line.partition(":") for line in cpuinfo.splitlines()]
+    found = {key.strip(): value.strip() for key, _, value in reversed(pairs)}  # of the first CPU
+    name = found.get("model name", "")
+    if name and "cpu family" in found and not re.search(r"\d", name):
+        name += f" (family {found['cpu family']}, model {found.get('model', 'unknown')})"
+    return name
 
 
 def _other_program() -> str | None:

@@ -17,7 +17,7 @@ from tvmconv.formats.logs import folder as folders
 from tvmconv.formats.logs.entries import Entry
 from tvmconv.formats.logs.lookup import Folders
 from tvmconv.schedules.gpu_machines import GpuMachine
-from tvmconv.schedules.machines import AnyMachine, Machine, resolve
+from tvmconv.schedules.machines import AnyMachine, Machine, resolve, warn_of_another_cpu
 from tvmconv.specs.kinds import Spec
 from tvmconv.tuning.measuring.builder import BATCH, Builder
 from tvmconv.tuning.measuring.gpu import GpuRunner
@@ -126,6 +126,7 @@ def runner_here(machine: AnyMachine, threads: int | None) -> Runner:
     """The runner for this machine, with as many threads as CPUs if None, or for its GPU. Raises
     TuningError."""
     if not isinstance(machine, GpuMachine):
+        warn_of_another_cpu(machine)
         return LocalRunner(machine, threads or len(os.sched_getaffinity(0)))
     if threads is not None:
         raise TuningError(f"threads: {threads}, expected none for a GPU")
