@@ -22,35 +22,16 @@ _addressof = ctypes.addressof
 _ndarray = np.ndarray
 
 
-class Bound:
-    """A function with its weights; ``function.bind(w, bias)`` makes it. Immutable, and safe to call from
-    several threads at once."""
+class BoundFunction:
+    """What functions with their weights have in common, on CPUs and GPUs."""
 
-    __slots__ = (
-        "_dtype", "_entry", "_function", "_kinds", "_out_bytes", "_out_dtype", "_out_shape", "_packed",
-        "_pointer", "_shape",
-    )  # fmt: skip
+    __slots__ = ("_function",)
 
-    def __init__(
-        self, function: Function, weights: dict[str, Any], packed: np.ndarray[Any, Any] | None = None
-    ) -> None:
-        x, y = function.arguments[0], function.arguments[-1]
+    def __init__(self, function: Function) -> None:
         self._function = function
-        entry = function._entry
-        self._entry = entry if function._packed_bytes else lambda x, packed, *others: entry(x, *others)
-        self._packed = function._pack(weights) if packed is None else _aligned(packed)
-        self._pointer = None if self._packed is None else arrays.address(self._packed)
-        self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
-        short = len(function._inputs) == 1 and y.nbytes
-        self._shape = x.shape if short else None  # no array has the shape None
-        self._dtype = x.numpy_dtype
-        self._kinds = [(a.shape, a.numpy_dtype) for a in function._inputs] if y.nbytes else []
 
     def __repr__(self) -> str:
-        return f"<tvmconv bound function {self._function.name}: {self._function.descriptor}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self._function.origin().bound, (self.name, self._packed)
+        return f"<tvmconv bound function {self.name}: {self.descriptor}>"
 
     @property
     def name(self) -> str:
@@ -62,6 +43,34 @@ class Bound:
         """What the function computes."""
         return self._function.descriptor
 
+
+class Bound(BoundFunction):
+    """A function with its weights; ``function.bind(w, bias)`` makes it. Immutable, and safe to call from
+    several threads at once."""
+
+    __slots__ = (
+        "_dtype", "_entry", "_kinds", "_out_bytes", "_out_dtype", "_out_shape", "_packed", "_pointer",
+        "_shape",
+    )  # fmt: skip
+
+    def __init__(
+        self, function: Function, weights: dict[str, Any], packed: np.ndarray[Any, Any] | None = None
+    ) -> None:
+        super().__init__(function)
+        x, y = function.arguments[0], function.arguments[-1]
+        entry = function._entry
+        self._entry = entry if function._packed_bytes else lambda x, packed, *others: entry(x, *others)
+        self._packed = function._pack(weights) if packed is None else _aligned(packed)
+        self._pointer = None if self._packed is None else arrays.address(self._packed)
+        self._out_shape, self._out_dtype, self._out_bytes = y.shape, y.numpy_dtype, y.nbytes
+        short = len(function._inputs) == 1 and y.nbytes
+        self._shape = x.shape if short else None  # no array has the shape None
+        self._dtype = x.numpy_dtype
+        self._kinds = [(a.shape, a.numpy_dtype) for a in function._inputs] if y.nbytes else []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._function.origin().bound, (self.name, self._packed)
+
     @property
     def packed_bytes(self) -> int:
         """Size of the packed weights that it holds; 0 if it holds none."""
@@ -70,7 +79,7 @@ class Bound:
     def copy(self) -> Bound:
         """The same with its own copy of the packed weights."""
         made = object.__new__(Bound)  # copy.copy would pickle it, and load its library again
-        for name in Bound.__slots__:
+        for name in (*BoundFunction.__slots__, *Bound.__slots__):
             setattr(made, name, getattr(self, name))
         if self._packed is not None:
             made._packed = arrays.aligned(self._packed)

@@ -10,6 +10,7 @@ import numpy as np
 from tvmconv.base.errors import SpecError
 from tvmconv.formats.order import run_order
 from tvmconv.runtime.arrays import Argument
+from tvmconv.runtime.bound import BoundFunction
 from tvmconv.runtime.function import Function
 from tvmconv.runtime.gpu import arrays as gpu_arrays
 from tvmconv.runtime.gpu.arrays import GpuArray, to_gpu
@@ -79,30 +80,18 @@ class GpuFunction(Function):
         return packed
 
 
-class GpuBound:
+class GpuBound(BoundFunction):
     """A function with its weights on a GPU; ``function.bind(w, bias)`` makes it. Immutable, and safe to call
     from several threads at once."""
 
-    __slots__ = ("_device", "_function", "_packed")
+    __slots__ = ("_device", "_packed")
 
     def __init__(
         self, function: GpuFunction, weights: dict[str, Any], device: int | None, stream: int
     ) -> None:
-        self._function, self._device = function, device
+        super().__init__(function)
+        self._device = device
         self._packed = None if device is None else function._packed_on(weights, device, stream)
-
-    def __repr__(self) -> str:
-        return f"<tvmconv bound function {self.name}: {self.descriptor}>"
-
-    @property
-    def name(self) -> str:
-        """The C name of the function."""
-        return self._function.name
-
-    @property
-    def descriptor(self) -> str:
-        """What the function computes."""
-        return self._function.descriptor
 
     def __call__(self, x: Any, *others: Any, out: Any = None, stream: int | None = None) -> Any:
         """The result for ``x`` (and ``others``, where the function has more inputs), on the GPU.
