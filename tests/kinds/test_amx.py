@@ -54,15 +54,18 @@ SHAPES = [
     "conv1d:1x34x171:o48:k5:s3:p2:NCW:{}:bias",
     "conv3d:1x64x4x5x19:o16:k1x3x3:s1x2x2:p0x1x2:d1x1x2:NCDHW:{}",
     "conv3d:1x32x4x5x18:o16:k2x3x3:p1:NCDHW:{}",
+    # Images of one pixel, which are channels-last ones.
+    "conv2d:33x64x1x1:o40:k1x1:NCHW:{}:bias",
 ]
 EACH = [filled(shape, TYPES[(i + j) % len(TYPES)]) for i, shape in enumerate(SHAPES) for j in (0, 3)]
 
 
 def choices(spec: ConvSpec, machine: Machine, count: int) -> list[Choice]:
     """The default, and random points that fit."""
-    strategy = (amx_last if spec.channels_last else amx_planes).STRATEGY
+    by_strategy = spaces(spec, machine)
+    strategy = next(found for found in (amx_last.STRATEGY, amx_planes.STRATEGY) if found in by_strategy)
     rng, found = random.Random(str(spec)), [Choice(strategy, {})]
-    space = spaces(spec, machine)[strategy]
+    space = by_strategy[strategy]
     for _ in range(100):
         point = {name: rng.choice(values) for name, values in space.items()}
         try:

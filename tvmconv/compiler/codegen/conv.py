@@ -14,7 +14,7 @@ from tvmconv.compiler.ops import direct
 from tvmconv.compiler.ops.algorithm import Algorithm, Epilogue
 from tvmconv.compiler.ops.integer import check_func, over_words
 from tvmconv.compiler.ops.packing import Packing
-from tvmconv.compiler.ops.problem import Problem, problem_of
+from tvmconv.compiler.ops.problem import Problem, of_pixels, problem_of
 from tvmconv.compiler.ops.transposed import PhaseSums
 from tvmconv.compiler.ops.transposed_problem import (
     TransposedPacking,
@@ -35,11 +35,16 @@ class Convolutions(Family):
     x."""
 
     def problems(self, spec: ConvSpec, machine: Machine | GpuMachine) -> list[Problem]:
-        """A transposed convolution of floats with stride 1 is also an ordinary one."""
+        """A transposed convolution of floats with stride 1 is also an ordinary one; channels-first images of
+        one pixel, of 8-bit integers, are channels-last ones as well."""
         spec = without_borders(spec)
-        p = _problem(spec)
-        flipped = flipped_problem_of(spec) if p.family == "transposed" and machine.backend == "cpu" else None
-        return [p] if flipped is None else [flipped, p]
+        p, other = _problem(spec), None
+        if machine.backend == "cpu":
+            if p.family == "transposed":
+                other = flipped_problem_of(spec)
+            elif p.family == "integer":
+                other = of_pixels(p)
+        return [p] if other is None else [other, p]
 
     def epilogue(self, spec: ConvSpec) -> Epilogue:
         """See ``Family``."""

@@ -58,7 +58,7 @@ class Packing:
         dtype = self.dtype(p)
 
         def element(out, taps, i):
-            return (w(*taps, i, out) if p.channels_last else w(out, i, *taps)).astype(dtype)
+            return w(*p.weight_at(out, taps, i)).astype(dtype)
 
         return self.packed(p, element, dtype)
 
@@ -83,8 +83,8 @@ class Packing:
         """What ``pack`` computes, in NumPy."""
         rows, channels = self.rows(p)
         w = w.reshape(p.weight_shape)
-        w = w.take(p.own_channel(np.arange(p.groups * p.out_group)), -1 if p.channels_last else 0)
-        if p.channels_last:  # to (rows, channels, *kernel, in_group) both
+        w = w.take(p.own_channel(np.arange(p.groups * p.out_group)), -1 if p.weights_last else 0)
+        if p.weights_last:  # to (rows, channels, *kernel, in_group) both
             w = np.moveaxis(w.reshape(*w.shape[:-1], rows, channels), (-2, -1), (0, 1))
         else:
             w = np.moveaxis(w.reshape(rows, channels, *w.shape[1:]), 2, -1)

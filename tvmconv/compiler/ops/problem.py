@@ -31,6 +31,8 @@ class Problem:
 
     ``flipped``: the weights are those of a transposed convolution of stride 1, (in, out/groups, *kernel) or
     channels-last (*kernel, in, out/groups), whose last tap multiplies the first element.
+
+    ``weights_first``: the weights lie as channels-first ones though x and y are channels-last.
     """
 
     batch: int
@@ -47,6 +49,7 @@ class Problem:
     dtype: str
     shuffle: int = 1
     flipped: bool = False
+    weights_first: bool = False
 
     @property
     def family(self) -> str:
@@ -110,10 +113,16 @@ class Problem:
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """OIHW channels-first, HWIO channels-last, as the user's array lies in memory."""
-        out = self.groups * self.out_group
-        if self.channels_last:
-            return (*self.kernel, self.in_group, out)
-        return (out, self.in_group, *self.kernel)
+        return self.weight_at(self.groups * self.out_group, self.kernel, self.in_group)
+
+    @property
+    def weights_last(self) -> bool:
+        """Whether the weights lie as channels-last ones."""
+        return self.channels_last and not self.weights_first
+
+    def weight_at(self, out: Any, taps: Sequence, i: Any) -> tuple:
+        """The index into the user's weights of an output channel, taps, and an input channel of its group."""
+        return (*taps, i, out) if self.weights_last else (out, i, *taps)
 
     @property
     def given_weight_shape(self) -> tuple[int, ...]:
@@ -164,6 +173,17 @@ class Problem:
 def problem_of(spec: ConvSpec) -> Problem:
     """The canonical problem of ``spec``; a batch of 0 is treated as 1, since the caller never runs it."""
     return Problem(**canonical(spec))
+
+
+def of_pixels(p: Problem) -> Problem | None:
+    """``p``, whose x and y are channels-first images of one pixel, as the channels-last problem of the same
+    memory, the images its pixels; None for others."""
+    if p.channels_last or prod(p.spatial) * prod(p.out_spatial) > 1:
+        return None
+    found = replace(p, channels_last=True, weights_first=True)
+    if p.padded:  # the images stay apart
+        return found
+    return replace(found, batch=1, spatial=(p.batch,), out_spatial=(p.batch,))
 
 
 def canonical(spec: ConvSpec) -> dict[str, Any]:

@@ -179,7 +179,7 @@ def packed_weights(p: Problem, packing: Packing, dot: Dot | None, w: te.Tensor, 
 
     def value(out, taps, i):
         def element(channel):
-            found = w(*taps, channel, out) if p.channels_last else w(out, channel, *taps)
+            found = w(*p.weight_at(out, taps, channel))
             if shifts(dot):
                 found = shifted(found, dot.w)
             else:
@@ -204,7 +204,7 @@ def are_small(p: Problem, dot: Dot, w: te.Tensor) -> te.Tensor:
 
     def size(channel):
         at = tirx.min(channel, p.in_group - 1)
-        found = w(*taps, at, out) if p.channels_last else w(out, at, *taps)
+        found = w(*p.weight_at(out, taps, at))
         found = tirx.abs(shifted(found, dot.w).astype("int32"))
         return found if p.in_group % 2 == 0 else te.if_then_else(channel < p.in_group, found, 0)
 
@@ -224,7 +224,7 @@ def corrections(
     terms = p.in_group * prod(len(p.live_taps(d)) for d in range(len(p.kernel)))
 
     def weight(out):
-        found = w(*taps, i, out) if p.channels_last else w(out, i, *taps)
+        found = w(*p.weight_at(out, taps, i))
         return te.sum(shifted(found, dot.w).astype("int32"), axis=[*axes, i])
 
     total = te.compute((p.groups * p.out_group,), weight, name="total")
