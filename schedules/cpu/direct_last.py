@@ -21,6 +21,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.pixel_tiles import FEW_INPUTS, block_of, taps_of, tile_of
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    even_strip,
     evenly,
     image_bytes,
     inputs_of,
@@ -167,7 +168,7 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     tiles = -(-p.out_spatial[-1] // width)
     if p.batch * tiles >= _MANY_TILES:
         together = block < p.out_group and _streams(p, machine)
-        return 1 if together else min(_LONGEST, -(-tiles // 2))
+        return 1 if together else even_strip(tiles, min(_LONGEST, -(-tiles // 2)))
     contended = p.groups * p.out_group * p.acc_bytes % LINE and block < p.out_group
     if not contended:
         return 0

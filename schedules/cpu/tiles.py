@@ -120,6 +120,12 @@ def height(p: Problem | PoolProblem) -> int:
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
+def even_strip(tiles: int, most: int) -> int:
+    """Tiles of a strip, at most ``most`` and over half as many, so that the last strip lacks the fewest: what
+    it lacks is divided among threads too, some of which would have less to do."""
+    return min(range(most, most // 2, -1), key=lambda strip: -tiles % strip)
+
+
 def divisor(number: int, most: int) -> int:
     """The largest divisor of ``number`` that is at most ``most``, or 1."""
     return max(d for d in range(1, max(most, 1) + 1) if number % d == 0)

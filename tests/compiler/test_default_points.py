@@ -205,8 +205,8 @@ POINTS = {
     ("sapphirerapids", "conv3d:1x8x14x14x256:o256:k3x1x1:p1x0x0:NHWC:float32"): {"order": "channels"},
     # Few weights, and a y that goes far away: all channels of a tile at once.
     ("sapphirerapids", "conv2d:1x112x112x16:o96:k1x1:NHWC:float32"): {"block": 48, "strip": 1},
-    ("sapphirerapids", "conv2d:1x56x56x24:o144:k1x1:NHWC:float32"): {"block": 48, "strip": 64},
-    ("znver5", "conv2d:1x112x112x16:o96:k1x1:NHWC:float32"): {"strip": 64},
+    ("sapphirerapids", "conv2d:1x56x56x24:o144:k1x1:NHWC:float32"): {"block": 48, "strip": 50},
+    ("znver5", "conv2d:1x112x112x16:o96:k1x1:NHWC:float32"): {"strip": 41},
     # Groups that fill half a vector, to be widened: by themselves if that takes ports of multiply-adds.
     ("x86-64-v4", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 8, "strip": 0},
     ("znver5", "conv2d:1x28x28x128:o128:k3x3:p1:g16:NHWC:bfloat16"): {"block": 16, "walk": "down"},
