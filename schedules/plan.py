@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tvmconv.schedules.machines import Machine
 
 _MOST = (1 << 31) - 1  # TVM's loops count in 32 bits
-_LONGEST_STRIP = 64  # tiles
+LONGEST_STRIP = 64  # tiles
 
 Space = dict[str, list[Any]]
 """The values of each knob."""
@@ -190,7 +190,7 @@ def require_block(point: Mapping[str, Any], lanes: int, channels: int) -> None:
 def require_strip(point: Mapping[str, Any], able: bool, unable: str) -> None:
     """Raise ValueError unless "strip" is 0, or within the number of tiles if the strategy is ``able`` to have
     strips."""
-    most = _LONGEST_STRIP if able else 0
+    most = LONGEST_STRIP if able else 0
     require(point["strip"] <= most, point, "strip", f"0 to {most}" if able else f"0 {unable}")
 
 

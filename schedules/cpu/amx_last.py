@@ -101,7 +101,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_within(point, rows=min(SIDE, p.out_spatial[-1]), high=height(p), block=p.out_group,
                    strip=p.out_spatial[-1] * height(p))  # fmt: skip
     require_sums(p, point)
-    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine, dot))
+    algorithm = over_words(ALGORITHM, dot, lanes=window_lanes(p, machine, dot), chooses=True)
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 

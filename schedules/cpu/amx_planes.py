@@ -70,9 +70,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_sums(p, point)
     packing = Packing(point["block"], deep=depth(p))
     of = phases.ALGORITHM if p.stride[-1] > 1 else direct.ALGORITHM
-    return Plan(
-        STRATEGY, over_words(of, dot), packing, lambda sch: schedule(sch, p, machine, **point), point
-    )
+    algorithm = over_words(of, dot, chooses=True)
+    return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
 
 def _columns(p: Problem) -> int:

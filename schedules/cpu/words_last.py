@@ -9,6 +9,8 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
+from tvmconv.base.memory import LINE
+from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
@@ -17,7 +19,9 @@ from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import copied, in_words, shifts
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
+    even_strip,
     peel_at,
+    peel_strips,
     peel_tail,
     register_tile,
     run_parallel,
@@ -27,11 +31,13 @@ from tvmconv.schedules.cpu.tiles import (
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
+    LONGEST_STRIP,
     Plan,
     Space,
     require,
     require_block,
     require_registers,
+    require_strip,
     require_within,
     settled,
 )
@@ -40,6 +46,8 @@ STRATEGY = "words_last"
 _FEW = 16  # words of input channels; this few are unrolled
 _ALONE = 0.8  # worth of a tile of one vector, for which each word of x is loaded anew
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
+_STRIPS = (0, 2, 4, 8, 16)
+_MANY_TILES = 16  # of pixels, enough to divide those among threads
 
 
 def dot_of(p: Problem, machine: Machine) -> Dot | None:
@@ -72,26 +80,32 @@ def space(p: Problem, machine: Machine) -> Space:
         "width": list(range(1, min(p.out_spatial[-1], machine.vector_registers - 2) + 1)),
         "block": sorted({min(v * lanes, p.out_group) for v in range(1, 5)}),
         "order": list(_ORDERS) if len(p.spatial) > 1 else [default["order"]],
+        "strip": sorted({*_STRIPS, default["strip"]}) if len(p.spatial) == 1 else [0],
     }
 
 
 def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None) -> Plan:
-    """The plan for ``point``: pixels and channels of the register tile; order of tasks. Raises ValueError
-    where it does not fit."""
+    """The plan for ``point``: pixels and channels of the register tile; order of tasks; tiles of a single row
+    that use one block of weights before the next (0: all). Raises ValueError where it does not fit."""
     dot, lanes = dot_of(p, machine), machine.lanes()
     assert dot is not None  # for it fits
     width, vectors = tile_of(p, machine, dot)
     # The larger stays in the cache from one task to the next: weights of a block, or rows of x.
     weights = 4 * prod(Packing(lanes).shape(in_words(p, dot)))
-    default = {"width": width, "block": min(vectors * lanes, p.out_group),
-               "order": _ORDERS[2 * weights < machine.l2]}
+    block = min(vectors * lanes, p.out_group)
+    default = {"width": width, "block": block, "order": _ORDERS[2 * weights < machine.l2],
+               "strip": _strip(p, machine, width, block)}
     point = settled(point, default)
     require_within(point, width=p.out_spatial[-1])
     require_block(point, lanes, p.out_group)
     sums = point["width"] * -(-point["block"] // lanes)
     require_registers(point, "width", sums, machine.vector_registers)
     require(point["order"] in _ORDERS, point, "order", " or ".join(_ORDERS))
-    algorithm = over_words(ALGORITHM, dot, window_lanes(p, machine, dot), shares_columns(p, point["width"]))
+    require_strip(point, len(p.spatial) == 1, "where there are rows")
+    algorithm = over_words(
+        ALGORITHM, dot, lanes=window_lanes(p, machine, dot), shared=shares_columns(p, point["width"]),
+        flips=_flips(p, machine), chooses=_chooses(machine),
+    )  # fmt: skip
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
 
@@ -109,22 +123,55 @@ def tile_of(p: Problem, machine: Machine, dot: Dot) -> tuple[int, int]:
                          lambda size, wide: 1.0 if wide > 1 else _ALONE)
 
 
-def schedule(sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str) -> None:
+def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
+    """Half of a row at most, so that threads divide its pixels, not its channels, where they'd contend for
+    lines of y, of bytes: half of a pixel ends within one, or y, which may begin anywhere, is stored often."""
+    tiles = -(-p.out_spatial[-1] // width)
+    if len(p.spatial) > 1 or block >= p.out_group or p.batch * tiles < _MANY_TILES:
+        return 0
+    often = p.in_group <= 4 * _FEW and not machine.arch.startswith("a")  # nobody has measured others
+    if not often and p.groups * p.out_group % (2 * LINE) == 0:
+        return 0
+    return even_strip(tiles, min(LONGEST_STRIP, -(-tiles // 2)))
+
+
+def _flips(p: Problem, machine: Machine) -> bool:
+    """Whether to shift words of x as they are read, for each tile, and not copy x before: on CPUs that do so
+    beside dot products."""
+    return machine.avx512 and machine.adds_apart
+
+
+def _chooses(machine: Machine) -> bool:
+    """Whether each tile takes off what zero points of the weights add only where there are some, by code of
+    its own. Measured with AVX-512 only."""
+    return machine.avx512
+
+
+def schedule(
+    sch: Schedule, p: Problem, machine: Machine, width: int, block: int, order: str, strip: int
+) -> None:  # fmt: skip
     dot, lanes, rank = dot_of(p, machine), machine.lanes(), len(p.spatial)
     assert dot is not None
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if copied(p, dot):
+    if copied(p, dot, _flips(p, machine)):
         copy_words(sch, p, dot, machine)
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
     oo, oi = sch.split(o, [None, block], preserve_unit_iters=True)
+    if strip:
+        xt, xo = sch.split(xo, [None, strip], preserve_unit_iters=True)
+        peel_strips(sch, xt, xo, p.out_spatial[-1], width, strip)
+        outer = [xt]
+    else:
+        peel_tail(sch, xo, p.out_spatial[-1], width)
     tasks = [n, *outer, g, oo] if order == "channels" else [n, g, oo, *outer]
     sch.reorder(*tasks, xo, xi, oi)
-    peel_tail(sch, xo, p.out_spatial[-1], width)
     peel_tail(sch, oo, p.out_group, block)
     vector_tile(sch, oi, lanes, block)
     sch.unroll(xi)
-    run_parallel(sch, p, tasks if outer else [*tasks, xo])
+    if _chooses(machine):
+        sch.annotate(xi, ONCE, 1)
+    run_parallel(sch, p, tasks if rank > 1 else [*tasks, xo])
     sch.compute_at(conv, xo, preserve_unit_loops=True)
     sch.set_scope(conv, 0, "local")
     own = sch.get_loops(conv)[-(2 * rank + 4):]

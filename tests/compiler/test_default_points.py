@@ -102,6 +102,11 @@ POINTS = {
     ("x86-64-v3", "conv2d:1x14x14x512:o512:k3x3:p1:g512:NHWC:int8"): {"order": "channels"},
     ("x86-64-v4-vnni", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"block": 48},
     ("x86-64-v4-vnni", "conv2d:1x28x28x60:o180:k1x1:NHWC:int8"): {"width": 4, "block": 64},
+    # Threads divide pixels, in strips of a number that divides the tiles, where they would contend for lines.
+    ("znver5", "conv2d:1x112x112x32:o96:k1x1:NHWC:uint8"): {"width": 6, "block": 48, "strip": 51},
+    ("x86-64-v3", "conv2d:1x28x28x32:o192:k1x1:NHWC:int8"): {"strip": 44},
+    ("x86-64-v3", "conv2d:1x14x14x544:o68:k1x1:NHWC:int8"): {"strip": 33},
+    ("znver5", "conv2d:1x28x28x128:o512:k1x1:NHWC:int8"): {"strip": 0},
     # Many groups of few channels: words of several groups in a vector, of which a tile has two.
     ("x86-64-v4-vnni", "conv2d:1x56x56x128:o128:k3x3:p1:g32:NHWC:int8"): {"width": 8, "block": 32},
     # Few input channels, which LLVM unrolls: rows of taps are loops; few stores into a large y at once.

@@ -53,7 +53,7 @@ def test_every_type_and_epilogue() -> None:
     assert all(found.ok and found.tolerance == 0 for found in verify(module))
 
 
-@settings(deadline=None, max_examples=12, phases=[Phase.generate])
+@settings(deadline=None, max_examples=6, phases=[Phase.generate])
 @given(data=st.data())
 def test_random_layers(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 1, 2, 5, 24]))

@@ -20,8 +20,10 @@ from test_dtypes import preset
 
 import tvmconv
 from tvmconv.base.errors import SpecError
-from tvmconv.compiler.codegen import kernel
+from tvmconv.compiler.artifact.library import Library
+from tvmconv.compiler.codegen import build_kernel, kernel
 from tvmconv.compiler.lower import lower_cpu
+from tvmconv.formats.choice import Choice
 from tvmconv.frontends.verify import random_arrays, verify
 from tvmconv.schedules.llvm import llvm_target
 from tvmconv.schedules.machines import resolve
@@ -192,6 +194,23 @@ def test_extremes_do_not_saturate(layout, target):
         for w, wz in ((255, 0), (0, 255)):
             y = function(np.full(shape, x, np.uint8), np.full(spec.weight_shape, w, np.uint8), None, xz, wz)
             assert (y == (x - xz) * (w - wz) * 33 * 9).all()
+
+
+@pytest.mark.parametrize("target", [preset("znver5"), preset("x86-64-v3")])
+def test_strips_of_pixels_read_in_place(target):
+    """Strips with a partial one, and a partial tile in it; where a CPU does so well, x of the other sign is
+    shifted as it is read, without a copy."""
+    shapes = ["conv2d:1x9x11x40:o70:k1x1:NHWC:{}:bias", "conv2d:2x5x9x64:o96:k1x1:g2:NHWC:{}",
+              "conv1d:1x67x36:o33:k1:s2:NWC:{}", "conv2d:1x9x11x20:o70:k3x3:NHWC:{}"]  # fmt: skip
+    machine, kernels = resolve(target), {}
+    texts = (filled(shape, TYPES[(2 * i + j) % 7]) for i, shape in enumerate(shapes) for j in (0, 3))
+    for spec in map(ConvSpec.parse, texts):
+        for strip in (0, 1, 3) if spec.kernel[-1] == 1 and spec.stride[-1] == 1 else (0,):
+            name, point = f"f{len(kernels)}", {"width": 4, "block": 16, "strip": strip}
+            kernels[name] = build_kernel(spec, machine, Choice("words_last", point), f"k_{name}")
+            assert target != "znver5" or sum(kernels[name].workspace) == 0
+    module = Library(kernels, machine).load()
+    check(module, [(function.descriptor, function) for function in module.functions.values()])
 
 
 def test_padding_is_the_zero_point():

@@ -26,7 +26,7 @@ from tvmconv.schedules.dots import Dot
 
 def kernel_func(
     p: Problem, packing: Packing, copy: Copy, dot: Dot | None, q: Epilogue, lanes: int = 1,
-    shared: bool = False,
+    shared: bool = False, flips: bool = False, chooses: bool = False,
 ) -> tirx.PrimFunc:  # fmt: skip
     """``(x[, residual], packed weights, x's zero point[, bias][, w's zero points, whether there are any]
     [, multiplier, limits, y's zero point[, y's scale][, residual's multiplier, its zero point]], y)``, as
@@ -47,7 +47,7 @@ def kernel_func(
     result = Result(p, q, done_y.result_shape, always_bias=kept)
     w_zero = te.placeholder((p.groups, p.out_group), "int32", name="w_zero") if kept else None
     some = te.placeholder((1,), "int32", name="some") if kept else None
-    source = words.sources(p, dot, x, x_zero, copy)
+    source = words.sources(p, dot, x, x_zero, copy, flips)
     if tensor is not None:
         assert dot is not None
         acc = tensor_gemm.products(done, tensor, source, w, dot)
@@ -71,9 +71,7 @@ def kernel_func(
         if seen is not None:
             pixel = join(p, n, g, 0, spatial) if tensor is None else tensor.pixel_dims(p, at)
             less = value - w_zero(g, o) * seen(*pixel)
-            # Beside AMX even this multiplication takes long.
-            in_tiles = dot is not None and dot.in_tiles
-            value = te.if_then_else(tirx.NE(some(0), 0), less, value) if in_tiles else less
+            value = te.if_then_else(tirx.NE(some(0), 0), less, value) if chooses else less
         return result.of(value, g, o, stored(at)[0])
 
     shape = p.y_shape if tensor is None else tensor.sums_shape(p)
@@ -211,12 +209,16 @@ class _Integers(Algorithm):
 
 @dataclass(frozen=True)
 class IntegerSums(_Integers):
-    """``of``, an algorithm of floats, over integers; ``lanes``, ``shared``: see ``words.window``."""
+    """``of``, an algorithm of floats, over integers; ``lanes``, ``shared``: see ``words.window``; ``flips``:
+    ``words.copied``; ``chooses``: whether the schedule chooses, once for several sums, to take nothing off
+    them where w has no zero points."""
 
     of: Sums
     dot: Dot | None = None
     lanes: int = 1
     shared: bool = False
+    flips: bool = False
+    chooses: bool = False
 
     @property
     def name(self) -> str:
@@ -226,7 +228,9 @@ class IntegerSums(_Integers):
     def definition(self, p: Problem, packing: Packing, does: Epilogue) -> tirx.PrimFunc:
         """See ``kernel_func``."""
         copy = self.of.copy(p, self.of.reaches(p, packing))
-        return kernel_func(p, packing, copy, self.dot, does, self.lanes, self.shared)
+        return kernel_func(
+            p, packing, copy, self.dot, does, self.lanes, self.shared, self.flips, self.chooses
+        )
 
 
 @dataclass(frozen=True)
@@ -241,8 +245,9 @@ class IntegerPhases(_Integers):
         return transposed_func(p, packing, self.dot, does, self.planes)
 
 
-def over_words(of: Sums | PhaseSums, dot: Dot | None, lanes: int = 1, shared: bool = False) -> Algorithm:
-    """An algorithm of floats over 8-bit integers, in words that ``dot`` multiplies."""
+def over_words(of: Sums | PhaseSums, dot: Dot | None, **reads: Any) -> Algorithm:
+    """An algorithm of floats over 8-bit integers, in words that ``dot`` multiplies; ``reads``: other fields
+    of ``IntegerSums``."""
     if isinstance(of, PhaseSums):
         return IntegerPhases(of.planes, dot)
-    return IntegerSums(of, dot, lanes, shared)
+    return IntegerSums(of, dot, **reads)

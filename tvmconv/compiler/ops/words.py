@@ -28,6 +28,8 @@ from tvmconv.compiler.ops.problem import Problem, join, place_of, places, reach_
 from tvmconv.compiler.ops.tensor_gemm import TensorPacking
 from tvmconv.schedules.dots import DOTS, WITHIN, Dot
 
+_SIGNS = -0x7F7F7F80  # the highest bit of each byte of a word
+
 
 def in_words(p: Problem, dot: Dot | None) -> Problem:
     """``p`` with words for its input channels: what strategies schedule."""
@@ -39,10 +41,11 @@ def shifts(dot: Dot | None) -> bool:
     return dot is not None and dot.x in BYTES
 
 
-def copied(p: Problem, dot: Dot | None) -> bool:
-    """Whether x is read from a copy, the stage ``pad``, and not as it lies in memory."""
-    as_it_lies = shifts(dot) and p.channels_last and p.dtype == dot.x and p.in_group % dot.size == 0
-    return p.padded or not as_it_lies
+def copied(p: Problem, dot: Dot | None, flips: bool = False) -> bool:
+    """Whether x is read from a copy, the stage ``pad``, and not as it lies in memory. ``flips``: words of the
+    other sign may be shifted as they are read."""
+    as_it_lies = shifts(dot) and p.channels_last and p.in_group % dot.size == 0
+    return p.padded or not as_it_lies or not (flips or p.dtype == dot.x)
 
 
 def shifted(value: tirx.Expr, dtype: str) -> tirx.Expr:
@@ -52,9 +55,11 @@ def shifted(value: tirx.Expr, dtype: str) -> tirx.Expr:
     return value.astype(dtype) ^ tirx.const(128 if dtype == "uint8" else -128, dtype)
 
 
-def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, copy: Copy):
+def sources(
+    p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, copy: Copy, flips: bool = False
+):  # fmt: skip
     """A function of (n, g, i, place): word i of a padded place. ``zero``: x's zero point, shifted as x.
-    ``copy``: how the stage ``pad`` lies, if there is one."""
+    ``copy``: how the stage ``pad`` lies, if there is one (``copied``)."""
     size = 1 if dot is None else dot.size
     kind = "int32" if dot is None or dot.size == 1 else dot.x
     outside = zero(0) if shifts(dot) else tirx.const(0, kind)
@@ -67,8 +72,12 @@ def sources(p: Problem, dot: Dot | None, x: te.Tensor, zero: te.Tensor, copy: Co
             return shifted(value, kind)
         return value.astype(kind) - zero(0).astype(kind)
 
-    if not copied(p, dot):
-        return lambda n, g, i, at: word([x(*join(p, n, g, size * i + j, at)) for j in range(size)])
+    if not copied(p, dot, flips):
+        def read(n, g, i, at):
+            found = word([x(*join(p, n, g, size * i + j, at)) for j in range(size)])
+            return found if p.dtype == dot.x else found ^ tirx.const(_SIGNS, "int32")
+
+        return read
 
     # Elements, which words are loaded from; else words. A GPU's kernel makes those as it reads x, no copy.
     whole = size == 1 or (p.channels_last and not dot.on_gpu)
