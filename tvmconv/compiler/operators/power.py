@@ -13,7 +13,7 @@ from tvm import tirx
 from tvmconv.compiler.codegen.nest import held, loop
 from tvmconv.compiler.lower.rewrite import sequence
 from tvmconv.compiler.operators.expression import value_of
-from tvmconv.compiler.operators.values import kind_of, mul, number
+from tvmconv.compiler.operators.values import kind_of, mul, neg, number
 from tvmconv.specs.operators import expression as ex
 from tvmconv.specs.operators.base import INTEGERS
 
@@ -47,7 +47,8 @@ def taken_apart(
 
 def computed(power: ex.Expression, dtype: str, inputs: Sequence[tirx.Expr], dtypes: Sequence[str]
              ) -> tuple[tirx.Expr, tirx.Stmt]:  # fmt: skip
-    """A power's value, and the statements that make it; with an exponent below 0 as with 0. It wraps."""
+    """A power's value, and the statements that make it. It wraps. With an exponent below 0 it is cut towards
+    zero: of 1 and -1 the inverse, which is itself; else 0."""
     base, exponent = (value_of(part, inputs, dtypes, dtype) for part in power[1:])
     arrays, made = zip(*(held(1, kind_of(e), name) for e, name in (
         (base, "power"), (base, "square"), (exponent, "left"))), strict=True)  # fmt: skip
@@ -63,6 +64,13 @@ def computed(power: ex.Expression, dtype: str, inputs: Sequence[tirx.Expr], dtyp
             left.put(0, tirx.shift_right(rest, number(1, rest))),
         ])  # fmt: skip
 
-    start = [result.put(0, number(1, base)), square.put(0, base),
-             left.put(0, tirx.max(exponent, number(0, exponent)))]  # fmt: skip
+    start = [result.put(0, number(1, base)), square.put(0, base), left.put(0, exponent)]
+    if not kind_of(exponent).startswith("u"):
+        now, rest = square.at(0), left.at(0)
+        below = rest < number(0, rest)
+        unit = tirx.EQ(now, number(1, now))
+        if not kind_of(base).startswith("u"):
+            unit = tirx.Or(unit, tirx.EQ(now, number(-1, now)))
+        start += [square.put(0, tirx.Select(tirx.And(below, tirx.Not(unit)), number(0, now), now)),
+                  left.put(0, tirx.Select(below, neg(rest), rest))]  # fmt: skip
     return result.at(0), sequence([*made, *start, loop(bits, step)])

@@ -9,6 +9,7 @@ import numpy as np
 from tvmconv.base.dtypes import name_of
 from tvmconv.base.errors import Error
 from tvmconv.network.spellings.call import Call, Importer, supported
+from tvmconv.onnx.reading.constants import slice_of
 from tvmconv.specs.operators.base import read_axes
 from tvmconv.specs.operators.copy import expanded, indexed, joined, permuted, reshaped
 
@@ -113,18 +114,11 @@ def _slice(call: Call) -> None:
     vectors: list[range | None] = [None] * len(x.shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         (axis,) = read_axes("axes", [axis], len(x.shape))
-        vectors[axis] = range(x.shape[axis])[slice(*_bounds(start, end, step, x.shape[axis]), step)]
+        vectors[axis] = range(x.shape[axis])[slice_of(start, end, step, x.shape[axis])]
     if all(vector is None or vector == range(size) for vector, size in zip(vectors, x.shape, strict=True)):
         call.give_value(call.input(0))
     else:
         call.give(indexed(x, vectors), [call.input(0)])
-
-
-def _bounds(start: int, end: int, step: int, size: int) -> tuple[int, int | None]:
-    """ONNX's bounds as Python's: a negative end that is out of range means before the first."""
-    if step < 0 and end < -size:
-        return start, None
-    return start, end
 
 
 def _pad(call: Call) -> None:

@@ -31,6 +31,8 @@ _OTHERS = {
     "ReduceMin", "ReduceProd", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
+_NO_END = (2**31 - 1, 2**63 - 1)
+
 
 class Constants:
     """The constant values of a graph, each computed once, when it is asked for."""
@@ -129,6 +131,8 @@ class Constants:
 
         result = helper.make_empty_tensor_value_info(value)
         try:
+            if node.op_type == "Slice" and len(node.input) == 5 and node.input[4]:
+                return _sliced(node, arrays)
             weights = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
             graph = helper.make_graph([node], "constant", [], [result], weights)
             model = helper.make_model(graph, opset_imports=self._opsets, ir_version=self._ir_version)
@@ -136,6 +140,24 @@ class Constants:
                 return np.asarray(ReferenceEvaluator(model).run([value], {})[0])
         except Exception:  # the evaluator may raise anything; then the value is simply unknown
             return None
+
+
+def slice_of(start: int, end: int, step: int, size: int) -> slice:
+    """A Slice node's positions of an axis, as Python's. Counting down, ONNX starts at the first element where
+    Python would before it; an end before the first is none, and so for onnxruntime is the largest integer."""
+    if step < 0:
+        return slice(max(start, -size), None if end < -size or end in _NO_END else end, step)
+    return slice(start, end, step)
+
+
+def _sliced(node: NodeProto, arrays: dict[str, Any]) -> np.ndarray:
+    """The result of a Slice node with steps, which the reference evaluator takes for Python's."""
+    x, starts, ends, steps = (arrays[node.input[number]] for number in (0, 1, 2, 4))
+    axes = arrays[node.input[3]] if node.input[3] else range(len(starts))
+    cut = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        cut[axis] = slice_of(int(start), int(end), int(step), x.shape[axis])
+    return x[tuple(cut)]
 
 
 def _is_foldable(node: NodeProto) -> bool:

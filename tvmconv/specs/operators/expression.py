@@ -43,7 +43,9 @@ def _power(a: Array, b: Array) -> Array:
         return np.power(a, b)
     if np.asarray(b).dtype.kind == "f":
         return cast(np.power(a.astype(np.float64), b), a.dtype.name)
-    return np.power(a, np.maximum(b, 0))
+    # Below 0 the inverse of 1 or -1, which is itself; else 0.
+    inverse = np.where((a == 1) | (a == -1), a, np.zeros_like(a))
+    return np.where(b < 0, np.power(inverse, 2 - (b & 1)), np.power(a, np.maximum(b, 0)))
 
 
 class Function(NamedTuple):
