@@ -77,6 +77,12 @@ class Machine:
         return self.arch == "x86_64" and self.vector_bits == 512
 
     @property
+    def full_avx512(self) -> bool:
+        """Whether a core multiplies two whole vectors of AVX-512 per cycle. What rules say of it beyond that
+        was measured on a Zen 5, or on Intel's where ``far_l3``."""
+        return self.avx512 and not self.halved
+
+    @property
     def avx2(self) -> bool:
         """Whether vectors are AVX2's: 16 registers, each half a cache line, of which a core's second cache
         gives one a cycle. What rules say of it beyond that was measured on a Zen 3."""

@@ -9,7 +9,6 @@ from typing import Any
 
 from tvm.s_tir import Schedule
 
-from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.lower.amx import COLUMNS, DEPTH, ROWS, TILE, TILES
 from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
@@ -17,6 +16,7 @@ from tvmconv.compiler.ops.integer import over_words
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.words import copied, in_words
+from tvmconv.schedules.cpu.asking import ask_for_next
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     divisor,
@@ -169,8 +169,8 @@ def schedule(
     row = own[rank - 1] if rank > 1 else part
     sch.reorder(*taps, io, row, *([part] if rank > 1 else []), vec, one, lane, word)
     if asks(p, machine, block):
-        sch.annotate(outer[0] if outer else task, PASSES, 1)
-        sch.annotate(io, NEXT, p.taps * in_words(p, dot).in_group * block)
+        panel = p.taps * in_words(p, dot).in_group * block
+        ask_for_next(sch, outer[0] if outer else task, io, panel)
     sch.annotate(taps[0], TILES, dot.name)
     for loop, role in ((one, ROWS), (lane, COLUMNS), (word, DEPTH)):
         sch.annotate(loop, TILE, role)

@@ -13,11 +13,10 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import LINE, PAGE
-from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.crossed import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import direct_last, pixel_tiles, planes
+from tvmconv.schedules.cpu import asking, pixel_tiles, planes
 from tvmconv.schedules.cpu.tiles import (
     FETCHED,
     evenly,
@@ -59,6 +58,7 @@ _MANY = 64  # planes
 _DEEP = 16  # vectors of input channels, of which each sum that is transposed is made
 _WIDE = 4  # vectors of output channels that make few
 _BRIEF = 128  # products of sums that take less long than to store them where planes of y evict each other
+_PAGES = 3  # of a large plane
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -97,7 +97,11 @@ def reads_strides(p: Problem, machine: Machine) -> bool:
     lanes = machine.lanes(p.acc_bytes)
     if not machine.avx512 or max(p.stride) == 1 or p.in_group < _DEEP * lanes:
         return False
-    if machine.far_l3 and p.out_group > _WIDE * lanes:  # x is read for each of several blocks
+    # x is read for each of several blocks: from far away, or of planes so large that a strip has many vectors
+    if machine.far_l3 and p.out_group > _WIDE * lanes:
+        return False
+    large = p.acc_bytes * prod(p.spatial) > _PAGES * PAGE
+    if large and p.out_group > 2 * _WIDE * lanes and machine.full_avx512:
         return False
     return p.acc_bytes * prod(p.spatial) % PAGE > 0
 
@@ -242,12 +246,10 @@ def point_of(
 
 def asks(p: Problem, machine: Machine, width: int, block: int) -> bool:
     """Whether to ask for the next block of weights while all tiles of ``width`` pixels use one: if there are
-    many weights, few tiles, and the shared cache is far away. Not in strips, of which a core's cache holds
-    all weights: asking took 1.01 to 1.02 times as long on a Sapphire Rapids."""
-    weights = p.acc_bytes * p.taps * p.in_group * p.out_group
+    many weights, and few tiles. Not in strips, of which a core's cache holds all weights: asking took 1.01 to
+    1.02 times as long on a Sapphire Rapids."""
     tiles = prod(p.out_spatial[:-1]) * -(-p.out_spatial[-1] // width)
-    far = machine.far_l3 and 4 * weights >= machine.l2 and block < p.out_group
-    return far and 1 < tiles <= direct_last.ASKED
+    return block < p.out_group and asking.asks(p, machine, tiles, by_rows=True)
 
 
 def schedule(
@@ -287,7 +289,6 @@ def schedule(
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     if order == _ORDERS[0] and not strip and asks(p, machine, width, block):
-        sch.annotate(outer[0] if outer else xo, PASSES, 1)
-        sch.annotate(summed[rank], NEXT, p.in_group * p.taps * block)
+        asking.ask_for_next(sch, outer[0] if outer else xo, summed[rank], p.in_group * p.taps * block)
     sch.decompose_reduction(conv, summed[0])
     return strips[0] if strips else None

@@ -14,10 +14,10 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import LINE
-from tvmconv.compiler.lower.ahead import NEXT, PASSES
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu.asking import ask_for_next, asks
 from tvmconv.schedules.cpu.pixel_tiles import FEW_INPUTS, block_of, taps_of, tile_of
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
@@ -55,7 +55,6 @@ _MANY_TILES = 16  # of pixels, enough to divide those among threads
 _LONGEST = 64  # such tiles in a strip
 _REFETCHED = 4  # times as many bytes of weights as of x
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
-ASKED = 32  # tiles of pixels; with more, a block of weights is long in use, and the next one's wait is short
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -100,20 +99,18 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     # Without memory operands few channels are the outermost sum, so that LLVM's innermost loop is of rows.
     few = p.in_group <= FEW_INPUTS and not machine.memory_operands
     packing, tiles = Packing(block), point["strip"] or -(-p.out_spatial[-1] // width)
-    # Nobody has measured others: they ask in each row.
-    by_rows = machine.far_l3 and point["order"] == _ORDERS[0] and not point["strip"]
+    by_rows = point["order"] == _ORDERS[0] and not point["strip"]  # all rows use a block before the next
     if by_rows:
         tiles *= prod(p.out_spatial[:-1])
-    ask = asks(p, machine, tiles)
+    ask = asks(p, machine, tiles, by_rows)
     return Plan(STRATEGY, ALGORITHM, packing,
                 lambda sch: schedule(sch, p, lanes, few, ask, by_rows, **point), point)
 
 
 def _tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
-    """As ``tile_of``, but narrower if a core's cache then keeps the weights of a block for all rows. Measured
-    where the shared cache is far away."""
+    """As ``tile_of``, but narrower if a core's cache then keeps the weights of a block for all rows."""
     width, vectors = tile_of(p, machine)
-    for fewer in range(vectors, 0, -1) if machine.far_l3 else ():
+    for fewer in range(vectors, 0, -1):
         if _keeps_block(p, machine, min(fewer * machine.lanes(p.acc_bytes), p.out_group)):
             return tile_of(p, machine, fewer)
     return width, vectors
@@ -193,15 +190,6 @@ def _rereading(p: Problem, machine: Machine, width: int) -> int:
     return evenly(-(-p.out_spatial[-1] // width), min(held, _LONGEST))
 
 
-def asks(p: Problem, machine: Machine, tiles: int) -> bool:
-    """Whether to ask for the next block of weights while so many tiles of pixels use one. In a network, many
-    weights come from far away; those of one tile, or of several taps unless the shared cache itself is far
-    away, the CPU fetches ahead well enough."""
-    weights = p.acc_bytes * p.groups * p.out_group * p.in_group * p.taps
-    far = 4 * weights >= machine.l2 and machine.arch == "x86_64"  # nobody has measured others
-    return far and (p.taps == 1 or machine.far_l3) and 1 < tiles <= ASKED
-
-
 def schedule(
     sch: Schedule, p: Problem, lanes: int, few: bool, ask: bool, by_rows: bool, *, width: int, block: int,
     strip: int, order: str, taps: int, deep: int,
@@ -244,6 +232,5 @@ def schedule(
     for loop in (pixel, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     if ask:
-        sch.annotate(outer[0] if outer and by_rows else xo, PASSES, 1)
-        sch.annotate(inputs[0], NEXT, p.taps * p.in_group * block)
+        ask_for_next(sch, outer[0] if outer and by_rows else xo, inputs[0], p.taps * p.in_group * block)
     sch.decompose_reduction(conv, summed[0])

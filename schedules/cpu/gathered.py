@@ -17,11 +17,12 @@ from typing import Any
 from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import PAGE
-from tvmconv.compiler.lower.ahead import NEXT, PASSES, ROWS, STRIPS
+from tvmconv.compiler.lower.ahead import ROWS, STRIPS
 from tvmconv.compiler.lower.loops import VECTORS
 from tvmconv.compiler.ops.gathered import ALGORITHM, GatheredPacking
 from tvmconv.compiler.ops.problem import Problem
-from tvmconv.schedules.cpu import crossed, direct_last, planes
+from tvmconv.schedules.cpu import crossed, planes
+from tvmconv.schedules.cpu.asking import ask_for_next, asks
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     evenly,
@@ -53,10 +54,10 @@ _ALONG = ("channels", "pixels")  # which of them vectors go along
 _LONGEST = 24  # vectors of a strip's pixels
 _STREAMED = 32  # likewise, where the CPU alone has to fetch them ahead, which it begins anew for each plane
 _FAR = 10  # times what reading x costs, reading weights does that no core's cache holds
-_FEW = 4  # planes
+_FEW, _PAGES = 4, 128  # planes; those that may lie whole pages apart
 _SEVERAL, _MANY = 4, 16  # vectors of channels
 _LARGE = 40  # vectors of pixels
-_MUCH = 2  # times a core's cache
+_MUCH, _NEAR = 2, 12  # times a core's cache
 
 
 def fits(p: Problem, machine: Machine) -> bool:
@@ -87,7 +88,7 @@ def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
     if machine.far_l3 and strided:  # or x is read for each block of output channels
         return True
     if _is_far(p, machine) and p.in_group >= _SEVERAL * lanes and p.out_group >= 2 * lanes:
-        return True
+        return not _in_place(p, machine)
     if machine.far_l3 and _is_reread(p, machine):
         return True
     if planes.suits(p, machine):
@@ -96,6 +97,14 @@ def _pays_in_long_vectors(p: Problem, machine: Machine) -> bool:
     read = p.acc_bytes * p.in_group * prod(p.out_spatial)
     far = read > _MUCH * machine.l2 and not planes.tiles_are_near(p, machine)
     return far or (many and 2 * p.out_group >= p.in_group and crossed.small_planes(p, machine))
+
+
+def _in_place(p: Problem, machine: Machine) -> bool:
+    """Whether tiles of a large x that all output channels go through in turns had better read its planes, if
+    the shared cache holds them. Not many that lie whole pages apart. Measured on a Zen 5; not on a Zen 4."""
+    apart = p.acc_bytes * prod(p.spatial) % PAGE == 0 and p.in_group > _PAGES
+    near = p.batch * image_bytes(p) <= _NEAR * machine.l2 and not machine.far_l3
+    return machine.full_avx512 and near and not apart and planes.suits(p, machine)
 
 
 def _is_reread(p: Problem, machine: Machine) -> bool:
@@ -145,7 +154,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
         require_registers(point, "width", width * -(-block // lanes), machine.vector_registers)
     packing = GatheredPacking(block, width=width, along_pixels=along_pixels)
     strip = min(point["strip"], packing.tiles(p)) or packing.tiles(p)
-    ask = (machine.far_l3 or not along_pixels) and direct_last.asks(p, machine, strip)
+    ask = (machine.far_l3 or not along_pixels) and asks(p, machine, strip)
     afar = _is_far(p, machine) and not machine.far_l3
     return Plan(STRATEGY, ALGORITHM, packing,
                 lambda sch: schedule(sch, p, packing, lanes, strip, ask, afar, point["deep"]), point)
@@ -189,7 +198,8 @@ def strip_of(p: Problem, machine: Machine, width: int, block: int) -> int:
     held = max(1, machine.l2 // 2 // (size * width))
     if machine.far_l3 and _is_far(p, machine):
         held = max(1, min(held, _STREAMED * lanes // width))
-    elif p.acc_bytes * prod(p.spatial) % PAGE:  # else lines of planes evict one another: many in a row then
+    elif p.acc_bytes * prod(p.spatial) % PAGE or machine.full_avx512:
+        # On others lines of planes whole pages apart evict one another: many in a row then.
         held = max(1, min(held, _LONGEST * lanes // width))
     if p.batch * p.groups * -(-tiles // held) < FEWEST_TASKS:
         held = max(1, p.batch * p.groups * tiles // FEWEST_TASKS)
@@ -229,8 +239,7 @@ def schedule(
         sch.annotate(to, STRIPS, strip * width)
         sch.annotate(summed[0], ROWS, [pixels, deep])
     if ask:
-        sch.annotate(ti, PASSES, 1)
-        sch.annotate(summed[0], NEXT, p.in_group * block)
+        ask_for_next(sch, ti, summed[0], p.in_group * block)
     sch.decompose_reduction(conv, summed[0])
 
 

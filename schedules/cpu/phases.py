@@ -82,7 +82,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     lanes = machine.lanes(p.acc_bytes)
 
     def schedule(sch: Schedule) -> None:
-        planes.schedule(sch, p, lanes, **point, in_rows=sort_rows(lanes), ask=_asks(p, machine))
+        planes.schedule(sch, p, machine, **point, in_rows=sort_rows(lanes), ask=_asks(p, machine))
 
     return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]), schedule, point)
 

@@ -18,6 +18,7 @@ from tvmconv.compiler.lower.ahead import ROWS, STRIPS
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
+from tvmconv.schedules.cpu.asking import ask_for_next, asks, extent
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
     divisor,
@@ -83,7 +84,8 @@ def _take_turns(p: Problem, machine: Machine) -> bool:
     result = p.acc_bytes * p.out_group * prod(p.out_spatial)
     _, _, vectors = tile_of(p, machine)
     lines = vectors * machine.lanes(p.acc_bytes) * p.acc_bytes // LINE
-    return lines > 1 and tiles_are_near(p, machine) and _size(p) + result <= _AROUND * machine.l2
+    around = 2 * _AROUND if machine.full_avx512 and not machine.far_l3 else _AROUND
+    return lines > 1 and tiles_are_near(p, machine) and _size(p) + result <= around * machine.l2
 
 
 def tiles_are_near(p: Problem, machine: Machine) -> bool:
@@ -133,9 +135,9 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     """The plan for ``point``: planes that are padded at a time; output channels, rows and vectors of the
     register tile; innermost dims of taps and input channels unrolled; tiles along the row that use one block
     of weights before the next (0: all); order of tasks. Raises ValueError if it does not fit."""
-    point, lanes = point_of(p, machine, point, p.padded or p.widened), machine.lanes(p.acc_bytes)
+    point = point_of(p, machine, point, p.padded or p.widened)
     return Plan(STRATEGY, ALGORITHM, Packing(point["channels"]),
-                lambda sch: schedule(sch, p, lanes, **point), point)
+                lambda sch: schedule(sch, p, machine, **point), point)
 
 
 def point_of(
@@ -174,7 +176,8 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
     """(output channels, rows, vectors along the row) of the register tile."""
     width = -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
     if p.out_group == 1:
-        whole = machine.far_l3 and p.kernel[-1] >= _LARGE and width == VECTORS  # nobody has measured others
+        # Nobody has measured other machines.
+        whole = machine.full_avx512 and p.kernel[-1] >= _LARGE and width == VECTORS
         vectors = width if whole else min(width, 2)
         most = min(4, (machine.vector_registers - 2) // vectors)
         return 1, min(p.out_spatial[-2], most) if len(p.spatial) > 1 else 1, vectors
@@ -188,13 +191,13 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int, int]:
 
 
 def schedule(
-    sch: Schedule, p: Problem, lanes: int, *, planes: int, channels: int, rows: int, vectors: int, taps: int,
-    deep: int, strip: int, order: str, in_rows: Callable[[Schedule, Problem, Any], None] | None = None,
-    ask: bool = False,
+    sch: Schedule, p: Problem, machine: Machine, *, planes: int, channels: int, rows: int, vectors: int,
+    taps: int, deep: int, strip: int, order: str, ask: bool = False,
+    in_rows: Callable[[Schedule, Problem, Any], None] | None = None,
 ) -> None:
     """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x; ``ask``: for
     the planes that are copied next."""
-    y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
+    y, conv, lanes = sch.get_sblock("y"), sch.get_sblock("conv"), machine.lanes(p.acc_bytes)
     copy = stage(sch, "pad")
     n, g, o, *outer, x = sch.get_loops(y)
     # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
@@ -215,11 +218,13 @@ def schedule(
         peel_strips(sch, xt, xo, width, span, strip)
     else:
         peel_tail(sch, xo, width, span)
-    tasks = [go, gi, *outer, oo] if strip or order == "channels" else [go, gi, oo, *outer]
+    # The loops after that over blocks of channels use one before the next.
+    before, after = ([go, gi], outer) if order == "rows" and not strip else ([go, gi, *outer], [])
     if copy is not None and outer and order == "rows" and _by_rows(p) and p.out_spatial[-2] % rows == 0:
         down = int(sch.get(outer[0]).extent)
         high, row = sch.split(outer[0], [None, divisor(down, -(-down // FEWEST_TASKS))])
-        tasks = [go, gi, high, oo, row, *outer[1:]]
+        before, after = [go, gi, high], [row, *outer[1:]]
+    tasks = [*before, oo, *after]
     sch.reorder(n, *tasks, xo, oi, *row_tile, xi)
     peel_tail(sch, oo, p.out_group, channels)
     vector_tile(sch, xi, lanes, span)
@@ -246,7 +251,11 @@ def schedule(
     channel, row, pixel = own[2], own[3 : rank + 2], own[rank + 2]
     offsets, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, pixel, lanes, span)
-    sch.reorder(*offsets, *write_out(sch, i, deep), channel, *row, vec, lane)
+    inputs = write_out(sch, i, deep)
+    sch.reorder(*offsets, *inputs, channel, *row, vec, lane)
+    passes, by_rows = [*after, xo], not outer or bool(after)
+    if channels < p.out_group and asks(p, machine, extent(sch, passes), by_rows):
+        ask_for_next(sch, passes[0], inputs[0], p.taps * p.in_group * channels)
     for loop in (channel, *row, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, offsets[0])

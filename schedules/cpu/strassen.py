@@ -16,8 +16,8 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops import strassen
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.strassen import LEVELS, StrassenPacking
+from tvmconv.schedules.cpu.asking import ask_ahead
 from tvmconv.schedules.cpu.tiles import (
-    ask_ahead,
     peel_at,
     peel_tail,
     run_parallel,

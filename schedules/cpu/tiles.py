@@ -8,7 +8,6 @@ from math import gcd, prod
 from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import LINE
-from tvmconv.compiler.lower.ahead import AHEAD
 from tvmconv.compiler.lower.loops import PARALLEL, PEEL
 from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.compiler.ops.pool_problem import PoolProblem
@@ -25,7 +24,6 @@ _MOST_IN_LINE = 4  # vectors of a copy or a transform
 # What each byte of x that a multiply-add needs from beyond a core's cache adds to its cost (AVX-512, measured
 # on a Zen 4).
 FETCHED = 0.15
-_AHEAD = 64  # input channels
 _LEAST_COPY = 1024  # bytes of planes that are copied at a time
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
@@ -77,9 +75,11 @@ def image_bytes(p: Problem) -> int:
 
 def lends(p: Problem, machine: Machine) -> bool:
     """Whether a copy of x, made by one thread alone, takes others long to read: it is a single row, whose
-    elements are used for few products each, and comes from another core through a shared cache far away."""
+    elements are used for few products each, and comes from another core through the shared cache. Nobody has
+    measured other machines."""
     alone = len(p.spatial) == 1 and p.batch * p.groups * p.in_group == 1
-    return machine.far_l3 and alone and p.taps * p.out_group < _LENT * prod(p.stride)
+    few = _LENT if machine.far_l3 else _LENT // 2
+    return machine.full_avx512 and alone and p.taps * p.out_group < few * prod(p.stride)
 
 
 def inputs_of(
@@ -208,11 +208,6 @@ def write_out(sch: Schedule, loop, times: int) -> list:
     outer, inner = sch.split(loop, [None, times], preserve_unit_iters=True)
     sch.unroll(inner)
     return [outer, inner]
-
-
-def ask_ahead(sch: Schedule, loop, size: int) -> None:
-    """Have ``loop``, over input channels, ask for the weights of later ones: ``size`` bytes of each."""
-    sch.annotate(loop, AHEAD, [_AHEAD, size])
 
 
 def widen(sch: Schedule, p: Problem, copy, lanes: int) -> None:

@@ -101,14 +101,14 @@ def tile_of(p: Problem, machine: Machine) -> tuple[int, int]:
         (wide, vectors)
         for vectors in range(1, min(have, _MOST_VECTORS) + 1)
         for wide in range(1, min(p.out_spatial[-1], (machine.vector_registers - 1) // vectors - 1) + 1)
-        if vectors <= held or not crossed.asks(p, machine, wide, vectors * lanes)
+        if vectors <= held or not (machine.far_l3 and crossed.asks(p, machine, wide, vectors * lanes))
     ]
     return min(able, key=lambda tile: (_cycles(p, machine, *tile), -tile[0]), default=(1, 1))
 
 
 def _held(p: Problem, machine: Machine) -> int:
     """Vectors of output channels of a tile, so that a core's cache holds their weights, those that are asked
-    for meanwhile, and x."""
+    for meanwhile, and x: best where the shared cache is far away."""
     weights = machine.vector_bits // 8 * p.in_group * p.taps
     return max(1, (machine.l2 - machine.l2 // _REST - image_bytes(p)) // (2 * weights))
 

@@ -18,9 +18,8 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops import winograd
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.winograd import WinogradPacking
-from tvmconv.schedules.cpu import pixel_tiles
+from tvmconv.schedules.cpu import asking, pixel_tiles
 from tvmconv.schedules.cpu.tiles import (
-    ask_ahead,
     peel_at,
     peel_tail,
     run_parallel,
@@ -97,9 +96,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 
 def asks(p: Problem, machine: Machine, packing: WinogradPacking) -> bool:
-    """Whether to ask for weights ahead: of many, each is used for a few tiles, and far from a shared cache it
-    comes too late. Nobody has measured other machines."""
-    return machine.far_l3 and 4 * p.acc_bytes * prod(packing.shape(p)) >= machine.l2
+    """Whether to ask for weights ahead: of many, each is used for a few tiles."""
+    return asking.far(machine, p.acc_bytes * prod(packing.shape(p)))
 
 
 def schedule(
@@ -194,5 +192,5 @@ def _products(sch: Schedule, products, lanes: int, channels: int, asked: int) ->
     for loop in (line, tile, to_line, to_tile):
         sch.unroll(loop)
     if asked:
-        ask_ahead(sch, i, asked)
+        asking.ask_ahead(sch, i, asked)
     sch.decompose_reduction(products, i)

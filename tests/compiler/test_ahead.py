@@ -28,6 +28,7 @@ _TAPS = "conv2d:1x256x8x8:o144:k3x3:s2:p1:NCHW:float32:bias"
 _TAPS_LAST = "conv2d:1x14x14x256:o272:k3x3:s2:p1:NHWC:float32:bias"
 _STRIDED = "conv2d:1x14x14x1024:o592:k1x1:s2:NHWC:float32:bias"
 _TRANSFORMED = "conv2d:1x8x8x256:o144:k3x3:p1:NHWC:float32:bias"
+_ROWS = "conv2d:1x300x14x14:o300:k1x1:NCHW:float32:bias"
 _BYTES = "conv2d:1x8x8x256:o72:k3x3:p1:NHWC:int8/int32"
 _POINTWISE = "conv2d:1x7x7x512:o144:k1x1:NHWC:float32:bias:relu"
 
@@ -160,9 +161,9 @@ def test_machine_code_asks(target: str, instruction: str | None) -> None:
 
 
 @pytest.mark.parametrize(("target", "text"), [
-    ("x86-64-v4", _POINTWISE), ("x86-64-v4", _LARGE), ("sapphirerapids", _TAPS), ("sapphirerapids", _PLANES),
-    ("sapphirerapids", _TAPS_LAST), ("sapphirerapids", _STRIDED),
-    ("sapphirerapids", _TRANSFORMED), ("sapphirerapids", _BYTES),
+    ("x86-64-v4", _POINTWISE), ("znver4", _LARGE), ("x86-64-v3", _TAPS), ("sapphirerapids", _PLANES),
+    ("sapphirerapids", _TAPS_LAST), ("x86-64-v4", _STRIDED), ("x86-64-v3", _TRANSFORMED),
+    ("x86-64-v4", _ROWS), ("sapphirerapids", _BYTES),
 ])  # fmt: skip
 def test_layers_of_many_weights_or_a_large_x_ask(target: str, text: str) -> None:
     machine, spec = resolve(target), ConvSpec.parse(text)

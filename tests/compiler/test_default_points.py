@@ -23,7 +23,8 @@ POINTS = {
     ("znver4", "conv2d:1x112x112x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"width": 4, "walk": "down"},
     ("znver4", "conv2d:4x112x112x64:o64:k3x3:s2:p1:g64:NHWC:float32"): {"width": 1, "walk": "across"},
     ("znver4", "conv2d:1x150x150x144:o144:k3x3:p1:g144:NHWC:float16"): {"width": 2, "block": 48},
-    ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32:direct"): {"width": 4, "walk": "across"},
+    ("x86-64-v4", "conv2d:1x112x112x32:o32:k3x3:p1:g32:NHWC:float32:direct"): {"width": 4, "walk": "down"},
+    ("znver5", "conv2d:1x56x56x256:o256:k3x3:s2:p1:g256:NHWC:float32"): {"order": "pixels", "walk": "across"},
     # Kernels along one dim: channels side by side, since there is nothing to share with the next pixel.
     ("x86-64-v4", "conv3d:1x16x28x28x128:o128:k5x1x1:p2x0x0:g128:NHWC:float32"): {"width": 1, "block": 128},
     # Large kernels: wide tiles, which load each cache line rarely.

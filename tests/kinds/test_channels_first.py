@@ -141,7 +141,7 @@ BY_RULE = {
     "conv2d:1x384x8x8:o384:k3x1:p1x0:NCHW:float32": "crossed",
     # Strides: sorted rows, if there are few sums for each transposed, or vectors of channels would be empty.
     "conv2d:1x3x224x224:o32:k3x3:s2:p1:NCHW:float32": "phases",
-    "conv1d:1x1x16000:o64:k16:s8:NCHW:float32": "phases",
+    "conv1d:1x1x16000:o64:k16:s8:NCHW:float32": "panels",  # one thread would sort for all
     "conv1d:1x1x16000:o16:k16:s8:NCHW:float32": "crossed",  # as long to sort as to multiply
     "conv2d:1x64x112x112:o64:k3x3:s2:p1:g16:NCHW:float32": "phases",
     "conv2d:1x64x112x112:o64:k3x3:s2:p1:g8:NCHW:float32": "crossed",
@@ -166,7 +166,8 @@ BY_RULE = {
     # Planes larger than a core's cache, each tile of pixels by all channels.
     "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "planes",
     "conv2d:1x96x56x56:o24:k1x1:NCHW:float32": "planes",
-    "conv2d:1x64x1000x15:o128:k1x1:NCHW:float32": "gathered",
+    "conv2d:1x64x1000x15:o128:k1x1:NCHW:float32": "planes",
+    "conv2d:4x64x1000x15:o128:k1x1:NCHW:float32": "gathered",
     # Winograd's weights, larger, would be fetched anew for each of few tiles; or for several rows of them.
     "conv2d:1x14x14x512:o512:k3x3:d2:p2:NHWC:float32": "direct_last",
     "conv2d:1x512x28x28:o512:k3x3:d4:p4:NCHW:float32": "winograd_tiles",
