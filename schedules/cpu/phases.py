@@ -14,7 +14,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.phases import ALGORITHM
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu import planes
-from tvmconv.schedules.cpu.tiles import FETCHED, image_bytes, lends, peel_at
+from tvmconv.schedules.cpu.tiles import FETCHED, copies_by_group, image_bytes, lends, peel_at
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import Plan, Space
 
@@ -24,6 +24,11 @@ _WRITTEN_OUT = 200  # multiply-adds of a depthwise tile
 _NARROW = 1.15  # what a multiply-add of short vectors costs, for their tiles are small and load more
 _MUCH = 4  # times a core's cache: x that is far away
 _TRANSPOSED = 6  # that one of a tile costs to transpose
+# Of a long vector's time, what half of one takes: where a long one is two, or as if it were; where it is one,
+# whose stores alone are shorter; and there, beside tiles along rows of one vector with few taps, which load
+# much.
+_HALF, _SHORTER, _AGAINST_ONE = 0.5, 0.75, 0.6
+_MANY_TAPS = 5  # of a row, likewise
 _SMALL = 9  # taps by vectors of a tile
 _OFTEN = 12  # multiply-adds for each element of a plane
 _FEW = 200  # elements of a plane
@@ -58,12 +63,20 @@ def _fetched(p: Problem, machine: Machine) -> float:
 
 
 def _crossed(p: Problem, machine: Machine) -> float:
-    """Likewise with vectors of output channels, and tiles that are transposed. Half of a long vector takes
-    half the time."""
+    """Likewise with vectors of output channels, and tiles that are transposed."""
     lanes = machine.lanes(p.acc_bytes)
+    cost = (1 + _TRANSPOSED / (p.in_group * p.taps)) / planes.filled(p.out_group, lanes)
     if machine.avx512 and 2 * p.out_group <= lanes:
-        lanes //= 2
-    return (1 + _TRANSPOSED / (p.in_group * p.taps)) / planes.filled(p.out_group, lanes)
+        cost *= _half(p, machine, lanes)
+    return cost
+
+
+def _half(p: Problem, machine: Machine, lanes: int) -> float:
+    """Of the time of a long vector of output channels, what half of one takes. Two cores may share no cache
+    that is near: of a copy made before all groups they read much that the other wrote."""
+    if machine.halved or machine.far_l3 or not copies_by_group(p, machine):
+        return _HALF
+    return _AGAINST_ONE if p.out_spatial[-1] <= lanes and p.kernel[-1] < _MANY_TAPS else _SHORTER
 
 
 def space(p: Problem, machine: Machine) -> Space:

@@ -21,6 +21,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.cpu.asking import ask_for_next, asks, extent
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    copies_by_group,
     divisor,
     evenly,
     inputs_of,
@@ -118,7 +119,7 @@ def space(p: Problem, machine: Machine) -> Space:
 def space_of(p: Problem, machine: Machine, copied: bool) -> Space:
     """See ``Strategy``; ``copied``: whether x is."""
     default, width = point_of(p, machine, None, copied), -(-p.out_spatial[-1] // machine.lanes(p.acc_bytes))
-    rows, copied = len(p.spatial) > 1, p.is_depthwise and copied
+    rows, copied = len(p.spatial) > 1, copied and copies_by_group(p, machine)
     return {
         "planes": [d for d in at_most(p.groups, default["planes"]) if p.groups % d == 0] if copied else [1],
         "channels": sorted({*range(1, min(p.out_group, machine.vector_registers - 2) + 1)}),
@@ -146,7 +147,7 @@ def point_of(
     """``point``, with defaults for what it leaves out. Raises ValueError if it does not fit."""
     lanes = machine.lanes(p.acc_bytes)
     channels, rows, vectors = tile_of(p, machine)
-    copied = p.is_depthwise and copied
+    copied = copied and copies_by_group(p, machine)
     default = {
         "planes": planes_of(p, machine) if copied else 1,
         "channels": channels, "rows": rows, "vectors": vectors,
@@ -198,6 +199,7 @@ def schedule(
     """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x; ``ask``: for
     the planes that are copied next."""
     y, conv, lanes = sch.get_sblock("y"), sch.get_sblock("conv"), machine.lanes(p.acc_bytes)
+    by_group = copies_by_group(p, machine)
     copy = stage(sch, "pad")
     n, g, o, *outer, x = sch.get_loops(y)
     # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
@@ -234,7 +236,7 @@ def schedule(
     window = stage(sch, "window")
     if window is not None:
         sum_windows(sch, p, window, xo, lanes, span)
-    if copy is not None and p.is_depthwise:
+    if copy is not None and by_group:
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
         if ask:
@@ -259,7 +261,7 @@ def schedule(
     for loop in (channel, *row, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, offsets[0])
-    if copy is not None and p.is_depthwise:
+    if copy is not None and by_group:
         (in_rows or _peel_zeros)(sch, p, copy)
 
 

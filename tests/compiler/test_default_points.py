@@ -247,6 +247,9 @@ POINTS = {
     ("znver5", "conv3d:1x3x16x112x112:o64:k7x1x7:s1x2x2:p3x0x3:NCHW:float32"): {"width": 14, "block": 32},
     ("znver5", "conv2d:1x3x256x256:o96:k4x4:s4:NCHW:float32"): {"width": 16, "block": 16},
     ("znver5", "conv2d:1x3x224x224:o96:k4x4:s4:NCHW:float32"): {"width": 4, "block": 48},
+    # Planes of several groups are copied at a time, if they are small.
+    ("znver5", "conv2d:1x128x17x17:o128:k3x3:s2:p1:g32:NCHW:float32"): {"planes": 4, "channels": 4},
+    ("znver5", "conv2d:1x128x56x56:o128:k3x3:s2:p1:g32:NCHW:float32"): {"planes": 1, "channels": 4},
     # Transposed depthwise: sums of a row enough not to wait for each other.
     ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }

@@ -47,6 +47,7 @@ SPECS = (
     "conv2d:2x24x15x14:o24:k3x3:s2:p1:g24:NCHW:float32:bias:relu",
     "conv2d:1x10x21x37:o20:k5x4:s1x3:p4x6+1:d2x3:g10:NCHW:float32:residual",
     "conv2d:1x6x9x40:o6:k2x2:s3:p1:g6:NCHW:float32",  # elements that no tap reads
+    "conv2d:1x40x9x13:o24:k3x3:s2:p1:g8:NCHW:float32:bias:relu",  # tasks copy planes of their groups
     "conv1d:1x4x200:o4:k9:s4:p4:g4:NCHW:float32:bias:silu",
 )
 OTHER_TYPES = (
@@ -144,11 +145,13 @@ BY_RULE = {
     "conv1d:1x1x16000:o64:k16:s8:NCHW:float32": "panels",  # one thread would sort for all
     "conv1d:1x1x16000:o16:k16:s8:NCHW:float32": "crossed",  # as long to sort as to multiply
     "conv2d:1x64x112x112:o64:k3x3:s2:p1:g16:NCHW:float32": "phases",
-    "conv2d:1x64x112x112:o64:k3x3:s2:p1:g8:NCHW:float32": "crossed",
+    "conv2d:1x64x112x112:o64:k3x3:s2:p1:g8:NCHW:float32": "phases",
+    "conv2d:1x128x17x17:o128:k3x3:s2:p1:g32:NCHW:float32": "phases",  # a quarter of a vector of channels
+    "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",  # half a vector; rows of one vector
+    "conv2d:1x64x32x32:o8:k3x3:s2:p1:NCHW:float32": "crossed",  # other cores would read most of a copy
     "conv2d:1x256x56x56:o256:k7x7:s2:p3:g256:NCHW:float32": "phases",
     "conv2d:1x96x56x56:o96:k2x2:s2:g96:NCHW:float32": "planes",  # each element is read once
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
-    "conv2d:1x256x28x28:o256:k3x3:s2:p1:g32:NCHW:float32": "crossed",
     "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
     "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "crossed",
     "conv2d:8x2048x2x2:o256:k1x1:NCHW:float32": "crossed",
@@ -249,3 +252,15 @@ def test_turned_halves(target: str) -> None:
     kernels = {name: codegen.build_kernel(spec, machine, choice) for name, spec in specs.items()}
     if host_features().issuperset(machine.requires):
         assert all(found.ok for found in verify(Library(kernels, machine).load()))
+
+
+def test_tasks_copy_planes_of_their_groups() -> None:
+    """Padded, or sorted by phase: no loop over all planes before."""
+
+    def loops(descriptor: str) -> int:
+        choice = Choice(phases.STRATEGY if ":s2" in descriptor else "planes", {})
+        return len(codegen.build_kernel(ConvSpec.parse(descriptor), resolve("x86-64-v4"), choice).parallel)
+
+    assert loops("conv2d:1x128x28x28:o128:k3x3:p1:g32:NCHW:float32") == 1
+    assert loops("conv2d:1x128x17x17:o128:k3x3:s2:p1:g32:NCHW:float32") == 1
+    assert loops("conv2d:1x128x28x28:o128:k3x3:p1:g4:NCHW:float32") == 2  # too few tasks
