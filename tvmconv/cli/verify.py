@@ -32,13 +32,14 @@ Examples:
   tvmconv verify model.so --onnx model.onnx --steps
 
 Every function runs twice: on standard normal data, within a tolerance, and on small integers, where the
-result has to be equal (the activations relu, relu6, clip and none; others may round). The relative
-error is the largest error over the size of the result. A failure prints a line that repeats it, and the exit
-status is 1. With --onnx, the model from which the library was compiled runs in onnxruntime, and each kernel
-on the activations that arrive at its layer; errors are relative to the range of the layer's output. --time
-adds the median time of each layer, and onnxruntime's by its own profiler. The results of a library of a whole
-network are compared with onnxruntime's (--whole: refuse another); --steps names the first step that deviates
-from a float64 reference, if one does.
+result has to be equal (the activations relu, relu6, clip and none; others may round, and so may Winograd's
+larger tiles: 'allowed' says what is). The relative error is the largest error over the size of the result.
+A failure prints a line that repeats it, and the exit status is 1. With --onnx, the model from which the
+library was compiled runs in onnxruntime, and each kernel on the activations that arrive at its layer;
+errors are relative to the range of the layer's output. --time adds the median time of each layer, and
+onnxruntime's by its own profiler. The results of a library of a whole network are compared with
+onnxruntime's (--whole: refuse another); --steps names the first step that deviates from a float64
+reference, if one does.
 """
 
 

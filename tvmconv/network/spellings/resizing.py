@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tvmconv.base.errors import Error
 from tvmconv.network.spellings.call import Call, Importer
 from tvmconv.network.spellings.moving import read_axes_in_order
@@ -28,7 +30,7 @@ def _resize(call: Call) -> None:
     policy = told.get("keep_aspect_ratio_policy", "stretch")
     if scales is not None:
         for axis, scale in zip(axes, scales, strict=True):
-            shape[axis], factors[axis] = int(x.shape[axis] * scale), scale
+            shape[axis], factors[axis] = _length(x.shape[axis], scale), scale
     elif sizes is not None:
         each = [size / max(x.shape[axis], 1) for axis, size in zip(axes, sizes, strict=True)]
         if policy != "stretch":
@@ -68,8 +70,13 @@ def _upsample(call: Call) -> None:
         raise Error(f"scales: {scales}, expected {len(x.shape)}")
     mode = told.get("mode", "nearest")
     mode = {"bilinear": "linear"}.get(mode, mode)
-    shape = tuple(int(size * scale) for size, scale in zip(x.shape, scales, strict=True))
+    shape = tuple(map(_length, x.shape, scales))
     _give(call, Resize((x,), shape, mode, "asymmetric", tuple(scales), "floor"))
+
+
+def _length(size: int, scale: float) -> int:
+    """Of a resized axis: in float32, as ONNX infers it, 10 times 0.7 is 7."""
+    return int(np.float32(size) * np.float32(scale))
 
 
 def _give(call: Call, op: Resize) -> None:

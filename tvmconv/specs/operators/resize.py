@@ -201,13 +201,14 @@ def _filter(op: Resize, distance: Array) -> Array:
 
 
 def _places(op: Resize, axis: int, size: int, wanted: int, scale: float) -> Array:
-    """Where in x each element of the result lies."""
-    i = np.arange(wanted, dtype=np.float64)
-    kind = op.coordinates
+    """Where in x each element of the result lies. The nearest is found in float32, in onnxruntime's steps:
+    where a place is at an element, or half-way between two, their rounding decides."""
+    real: Any = np.float32 if op.mode == "nearest" else np.float64
+    i, scale, kind = np.arange(wanted, dtype=real), real(scale), op.coordinates
     if kind == "align_corners":
         # The spacing is of the exact length, size * scale, which its floor is not.
         long = size * scale
-        return i * ((size - 1) / (long - 1)) if wanted > 1 and long != 1 else np.zeros(wanted)
+        return i * real(size - 1) / real(long - 1) if wanted > 1 and long != 1 else np.zeros(wanted)
     if kind == "asymmetric":
         return i / scale
     if kind == "tf_crop_and_resize":
@@ -216,11 +217,10 @@ def _places(op: Resize, axis: int, size: int, wanted: int, scale: float) -> Arra
             return start * (size - 1) + i * (end - start) * (size - 1) / (wanted - 1)
         return np.full(wanted, 0.5 * (start + end) * (size - 1))
     if kind == "tf_half_pixel_for_nn":
-        return (i + 0.5) / scale
+        return (i + real(0.5)) / scale
     if kind == "pytorch_half_pixel" and wanted == 1:
         return np.zeros(wanted)
-    half = (i + 0.5) / scale - 0.5
+    middle = (i + real(0.5)) / scale
     if kind == "half_pixel_symmetric":
-        exact = scale * size
-        half = size / 2 * (1 - wanted / exact) + half
-    return half
+        middle = real(size / 2) * (1 - real(wanted) / (scale * real(size))) + middle
+    return middle - real(0.5)
