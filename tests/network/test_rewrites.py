@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from onnx import TensorProto
+from random_checks import check_in_numpy
 from small_networks import checked, model, node, weights
 
 from tvmconv.network.importing import import_model
@@ -261,6 +262,16 @@ def test_pointwise_convolutions_go_before_images_grow(case, moved):
         layers = [node.op.spec for node in after.nodes if isinstance(node.op, Layer)]
         assert [spec.in_channels for spec in layers] == ([64, 3 * others] if moved else [64 + 3 * others])
         assert layers[-1].residual is moved and layers[-1].bias
+
+
+def test_concatenations_that_transpose_some_are_no_plain_ones():
+    """An input of the network, whose channels are first at its door, beside what was computed of it."""
+    proto = model(
+        node("Relu", "x", "r"), node("Concat", "r x", "k", axis=1), node("Conv", "k w", "y"),
+        shape=(2, 6, 7, 5), **weights(w=(4, 12, 1, 1)),
+    )  # fmt: skip
+    for door in ("NCHW", "NHWC"):
+        check_in_numpy(proto, door)
 
 
 @pytest.mark.parametrize(("shape", "options", "kernel"), [

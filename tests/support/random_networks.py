@@ -103,9 +103,11 @@ class Building:
     def cut(self):
         x, axis = self.any(), self.draw(st.integers(1, 3))
         shape = list(self.shapes[x])
-        start, step = self.draw(st.integers(0, shape[axis] - 1)), self.draw(st.sampled_from([1, 1, 2]))
-        shape[axis] = -(-(shape[axis] - start) // step)
-        numbers = [self.weight(np.array([n])) for n in (start, 1 << 40, axis, step)]
+        start = self.draw(st.integers(0, shape[axis] - 1))
+        step = self.draw(st.sampled_from([1, 1, 2, -1, -2]))
+        shape[axis] = -(-(shape[axis] - start) // step) if step > 0 else start // -step + 1
+        end = (1 << 40) * (1 if step > 0 else -1)
+        numbers = [self.weight(np.array([n])) for n in (start, end, axis, step)]
         self.add("Slice", [x, *numbers], tuple(shape))
 
     def shuffle(self):

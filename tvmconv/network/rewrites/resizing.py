@@ -46,8 +46,12 @@ def _is_plain(conv: ConvSpec) -> bool:
 
 
 def _is_concat(node: Node, conv: ConvSpec) -> bool:
-    op = node.op
-    return isinstance(op, Copy) and len(op.inputs) > 1 and op == joined(op.inputs, _axis(conv))
+    op, axis = node.op, _axis(conv)
+    if not isinstance(op, Copy) or len(op.inputs) < 2:
+        return False
+    others = {one.shape[:axis] + one.shape[axis + 1 :] for one in op.inputs}
+    alike = others == {op.shape[:axis] + op.shape[axis + 1 :]}  # it may transpose some, or join other dims
+    return alike and all(len(one.shape) > axis for one in op.inputs) and op == joined(op.inputs, axis)
 
 
 def _axis(conv: ConvSpec) -> int:
