@@ -17,6 +17,7 @@ from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import copied, in_words, shifts
+from tvmconv.schedules.cpu.asking import ask_for_next, asks, extent
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     even_strip,
@@ -164,7 +165,8 @@ def schedule(
         outer = [xt]
     else:
         peel_tail(sch, xo, p.out_spatial[-1], width)
-    tasks = [n, *outer, g, oo] if order == "channels" else [n, g, oo, *outer]
+    before, after = ([], outer) if order == "rows" else (outer, [])
+    tasks = [n, *before, g, oo, *after]
     sch.reorder(*tasks, xo, xi, oi)
     peel_tail(sch, oo, p.out_group, block)
     vector_tile(sch, oi, lanes, block)
@@ -179,6 +181,9 @@ def schedule(
     taps, i = own[rank + 3 : -1], own[-1]
     vec, lane = vector_tile(sch, channel, lanes, block)
     sch.reorder(*taps, i, pixel, vec, lane)
+    words, passes = in_words(p, dot), [*after, xo]
+    if block < p.out_group and asks(words, machine, extent(sch, passes), by_rows=bool(after) or rank == 1):
+        ask_for_next(sch, passes[0], i, p.taps * words.in_group * block)
     # Of products that are still to be added LLVM would have too many at a time.
     for loop in (pixel, i) if int(sch.get(i).extent) <= _FEW and not dot.checked else (pixel,):
         sch.unroll(loop)
