@@ -15,7 +15,7 @@ from tvmconv.compiler.lower.ahead import AHEAD, NEXT, PASSES
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
 
-_TILES = 32  # with more, a block of weights is long in use, and the next one's wait is short
+_TILES = 64  # with more, a block of weights is long in use, and the next one's wait is short
 _CHANNELS = 64  # of input
 
 
