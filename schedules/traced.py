@@ -28,8 +28,8 @@ STRATEGY = META
 
 
 def fits(p: Problem, machine: Any) -> bool:
-    """Whether ``p`` is an ordinary convolution of floats."""
-    return not p.flipped
+    """Whether ``p`` is an ordinary convolution of floats, in the form to which traces belong."""
+    return not p.flipped and not p.weights_first
 
 
 def space(p: Problem, machine: Any) -> Space:

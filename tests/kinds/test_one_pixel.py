@@ -1,4 +1,4 @@
-"""Channels-first images of one pixel, of 8-bit integers: as the channels-last ones that they are."""
+"""Channels-first images of one pixel: as the channels-last ones that they are."""
 
 from __future__ import annotations
 
@@ -114,6 +114,35 @@ def test_against_onnxruntime(x_type: str, w_type: str, batch: int, group: int) -
     off = np.abs(y.astype(int) - expected.astype(int))
     # A result halfway may differ by one, for scales are multiplied in another order.
     assert len(np.unique(y)) > 8 and off.max() <= 1 and np.count_nonzero(off) <= 1
+
+
+FLOATS = [
+    "conv2d:7x40x1x1:o36:k1x1:NCHW:float32:bias:residual:relu",
+    "conv2d:5x24x1x1:o48:k1x1:g2:NCHW:float32:sh4",
+    "conv2d:9x24x1x1:o24:k1x1:g24:NCHW:float32:bias",
+    "conv1d:3x37x1:o29:k1:NCW:float16:bias",
+    "conv2d:4x24x1x1:o12:k1x1:g4:NCHW:float64",
+]
+
+
+def test_several_images_of_floats() -> None:
+    module = tvmconv.compile({f"f{i}": text for i, text in enumerate(FLOATS)}).load()
+    strategies = {entry["schedule"]["strategy"] for entry in module.manifest["functions"]}
+    assert strategies == {"direct_last", "groups_last"}
+    assert all(found.ok for found in verify(module))
+
+
+@pytest.mark.parametrize(("text", "strategy"), [
+    (FLOATS[1], "direct_last"), ("conv2d:30x64x1x1:o64:k1x1:NCHW:float32", "strassen"),
+])  # fmt: skip
+def test_weights_of_floats_that_are_baked(text: str, strategy: str) -> None:
+    spec, machine, rng = ConvSpec.parse(text), resolve("native"), np.random.default_rng(0)
+    kernel = build_kernel(spec, machine, Choice(strategy, {}), "k_f")
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in (spec.input_shape, spec.weight_shape))
+    plain = Library({"f": kernel}, machine).load()
+    assert all(found.ok for found in verify(plain))
+    baked = Library({"f": kernel}, machine, baked={"f": packed_weights(kernel, {"w": w})}).load()["f"]
+    np.testing.assert_allclose(baked.bind()(x), plain["f"](x, w), rtol=0, atol=1e-5)
 
 
 def test_the_default() -> None:

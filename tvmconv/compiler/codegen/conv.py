@@ -36,13 +36,13 @@ class Convolutions(Family):
 
     def problems(self, spec: ConvSpec, machine: Machine | GpuMachine) -> list[Problem]:
         """A transposed convolution of floats with stride 1 is also an ordinary one; channels-first images of
-        one pixel, of 8-bit integers, are channels-last ones as well."""
+        one pixel are channels-last ones as well, which a single one of floats gains nothing from."""
         spec = without_borders(spec)
         p, other = _problem(spec), None
         if machine.backend == "cpu":
             if p.family == "transposed":
                 other = flipped_problem_of(spec)
-            elif p.family == "integer":
+            elif p.family == "integer" or (p.family == "conv" and p.batch > 1 and not p.padded):
                 other = of_pixels(p)
         return [p] if other is None else [other, p]
 
