@@ -250,6 +250,10 @@ POINTS = {
     # Planes of several groups are copied at a time, if they are small.
     ("znver5", "conv2d:1x128x17x17:o128:k3x3:s2:p1:g32:NCHW:float32"): {"planes": 4, "channels": 4},
     ("znver5", "conv2d:1x128x56x56:o128:k3x3:s2:p1:g32:NCHW:float32"): {"planes": 1, "channels": 4},
+    # Pointwise groups of up to 64 channels of a large image: all groups of a few pixels at once.
+    ("znver5", "conv2d:1x33x33x2048:o256:k1x1:g32:NHWC:float32"): {"width": 8, "strip": 1},
+    ("znver5", "conv2d:1x56x56x512:o64:k1x1:g4:NHWC:float32"): {"width": 16, "strip": 49},
+    ("znver4", "conv2d:1x33x33x2048:o256:k1x1:g32:NHWC:float32"): {"strip": 46},
     # Transposed depthwise: sums of a row enough not to wait for each other.
     ("x86-64-v3", "tconv2d:1x64x28x28:o64:k4x4:s2:p1:g64:NCHW:float32"): {"vectors": 4},
 }
