@@ -44,7 +44,8 @@ class InWords:
         """See ``Strategy``."""
         plan = self.of.plan_of(self._seen(p, machine), machine, point)
         algorithm: Any = plan.algorithm  # one that can be viewed as words
-        return replace(plan, algorithm=over_words(algorithm, self.dot_of(p, machine)))
+        chooses = machine.avx512  # nobody has measured others
+        return replace(plan, algorithm=over_words(algorithm, self.dot_of(p, machine), chooses=chooses))
 
 
 @dataclass(frozen=True)

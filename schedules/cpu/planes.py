@@ -15,6 +15,7 @@ from tvm.s_tir import Schedule
 
 from tvmconv.base.memory import LINE
 from tvmconv.compiler.lower.ahead import ROWS, STRIPS
+from tvmconv.compiler.lower.chosen_once import ONCE
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem
@@ -235,6 +236,7 @@ def schedule(
     sch.set_scope(conv, 0, "local")
     window = stage(sch, "window")
     if window is not None:
+        sch.annotate(oi, ONCE, 1)
         sum_windows(sch, p, window, xo, lanes, span)
     if copy is not None and by_group:
         sch.compute_at(copy, go, preserve_unit_loops=True)
