@@ -59,6 +59,7 @@ _DEEP = 16  # vectors of input channels, of which each sum that is transposed is
 _WIDE = 4  # vectors of output channels that make few
 _BRIEF = 128  # products of sums that take less long than to store them where planes of y evict each other
 _PAGES = 3  # of a large plane
+_BEYOND = 16  # times a core's cache: x that the next one does not hold
 _FEW = 4  # output channels per group for which a partial vector still pays if rows are strided
 
 
@@ -97,11 +98,12 @@ def reads_strides(p: Problem, machine: Machine) -> bool:
     lanes = machine.lanes(p.acc_bytes)
     if not machine.avx512 or max(p.stride) == 1 or p.in_group < _DEEP * lanes:
         return False
-    # x is read for each of several blocks: from far away, or of planes so large that a strip has many vectors
+    # x is read for each of several blocks: from far away; or planes are large, and few or from memory
     if machine.far_l3 and p.out_group > _WIDE * lanes:
         return False
-    large = p.acc_bytes * prod(p.spatial) > _PAGES * PAGE
-    if large and p.out_group > 2 * _WIDE * lanes and machine.full_avx512:
+    plane = p.acc_bytes * prod(p.spatial)
+    few = p.in_group <= _DEEP * lanes or p.in_group * plane > _BEYOND * machine.l2
+    if plane > _PAGES * PAGE and few and p.out_group > 2 * _WIDE * lanes and machine.full_avx512:
         return False
     return p.acc_bytes * prod(p.spatial) % PAGE > 0
 
