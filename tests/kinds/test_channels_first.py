@@ -153,7 +153,7 @@ BY_RULE = {
     "conv2d:1x96x56x56:o96:k2x2:s2:g96:NCHW:float32": "planes",  # each element is read once
     "conv2d:1x256x33x33:o256:k3x3:d12:p12:NCHW:float32": "crossed",  # more columns than a cache holds
     "conv2d:8x32x1000x5:o64:k7x7:p3:NCHW:float32": "crossed",  # short rows, many borders to copy
-    "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "crossed",
+    "conv2d:1x512x14x14:o512:k3x3:s2:p1:NCHW:float32": "turned",  # a core's cache holds x beside its copy
     "conv2d:8x2048x2x2:o256:k1x1:NCHW:float32": "crossed",
     "conv2d:1x1024x7x7:o2048:k1x1:NCHW:float32": "gathered",  # small planes, many weights
     "conv2d:1x2048x7x7:o512:k1x1:NCHW:float32": "crossed",
@@ -166,6 +166,7 @@ BY_RULE = {
     "conv2d:1x128x64x64:o256:k1x1:s2:NCHW:float32": "panels",  # few sums for each that is transposed
     "conv2d:1x512x32x32:o512:k1x1:s2:NCHW:float32": "panels",  # planes a page apart
     "conv2d:1x116x14x14:o116:k7x7:p3:NCHW:float32": "crossed",  # a single vector a row
+    "conv2d:1x512x14x14:o1024:k3x3:s2:p1:NCHW:float32": "crossed",
     # Planes larger than a core's cache, each tile of pixels by all channels.
     "conv1d:1x64x2048:o128:k3:p1:NCHW:float32": "planes",
     "conv2d:1x96x56x56:o24:k1x1:NCHW:float32": "planes",
