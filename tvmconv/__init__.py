@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         max_pool,
     )
     from tvmconv.frontends.tf import depthwise_conv2d, separable_conv2d
+    from tvmconv.network.compiling import compile_network
     from tvmconv.runtime import Bound, Function, GpuArray, Module, load, set_num_threads, to_gpu
     from tvmconv.runtime.arrays import aligned
     from tvmconv.specs.block import BlockSpec
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactError", "BlockSpec", "Bound", "ConvSpec", "DeformSpec", "Error", "Function", "GpuArray",
     "Library", "Module", "PoolSpec", "SpecError", "TargetError", "TuningError", "__version__", "aligned",
-    "avg_pool", "channel_shuffle", "compile", "conv", "conv_transpose", "deform_conv", "depthwise",
-    "depthwise_conv2d", "global_avg_pool", "global_max_pool", "load", "max_pool", "parse_spec", "pointwise",
-    "separable_conv2d", "set_num_threads", "to_gpu", "tune",
+    "avg_pool", "channel_shuffle", "compile", "compile_network", "conv", "conv_transpose", "deform_conv",
+    "depthwise", "depthwise_conv2d", "global_avg_pool", "global_max_pool", "load", "max_pool", "parse_spec",
+    "pointwise", "separable_conv2d", "set_num_threads", "to_gpu", "tune",
 ]  # fmt: skip
 
 _NAMES = {
@@ -64,6 +65,7 @@ _NAMES = {
     "tvmconv.specs.shorthand": ("depthwise", "pointwise"),
     "tvmconv.specs.kinds": ("parse_spec",),
     "tvmconv.tuning.api": ("tune",),
+    "tvmconv.network.compiling": ("compile_network",),
     "tvmconv.frontends.tf": ("depthwise_conv2d", "separable_conv2d"),
 }
 _MODULES = {

@@ -145,7 +145,7 @@ def test_own_workspace(main: tvmconv.Function) -> None:
 
 
 def test_channels_last_at_the_door(folder: Path) -> None:
-    module = networks.compile(folder / "net.onnx", HERE, layout="nhwc", name="forward", jobs=1).load()
+    module = tvmconv.compile_network(folder / "net.onnx", HERE, layout="nhwc", name="forward", jobs=1).load()
     case, (entry,) = feeds(), module.manifest["functions"]
     assert [a["layout"] for a in entry["arguments"]] == ["NHWC", "NHWC", "NHWC", ""]
     z, y = module["forward"](*(np.moveaxis(array, 1, -1) for array in case.values()))

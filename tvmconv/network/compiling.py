@@ -150,6 +150,9 @@ def compile(
     )  # fmt: skip
 
 
+compile_network = compile  # what the package itself calls it, beside ``tvmconv.compile``
+
+
 def blocked(network: Network, logs: Logs, blocks: str = "auto") -> Network:
     """The network with its convolutions in blocks where that is faster; ``blocks``: see `compile`."""
     return joined(network, chooser(blocks, logs))
