@@ -44,7 +44,7 @@ class InWords:
         """See ``Strategy``."""
         plan = self.of.plan_of(self._seen(p, machine), machine, point)
         algorithm: Any = plan.algorithm  # one that can be viewed as words
-        chooses = machine.avx512  # nobody has measured others
+        chooses = machine.backend == "cpu" and machine.avx512  # nobody has measured others
         return replace(plan, algorithm=over_words(algorithm, self.dot_of(p, machine), chooses=chooses))
 
 

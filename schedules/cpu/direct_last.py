@@ -122,7 +122,7 @@ def _keeps_block(p: Problem, machine: Machine, block: int) -> bool:
     does not hold all weights, which each row would then fetch anew, but those of a block beside x. Where the
     shared cache is far away, also if x is fetched for each block instead, and is several times less. Measured
     where a core multiplies two vectors of AVX-512 per cycle; of a Zen 4's tuned records half have it so."""
-    if not machine.avx512 or machine.halved or len(p.spatial) == 1:
+    if not machine.full_avx512 or len(p.spatial) == 1:
         return False
     weights, rows = p.acc_bytes * p.taps * p.in_group, prod(p.out_spatial[:-1])
     of_all = weights * p.groups * p.out_group
