@@ -105,7 +105,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require_strip(point, len(p.spatial) == 1, "where there are rows")
     algorithm = over_words(
         ALGORITHM, dot, lanes=window_lanes(p, machine, dot), shared=shares_columns(p, point["width"]),
-        flips=_flips(p, machine), chooses=_chooses(machine),
+        flips=_flips(machine), chooses=_chooses(machine),
     )  # fmt: skip
     packing = Packing(point["block"])
     return Plan(STRATEGY, algorithm, packing, lambda sch: schedule(sch, p, machine, **point), point)
@@ -136,7 +136,7 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     return even_strip(tiles, min(LONGEST_STRIP, -(-tiles // 2)))
 
 
-def _flips(p: Problem, machine: Machine) -> bool:
+def _flips(machine: Machine) -> bool:
     """Whether to shift words of x as they are read, for each tile, and not copy x before: on CPUs that do so
     beside dot products."""
     return machine.avx512 and machine.adds_apart
@@ -154,7 +154,7 @@ def schedule(
     dot, lanes, rank = dot_of(p, machine), machine.lanes(), len(p.spatial)
     assert dot is not None
     y, conv = sch.get_sblock("y"), sch.get_sblock("conv")
-    if copied(p, dot, _flips(p, machine)):
+    if copied(p, dot, _flips(machine)):
         copy_words(sch, p, dot, machine)
     n, *outer, x, g, o = sch.get_loops(y)
     xo, xi = sch.split(x, [None, width], preserve_unit_iters=True)
