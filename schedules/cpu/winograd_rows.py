@@ -28,6 +28,7 @@ _WIDE = 16  # lanes: machines of so wide vectors have 32 registers of them
 _FEWEST_VECTORS = 4  # of channels
 _SMALL = 16  # rows and columns
 _FEW = 8  # vectors of channels
+_NARROW = 8  # pixels of a row
 _INNER = ("pairs", "vectors")  # which of them a task goes through last
 
 
@@ -38,10 +39,13 @@ def fits(p: Problem, machine: Machine) -> bool:
 def pays(p: Problem, machine: Machine) -> bool:
     """On the small images deep in a network, where registers hold what a strip transforms; and not where all
     pixels of a channel share a set of the near cache, for it takes more of them at once. Also on larger
-    images, unless blocks of channels share few sets. On Zen 4 it is 1.05 to 1.5 times as fast, but up to a
-    tenth slower before an activation with an exponential; on a Granite Rapids, whose additions have no ports
-    of their own, 1.0 to 1.4 times, for it loads less."""
+    images, unless blocks of channels share few sets; not on tall ones, whose rows are mostly borders. On
+    Zen 4 it is 1.05 to 1.5 times as fast, but up to a tenth slower before an activation with an exponential;
+    on a Granite Rapids, whose additions have no ports of their own, 1.0 to 1.4 times, for it loads less."""
     if p.kernel != (3, 3) or p.groups * ITEMSIZE[p.dtype] % PAGE == 0 or machine.lanes() < _WIDE:
+        return False
+    high, wide = p.out_spatial
+    if wide < _NARROW and high >= 2 * wide:
         return False
     vectors = p.groups / machine.lanes()
     if vectors >= 1 and (is_large(p, machine) or not _collide(p, machine)):
