@@ -18,6 +18,7 @@ from tvmconv.compiler.ops.problem import Problem
 from tvmconv.compiler.ops.strassen import LEVELS, StrassenPacking
 from tvmconv.schedules.cpu.asking import ask_ahead
 from tvmconv.schedules.cpu.tiles import (
+    image_bytes,
     peel_at,
     peel_tail,
     run_parallel,
@@ -46,6 +47,7 @@ _LEAST_GAIN = 1.05  # over the direct convolution, by these costs
 _STREAMED, _NEAR = 0.9, 0.2  # multiply-adds that a vector of weights costs a strip, and a register tile
 _LONGEST = 28  # sets of pixels of a strip
 _FEWEST = 24  # such sets in all: with fewer, threads would each read all weights for few pixels
+_LARGE, _MANY = 2, 32  # x, in times a core's cache; vectors of output channels
 _THREADS = (2, 4)  # among which strips should divide evenly
 
 
@@ -57,8 +59,12 @@ def pays(p: Problem, machine: Machine) -> bool:
     """If it costs less than the direct convolution. Not with AVX2: a Zen 3 takes 1.05 to 1.25 times as long,
     for its core's cache and 16 registers hold fewer pixels for which weights are read. Nor where additions
     take the ports of AVX-512's multiply-adds: a Granite Rapids takes 1.05 to 1.45 times as long, for it also
-    reads from further away the weights that its core's cache does not hold."""
+    reads from further away the weights that its core's cache does not hold. Nor on a Zen 5 where the sums of
+    a large x, from beyond that cache, are for few output channels: up to 1.4 times as long."""
     if machine.avx2 or (machine.avx512 and not machine.adds_apart):
+        return False
+    large = p.batch * p.groups * image_bytes(p) > _LARGE * machine.l2
+    if machine.full_avx512 and large and p.out_group < _MANY * machine.lanes():
         return False
     return _gain(p, machine, _levels(p, machine)) >= _LEAST_GAIN
 

@@ -149,6 +149,8 @@ def test_it_is_the_default_of_deep_layers_of_many_pixels() -> None:
     """But with AVX2, or additions on the ports of multiply-adds, where it was slower."""
     default = {
         "conv2d:1x28x28x256:o512:k1x1:NHWC:float32": True, "conv2d:1x14x14x512:o512:k1x1:NHWC:float32": True,
+        "conv2d:1x56x56x512:o512:k1x1:NHWC:float32": True,
+        "conv2d:1x40x40x512:o128:k1x1:NHWC:float32": False,  # sums of a large x for few channels
         "conv2d:1x56x56x32:o32:k1x1:NHWC:float32": False,  # additions cost more than they save
         "conv2d:1x7x7x512:o512:k1x1:NHWC:float32": False,  # many more weights for few pixels
     }  # fmt: skip
