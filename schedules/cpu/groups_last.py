@@ -41,6 +41,7 @@ from tvmconv.schedules.plan import (
 STRATEGY = "groups_last"
 _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
+_LARGE = 5  # taps of a kernel's side
 _MOST_TAPS = 128  # of a row with all taps unrolled
 _SHUFFLE = 1.8  # multiply-adds that gathering from a vector takes, as measured on a Zen 4
 _WIDENED = 1.9  # that widening takes besides, if it takes their ports, as measured on a Granite Rapids
@@ -93,7 +94,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     block = min(vectors * lanes, channels)
     order = order_of(p, machine, block)
     default = {"rows": rows_of(p, machine, block, order), "width": width, "block": block,
-               "taps": int(p.kernel[-1] * p.in_group <= _MOST_TAPS),
+               "taps": _taps(p, machine, width * -(-block // lanes)),
                "order": order, "walk": walk_of(p, machine)}
     point = settled(point, default)
     block, width = point["block"], point["width"]
@@ -107,6 +108,15 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
     require(point["walk"] in WALKS, point, "walk", " or ".join(WALKS))
     return Plan(STRATEGY, ALGORITHM, Packing(block, across_groups=True),
                 lambda sch: schedule(sch, p, lanes, **point), point)
+
+
+def _taps(p: Problem, machine: Machine, sums: int) -> int:
+    """Innermost dims of taps to unroll, beside so many vectors of sums: rows of them; all of a large dilated
+    depthwise kernel, whose taps share little of what they load. Measured on a Zen 5."""
+    dilated = p.is_depthwise and max(p.dilation) > 1 and min(p.kernel) >= _LARGE and len(p.kernel) == 2
+    if machine.full_avx512 and not machine.far_l3 and dilated and sums <= _WRITTEN_OUT:
+        return 2
+    return int(p.kernel[-1] * p.in_group <= _MOST_TAPS)
 
 
 def _lanes(p: Problem, machine: Machine) -> int:

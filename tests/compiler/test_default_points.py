@@ -256,6 +256,8 @@ POINTS = {
     ("znver4", "conv2d:1x33x33x2048:o256:k1x1:g32:NHWC:float32"): {"strip": 46},
     # Depthwise by Winograd's rows, images beyond a core's cache: all channels if the L1 keeps a tile of them.
     ("znver5", "conv2d:1x28x28x384:o384:k3x3:p1:g384:NHWC:float32"): {"block": 16},
+    ("znver5", "conv2d:1x56x56x128:o128:k7x7:p6:d2:g128:NHWC:float32"): {"taps": 2},
+    ("znver5", "conv2d:1x56x56x128:o128:k7x7:p3:g128:NHWC:float32"): {"taps": 1},
     ("znver5", "conv2d:1x52x3x384:o384:k3x3:p1:g384:NHWC:float32"): {"walk": "down"},  # groups_last's
     ("znver5", "conv2d:1x56x56x192:o192:k3x3:p1:g192:NHWC:float32"): {"block": 192},
     # Transposed depthwise: sums of a row enough not to wait for each other.
