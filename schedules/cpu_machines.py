@@ -83,6 +83,11 @@ class Machine:
         return self.avx512 and not self.halved
 
     @property
+    def full_near_avx512(self) -> bool:
+        """Whether it does, and the shared cache is near: as on a Zen 5, where what rules say was measured."""
+        return self.full_avx512 and not self.far_l3
+
+    @property
     def avx2(self) -> bool:
         """Whether vectors are AVX2's: 16 registers, each half a cache line, of which a core's second cache
         gives one a cycle. What rules say of it beyond that was measured on a Zen 3."""

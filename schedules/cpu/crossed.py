@@ -105,7 +105,7 @@ def reads_strides(p: Problem, machine: Machine) -> bool:
     few = p.in_group <= _DEEP * lanes or p.in_group * plane > _BEYOND * machine.l2
     if plane > _PAGES * PAGE and few and p.out_group > 2 * _WIDE * lanes and machine.full_avx512:
         return False
-    return p.acc_bytes * prod(p.spatial) % PAGE > 0
+    return plane % PAGE > 0
 
 
 def skips(p: Problem, machine: Machine) -> bool:

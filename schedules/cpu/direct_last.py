@@ -21,6 +21,7 @@ from tvmconv.schedules.cpu.asking import ask_for_next, asks
 from tvmconv.schedules.cpu.pixel_tiles import FEW_INPUTS, block_of, taps_of, tile_of
 from tvmconv.schedules.cpu.tiles import (
     FEWEST_TASKS,
+    MANY_TILES,
     even_strip,
     evenly,
     image_bytes,
@@ -37,6 +38,7 @@ from tvmconv.schedules.cpu.tiles import (
 )
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
+    LONGEST_STRIP,
     Plan,
     Space,
     require,
@@ -52,8 +54,6 @@ STRATEGY = "direct_last"
 _PIECE, _LONGER = 2 * LINE, 4 * LINE  # bytes of a group's channels of a pixel
 _NARROW = 8  # pixels of a tile that is the only one of its strip
 _STRIPS = (0, 1, 2, 4, 8, 16)
-_MANY_TILES = 16  # of pixels, enough to divide those among threads
-_LONGEST = 64  # such tiles in a strip
 _REFETCHED = 4  # times as many bytes of weights as of x
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 
@@ -138,7 +138,7 @@ def _scattered(p: Problem, machine: Machine) -> bool:
     little: all groups of a few pixels are then computed at once. Of more channels if a core's cache holds all
     weights twice; measured on a Zen 5 only."""
     light = 2 * p.acc_bytes * p.groups * p.in_group * p.out_group <= machine.l2
-    longer = light and machine.full_avx512 and not machine.far_l3
+    longer = light and machine.full_near_avx512
     few = p.groups > 1 == p.taps and p.in_group * p.acc_bytes <= (_LONGER if longer else _PIECE)
     return few and len(p.spatial) == 1 and prod(p.x_shape()) * p.acc_bytes > machine.l2
 
@@ -167,9 +167,9 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     if _scattered(p, machine):
         return 1
     tiles = -(-p.out_spatial[-1] // width)
-    if p.batch * tiles >= _MANY_TILES:
+    if p.batch * tiles >= MANY_TILES:
         together = block < p.out_group and _streams(p, machine)
-        return 1 if together else even_strip(tiles, min(_LONGEST, -(-tiles // 2)))
+        return 1 if together else even_strip(tiles)
     contended = p.groups * p.out_group * p.acc_bytes % LINE and block < p.out_group
     if not contended:
         return 0
@@ -191,7 +191,7 @@ def _rereading(p: Problem, machine: Machine, width: int) -> int:
     if not rows_are_far(p, machine) or 2 * weights > machine.l2:
         return 0
     held = max(1, machine.l2 // 2 // (reread(p) * width * p.stride[-1]))
-    return evenly(-(-p.out_spatial[-1] // width), min(held, _LONGEST))
+    return evenly(-(-p.out_spatial[-1] // width), min(held, LONGEST_STRIP))
 
 
 def schedule(

@@ -103,8 +103,8 @@ def _in_place(p: Problem, machine: Machine) -> bool:
     """Whether tiles of a large x that all output channels go through in turns had better read its planes, if
     the shared cache holds them. Not many that lie whole pages apart. Measured on a Zen 5; not on a Zen 4."""
     apart = p.acc_bytes * prod(p.spatial) % PAGE == 0 and p.in_group > _PAGES
-    near = p.batch * image_bytes(p) <= _NEAR * machine.l2 and not machine.far_l3
-    return machine.full_avx512 and near and not apart and planes.suits(p, machine)
+    near = p.batch * image_bytes(p) <= _NEAR * machine.l2
+    return machine.full_near_avx512 and near and not apart and planes.suits(p, machine)
 
 
 def _is_reread(p: Problem, machine: Machine) -> bool:

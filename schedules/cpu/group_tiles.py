@@ -16,7 +16,7 @@ WALKS = ("down", "across")  # how a task's tiles follow each other in its strip 
 _LONG_ROW = 48  # pixels
 _SHORT_ROW = 7  # pixels
 _APART = 3  # rows between taps; those of a tile are used again too many rows below to be cached
-_LARGE = 5  # taps of a kernel's side
+LARGE = 5  # taps of a kernel's side
 _LARGEST = 7  # likewise
 _LARGER = 4  # times as large as the cache
 _FAR = 8  # times as large as a core's share of the last cache: x and y then come from memory
@@ -35,7 +35,7 @@ def tile_of(p: Problem, machine: Machine, lanes: int) -> tuple[int, int]:
     Half the registers hold sums: the others hold what is loaded ahead.
     """
     sums = machine.vector_registers // 2
-    large = p.kernel[-1] >= _LARGE and _in_lines(p, machine)  # then most of a wide tile's loads are shared
+    large = p.kernel[-1] >= LARGE and _in_lines(p, machine)  # then most of a wide tile's loads are shared
     narrow = (p.out_spatial[-1] <= _SHORT_ROW and not large) or (sums >= 16 and p.out_spatial[-1] <= 14)
     have = -(-p.groups * p.out_group // lanes)
     vectors = min(4 if narrow else 2, have)
@@ -141,7 +141,7 @@ def _is_apart(p: Problem) -> bool:
 
 def _is_wide(p: Problem, machine: Machine) -> bool:
     """Whether tiles are wide: for a large kernel, if registers have room for sums and what is loaded."""
-    return p.kernel[-1] >= _LARGE and machine.avx512
+    return p.kernel[-1] >= LARGE and machine.avx512
 
 
 def _is_across(p: Problem, machine: Machine) -> bool:
@@ -183,7 +183,7 @@ def _by_pixels(p: Problem, machine: Machine) -> bool:
     if not _in_lines(p, machine):
         return False
     light = _is_light(p, machine)
-    if p.kernel[-1] >= _LARGE:
+    if p.kernel[-1] >= LARGE:
         return is_large(p, machine) and light
     near = 4 * prod(p.spatial) * _pixel_bytes(p) <= 3 * machine.l2  # beside y
     alike = _pixel_bytes(p) % (_ROUND if light else _ROUNDER) == 0 and not near
@@ -199,7 +199,7 @@ def outgrows(p: Problem, machine: Machine, cores: int = 1) -> bool:
         return False
     size = p.batch * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
     if not machine.far_l3:  # measured on a Zen 5
-        few = p.is_depthwise and p.kernel[-1] < _LARGE and max(p.dilation) == 1
+        few = p.is_depthwise and p.kernel[-1] < LARGE and max(p.dilation) == 1
         return few and 4 * size > 5 * cores * machine.l2
     return 4 * size > 3 * cores * machine.l2 * max(1, p.kernel[-1] // 2)
 
@@ -213,7 +213,7 @@ def _is_far(p: Problem, machine: Machine) -> bool:
     """Whether x and y come from memory, and take longer than the sums."""
     images = p.batch if machine.avx512 else 1  # nobody has measured several on other machines
     size = images * (prod(p.spatial) + prod(p.out_spatial)) * _pixel_bytes(p)
-    return p.kernel[-1] < _LARGE and size > _FAR * machine.l3
+    return p.kernel[-1] < LARGE and size > _FAR * machine.l3
 
 
 def _whole_pixels(p: Problem, machine: Machine) -> bool:
@@ -241,7 +241,7 @@ def _overflows(p: Problem, machine: Machine) -> bool:
     """Whether the L1 cache has no room, at the places where they lie, for the lines that a tile of a large
     kernel reads, which the next tile reads again: as above. (Of 5x5, whose tiles read fewer, only where lines
     then come from far.)"""
-    large = p.kernel[-1] >= _LARGE and p.out_spatial[-1] > _SHORT_ROW
+    large = p.kernel[-1] >= LARGE and p.out_spatial[-1] > _SHORT_ROW
     if not large or not _in_lines(p, machine) or is_large(p, machine):
         return False
     if p.kernel[-1] < _LARGEST and prod(p.spatial) * _pixel_bytes(p) <= machine.l2:

@@ -15,7 +15,7 @@ from tvm.s_tir import Schedule
 from tvmconv.compiler.ops.direct import ALGORITHM
 from tvmconv.compiler.ops.packing import Packing
 from tvmconv.compiler.ops.problem import Problem, reach_of
-from tvmconv.schedules.cpu.group_tiles import ORDERS, WALKS, order_of, rows_of, tile_of, walk_of
+from tvmconv.schedules.cpu.group_tiles import LARGE, ORDERS, WALKS, order_of, rows_of, tile_of, walk_of
 from tvmconv.schedules.cpu.tiles import (
     across_groups,
     border_tiles,
@@ -41,7 +41,6 @@ from tvmconv.schedules.plan import (
 STRATEGY = "groups_last"
 _VECTORS = 4  # of a tile worth trying: wider ones take long to compile, and hardly ever win
 _WRITTEN_OUT = 16  # sums of a tile with all taps unrolled, likewise
-_LARGE = 5  # taps of a kernel's side
 _MOST_TAPS = 128  # of a row with all taps unrolled
 _SHUFFLE = 1.8  # multiply-adds that gathering from a vector takes, as measured on a Zen 4
 _WIDENED = 1.9  # that widening takes besides, if it takes their ports, as measured on a Granite Rapids
@@ -113,8 +112,8 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 def _taps(p: Problem, machine: Machine, sums: int) -> int:
     """Innermost dims of taps to unroll, beside so many vectors of sums: rows of them; all of a large dilated
     depthwise kernel, whose taps share little of what they load. Measured on a Zen 5."""
-    dilated = p.is_depthwise and max(p.dilation) > 1 and min(p.kernel) >= _LARGE and len(p.kernel) == 2
-    if machine.full_avx512 and not machine.far_l3 and dilated and sums <= _WRITTEN_OUT:
+    dilated = p.is_depthwise and max(p.dilation) > 1 and min(p.kernel) >= LARGE and len(p.kernel) == 2
+    if machine.full_near_avx512 and dilated and sums <= _WRITTEN_OUT:
         return 2
     return int(p.kernel[-1] * p.in_group <= _MOST_TAPS)
 

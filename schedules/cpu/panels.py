@@ -152,7 +152,7 @@ def plan_of(p: Problem, machine: Machine, point: Mapping[str, Any] | None = None
 
 def _inputs(p: Problem, machine: Machine) -> int:
     """Input channels to write out: of many a few, for their loads begin earlier. Measured on a Zen 5."""
-    many = machine.full_avx512 and not machine.far_l3 and p.in_group >= _STREAMS
+    many = machine.full_near_avx512 and p.in_group >= _STREAMS
     return divisor(p.in_group, _TOGETHER) if many else 1
 
 

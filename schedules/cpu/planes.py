@@ -86,7 +86,7 @@ def _take_turns(p: Problem, machine: Machine) -> bool:
     result = p.acc_bytes * p.out_group * prod(p.out_spatial)
     _, _, vectors = tile_of(p, machine)
     lines = vectors * machine.lanes(p.acc_bytes) * p.acc_bytes // LINE
-    around = 2 * _AROUND if machine.full_avx512 and not machine.far_l3 else _AROUND
+    around = 2 * _AROUND if machine.full_near_avx512 else _AROUND
     return lines > 1 and tiles_are_near(p, machine) and _size(p) + result <= around * machine.l2
 
 
@@ -200,8 +200,8 @@ def schedule(
     """Schedule the kernel; ``in_rows``: the loops of a copy of x, if its rows are not as in x; ``ask``: for
     the planes that are copied next."""
     y, conv, lanes = sch.get_sblock("y"), sch.get_sblock("conv"), machine.lanes(p.acc_bytes)
-    by_group = copies_by_group(p, machine)
     copy = stage(sch, "pad")
+    by_group = copy is not None and copies_by_group(p, machine)
     n, g, o, *outer, x = sch.get_loops(y)
     # Planes are padded some time before they are read: a vector load that spans fresh stores waits for them.
     go, gi = sch.split(g, [None, planes], preserve_unit_iters=True)
@@ -238,7 +238,7 @@ def schedule(
     if window is not None:
         sch.annotate(oi, ONCE, 1)
         sum_windows(sch, p, window, xo, lanes, span)
-    if copy is not None and by_group:
+    if by_group:
         sch.compute_at(copy, go, preserve_unit_loops=True)
         run_parallel(sch, p, [n, go])
         if ask:
@@ -263,7 +263,7 @@ def schedule(
     for loop in (channel, *row, *offsets[len(offsets) - taps :]):
         sch.unroll(loop)
     sch.decompose_reduction(conv, offsets[0])
-    if copy is not None and by_group:
+    if by_group:
         (in_rows or _peel_zeros)(sch, p, copy)
 
 

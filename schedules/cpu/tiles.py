@@ -13,6 +13,7 @@ from tvmconv.compiler.ops.deform import DeformProblem
 from tvmconv.compiler.ops.pool_problem import PoolProblem
 from tvmconv.compiler.ops.problem import Problem
 from tvmconv.schedules.machines import Machine
+from tvmconv.schedules.plan import LONGEST_STRIP
 
 # Below this many multiply-adds, waking the other threads costs more than it saves.
 PARALLEL_MACS = 40_000
@@ -25,6 +26,7 @@ _MOST_IN_LINE = 4  # vectors of a copy or a transform
 # on a Zen 4).
 FETCHED = 0.15
 _LEAST_COPY = 1024  # bytes of planes that are copied at a time
+MANY_TILES = 16  # of pixels of a row, enough to divide those among threads
 FEWEST_TASKS = 8  # into which a kernel is divided if there is a choice
 
 
@@ -120,9 +122,10 @@ def height(p: Problem | PoolProblem) -> int:
     return p.out_spatial[-2] if len(p.spatial) > 1 else 1
 
 
-def even_strip(tiles: int, most: int) -> int:
-    """Tiles of a strip, at most ``most`` and over half as many, so that the last strip lacks the fewest: what
-    it lacks is divided among threads too, some of which would have less to do."""
+def even_strip(tiles: int) -> int:
+    """Tiles of a strip, half of a row's ``tiles`` at most, so that the last strip lacks the fewest: what it
+    lacks is divided among threads too, some of which would have less to do."""
+    most = min(LONGEST_STRIP, -(-tiles // 2))
     return min(range(most, most // 2, -1), key=lambda strip: -tiles % strip)
 
 

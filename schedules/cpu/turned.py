@@ -91,7 +91,7 @@ def _strides_over_small_planes(p: Problem, machine: Machine) -> bool:
     """Whether a 3x3 kernel, or smaller, has strides over many planes that a core's cache holds beside a copy.
     Measured on a Zen 5, where fewer planes, more output channels or larger kernels took longer so."""
     lanes = machine.lanes(p.acc_bytes)
-    if not machine.full_avx512 or machine.far_l3 or min(p.stride) == 1 or len(p.spatial) != 2:
+    if not machine.full_near_avx512 or min(p.stride) == 1 or len(p.spatial) != 2:
         return False
     some = p.in_group >= _PLANES * lanes and p.out_group <= _BLOCKS * lanes and 1 < p.taps <= _TAPS
     return some and 2 * image_bytes(p) <= machine.l2

@@ -19,6 +19,7 @@ from tvmconv.compiler.ops.transposed_problem import TransposedProblem
 from tvmconv.compiler.ops.words import copied, in_words, shifts
 from tvmconv.schedules.cpu.asking import ask_for_next, asks, extent
 from tvmconv.schedules.cpu.tiles import (
+    MANY_TILES,
     across_groups,
     even_strip,
     peel_at,
@@ -32,7 +33,6 @@ from tvmconv.schedules.cpu.tiles import (
 from tvmconv.schedules.dots import DOTS, Dot
 from tvmconv.schedules.machines import Machine
 from tvmconv.schedules.plan import (
-    LONGEST_STRIP,
     Plan,
     Space,
     require,
@@ -48,7 +48,6 @@ _FEW = 16  # words of input channels; this few are unrolled
 _ALONE = 0.8  # worth of a tile of one vector, for which each word of x is loaded anew
 _ORDERS = ("rows", "channels")  # which of them tasks go through last
 _STRIPS = (0, 2, 4, 8, 16)
-_MANY_TILES = 16  # of pixels, enough to divide those among threads
 
 
 def dot_of(p: Problem, machine: Machine) -> Dot | None:
@@ -128,12 +127,12 @@ def _strip(p: Problem, machine: Machine, width: int, block: int) -> int:
     """Half of a row at most, so that threads divide its pixels, not its channels, where they'd contend for
     lines of y, of bytes: half of a pixel ends within one, or y, which may begin anywhere, is stored often."""
     tiles = -(-p.out_spatial[-1] // width)
-    if len(p.spatial) > 1 or block >= p.out_group or p.batch * tiles < _MANY_TILES:
+    if len(p.spatial) > 1 or block >= p.out_group or p.batch * tiles < MANY_TILES:
         return 0
     often = p.in_group <= 4 * _FEW and not machine.arch.startswith("a")  # nobody has measured others
     if not often and p.groups * p.out_group % (2 * LINE) == 0:
         return 0
-    return even_strip(tiles, min(LONGEST_STRIP, -(-tiles // 2)))
+    return even_strip(tiles)
 
 
 def _flips(machine: Machine) -> bool:
